@@ -1,0 +1,1 @@
+"""Configs, run folders, seeds, devices: knows nothing of images or models."""

@@ -1,0 +1,125 @@
+"""Frozen dataclasses to JSON and back, strictly, and the difference of two of them."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from vitrail.core.errors import BadInput, nearest
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> Any:
+    """A config as plain JSON values. Every dataclass carries its name under "type", so unions can be read back."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def from_json(kind: type[T], value: Any, where: str = "config") -> T:
+    """The inverse of `to_json` for a given dataclass or union of dataclasses.
+
+    Raises:
+        BadInput: an unknown or missing key (with the nearest valid name), or a value of the wrong type.
+    """
+    return typing.cast(T, _read(kind, value, where))
+
+
+def difference(old: Any, new: Any) -> list[str]:
+    """What changed from one config to another, one line each: `optimizer.lr: 0.001 → 0.003`."""
+    return _difference(to_json(old), to_json(new), "")
+
+
+@lru_cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return _read_union(get_args(kind), value, where)
+    if origin is Literal:
+        if value not in get_args(kind):
+            options = [str(a) for a in get_args(kind)]
+            raise BadInput(f"{where} is {value!r}{nearest(str(value), options)}")
+        return value
+    if origin is tuple:
+        return _read_tuple(get_args(kind), value, where)
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(typing.cast(type, kind), value, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is Any or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+        return value
+    raise BadInput(f"{where} is {value!r}, expected {getattr(kind, '__name__', kind)}")
+
+
+def _read_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    options = tuple(o for o in options if o is not type(None))
+    classes = {o.__name__: o for o in options if dataclasses.is_dataclass(o)}
+    if classes and isinstance(value, Mapping):
+        name = value.get("type")
+        if name is None and len(classes) == 1:
+            return _read(next(iter(classes.values())), value, where)
+        if name not in classes:
+            raise BadInput(f"{where}.type is {name!r}{nearest(str(name), classes)}")
+        return _read(classes[name], value, where)
+    problems = []
+    for option in options:
+        try:
+            return _read(option, value, where)
+        except BadInput as problem:
+            problems.append(str(problem))
+    raise BadInput(problems[0])
+
+
+def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise BadInput(f"{where} is {value!r}, expected a list")
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        return tuple(_read(kinds[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if len(value) != len(kinds):
+        raise BadInput(f"{where} has {len(value)} values, expected {len(kinds)}")
+    return tuple(_read(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _read_dataclass(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise BadInput(f"{where} is {value!r}, expected an object with the fields of {kind.__name__}")
+    named = value.get("type", kind.__name__)
+    if named != kind.__name__:
+        raise BadInput(f"{where}.type is {named!r}, expected {kind.__name__!r}")
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for key in value:
+        if key not in fields and key != "type":
+            raise BadInput(f"{where} has an unknown key {key!r}{nearest(key, fields)}")
+    given = {k: _read(_hints(kind)[k], v, f"{where}.{k}") for k, v in value.items() if k != "type"}
+    for name, field in fields.items():
+        has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if name not in given and not has_default:
+            raise BadInput(f"{where} lacks the key {name!r}")
+    return kind(**given)
+
+
+def _difference(old: Any, new: Any, where: str) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for key in dict.fromkeys([*old, *new]):
+            path = f"{where}.{key}" if where else key
+            lines += _difference(old.get(key), new.get(key), path)
+        return lines
+    return [] if old == new else [f"{where}: {old!r} → {new!r}"]

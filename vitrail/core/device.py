@@ -1,0 +1,98 @@
+"""Where the arithmetic happens: the device, its precision, its memory, and its measured peak speed."""
+
+import os
+import platform
+import time
+from functools import lru_cache
+from typing import Literal
+
+import torch
+
+from vitrail.core.errors import BadInput
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` is CUDA where there is one; raises BadInput for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BadInput(f"--device {name}: this PyTorch ({torch.__version__}) sees no CUDA device; use cpu or auto")
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise BadInput(f"--device {name}: expected auto, cpu, cuda, or cuda:N") from None
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 natively; elsewhere it is emulated and slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
+    return False
+
+
+def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
+    """The dtype of activations and matrix products; weights and optimiser state are always float32."""
+    if name == "auto":
+        return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+@lru_cache
+def peak_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
+    """The best rate in FLOP/s of a square matrix product on this device now: a measured peak, not a data sheet's."""
+    side = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(side, side, device=device).to(dtype)
+    b = torch.randn(side, side, device=device).to(dtype)
+    best, end = float("inf"), time.perf_counter() + seconds
+    with torch.no_grad():
+        a @ b
+        while time.perf_counter() < end:
+            synchronize(device)
+            start = time.perf_counter()
+            a @ b
+            synchronize(device)
+            best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for the device to finish what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def describe_device(device: torch.device) -> str:
+    """The name of the hardware, for people."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+
+
+def processor_name() -> str:
+    """The processor's marketing name where the system tells it."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def memory_gib(device: torch.device) -> float | None:
+    """The device's memory in GiB, or None where it is not known."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 2**30
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (ValueError, OSError):
+        return None
+
+
+def usable_cores() -> int:
+    """The cores that this process may use (respects affinity masks)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

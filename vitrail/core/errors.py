@@ -1,0 +1,27 @@
+"""What is said to a person whose input does not work: one sentence, and the nearest thing that would."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BadInput(ValueError):
+    """The input of a person cannot be used; the message says what was wrong and what would work.
+
+    The command line prints the message alone and exits with code 2.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A half-sentence for an unknown name: `; did you mean 'cifar10'?`, or the list of what is known."""
+    names = list(known)
+    matches = get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
+    if matches:
+        original = next(n for n in names if n.lower() == matches[0])
+        return f"; did you mean {original!r}?"
+    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    return f"; known are: {shown}" if names else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> BadInput:
+    """The error for a name that is not in a list: `unknown recipe 'cifar'; did you mean 'cifar10'?`."""
+    return BadInput(f"unknown {kind} {name!r}{nearest(name, known)}")

@@ -1,0 +1,126 @@
+"""The run folder: one folder a run, everything later reads it. docs/files.md lists what lies in it."""
+
+import fcntl
+import json
+import os
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from vitrail.core.config import difference, from_json, to_json
+from vitrail.core.errors import BadInput
+from vitrail.core.files import read_json, write_json, write_text_atomic
+
+State = Literal["new", "unfinished", "finished"]
+
+
+class RunFolder:
+    """A folder that belongs to one config of one job.
+
+    Opening it for an unfinished run of the same config continues that run; a finished one is to be shown, not
+    repeated; another config is refused with the difference. While open, no other process can open it.
+    """
+
+    def __init__(self, path: Path, job: str, config: Any, recipe: str | None = None):
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise BadInput(f"--out {self.path} is a file, expected a folder or a new name")
+        existing = self.path / "config.json"
+        foreign = self.path.is_dir() and not existing.exists() and any(p.name != ".lock" for p in self.path.iterdir())
+        if foreign:
+            raise BadInput(f"--out {self.path} holds other files and no run; give a new or an empty folder")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = self._acquire()
+        if existing.exists():
+            self._check_same(read_json(existing), job, config)
+            self.state: State = "finished" if (self.path / "result.json").exists() else "unfinished"
+        else:
+            write_json(existing, {"format": 1, "job": job, "recipe": recipe, "config": to_json(config)})
+            self.state = "new"
+        self._metrics = self.path / "metrics.jsonl"
+
+    def _acquire(self) -> Any:
+        lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held as long as the run
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise BadInput(f"{self.path} is in use by another process that is still running") from None
+        return lock
+
+    def _check_same(self, stored: dict[str, Any], job: str, config: Any) -> None:
+        advice = "give another --out, or the options of that run to continue it"
+        if stored.get("job") != job:
+            raise BadInput(f"{self.path} holds a {stored.get('job')!r} run, not a {job!r} run; {advice}")
+        try:
+            old = from_json(type(config), stored["config"])
+        except BadInput as problem:
+            raise BadInput(f"{self.path} holds a run of another version of vitrail ({problem}); {advice}") from None
+        changes = difference(old, config)
+        if changes:
+            raise BadInput(f"{self.path} holds a run of another config ({'; '.join(changes)}); {advice}")
+
+    def close(self) -> None:
+        """Lets other processes open the folder."""
+        self._lock.close()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Appends one row to metrics.jsonl."""
+        with open(self._metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drops the rows after `step`, and a torn last line: what was logged but not saved will be done again."""
+        if self._metrics.exists():
+            kept = [json.dumps(row) for row in read_metrics(self._metrics) if row["step"] <= step]
+            write_text_atomic(self._metrics, "".join(line + "\n" for line in kept))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All rows so far."""
+        return read_metrics(self._metrics)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Writes result.json, the last file of a run."""
+        write_json(self.path / "result.json", result)
+
+    def result(self) -> dict[str, Any]:
+        """The result of a finished run."""
+        return read_json(self.path / "result.json")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a last line that a kill tore in two is left out."""
+    rows = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+    return rows
+
+
+def environment(**device: Any) -> dict[str, Any]:
+    """What environment.json holds: versions, machine, command. `device` adds what only the caller knows."""
+    program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    program = "python -m vitrail" if program == "__main__.py" else program
+    return {
+        "vitrail": version("vitrail"),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "command": [*shlex.split(program), *sys.argv[1:]],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        **device,
+    }

@@ -1,0 +1,23 @@
+"""One seed, many independent generators, each named by what it is for.
+
+A generator is a function of (seed, names) alone: not of how many numbers somebody drew before, so any part of a run can
+be computed again by itself, in any process.
+"""
+
+from zlib import crc32
+
+import numpy as np
+
+
+def _entropy(seed: int, names: tuple[str | int, ...]) -> list[int]:
+    return [seed, *(crc32(n.encode()) if isinstance(n, str) else int(n) for n in names)]
+
+
+def generator(seed: int, *names: str | int) -> np.random.Generator:
+    """A NumPy generator for `names`, for example `generator(seed, "augment", epoch, example)`."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(_entropy(seed, names))))
+
+
+def torch_seed(seed: int, *names: str | int) -> int:
+    """A 63-bit number for `torch.manual_seed`, independent for different names."""
+    return int(np.random.SeedSequence(_entropy(seed, names)).generate_state(1, np.uint64)[0] >> np.uint64(1))

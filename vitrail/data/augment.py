@@ -1,0 +1,101 @@
+"""Augmentations: functions of (pixels, rng) to pixels. Pixels are uint8 [H, W, 3].
+
+Resizing is Pillow's bilinear filter, which averages over the pixels it removes when it makes an image smaller.
+"""
+
+from math import sqrt
+
+import numpy as np
+from PIL import Image
+
+from vitrail.data.image import Pixels
+
+Size = tuple[int, int]  # height, width
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+
+def resize(pixels: Pixels, size: Size, box: Box | None = None) -> Pixels:
+    """Resizes the image, or the box of it, to exactly `size`; aspect is not kept."""
+    height, width = size
+    if box is None and pixels.shape[:2] == size:
+        return pixels
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
+
+
+def resize_small(pixels: Pixels, short: int) -> Pixels:
+    """Resizes so that the shorter side is `short`, keeping the aspect."""
+    height, width = pixels.shape[:2]
+    scale = short / min(height, width)
+    return resize(pixels, (max(short, round(height * scale)), max(short, round(width * scale))))
+
+
+def centre_crop(pixels: Pixels, size: Size) -> Pixels:
+    """The middle `size` of the image, which must be at least that large."""
+    height, width = size
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return pixels[top : top + height, left : left + width]
+
+
+def random_crop(pixels: Pixels, size: Size, rng: np.random.Generator) -> Pixels:
+    """A random `size` of the image, which must be at least that large."""
+    height, width = size
+    top = int(rng.integers(pixels.shape[0] - height + 1))
+    left = int(rng.integers(pixels.shape[1] - width + 1))
+    return pixels[top : top + height, left : left + width]
+
+
+def flip(pixels: Pixels) -> Pixels:
+    """Left becomes right."""
+    return pixels[:, ::-1]
+
+
+def inception_crop(pixels: Pixels, size: Size, area: tuple[float, float], rng: np.random.Generator) -> Pixels:
+    """A box of random area and aspect, resized to `size` (the crop of Inception, paper.md section 6)."""
+    return resize(pixels, size, inception_box(pixels.shape[0], pixels.shape[1], area, rng))
+
+
+def inception_box(
+    height: int,
+    width: int,
+    area: tuple[float, float],
+    rng: np.random.Generator,
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Box:
+    """A random box as TensorFlow's `sample_distorted_bounding_box` draws it.
+
+    The aspect is uniform, then the *height* is uniform among those that keep the share of the area within `area`
+    (so the area itself is not uniform), then the place is uniform. The whole image when 100 draws fit nothing.
+    """
+    low, high = area[0] * height * width, area[1] * height * width
+    for _ in range(100):
+        ratio = rng.uniform(*aspect)
+        least = round(sqrt(low / ratio))
+        most = round(sqrt(high / ratio))
+        if round(most * ratio) > width:
+            most = int((width + 0.5 - 1e-7) / ratio)
+            most -= round(most * ratio) > width
+        most = min(most, height)
+        box_height = min(least, most)
+        if box_height < most:
+            box_height += int(rng.integers(most - box_height + 1))
+        box_width = round(box_height * ratio)
+        if box_height * box_width < low:  # rounding may have lost a little
+            box_height += 1
+            box_width = round(box_height * ratio)
+        elif box_height * box_width > high:
+            box_height -= 1
+            box_width = round(box_height * ratio)
+        fits = 0 < box_width <= width and 0 < box_height <= height
+        if fits and low <= box_height * box_width <= high:
+            # TensorFlow draws the offset below size - box, so it never touches the far edge; kept
+            top = int(rng.integers(height - box_height)) if box_height < height else 0
+            left = int(rng.integers(width - box_width)) if box_width < width else 0
+            return left, top, left + box_width, top + box_height
+    return 0, 0, width, height
+
+
+def pad_crop(pixels: Pixels, padding: int, rng: np.random.Generator) -> Pixels:
+    """Pads by reflection on all sides and cuts out a random window of the old size (small images)."""
+    padded = np.pad(pixels, ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
+    return random_crop(padded, pixels.shape[:2], rng)

@@ -1,0 +1,71 @@
+"""Seeded subsets of a source: a slice, some classes, n images a class. A subset is a source too."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vitrail.core.errors import BadInput, unknown
+from vitrail.core.seeds import generator
+from vitrail.data.sources import Example, Source
+
+
+class Subset(Source):
+    """Some examples of another source, in the order given."""
+
+    def __init__(self, source: Source, indices: np.ndarray, classes: tuple[str, ...] | None = None):
+        self.source = source
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.classes = source.classes if classes is None else classes
+        self._renamed = {source.classes.index(name): new for new, name in enumerate(self.classes)}
+        self.labels = np.array([self._renamed[int(label)] for label in source.labels[self.indices]], dtype=np.int64)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self.source[int(self.indices[index])]
+        return Example(example.image, int(self.labels[index]), example.key)
+
+
+def slice_of(source: Source, start: str, stop: str) -> Subset:
+    """`[start:stop]` in images or per cent. A class-ordered source is shuffled first, always the same way."""
+    order = np.arange(len(source))
+    if len(source) > 1 and bool(np.all(np.diff(source.labels) >= 0)):
+        order = generator(0, "slice").permutation(len(source))
+    first, last = _place(start, 0, len(source)), _place(stop, len(source), len(source))
+    if first >= last:
+        raise BadInput(f"the slice [{start}:{stop}] of {len(source)} images is empty")
+    return Subset(source, order[first:last])
+
+
+def _place(text: str, default: int, size: int) -> int:
+    if not text:
+        return default
+    if text.endswith("%"):
+        return round(size * float(text[:-1]) / 100)
+    place = int(text)
+    return min(size, place) if place >= 0 else max(0, size + place)
+
+
+def some_classes(source: Source, names: Sequence[str]) -> Subset:
+    """Only the examples of these classes, whose labels become 0, 1, … in the order of `names`."""
+    for name in names:
+        if name not in source.classes:
+            raise unknown("class", name, source.classes)
+    wanted = [source.classes.index(name) for name in names]
+    return Subset(source, np.flatnonzero(np.isin(source.labels, wanted)), tuple(names))
+
+
+def shots(source: Source, count: int, seed: int) -> np.ndarray:
+    """The indices of `count` images a class, class by class, so that fewer shots are a part of more.
+
+    This is the official draw (paper.md section 8): one generator, classes in order, a permutation of each.
+
+    Raises:
+        BadInput: a class has fewer than `count` images.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for label, name in enumerate(source.classes):
+        members = rng.permutation(np.flatnonzero(source.labels == label))
+        if len(members) < count:
+            raise BadInput(f"{count} shots asked for, but class {name!r} has {len(members)} images")
+        chosen.append(members[:count])
+    return np.concatenate(chosen)

@@ -1,0 +1,53 @@
+"""Equations 5 to 8: multi-head self-attention.
+
+B batch · N tokens · D width · H heads · K head width
+"""
+
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitrail.models.initialise import linear, xavier_uniform_
+
+
+def attention_weights(q: Float[Tensor, "b h n k"], k: Float[Tensor, "b h m k"]) -> Float[Tensor, "b h n m"]:
+    """Equation 6: softmax(q kᵀ / sqrt(K)), in the dtype of q."""
+    return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(dim=-1)
+
+
+def attend(
+    q: Float[Tensor, "b h n k"], k: Float[Tensor, "b h m k"], v: Float[Tensor, "b h m k"]
+) -> Float[Tensor, "b h n k"]:
+    """Equation 7, by the kernel that was measured to be the fastest for this device, dtype and length."""
+    if _explicit_is_faster(q):
+        return attention_weights(q, k) @ v
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def _explicit_is_faster(q: Tensor) -> bool:
+    """Two matrix products and a softmax beat the fused kernel on the CPU (benchmarks/attention.py; LOG.md)."""
+    return q.device.type == "cpu" and q.shape[-2] <= EXPLICIT_TOKENS
+
+
+EXPLICIT_TOKENS = 256  # above it the N x N weights cost more memory than the fused kernel's slowness is worth
+
+
+class Attention(nn.Module):
+    """MSA of appendix A, with one matrix for q, k and v (q first) and biases everywhere."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads = heads
+        self.qkv = linear(width, 3 * width)
+        xavier_uniform_(self.qkv.weight, parts=3)  # the official code draws q, k and v separately
+        self.proj = linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x_BND: Float[Tensor, "b n d"], want_weights: bool = False
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b h n n"] | None]:
+        q, k, v = rearrange(self.qkv(x_BND), "b n (three h k) -> three b h n k", three=3, h=self.heads).unbind(0)
+        weights = attention_weights(q, k) if want_weights else None
+        mixed_BHNK = attend(q, k, v) if weights is None else weights @ v
+        return self.dropout(self.proj(rearrange(mixed_BHNK, "b h n k -> b n (h k)"))), weights

@@ -1,0 +1,38 @@
+"""Equation 1: an image becomes a row of patches, each patch a token by one linear map.
+
+B batch · C channels · y x pixels · h w patch grid · N = h·w patches · P patch side · D width
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitrail.models.initialise import lecun_normal_
+
+
+def grid_of(resolution: tuple[int, int], patch: int) -> tuple[int, int]:
+    """The patch grid (h, w) of an image of height and width; a border that fills no patch is dropped."""
+    return resolution[0] // patch, resolution[1] // patch
+
+
+def patchify(images: Float[Tensor, "b c y x"], patch: int) -> Float[Tensor, "b n pixels"]:
+    """Flattened patches in raster order, channels first in each; a border that fills no patch is dropped."""
+    h, w = grid_of((images.shape[-2], images.shape[-1]), patch)
+    whole = images[..., : h * patch, : w * patch]
+    return rearrange(whole, "b c (h p) (w q) -> b (h w) (c p q)", p=patch, q=patch)
+
+
+class PatchEmbedding(nn.Module):
+    """E of equation 1: Linear(P²C -> D), its weight kept in the convolution layout [D, C, P, P] that the field uses."""
+
+    def __init__(self, patch: int, width: int, channels: int = 3):
+        super().__init__()
+        self.patch = patch
+        self.proj = torch.nn.utils.skip_init(nn.Conv2d, channels, width, patch, patch)
+        lecun_normal_(self.proj.weight)
+        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
+
+    def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b n d"]:
+        return F.linear(patchify(images, self.patch), self.proj.weight.flatten(1), self.proj.bias)

@@ -1,0 +1,1 @@
+"""Gradient steps: loss, optimiser, schedule, step, loop, checkpoint."""

@@ -1,0 +1,81 @@
+"""Weights into a model with other classes or another resolution; says what it took, resampled, made new, left out."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from vitrail.core.errors import BadInput
+from vitrail.models.build import Model, ModelConfig, build
+from vitrail.models.head import prefix_tokens
+from vitrail.models.position import resample
+from vitrail.weights.bundle import Published
+
+Action = Literal["taken", "resampled", "new", "left out"]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What happened to one tensor."""
+
+    name: str
+    action: Action
+    source: Shape | None
+    target: Shape | None
+
+
+def transplant(published: Published, config: ModelConfig, new_head: bool) -> tuple[Model, list[Row]]:
+    """A model of `config` with every weight of `published` that fits it.
+
+    Positions are resampled to the new grid. With `new_head` the classifier and the hidden layer before it are left
+    out, and the new classifier starts at zero (paper.md section 7).
+
+    Raises:
+        BadInput: an encoder of another size, or a classifier of other classes that was to be kept.
+    """
+    model = build(config)
+    old, new = published.state, model.state_dict()
+    rows, state = [], {}
+    for name, target in new.items():
+        source = old.get(name)
+        if source is None or (new_head and name.startswith(("head.", "pre_logits."))):
+            rows.append(Row(name, "new", None, tuple(target.shape)))
+            continue
+        if name == "pos_embed" and published.config.grid != config.grid:
+            prefix = prefix_tokens(config.pool)
+            state[name] = resample(source, published.config.grid, config.grid, prefix)
+            rows.append(Row(name, "resampled", tuple(source.shape), tuple(target.shape)))
+            continue
+        if source.shape != target.shape:
+            raise BadInput(
+                f"{name!r} is {tuple(source.shape)} in the source and {tuple(target.shape)} in the new model: "
+                "only classes and resolution may differ"
+            )
+        state[name] = source
+        rows.append(Row(name, "taken", tuple(source.shape), tuple(target.shape)))
+    taken = {row.name for row in rows if row.action in ("taken", "resampled")}
+    rows += [Row(name, "left out", tuple(t.shape), None) for name, t in old.items() if name not in taken]
+    _load(model, state)
+    return model, rows
+
+
+def _load(model: Model, state: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        own = model.state_dict()
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+
+
+def for_transfer(published: Published, num_classes: int, resolution: tuple[int, int] | None) -> ModelConfig:
+    """The config of the fine-tuned model: other classes and resolution, no hidden layer, a bias of zero."""
+    config = published.config
+    size = resolution or config.resolution
+    return replace(config, num_classes=num_classes, resolution=size, hidden=None, head_bias=0.0)
+
+
+def as_json(rows: list[Row], source: str) -> dict[str, Any]:
+    """For transplant.json."""
+    renamed = [{"from": asdict(r)["source"], "to": r.target, "name": r.name, "action": r.action} for r in rows]
+    return {"source": source, "rows": renamed}
