@@ -1,0 +1,39 @@
+"""Attention rollout (figures 6 and 14; Abnar & Zuidema 2020): how much of each patch reaches the output.
+
+L layers · B batch · H heads · N tokens
+"""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def rollout(attention: Iterable[Float[Tensor, "b h n n"]]) -> Float[Tensor, "b n n"]:
+    """The product over layers, first to last, of (mean over heads + identity) with rows scaled to sum to 1.
+
+    Row i says from which input tokens token i of the last layer was mixed; rows sum to 1. The identity stands for the
+    residual connection. Layers may come one by one.
+    """
+    result: Tensor | None = None
+    for weights in attention:
+        mixed = weights.float().mean(dim=1)
+        mixed = mixed + torch.eye(mixed.shape[-1], device=mixed.device)
+        mixed = mixed / mixed.sum(dim=-1, keepdim=True)
+        result = mixed if result is None else mixed @ result
+    if result is None:
+        raise ValueError("rollout needs the attention of at least one layer")
+    return result
+
+
+def output_rollout(
+    attention: Iterable[Float[Tensor, "b h n n"]], grid: tuple[int, int], prefix: int
+) -> Float[Tensor, "b h w"]:
+    """The rollout of what the classifier reads, as a map over the patch grid.
+
+    With a class token (prefix 1): its row. With average pooling: the mean of all rows.
+    """
+    mixed = rollout(attention)
+    row = mixed[:, 0] if prefix else mixed.mean(dim=1)
+    return row[:, prefix:].unflatten(1, grid)

@@ -1,0 +1,148 @@
+"""fit(state, batches, ...): the only loop. What happens now and then is a list that the caller writes."""
+
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+
+import torch
+
+from vitrail.core.device import synchronize
+from vitrail.core.errors import BadInput
+from vitrail.core.progress import progress
+from vitrail.data.batches import Batch, Loader
+from vitrail.train.step import Metrics, TrainState
+
+
+@dataclass(frozen=True)
+class Every:
+    """A task for every `steps` steps and after the last one. The time of a task that is `aside` is not training time."""
+
+    steps: int
+    task: Callable[[TrainState], None]
+    aside: bool = True
+
+
+class Interrupted(Exception):
+    """A signal stopped the run, after it was saved."""
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+class SignalWatch:
+    """Remembers SIGINT and SIGTERM until the step is finished; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._old: dict[int, object] = {}
+
+    def __enter__(self) -> "SignalWatch":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._old[number] = signal.signal(number, self._note)
+            except ValueError:  # not the main thread: whoever runs us decides about signals
+                break
+        return self
+
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+
+
+class Meter:
+    """Means of the metrics since they were last read."""
+
+    def __init__(self) -> None:
+        self._since: list[Metrics] = []
+        self._seconds = self._waited = 0.0
+
+    def add(self, metrics: Metrics) -> None:
+        """Notes a step; nothing is read from the device."""
+        self._since.append(metrics)
+
+    def read(self, state: TrainState) -> dict[str, float]:
+        """Loss, accuracy, rates since the last call; raises BadInput when the loss is no longer a number."""
+        losses = torch.stack([m.loss for m in self._since])
+        images = sum(m.count for m in self._since)
+        correct = float(torch.stack([m.correct for m in self._since]).sum())
+        mean = float(losses.mean())
+        if not torch.isfinite(losses).all():
+            raise BadInput(
+                f"the loss is {mean} at step {state.step}; the last checkpoint is whole. "
+                "Lower the learning rate, lengthen the warm-up, or set --clip 1"
+            )
+        seconds, waited = state.seconds - self._seconds, state.waited - self._waited
+        self._seconds, self._waited = state.seconds, state.waited
+        last = self._since[-1]
+        self._since = []
+        return {
+            "loss": mean,
+            "accuracy": correct / images,
+            "learning_rate": last.learning_rate,
+            "gradient_norm": float(last.gradient_norm),
+            "images_per_second": images / seconds if seconds else 0.0,
+            "waiting": waited / seconds if seconds else 0.0,
+        }
+
+    def start(self, state: TrainState) -> None:
+        """Time before this is not of this session."""
+        self._seconds, self._waited = state.seconds, state.waited
+
+
+def fit(
+    state: TrainState,
+    batches: Loader,
+    update: Callable[[TrainState, Batch], Metrics],
+    *,
+    steps: int,
+    meter: Meter,
+    every: Iterable[Every],
+    save: Callable[[TrainState], None],
+    title: str = "training",
+) -> None:
+    """Updates until `steps` are done; after each, the tasks that are due, in order.
+
+    Raises:
+        Interrupted: after a SIGINT or SIGTERM, once the step is finished and saved.
+    """
+    tasks = list(every)
+    device = next(state.model.parameters()).device
+    meter.start(state)
+    with SignalWatch() as watch, progress(title, steps, state.step) as bar:
+        before, waited = time.perf_counter(), batches.waited
+        for batch in batches:
+            state.broken.add(batch.broken)
+            if not len(batch.labels):
+                raise BadInput(f"step {state.step}: none of the images of its batch can be read: {batch.broken[:3]}")
+            metrics = update(state, batch)
+            meter.add(metrics)
+            due = [t for t in tasks if state.step % t.steps == 0 or state.step == steps]
+            if any(t.aside for t in due):
+                synchronize(device)
+            now = time.perf_counter()
+            state.seconds += now - before
+            state.waited += batches.waited - waited
+            before, waited = now, batches.waited
+            for task in due:
+                task.task(state)
+                if task.aside:
+                    before = time.perf_counter()
+            bar.advance(_note(state, metrics) if state.step % 10 == 0 or state.step == steps else None)
+            if watch.received is not None and state.step < steps:
+                save(state)
+                raise Interrupted(watch.received)
+
+
+def _note(state: TrainState, metrics: Metrics) -> str:
+    rate = state.step * metrics.count / state.seconds if state.seconds else 0.0
+    share = state.waited / state.seconds if state.seconds else 0.0
+    accuracy = float(metrics.correct) / max(1, metrics.count)
+    return f"loss {float(metrics.loss):.3f}  accuracy {accuracy:.0%}  {rate:,.0f} images/s  waiting {share:.0%}"

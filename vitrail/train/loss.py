@@ -1,0 +1,40 @@
+"""Softmax and sigmoid cross-entropy (paper.md section 6), for class numbers or for soft targets."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Cross-entropy of one class among K; the mean over the batch."""
+
+    smoothing: float = 0.0  # this share of the target is spread evenly over all classes
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """K yes-or-no questions: summed over classes, mean over the batch. Start the head's bias at -ln K, or -10 for 21k."""
+
+    smoothing: float = 0.0
+
+
+LossConfig = Softmax | Sigmoid
+
+
+def loss(
+    logits: Float[Tensor, "b k"], targets: Int64[Tensor, " b"] | Float[Tensor, "b k"], config: LossConfig
+) -> Float[Tensor, ""]:
+    """The loss in nats, in float32 whatever the precision of the logits."""
+    logits = logits.float()
+    match config:
+        case Softmax(smoothing):
+            return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        case Sigmoid(smoothing):
+            classes = logits.shape[-1]
+            soft = F.one_hot(targets, classes).float() if targets.dtype == torch.int64 else targets
+            soft = soft * (1 - smoothing) + smoothing / classes
+            return F.binary_cross_entropy_with_logits(logits, soft, reduction="sum") / logits.shape[0]
