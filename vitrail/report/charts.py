@@ -1,0 +1,184 @@
+"""Charts over two axes: lines with labels at their ends, dots, and the reliability diagram of calibration."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from vitrail.report import axes, numbers
+from vitrail.report.axes import Frame, element, path, text
+
+COLOURS = 6  # the style sheet has this many, distinct for colour-blind readers
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart; `low` and `high` bound its 95 % interval."""
+
+    name: str  # written at the end of the line; empty for none
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    colour: int = 0
+    faint: bool = False
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A dashed horizontal line, such as the accuracy of guessing."""
+
+    value: float
+    name: str
+
+
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    percent: bool = False,
+    log_x: bool = False,
+    x_ticks: Sequence[float] = (),
+    references: Sequence[Reference] = (),
+    height: int = 300,
+) -> Markup:
+    """Lines over a common x, each labelled at its right end instead of in a legend."""
+    xs = [x for one in lines for x in one.x]
+    ys = [y for one in lines for y in [*one.y, *(one.low or ()), *(one.high or ())]]
+    y_axis = axes.linear_axis([*ys, *(reference.value for reference in references)], percent=percent)
+
+    def draw(width: int) -> Markup:
+        x_axis = (
+            axes.log_axis(xs, ticks=x_ticks)
+            if log_x
+            else axes.linear_axis(xs, tight=True, count=5 if width > 500 else 3)
+        )
+        room = max((axes.text_width(one.name) for one in lines if one.name), default=0)
+        area = axes.frame(
+            x_axis, y_axis, width=width, height=height, right=min(room + 16, 0.36 * width) if room else 14
+        )
+        parts = area.parts(x_label, y_label)
+        parts += _references(references, area)
+        for one in sorted(lines, key=lambda one: not one.faint):
+            parts.append(element("g", Markup("").join(_line(one, area)), class_=f"c{one.colour % COLOURS}"))
+        parts += _end_labels([one for one in lines if one.name], area, width)
+        return axes.svg(parts, width=width, height=height, title=title)
+
+    return axes.both(draw)
+
+
+def scatter(
+    points: Sequence[tuple[float, float]],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    mean: Sequence[tuple[float, float]] = (),
+    references: Sequence[Reference] = (),
+    height: int = 320,
+) -> Markup:
+    """A dot for each point, and a thin line through the means where they are given."""
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    y_axis = axes.linear_axis([*ys, 0.0, *(reference.value for reference in references)])
+
+    def draw(width: int) -> Markup:
+        # Half a step of room beside the first and the last column of dots.
+        whole = sorted(set(xs))
+        ticks = whole[:: -(-len(whole) // (12 if width > 500 else 6))] if whole else []
+        x_axis = axes.Axis(min(xs, default=0) - 0.5, max(xs, default=1) + 0.5, tuple(ticks))
+        area = axes.frame(x_axis, y_axis, width=width, height=height, right=60 if mean else 14)
+        parts = area.parts(x_label, y_label) + _references(references, area)
+        drawn = [path([(area.x(x), area.y(y)) for x, y in mean], "line faint")] if mean else []
+        drawn += [
+            element("circle", cx=area.x(x), cy=area.y(y), r=4.5, class_="dot open")
+            for x, y in points
+            if math.isfinite(x) and math.isfinite(y)
+        ]
+        if mean:
+            drawn.append(text(area.right + 4, area.y(mean[-1][1]), "mean", "end"))
+        parts.append(element("g", Markup("").join(drawn), class_="c0"))
+        return axes.svg(parts, width=width, height=height, title=title)
+
+    return axes.both(draw)
+
+
+def reliability(bins: Sequence[dict[str, Any]], *, title: str) -> Markup:
+    """How often the model was right against how sure it was; the larger a dot, the more images it stands for."""
+    rows = [
+        (bin_["confidence"], bin_["accuracy"], bin_["count"])
+        for bin_ in bins
+        if bin_.get("count") and numbers.known(bin_.get("confidence")) and numbers.known(bin_.get("accuracy"))
+    ]
+    most = max((count for *_, count in rows), default=1)
+    share = axes.Axis(0, 1, (0, 0.2, 0.4, 0.6, 0.8, 1), percent=True)
+
+    def draw(width: int) -> Markup:
+        side = min(width, 420)
+        area = axes.frame(share, share, width=side, height=side, right=24)
+        parts = area.parts("confidence of the answer", "share of right answers")
+        parts.append(axes.line(area.x(0), area.y(0), area.x(1), area.y(1), "reference"))
+        parts.append(text(area.x(0.04), area.y(0.95), "less sure than right", "tick"))
+        parts.append(text(area.x(0.98), area.y(0.05), "surer than right", "tick", anchor="end"))
+        drawn = []
+        for confidence, accuracy, count in rows:
+            bounds = numbers.wilson(accuracy, count)
+            if bounds:
+                x = area.x(confidence)
+                drawn.append(axes.line(x, area.y(bounds[0]), x, area.y(bounds[1]), "whisker"))
+        drawn.append(path([(area.x(confidence), area.y(accuracy)) for confidence, accuracy, _ in rows], "line thin"))
+        for confidence, accuracy, count in rows:
+            said = f"{count:,.0f} images: confidence {numbers.percent(confidence)}, right {numbers.percent(accuracy)}"
+            radius = 3 + 6 * math.sqrt(count / most)
+            dot = {"cx": area.x(confidence), "cy": area.y(accuracy), "r": radius, "class_": "dot"}
+            drawn.append(element("circle", element("title", said), **dot))
+        parts.append(element("g", Markup("").join(drawn), class_="c0"))
+        return axes.svg(parts, width=side, height=side, title=title)
+
+    return axes.both(draw)
+
+
+def _line(one: Line, area: Frame) -> list[Markup]:
+    points = [(area.x(x), area.y(y)) for x, y in zip(one.x, one.y, strict=True)]
+    drawn = []
+    if one.low is not None and one.high is not None:
+        above = [(area.x(x), area.y(y)) for x, y in zip(one.x, one.high, strict=True) if math.isfinite(y)]
+        below = [(area.x(x), area.y(y)) for x, y in zip(one.x, one.low, strict=True) if math.isfinite(y)]
+        if len(above) > 1:
+            drawn.append(path([*above, *reversed(below)], "band", closed=True))
+        if one.dots:
+            drawn += [axes.line(x, low, x, high, "whisker") for (x, low), (_, high) in zip(below, above, strict=True)]
+    drawn.append(path(points, "line faint" if one.faint else "line"))
+    if one.dots or len(points) == 1:
+        drawn += [
+            element("circle", cx=x, cy=y, r=3.5, class_="dot")
+            for x, y in points
+            if math.isfinite(x) and math.isfinite(y)
+        ]
+    return drawn
+
+
+def _references(references: Sequence[Reference], area: Frame) -> list[Markup]:
+    drawn = []
+    for reference in references:
+        y = area.y(reference.value)
+        drawn.append(axes.line(area.left, y, area.right, y, "reference"))
+        drawn.append(text(area.right, y - 9, reference.name, "tick", anchor="end"))
+    return drawn
+
+
+def _end_labels(lines: Sequence[Line], area: Frame, width: int) -> list[Markup]:
+    ends = []
+    for one in lines:
+        finite = [(x, y) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+        if finite:
+            ends.append((one, area.y(finite[-1][1])))
+    places = axes.apart([y for _, y in ends], 17, area.top, area.bottom - 4)
+    return [
+        text(area.right + 8, place, axes.fitted(one.name, width - area.right - 8), f"end c{one.colour % COLOURS}")
+        for (one, _), place in zip(ends, places, strict=True)
+    ]

@@ -1,0 +1,134 @@
+"""`make`: recognises what a folder is by its files and writes its report.html; and the table of a folder of runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from vitrail.core.errors import BadInput
+from vitrail.core.files import write_text_atomic
+from vitrail.report import numbers
+from vitrail.report.bars import Bar, bar_chart
+from vitrail.report.demo import demo_page, parts_of
+from vitrail.report.evaluation import evaluation_page
+from vitrail.report.inspection import inspection_page
+from vitrail.report.linear import linear_page
+from vitrail.report.page import Section, fragment, page
+from vitrail.report.reading import Folder, Json, objects
+from vitrail.report.run import JOBS, final_accuracy, run_page, summary
+
+REPORT = "report.html"
+# The first of these files that a folder holds says what it is: a demo also holds folders of the other kinds.
+PAGES = {
+    "demo.json": demo_page,
+    "config.json": run_page,
+    "evaluation.json": evaluation_page,
+    "linear.json": linear_page,
+    "inspection.json": inspection_page,
+}
+
+
+def make(folder: Path) -> Path:
+    """Writes report.html into a folder that vitrail wrote, or into a folder of such folders, and returns its path.
+
+    The pages of the folders inside are made too, so that no link is dead. Raises BadInput where there is nothing to
+    report on.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is not a folder; a report is made of a folder that a vitrail command wrote")
+    mark = mark_of(folder)
+    if mark is not None:
+        opened = Folder(folder)
+        if mark == "demo.json":
+            for part in parts_of(opened):
+                if mark_of(part.path) not in (None, "demo.json"):
+                    make(part.path)
+        return _write(folder, PAGES[mark](opened))
+    inside = sorted(child for child in folder.iterdir() if not child.name.startswith(".") and mark_of(child))
+    if not inside:
+        raise BadInput(
+            f"{folder} holds nothing to report on; expected one of {', '.join(PAGES)}, or folders that hold one of them"
+        )
+    for child in inside:
+        make(child)
+    return _write(folder, index_page(Folder(folder), inside))
+
+
+def mark_of(folder: Path) -> str | None:
+    """The file by which a folder is recognised, such as "config.json" for a run; None for any other folder."""
+    return next((name for name in PAGES if (folder / name).is_file()), None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One folder in the table."""
+
+    name: str
+    link: str
+    what: str
+    unfinished: str = ""  # how far it has come
+    accuracy: float | None = None
+    interval: object = None
+    count: float | None = None
+    steps: float | None = None
+    seconds: float | None = None
+
+
+def index_page(folder: Folder, inside: list[Path]) -> str:
+    """The table of a folder of runs: what each is, whether it is finished, how accurate it became."""
+    rows = [_row(Folder(child, folder.problems)) for child in inside]
+    bars = [Bar(row.name, row.accuracy, numbers.ends(row.interval)) for row in rows if row.accuracy is not None]
+    best = max(bars, key=lambda bar: bar.value, default=None)
+    drawing = None
+    if best is not None and len(bars) > 1:
+        said = f"Accuracy of {len(bars)} folders; the highest is {best.name} with {numbers.percent(best.value)}."
+        drawing = bar_chart(bars, title=said)
+    body = fragment("index.html.j2", rows=rows, drawing=drawing)
+    unfinished = sum(bool(row.unfinished) for row in rows)
+    lead = f"{len(rows)} folder{'' if len(rows) == 1 else 's'}, {unfinished or 'none'} unfinished."
+    if best is not None:
+        lead += f" The highest accuracy is {numbers.percent(best.value)}, of {best.name}."
+    name = folder.path.resolve().name
+    return page(name, lead, [Section("Results", "results", body)], kind="Folder of runs", problems=folder.problems)
+
+
+def _row(folder: Folder) -> Row:
+    mark = mark_of(folder.path)
+    name = folder.path.name
+    link = f"{quote(name)}/{REPORT}"
+    if mark == "config.json":
+        return _run_row(folder, name, link)
+    content: Json = folder.json(mark or "") or {}
+    if mark == "evaluation.json":
+        return Row(name, link, "evaluation", "", *_measured(content), seconds=_number(content.get("seconds")))
+    if mark == "linear.json":
+        rows = [row for row in objects(content.get("rows")) if numbers.known(row.get("mean"))]
+        best = max(rows, key=lambda row: row["mean"], default={})
+        what = f"few-shot, {best.get('shots')} a class, {best.get('features')}" if best else "few-shot"
+        return Row(name, link, what, "", _number(best.get("mean")), best.get("interval"), _number(content.get("count")))
+    what = "demo" if mark == "demo.json" else "inspection"
+    return Row(name, link, what, seconds=_number(content.get("seconds")))
+
+
+def _run_row(folder: Folder, name: str, link: str) -> Row:
+    config, result = folder.json("config.json") or {}, folder.json("result.json")
+    job = JOBS.get(str(config.get("job")), str(config.get("job") or "run")).lower()
+    what = f"{job}, {config['recipe']}" if config.get("recipe") else job
+    if result is None:
+        unfinished = summary(folder, config, None).split(".")[0].lower()
+        return Row(name, link, what, unfinished)
+    final = _measured(final_accuracy(result, folder.within("evaluation")))
+    return Row(name, link, what, "", *final, steps=_number(result.get("steps")), seconds=_number(result.get("seconds")))
+
+
+def _measured(content: Json) -> tuple[float | None, object, float | None]:
+    return _number(content.get("accuracy")), content.get("interval"), _number(content.get("count"))
+
+
+def _number(value: object) -> float | None:
+    return float(value) if numbers.known(value) else None  # type: ignore[arg-type]
+
+
+def _write(folder: Path, text: str) -> Path:
+    write_text_atomic(folder / REPORT, text)
+    return folder / REPORT

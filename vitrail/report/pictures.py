@@ -1,0 +1,114 @@
+"""Arrays to pictures: PNGs inside the page, tiles of filters and positions, attention laid over an image."""
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from vitrail.report.page import Picture
+
+LARGEST = 320  # pixels a side; larger images are reduced, so that a page of photographs stays small
+
+# Nine colours of matplotlib's viridis, as in the paper's figure 7: even steps to the eye, readable when colour-blind.
+_VIRIDIS = np.array(
+    [
+        [68, 1, 84],
+        [71, 44, 122],
+        [59, 81, 139],
+        [44, 113, 142],
+        [33, 144, 141],
+        [39, 173, 129],
+        [92, 200, 99],
+        [170, 220, 50],
+        [253, 231, 37],
+    ]
+)
+
+
+def picture(pixels: np.ndarray, alt: str, *, width: int, caption: str = "") -> Picture:
+    """A picture `width` CSS pixels wide, of uint8 [H, W] or [H, W, 1 | 3 | 4]; a small one is shown with its pixels."""
+    image = as_image(pixels)
+    height = max(1, round(width * image.height / image.width))
+    small = image.width < width
+    if max(image.size) > LARGEST and not small:
+        image.thumbnail((max(LARGEST, width), max(LARGEST, height)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Picture(uri, alt, width, height, small, caption)
+
+
+def as_image(pixels: np.ndarray) -> Image.Image:
+    """An image of uint8 values, or of floats from 0 to 1."""
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * 255).astype(np.uint8)
+    return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+
+
+def viridis(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """uint8 [..., 3]: the colour of each value between `low` and `high`."""
+    place = np.clip((np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-12), 0, 1) * (len(_VIRIDIS) - 1)
+    anchors = np.arange(len(_VIRIDIS))
+    channels = [np.interp(place, anchors, _VIRIDIS[:, channel]) for channel in range(3)]
+    colours: np.ndarray = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return colours
+
+
+def tiled(tiles: np.ndarray, *, gap: int) -> np.ndarray:
+    """uint8 [Y, X, H, W, 3] to one RGBA image; the gaps are transparent, so that they suit a light and a dark page."""
+    rows, columns, height, width = tiles.shape[:4]
+    sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
+    for y in range(rows):
+        for x in range(columns):
+            top, left = y * (height + gap), x * (width + gap)
+            sheet[top : top + height, left : left + width] = np.dstack(
+                [tiles[y, x], np.full((height, width), 255, np.uint8)]
+            )
+    return sheet
+
+
+def filter_tiles(filters: np.ndarray, *, columns: int) -> np.ndarray:
+    """The principal components of the patch embedding, float [K, P, P, 3] from 0 to 1, as a sheet of tiles."""
+    count, height, width, _ = filters.shape
+    rows = -(-count // columns)
+    tiles = np.zeros((rows * columns, height, width, 3), np.uint8)
+    tiles[:count] = np.rint(np.clip(np.nan_to_num(filters), 0, 1) * 255)
+    sheet = tiled(tiles.reshape(rows, columns, height, width, 3), gap=1)
+    if count < rows * columns:  # the places after the last filter are empty, not black
+        sheet[(rows - 1) * (height + 1) :, (count - (rows - 1) * columns) * (width + 1) :] = 0
+    return sheet
+
+
+def position_tiles(similarity: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, int]:
+    """Figure 7, centre: for each patch, the similarity of its position to all others; RGBA pixels, and the stride.
+
+    A grid finer than 20 a side is sampled: every stride-th patch gets a tile.
+    """
+    h, w = grid
+    stride = -(-max(h, w) // 20)
+    values = similarity.reshape(h, w, h, w)[::stride, ::stride]
+    return tiled(viridis(values, -1.0, 1.0), gap=1 if max(h, w) < 12 else 2), stride
+
+
+def cut_into_patches(image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """An image, uint8 [H, W, 3], with a transparent gap between the patches that the transformer reads."""
+    h, w = grid
+    height, width = image.shape[0] // h * h, image.shape[1] // w * w
+    tiles = image[:height, :width].reshape(h, height // h, w, width // w, 3).swapaxes(1, 2)
+    return tiled(tiles, gap=max(1, width // w // 4))
+
+
+def attention_overlay(image: np.ndarray, rollout: np.ndarray) -> np.ndarray:
+    """The image, uint8 [H, W, 3], lit where the output looks: its attention on the patches [h, w] as a mask.
+
+    As the authors drew figures 6 and 14 (google-research/vision_transformer, issue 27): weights over their maximum,
+    resized to the image with Lanczos, blurred by one patch, stretched to 0...1.
+    """
+    height, width = image.shape[:2]
+    weights = np.nan_to_num(rollout.astype(np.float64))
+    mask = as_image(weights / max(weights.max(), 1e-12)).resize((width, height), Image.Resampling.LANCZOS)
+    blurred = np.asarray(mask.filter(ImageFilter.GaussianBlur(radius=width / rollout.shape[1])), np.float64)
+    spread = blurred.max() - blurred.min()
+    shares = (blurred - blurred.min()) / spread if spread > 0 else np.ones_like(blurred)
+    return np.rint(image * shares[..., None]).astype(np.uint8)
