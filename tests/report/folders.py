@@ -162,7 +162,7 @@ def run(
     images: np.ndarray | None = None,
 ) -> None:
     """A run of 500 steps; an unfinished one stopped after 300 and wrote no result."""
-    config = {"schedule": {"steps": 500, "warmup": 50}, "seed": 0, "train": "digits@train"}
+    config = {"train": "digits@train", "steps": 500, "schedule": {"warmup": 50}, "seed": 0}
     write(folder / "config.json", {"format": 1, "job": job, "recipe": "digits", "config": config})
     write(
         folder / "environment.json",

@@ -70,7 +70,7 @@ def _read_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in options:
         return None
     options = tuple(o for o in options if o is not type(None))
-    classes = {o.__name__: o for o in options if dataclasses.is_dataclass(o)}
+    classes: dict[str, Any] = {o.__name__: o for o in options if isinstance(o, type) and dataclasses.is_dataclass(o)}
     if classes and isinstance(value, Mapping):
         name = value.get("type")
         if name is None and len(classes) == 1:

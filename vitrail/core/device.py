@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -11,6 +12,14 @@ import torch
 from vitrail.core.errors import BadInput
 
 Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a job runs. Not a part of its config: the results do not depend on the number of workers."""
+
+    device: str = "auto"  # auto, cpu, cuda, cuda:N
+    workers: int | None = None  # processes that decode and augment; None: one fewer than there are cores
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -1,5 +1,6 @@
 """What is said to a person whose input does not work: one sentence, and the nearest thing that would."""
 
+import signal
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -9,6 +10,14 @@ class BadInput(ValueError):
 
     The command line prints the message alone and exits with code 2.
     """
+
+
+class Interrupted(Exception):
+    """A signal stopped a run, after it was saved."""
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -95,7 +95,8 @@ class RunFolder:
 
     def result(self) -> dict[str, Any]:
         """The result of a finished run."""
-        return read_json(self.path / "result.json")
+        result: dict[str, Any] = read_json(self.path / "result.json")
+        return result
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -23,13 +23,6 @@ def resize(pixels: Pixels, size: Size, box: Box | None = None) -> Pixels:
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
 
 
-def resize_small(pixels: Pixels, short: int) -> Pixels:
-    """Resizes so that the shorter side is `short`, keeping the aspect."""
-    height, width = pixels.shape[:2]
-    scale = short / min(height, width)
-    return resize(pixels, (max(short, round(height * scale)), max(short, round(width * scale))))
-
-
 def centre_crop(pixels: Pixels, size: Size) -> Pixels:
     """The middle `size` of the image, which must be at least that large."""
     height, width = size
@@ -51,7 +44,7 @@ def flip(pixels: Pixels) -> Pixels:
 
 
 def inception_crop(pixels: Pixels, size: Size, area: tuple[float, float], rng: np.random.Generator) -> Pixels:
-    """A box of random area and aspect, resized to `size` (the crop of Inception, paper.md section 6)."""
+    """A box of random area and aspect, resized to `size` (the crop of Inception)."""
     return resize(pixels, size, inception_box(pixels.shape[0], pixels.shape[1], area, rng))
 
 

@@ -22,7 +22,6 @@ from vitrail.data.order import examples, share_of_rank
 from vitrail.data.sources import Example, Source
 from vitrail.data.views import Augment, Preprocess, evaluation_view, training_view
 
-
 STAND_INS = 100  # how many examples in a row are tried in place of a broken one
 
 
@@ -154,7 +153,7 @@ class Loader:
         self._loader: DataLoader[Batch] = DataLoader(
             dataset,
             batch_size=None,  # an item is a whole batch
-            sampler=steps,  # type: ignore[arg-type] - any iterable of indices will do
+            sampler=steps,  # type: ignore[arg-type]  # any iterable of indices will do
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             worker_init_fn=_ignore_interrupts,
@@ -204,9 +203,7 @@ def training_batches(
     return Loader(dataset, range(start, stop), workers)
 
 
-def evaluation_batches(
-    source: Source, preprocess: Preprocess, *, batch: int = 256, workers: int | None = 0
-) -> Loader:
+def evaluation_batches(source: Source, preprocess: Preprocess, *, batch: int = 256, workers: int | None = 0) -> Loader:
     """Every readable example once, in the order of the source, seen by the evaluation view."""
     dataset = _EvaluationParts(source, preprocess, batch)
     return Loader(dataset, range(len(dataset)), workers)
@@ -217,7 +214,9 @@ def normalise(
 ) -> Float[Tensor, "b 3 h w"]:
     """uint8 pixels to the numbers that the model expects, on the device: (x / 255 - mean) / std."""
     scale = torch.tensor(preprocess.std, device=device).mul_(255).reciprocal_().view(3, 1, 1)
-    shift = -torch.tensor(preprocess.mean, device=device).div_(torch.tensor(preprocess.std, device=device)).view(3, 1, 1)
+    shift = (
+        -torch.tensor(preprocess.mean, device=device).div_(torch.tensor(preprocess.std, device=device)).view(3, 1, 1)
+    )
     return torch.addcmul(shift, images.to(device, non_blocking=True).float(), scale)
 
 

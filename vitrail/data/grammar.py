@@ -58,7 +58,7 @@ def _open_split(name: str, split: str | None, role: Role) -> Source:
 
 
 def _open_glob(name: str, split: str | None) -> Source:
-    files = sorted(Path(f) for f in glob.glob(name, recursive=True))
+    files = sorted(Path(f) for f in glob.glob(name, recursive=True))  # noqa: PTH207 - absolute patterns too
     if not files:
         raise BadInput(f"no file matches {name!r}")
     others = [f for f in files if f.suffix != ".parquet"]

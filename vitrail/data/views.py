@@ -1,7 +1,6 @@
-"""The two views of an image at a resolution: the training view, which is random, and the evaluation view, which is not."""
+"""The two views of an image: the training view, which is random, and the evaluation view, which is not."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -10,17 +9,26 @@ from vitrail.data.image import Pixels
 
 
 @dataclass(frozen=True)
-class Preprocess:
-    """The evaluation view, and the scale of the numbers; it travels with the model.
+class SquareResize:
+    """Both sides to the resolution, whatever the aspect: the test view of the official fine-tuning."""
 
-    `resize` says how the image is brought to the resolution: "square" resizes both sides (the official fine-tuning's
-    test view), "crop" resizes the shorter side to resolution / `share` and cuts out the middle (the official
-    pre-training's: 224 of 256 is a share of 0.875).
-    """
+
+@dataclass(frozen=True)
+class CentreCrop:
+    """The shorter side to resolution / `share`, then the middle: 224 of 256 while pre-training."""
+
+    share: float = 0.875
+
+
+Resize = SquareResize | CentreCrop
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The evaluation view, and the scale of the numbers; it travels with the model."""
 
     resolution: tuple[int, int] = (224, 224)  # height, width
-    resize: Literal["square", "crop"] = "crop"
-    share: float = 0.875
+    resize: Resize = CentreCrop()
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of pixels in [0, 1]: the official range is [-1, 1]
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
@@ -65,12 +73,14 @@ class Augment:
 def evaluation_view(pixels: Pixels, preprocess: Preprocess) -> Pixels:
     """The image as a model is meant to see it: uint8 [H, W, 3] at the resolution."""
     height, width = size = preprocess.resolution
-    if preprocess.resize == "square":
-        return augment.resize(pixels, size)
-    # the smallest size of the same aspect that covers the resolution / share in both directions
-    target = max(height / preprocess.share / pixels.shape[0], width / preprocess.share / pixels.shape[1])
-    resized = (max(height, round(pixels.shape[0] * target)), max(width, round(pixels.shape[1] * target)))
-    return augment.centre_crop(augment.resize(pixels, resized), size)
+    match preprocess.resize:
+        case SquareResize():
+            return augment.resize(pixels, size)
+        case CentreCrop(share):
+            # the smallest size of the same aspect that covers the resolution / share in both directions
+            scale = max(height / share / pixels.shape[0], width / share / pixels.shape[1])
+            larger = (max(height, round(pixels.shape[0] * scale)), max(width, round(pixels.shape[1] * scale)))
+            return augment.centre_crop(augment.resize(pixels, larger), size)
 
 
 def training_view(pixels: Pixels, config: Augment, preprocess: Preprocess, rng: np.random.Generator) -> Pixels:

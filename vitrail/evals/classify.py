@@ -114,7 +114,9 @@ def evaluate(
     total, in_top5 = 0.0, 0
     confidences, rights = [], []
     worst: list[tuple[float, int, dict[str, Any], np.ndarray]] = []
-    for batch, logits, _ in forward(model, source, preprocess, broken=broken, dtype=dtype, workers=workers, title=title):
+    for batch, logits, _ in forward(
+        model, source, preprocess, broken=broken, dtype=dtype, workers=workers, title=title
+    ):
         total += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
         confidence, predicted = logits.softmax(dim=-1).max(dim=-1)
         right = predicted == batch.labels

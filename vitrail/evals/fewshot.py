@@ -1,4 +1,4 @@
-"""Few-shot linear evaluation in closed form (paper.md section 8): ridge regression onto -1 and 1, in float64.
+"""Few-shot linear evaluation in closed form (section 4.1; big_vision's fewshot_lsr): ridge regression onto -1 and 1, in float64.
 
 N images · D features · K classes
 """
@@ -23,9 +23,7 @@ def standardise(
     return prepared(train), prepared(test)
 
 
-def solve_ridge(
-    x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"], ridge: float
-) -> Float[np.ndarray, "d k"]:
+def solve_ridge(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"], ridge: float) -> Float[np.ndarray, "d k"]:
     """The W that minimises |XW - Y|² + ridge·|W|², by the smaller of the two equal systems.
 
     Primal, D x D: (XᵀX + ridge·I)⁻¹ Xᵀ Y. Dual, N x N: Xᵀ (XXᵀ + ridge·I)⁻¹ Y.

@@ -6,7 +6,7 @@ from vitrail.models.position import Learned1d
 
 
 def parameters(config: ModelConfig) -> int:
-    """The number of parameters (the formula of paper.md 1.6)."""
+    """The number of parameters: patches, tokens, positions, blocks, norm, hidden layer, head."""
     d, m, k = config.width, config.mlp, config.num_classes
     embedding = 3 * config.patch**2 * d + d + d * prefix_tokens(config.pool)
     positions = config.tokens * d if isinstance(config.position, Learned1d) else 0

@@ -1,4 +1,4 @@
-"""The initialisers of the official code (paper.md 1.4): lecun-normal, xavier-uniform a matrix, and small noise.
+"""The initialisers of the official code: lecun-normal, xavier-uniform a matrix, and small noise.
 
 PyTorch's own differ: `trunc_normal_` does not correct the deviation for the truncation, `nn.Linear` starts with
 kaiming-uniform, and a fused q-k-v matrix under xavier-uniform gets a bound that is too small by sqrt(2).

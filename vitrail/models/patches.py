@@ -32,7 +32,7 @@ class PatchEmbedding(nn.Module):
         self.patch = patch
         self.proj = torch.nn.utils.skip_init(nn.Conv2d, channels, width, patch, patch)
         lecun_normal_(self.proj.weight)
-        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.proj.bias)
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b n d"]:
         return F.linear(patchify(images, self.patch), self.proj.weight.flatten(1), self.proj.bias)

@@ -25,12 +25,10 @@ class Learned1d:
 PositionConfig = NoPosition | Learned1d
 
 
-def resample_grid(
-    positions: Float[Tensor, "n d"], old: tuple[int, int], new: tuple[int, int]
-) -> Float[Tensor, "m d"]:
+def resample_grid(positions: Float[Tensor, "n d"], old: tuple[int, int], new: tuple[int, int]) -> Float[Tensor, "m d"]:
     """Positions of the grid `old` at the places of the grid `new`: bilinear with aligned corners.
 
-    This is what the official code computes with `scipy.ndimage.zoom(order=1)` (paper.md section 7); grids need not
+    This is what the official code computes with `scipy.ndimage.zoom(order=1)`; grids need not
     be square.
     """
     if positions.shape[0] != old[0] * old[1]:

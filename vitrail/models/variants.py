@@ -1,4 +1,4 @@
-"""The tables of sizes: a name such as "B/16" -> a config (Table 1; paper.md 1.6 for the smaller ones)."""
+"""The tables of sizes: a name such as "B/16" -> a config (Table 1; Ti and S from the official code)."""
 
 import re
 from typing import NamedTuple

@@ -5,6 +5,7 @@ B batch · y x pixels · N tokens · D width · H heads · K classes
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -42,7 +43,7 @@ class ViTConfig:
     pool: PoolConfig = ClassToken()
     position: PositionConfig = Learned1d()
     hidden: int | None = None  # width of the hidden tanh layer before the classifier; pre-training heads have one
-    dropout: float = 0.0  # after every dense layer but q, k, v, and after the positions (paper.md 1.5)
+    dropout: float = 0.0  # after every dense layer but q, k, v, and after the positions
     gelu: Gelu = "tanh"  # what the official code computes; timm's and transformers' files want "exact"
     eps: float = 1e-6  # of the layer norms
     head_bias: float = 0.0  # start of the classifier's bias; -ln K or -10 with the sigmoid loss
@@ -88,7 +89,13 @@ def dropped_border(config: ViTConfig) -> str | None:
 
 
 class ViT(nn.Module):
-    """Float images [B, 3, H, W] (official range: -1 to 1) -> ModelOutput. State-dict keys are those of timm."""
+    """Float images [B, 3, H, W] (official range: -1 to 1) -> ModelOutput. State-dict keys are those of timm.
+
+    `preprocess` and `classes` travel with a loaded model (vitrail.weights.load); a new one has none.
+    """
+
+    preprocess: Any = None
+    classes: tuple[str, ...] = ()
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -100,9 +107,7 @@ class ViT(nn.Module):
         self.pos_embed = _positions(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(
-                config.width, config.heads, config.mlp, gelu=config.gelu, eps=config.eps, dropout=config.dropout
-            )
+            Block(config.width, config.heads, config.mlp, gelu=config.gelu, eps=config.eps, dropout=config.dropout)
             for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width, eps=config.eps)
@@ -117,8 +122,8 @@ class ViT(nn.Module):
         """`attention=True`, or the layers whose weights to return: only those are computed explicitly."""
         if tuple(images.shape[-2:]) != self.config.resolution:
             raise ValueError(
-                f"images are {tuple(images.shape[-2:])} pixels (height, width), this model reads {self.config.resolution}; "
-                "load it with resolution=... to resample its positions"
+                f"images are {tuple(images.shape[-2:])} pixels (height, width), this model reads "
+                f"{self.config.resolution}; load it with resolution=... to resample its positions"
             )
         layers = range(len(self.blocks)) if attention is True else attention or ()
         x_BND = self.patch_embed(images)

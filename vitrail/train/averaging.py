@@ -17,7 +17,7 @@ def start_average(model: nn.Module) -> Average:
 def update_average(average: Average, model: nn.Module, decay: float) -> None:
     """average ← decay · average + (1 - decay) · weights."""
     with torch.no_grad():
-        weights = [p for _, p in model.named_parameters()]
+        weights: list[Tensor] = [p for _, p in model.named_parameters()]
         torch._foreach_lerp_(list(average.values()), weights, 1 - decay)
 
 

@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 import torch
 
 from vitrail.core.device import synchronize
-from vitrail.core.errors import BadInput
+from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.progress import progress
 from vitrail.data.batches import Batch, Loader
 from vitrail.train.step import Metrics, TrainState
@@ -17,19 +17,11 @@ from vitrail.train.step import Metrics, TrainState
 
 @dataclass(frozen=True)
 class Every:
-    """A task for every `steps` steps and after the last one. The time of a task that is `aside` is not training time."""
+    """A task for every `steps` steps and after the last one. While it is `aside` the clock of training stands."""
 
     steps: int
     task: Callable[[TrainState], None]
     aside: bool = True
-
-
-class Interrupted(Exception):
-    """A signal stopped the run, after it was saved."""
-
-    def __init__(self, number: int):
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.number = number
 
 
 class SignalWatch:
@@ -71,7 +63,7 @@ class Meter:
     def read(self, state: TrainState) -> dict[str, float]:
         """Loss, accuracy, rates since the last call; raises BadInput when the loss is no longer a number."""
         losses = torch.stack([m.loss for m in self._since])
-        images = sum(m.count for m in self._since)
+        images = sum(m.images for m in self._since)
         correct = float(torch.stack([m.correct for m in self._since]).sum())
         mean = float(losses.mean())
         if not torch.isfinite(losses).all():
@@ -142,7 +134,7 @@ def fit(
 
 
 def _note(state: TrainState, metrics: Metrics) -> str:
-    rate = state.step * metrics.count / state.seconds if state.seconds else 0.0
+    rate = state.step * metrics.images / state.seconds if state.seconds else 0.0
     share = state.waited / state.seconds if state.seconds else 0.0
-    accuracy = float(metrics.correct) / max(1, metrics.count)
+    accuracy = float(metrics.correct) / max(1, metrics.images)
     return f"loss {float(metrics.loss):.3f}  accuracy {accuracy:.0%}  {rate:,.0f} images/s  waiting {share:.0%}"

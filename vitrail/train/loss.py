@@ -1,6 +1,7 @@
-"""Softmax and sigmoid cross-entropy (paper.md section 6), for class numbers or for soft targets."""
+"""Softmax and sigmoid cross-entropy, for class numbers or for soft targets."""
 
 from dataclasses import dataclass
+from math import log
 
 import torch
 from jaxtyping import Float, Int64
@@ -17,7 +18,7 @@ class Softmax:
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """K yes-or-no questions: summed over classes, mean over the batch. Start the head's bias at -ln K, or -10 for 21k."""
+    """K yes-or-no questions: summed over classes, mean over the batch; see `head_bias`."""
 
     smoothing: float = 0.0
 
@@ -38,3 +39,12 @@ def loss(
             soft = F.one_hot(targets, classes).float() if targets.dtype == torch.int64 else targets
             soft = soft * (1 - smoothing) + smoothing / classes
             return F.binary_cross_entropy_with_logits(logits, soft, reduction="sum") / logits.shape[0]
+
+
+def head_bias(config: LossConfig, classes: int) -> float:
+    """Where the classifier's bias starts: with the sigmoid loss every class is as unlikely as it is, on average."""
+    match config:
+        case Softmax():
+            return 0.0
+        case Sigmoid():
+            return -10.0 if classes > 10_000 else -log(classes)  # -10: the official value for 18k and 21k classes

@@ -1,6 +1,6 @@
 """Adam and SGD with momentum, both with weight decay that is decoupled and multiplied by the learning rate.
 
-That is the convention of Table 3 (paper.md section 6): a decay of 0.1 at a learning rate of 1e-3 shrinks a weight by
+That is the convention of Table 3: a decay of 0.1 at a learning rate of 1e-3 shrinks a weight by
 1e-4 a step. (big_vision's `wd` is already multiplied by the learning rate.)
 """
 
@@ -58,9 +58,9 @@ def is_decayed(name: str, parameter: torch.Tensor, decayed: Decayed) -> bool:
 
 
 class DecoupledSGD(torch.optim.SGD):
-    """PyTorch's SGD adds the decay to the gradient, where momentum accumulates it; here weights shrink by lr · decay."""
+    """PyTorch's SGD adds the decay to the gradient, where momentum keeps it; here weights shrink by lr · decay."""
 
-    def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         kept = [group["weight_decay"] for group in self.param_groups]
         with torch.no_grad():
             for group in self.param_groups:

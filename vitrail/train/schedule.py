@@ -1,4 +1,4 @@
-"""Learning rates over a run: linear or cosine decay after a linear warm-up from zero (paper.md section 6)."""
+"""Learning rates over a run: linear or cosine decay after a linear warm-up from zero (Tables 3 and 4)."""
 
 from dataclasses import dataclass
 from math import cos, pi

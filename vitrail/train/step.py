@@ -19,8 +19,11 @@ from vitrail.train.schedule import Cosine, ScheduleConfig, learning_rate
 
 @dataclass(frozen=True)
 class Training:
-    """What all training has: pre-training and fine-tuning add their data and their model."""
+    """What all training has; pre-training and fine-tuning add their model. For data see vitrail.data.grammar."""
 
+    train: str  # the images to learn from
+    validation: str | None = None  # judged now and then, for the curve; nothing is chosen by it
+    test: str | None = None  # judged once, at the end; without it the validation images are
     steps: int = 1000  # updates of the weights
     batch: int = 128  # images an update, over all processes and micro-batches
     seed: int = 0
@@ -56,7 +59,7 @@ class Metrics(NamedTuple):
 
     loss: Tensor
     correct: Tensor
-    count: int
+    images: int
     gradient_norm: Tensor
     learning_rate: float
 
@@ -84,7 +87,7 @@ def train_step(
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = model(x).logits
         part = loss(logits, y, config.loss) * (len(y) / len(labels))
-        part.backward()  # type: ignore[no-untyped-call]
+        part.backward()
         total += part.detach()
         correct += (logits.detach().argmax(dim=-1) == y).sum()
 

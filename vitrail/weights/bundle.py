@@ -15,7 +15,7 @@ from torch import Tensor
 from vitrail.core.config import from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_folder, read_json, write_json, write_text_atomic
-from vitrail.data.views import Preprocess
+from vitrail.data.views import CentreCrop, Preprocess
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.cost import parameters
 from vitrail.models.head import ClassToken
@@ -133,8 +133,8 @@ def _timm_keys(config: ModelConfig, preprocess: Preprocess, classes: tuple[str, 
             "mean": list(preprocess.mean),
             "std": list(preprocess.std),
             "interpolation": "bilinear",
-            "crop_pct": preprocess.share if preprocess.resize == "crop" else 1.0,
-            "crop_mode": "center" if preprocess.resize == "crop" else "squash",
+            "crop_pct": preprocess.resize.share if isinstance(preprocess.resize, CentreCrop) else 1.0,
+            "crop_mode": "center" if isinstance(preprocess.resize, CentreCrop) else "squash",
             "num_classes": config.num_classes,
             "label_names": list(classes),
             "first_conv": "patch_embed.proj",
@@ -143,14 +143,17 @@ def _timm_keys(config: ModelConfig, preprocess: Preprocess, classes: tuple[str, 
     }
 
 
-def _card(
-    config: ModelConfig, preprocess: Preprocess, classes: tuple[str, ...], provenance: dict[str, Any]
-) -> str:
+def _card(config: ModelConfig, preprocess: Preprocess, classes: tuple[str, ...], provenance: dict[str, Any]) -> str:
     shown = ", ".join(classes[:20]) + (f", … ({len(classes)} in all)" if len(classes) > 20 else "")
-    facts = "\n".join(f"| {key} | {value} |" for key, value in provenance.items() if not isinstance(value, (dict, list)))
+    facts = "\n".join(
+        f"| {key} | {value} |" for key, value in provenance.items() if not isinstance(value, (dict, list))
+    )
     height, width = config.resolution
     pool = "class token" if isinstance(config.pool, ClassToken) else "average pooling"
-    resize = "resized to the square" if preprocess.resize == "square" else f"centre crop of {preprocess.share:.1%}"
+    crop = preprocess.resize
+    resize = (
+        f"the middle {crop.share:.1%} of the shorter side" if isinstance(crop, CentreCrop) else "both sides resized"
+    )
     return f"""---
 tags:
 - image-classification
@@ -175,5 +178,5 @@ library_name: vitrail
 import vitrail
 print(vitrail.Predictor("this-folder").predict(["image.jpg"], top=5))
 ```
-The folder is also read by `timm.create_model("local-dir:this-folder", pretrained=True)` where timm has the architecture.
+`timm.create_model("local-dir:this-folder", pretrained=True)` reads the folder too, where timm has the architecture.
 """

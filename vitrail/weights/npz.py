@@ -1,4 +1,4 @@
-"""Google's ViT `.npz` files (paper.md section 12): both vintages of block names; all about the model is in its shapes."""
+"""Google's ViT `.npz` files (gs://vit_models): both vintages of block names; the shapes say all about the model."""
 
 import re
 from math import isqrt

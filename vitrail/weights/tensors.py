@@ -46,7 +46,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             for member in archive.infolist():
                 total += _checked_size(archive, member, path)
             if total > MAX_BYTES:
-                raise BadInput(f"{path} would unpack to {total / 2**30:.0f} GiB, more than the {MAX_BYTES >> 30} allowed")
+                raise BadInput(
+                    f"{path} would unpack to {total / 2**30:.0f} GiB, more than the {MAX_BYTES >> 30} allowed"
+                )
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as problem:
@@ -61,7 +63,9 @@ def _checked_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
         if dtype.hasobject:
-            raise BadInput(f"{path}: {member.filename} holds Python objects, which are not weights and are never loaded")
+            raise BadInput(
+                f"{path}: {member.filename} holds Python objects, which are not weights and are never loaded"
+            )
         expected = file.tell() + int(np.prod(shape, dtype=object)) * dtype.itemsize
     if expected != member.file_size:
         raise BadInput(f"{path}: {member.filename} is {member.file_size} bytes, its header says {expected}")

@@ -30,7 +30,7 @@ def transplant(published: Published, config: ModelConfig, new_head: bool) -> tup
     """A model of `config` with every weight of `published` that fits it.
 
     Positions are resampled to the new grid. With `new_head` the classifier and the hidden layer before it are left
-    out, and the new classifier starts at zero (paper.md section 7).
+    out, and the new classifier starts at zero (appendix B.1.1).
 
     Raises:
         BadInput: an encoder of another size, or a classifier of other classes that was to be kept.
@@ -79,3 +79,10 @@ def as_json(rows: list[Row], source: str) -> dict[str, Any]:
     """For transplant.json."""
     renamed = [{"from": asdict(r)["source"], "to": r.target, "name": r.name, "action": r.action} for r in rows]
     return {"source": source, "rows": renamed}
+
+
+def summary(rows: list[Row], source: str) -> str:
+    """One line for people: how many were taken, and the names of all that were not."""
+    named = {a: [r.name for r in rows if r.action == a] for a in ("resampled", "new", "left out")}
+    others = "; ".join(f"{action}: {', '.join(names)}" for action, names in named.items() if names)
+    return f"from {source}: {sum(r.action == 'taken' for r in rows)} tensors taken" + (f"; {others}" if others else "")

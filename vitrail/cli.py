@@ -1,0 +1,392 @@
+"""The command line: one sub-command a job, from one explicit table. A command imports only what it needs."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
+
+from vitrail.core.errors import BadInput, Interrupted, nearest, unknown
+
+if TYPE_CHECKING:
+    from vitrail.core.device import Machine
+
+
+class Command(NamedTuple):
+    """A sub-command: what it does in a line, how it is used, and the function that does it."""
+
+    about: str
+    usage: str
+    run: Callable[[list[str]], int]
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options that every command has."""
+
+    device: str = "auto"  # auto, cpu, cuda, cuda:N
+    workers: int | None = None  # processes that decode images; None: one fewer than there are cores
+    data_root: Path | None = None  # folder of the named data sets; otherwise the environment variable VITRAIL_DATA
+    json: bool = False  # one JSON object on standard output, alone
+
+    def machine(self) -> "Machine":
+        """Where to run; also tells the named data sets where they lie."""
+        from vitrail.core.device import Machine
+
+        if self.data_root is not None:
+            os.environ["VITRAIL_DATA"] = str(self.data_root)
+        return Machine(self.device, self.workers)
+
+
+def _parse(command: str, kind: Any, args: list[str], default: Any = None) -> Any:
+    """tyro from a dataclass; exits with code 2 and the nearest option for one that it does not know."""
+    import tyro
+
+    entry = COMMANDS[command.split()[0]]
+    about = f"{entry.about}\n\nFor example:\n  {entry.usage}"
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
+    return tyro.cli(kind, prog=f"vitrail {command}", description=about, args=args, default=default, config=config)
+
+
+def _command(kind: type, *, out: bool | None, default: Any) -> tuple[Any, Any]:
+    """A dataclass of `--out`, the config's own options without a prefix, and the common ones; and its default.
+
+    `out`: True: required, None: optional, False: absent.
+    """
+    from dataclasses import field, make_dataclass
+
+    import tyro
+
+    flat = tyro.conf.arg(name="")
+    fields: list[Any] = []
+    if out is not None and out:
+        fields.append(("out", Annotated[Path, tyro.conf.arg(help="folder to write")]))
+    fields.append(("config", Annotated[kind, flat]))
+    if out is None:
+        fields.append(("out", Annotated[Path | None, tyro.conf.arg(help="folder to write")], field(default=None)))
+    fields.append(("common", Annotated[Common, flat], field(default_factory=Common)))
+    made = make_dataclass("Options", fields, frozen=True)
+    if default is None:
+        return made, None
+    return made, made(**{"config": default, **({"out": tyro.MISSING} if out else {})})
+
+
+def _print(result: dict[str, Any], common: Common, text: str) -> None:
+    print(json.dumps(result) if common.json else text)
+
+
+def _recipe_name(command: str, args: list[str], known: list[str]) -> tuple[str, list[str]]:
+    if not args or args[0].startswith("-"):
+        entry = COMMANDS[command]
+        if args and args[0] in ("-h", "--help"):
+            print(f"usage: vitrail {command} RECIPE [options]\n\n{entry.about}\n\nrecipes: {', '.join(known)}\n")
+            print(f"For example:\n  {entry.usage}\n\nThe options of a recipe: vitrail {command} {known[0]} --help")
+            raise SystemExit(0)
+        raise BadInput(f"vitrail {command} needs a recipe first; known are: {', '.join(known)}")
+    if args[0] not in known:
+        raise unknown("recipe", args[0], known)
+    return args[0], args[1:]
+
+
+def _pretrain(args: list[str]) -> int:
+    from vitrail.jobs.pretrain import Pretrain, pretrain
+    from vitrail.recipes import PRETRAINING
+
+    name, rest = _recipe_name("pretrain", args, list(PRETRAINING))
+    kind, default = _command(Pretrain, out=True, default=PRETRAINING[name]())
+    options = _parse(f"pretrain {name}", kind, rest, default)
+    result = pretrain(options.config, options.out, options.common.machine(), name)
+    return _show_run(options, result)
+
+
+def _finetune(args: list[str]) -> int:
+    from vitrail.jobs.finetune import Finetune, finetune
+    from vitrail.recipes import FINETUNING
+
+    name, rest = _recipe_name("finetune", args, list(FINETUNING))
+    kind, default = _command(Finetune, out=True, default=FINETUNING[name]())
+    options = _parse(f"finetune {name}", kind, rest, default)
+    result = finetune(options.config, options.out, options.common.machine(), name)
+    return _show_run(options, result)
+
+
+def _show_run(options: Any, result: dict[str, Any]) -> int:
+    from vitrail.report import make
+
+    page = make(options.out)
+    text = f"{result['steps']} steps in {result['seconds']:.0f} s, {result['images_per_second']:,.0f} images/s"
+    if result["accuracy"] is not None:
+        text = f"accuracy {_percent(result)} of {result['count']:,} images; {text}"
+    _print({**result, "folder": str(options.out)}, options.common, f"{text}\nmodel: {options.out / 'bundle'}\n{page}")
+    return 0
+
+
+def _percent(result: dict[str, Any]) -> str:
+    low, high = result["interval"]
+    return f"{result['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})"
+
+
+def _linear(args: list[str]) -> int:
+    from vitrail.jobs.linear import Linear, linear
+
+    kind, _ = _command(Linear, out=None, default=None)
+    options = _parse("linear", kind, args)
+    result = linear(options.config, options.out, options.common.machine())
+    lines = []
+    for row in result["rows"]:
+        low, high = row["interval"] or (row["mean"], row["mean"])
+        spread = f"  ({low:.1%} to {high:.1%} over {len(row['accuracies'])} draws)" if row["interval"] else ""
+        lines.append(f"{row['features']:>22}  {row['shots']:>3} shots  {row['mean']:.1%}{spread}")
+    if options.out is not None:
+        from vitrail.report import make
+
+        lines.append(str(make(options.out)))
+    _print(result, options.common, "\n".join(lines))
+    return 0
+
+
+def _evaluate(args: list[str]) -> int:
+    from vitrail.jobs.evaluate import Evaluate, evaluate
+
+    kind, _ = _command(Evaluate, out=None, default=None)
+    options = _parse("evaluate", kind, args)
+    result = evaluate(options.config, options.out, options.common.machine())
+    text = f"accuracy {_percent(result)} of {result['count']:,} images; loss {result['loss']:.3f}"
+    text += f"; calibration error {result['calibration']['ece']:.1%}"
+    if result["broken"]:
+        text += "\nbroken images:\n" + "\n".join(f"  {b['key']}: {b['reason']}" for b in result["broken"])
+    if options.out is not None:
+        from vitrail.report import make
+
+        text += f"\n{make(options.out)}"
+    _print(result, options.common, text)
+    return 1 if result["broken"] else 0
+
+
+def _predict(args: list[str]) -> int:
+    import tyro
+
+    from vitrail.jobs.predict import Predict, as_row, predict, write_table
+
+    @dataclass(frozen=True)
+    class Options:
+        paths: Annotated[tuple[str, ...], tyro.conf.Positional]  # images, folders, patterns
+        model: str  # a bundle, a run folder, or an official .npz
+        top: int = 5  # labels an image
+        resolution: int | None = None
+        out: Path | None = None  # a table: .jsonl, .csv or .parquet
+        common: Annotated[Common, tyro.conf.arg(name="")] = Common()
+
+    options = _parse("predict", Options, args)
+    if not options.paths:
+        raise BadInput("nothing to label: give images, folders or patterns")
+    config = Predict(options.model, options.paths, options.top, options.resolution)
+    rows = []
+    for prediction in predict(config, options.common.machine()):
+        rows.append(as_row(prediction))
+        if not options.common.json and options.out is None:
+            labels = "  ".join(f"{label.name} {label.probability:.1%}" for label in prediction.labels)
+            print(
+                f"{prediction.key}: {labels}" if prediction.error is None else f"{prediction.key}: {prediction.error}"
+            )
+    if options.out is not None:
+        write_table(rows, options.out)
+    if options.common.json:
+        print(json.dumps({"model": options.model, "predictions": rows}))
+    elif options.out is not None:
+        print(f"{len(rows):,} images: {options.out}")
+    return 1 if any(row["error"] for row in rows) else 0
+
+
+def _inspect(args: list[str]) -> int:
+    from vitrail.jobs.inspect import Inspect, inspect
+    from vitrail.report import make
+
+    kind, _ = _command(Inspect, out=None, default=None)
+    options = _parse("inspect", kind, args)
+    if options.out is None:
+        raise BadInput("vitrail inspect needs --out DIR for its figures")
+    result = inspect(options.config, options.out, options.common.machine())
+    _print(result, options.common, str(make(options.out)))
+    return 0
+
+
+def _demo(args: list[str]) -> int:
+    import tyro
+
+    from vitrail.jobs.demo import demo
+    from vitrail.recipes.small import demo as recipe
+    from vitrail.report import make
+
+    @dataclass(frozen=True)
+    class Options:
+        out: Path = Path("runs/demo")  # folder to write
+        common: Annotated[Common, tyro.conf.arg(name="")] = Common()
+
+    options = _parse("demo", Options, args)
+    result = demo(recipe(), options.out, options.common.machine())
+    for run in result["runs"].values():
+        make(options.out / run)
+    page = make(options.out)
+    _print({**result, "report": str(page)}, options.common, f"{result['seconds']:.0f} s; open {page}")
+    return 0
+
+
+def _report(args: list[str]) -> int:
+    import tyro
+
+    from vitrail.report import make
+
+    @dataclass(frozen=True)
+    class Options:
+        folder: Annotated[
+            Path, tyro.conf.Positional
+        ]  # a run, an evaluation, an inspection, a demo, or a folder of them
+        json: bool = False  # one JSON object on standard output, alone
+
+    options = _parse("report", Options, args)
+    page = make(options.folder)
+    print(json.dumps({"report": str(page)}) if options.json else page)
+    return 0
+
+
+def _recipes(args: list[str]) -> int:
+    from vitrail.models.cost import parameters, training_flops
+    from vitrail.recipes import FINETUNING, PRETRAINING
+
+    @dataclass(frozen=True)
+    class Options:
+        json: bool = False  # one JSON object on standard output, alone
+
+    options = _parse("recipes", Options, args)
+    rows: list[dict[str, Any]] = []
+    for name, recipe in PRETRAINING.items():
+        config = recipe()
+        images = config.steps * config.batch
+        size, flops = parameters(config.model), training_flops(config.model) * images
+        rows.append({"command": "pretrain", "recipe": name, "images": images, "parameters": size, "flops": flops})
+        rows[-1]["about"] = (recipe.__doc__ or "").strip().split("\n")[0]
+    for name, tuning in FINETUNING.items():
+        about = (tuning.__doc__ or "").strip().split("\n")[0]
+        count = tuning().steps * tuning().batch
+        rows.append({"command": "finetune", "recipe": name, "images": count, "about": about})
+    if options.json:
+        print(json.dumps({"recipes": rows}))
+        return 0
+    for row in rows:
+        cost = f"{row['parameters'] / 1e6:5.1f} M  {row['flops'] / 1e15:7.2f} PFLOP" if "flops" in row else " " * 22
+        print(f"{row['command']} {row['recipe']:<17} {row['images']:>9,} images  {cost}  {row['about']}")
+    return 0
+
+
+def _models(args: list[str]) -> int:
+    import tyro
+
+    from vitrail.models.table import describe, names
+
+    @dataclass(frozen=True)
+    class Options:
+        name: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # one model, or none for all
+        resolution: int = 224
+        num_classes: int = 1000
+        json: bool = False  # one JSON object on standard output, alone
+
+    options = _parse("models", Options, args)
+    rows = [describe(name, options.resolution, options.num_classes) for name in options.name or names()]
+    if options.json:
+        print(json.dumps({"models": rows}))
+        return 0
+    print(
+        f"{'model':<8} {'layers':>6} {'width':>6} {'heads':>5} {'MLP':>6} {'tokens':>6} {'parameters':>14} {'GMACs':>8}"
+    )
+    for r in rows:
+        sizes = f"{r['depth']:>6} {r['width']:>6} {r['heads']:>5} {r['mlp']:>6} {r['tokens']:>6}"
+        print(f"{r['name']:<8} {sizes} {r['parameters']:>14,} {r['macs'] / 1e9:>8.3f}")
+    return 0
+
+
+COMMANDS = {
+    "demo": Command("The whole story on real digits: pre-train, transfer, look inside.", "vitrail demo", _demo),
+    "pretrain": Command(
+        "Pre-train a new model by a recipe.",
+        "vitrail pretrain cifar10 --data-root data --out runs/cifar10",
+        _pretrain,
+    ),
+    "finetune": Command(
+        "Fine-tune a model to your classes.",
+        "vitrail finetune folder --init runs/cifar10 --train photos@train --test photos@test --out runs/photos",
+        _finetune,
+    ),
+    "linear": Command(
+        "Few-shot accuracy of frozen features, in closed form.",
+        "vitrail linear --model runs/cifar10 --train photos@train --test photos@test --shots 1 5 10",
+        _linear,
+    ),
+    "evaluate": Command(
+        "Accuracy with its interval, per class, calibration.",
+        "vitrail evaluate --model runs/cifar10 --data cifar10@test --out runs/judged",
+        _evaluate,
+    ),
+    "predict": Command("Label images.", "vitrail predict --model runs/photos cat.jpg holiday/ --top 3", _predict),
+    "inspect": Command(
+        "Filters, positions, attention distance, rollout.",
+        "vitrail inspect --model runs/cifar10 --images cifar10@test --out runs/inside",
+        _inspect,
+    ),
+    "report": Command("(Re)make the page of a run or of a folder of runs.", "vitrail report runs", _report),
+    "recipes": Command("The recipes, with their cost.", "vitrail recipes", _recipes),
+    "models": Command("The models, with sizes and cost.", "vitrail models B/16 --resolution 384", _models),
+}
+
+
+def _help() -> str:
+    lines = [f"  {name:<10} {command.about}" for name, command in COMMANDS.items()]
+    examples = [f"  {command.usage}" for command in COMMANDS.values()]
+    return "\n".join(
+        [
+            "usage: vitrail COMMAND [options]",
+            "\nPre-train, transfer, study and look inside Vision Transformers.\n",
+            *lines,
+            "\nFor example:",
+            *examples,
+            "\nThe options of a command: vitrail COMMAND --help. With --debug errors show where they come from.",
+        ]
+    )
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs a command and exits: 0 done, 1 done and something was found, 2 bad input, 130 and 143 stopped by a signal."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in args
+    args = [a for a in args if a != "--debug"]
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_help())
+        raise SystemExit(0 if args else 2)
+    if args[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("vitrail"))
+        raise SystemExit(0)
+    raise SystemExit(_run(args, debug))
+
+
+def _run(args: list[str], debug: bool) -> int:
+    try:
+        if args[0] not in COMMANDS:
+            raise BadInput(f"unknown command {args[0]!r}{nearest(args[0], COMMANDS)}")
+        return COMMANDS[args[0]].run(args[1:])
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # somebody closed the pager
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (BadInput, OSError) as problem:
+        if debug:
+            raise
+        print(f"vitrail: {problem}", file=sys.stderr)
+        return 2
+    except Interrupted as problem:
+        print(f"vitrail: {problem}; the same command goes on from here", file=sys.stderr)
+        return 128 + problem.number

@@ -1,0 +1,75 @@
+"""The whole story on real images that come with a dependency: pre-train, transfer, look inside."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail.core.device import Machine
+from vitrail.core.errors import BadInput
+from vitrail.core.files import atomic_path, read_json, write_json
+from vitrail.core.progress import say
+from vitrail.data.digits import NAMES, UNSEEN
+from vitrail.data.grammar import open_data
+from vitrail.data.views import evaluation_view
+from vitrail.jobs.finetune import Finetune, finetune
+from vitrail.jobs.linear import Linear, linear
+from vitrail.jobs.pretrain import Pretrain, pretrain
+from vitrail.weights.load import read_published
+
+EXAMPLES = 24
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The parts of the story. The models of `linear` and `finetune` come from `pretrain`."""
+
+    pretrain: Pretrain
+    linear: Linear
+    finetune: Finetune
+    scratch: Pretrain  # as many steps on the same images as `finetune`, from a new model
+
+
+def demo(config: Demo, folder: Path, machine: Machine | None = None) -> dict[str, Any]:
+    """Runs what is missing of the story in `folder` and returns what demo.json holds (docs/files.md)."""
+    started = time.perf_counter()
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "pretrain").is_dir():
+        raise BadInput(f"--out {folder} holds other files and no demo; give a new or an empty folder")
+    story = folder / "demo.json"
+    spent = read_json(story)["seconds"] if story.exists() else 0.0
+    say("1/4  pre-training on the digits 0 to 6, thrown onto a canvas")
+    pretrain(config.pretrain, folder / "pretrain", machine)
+    bundle = str(folder / "pretrain" / "bundle")
+    say("2/4  few shots of the digits 7 to 9, which it has never seen")
+    if not (folder / "linear" / "linear.json").exists():
+        linear(replace(config.linear, model=bundle), folder / "linear", machine)
+    say("3/4  fine-tuning to all ten digits at a higher resolution")
+    finetune(replace(config.finetune, init=bundle), folder / "finetune", machine)
+    say("4/4  the same steps from scratch")
+    pretrain(config.scratch, folder / "scratch", machine)
+    _write_examples(config, bundle, folder / "examples.npz")
+    summary = {
+        "title": "What pre-training buys",
+        "seconds": spent or time.perf_counter() - started,
+        "seen": [name for i, name in enumerate(NAMES) if i not in UNSEEN],
+        "unseen": [NAMES[i] for i in UNSEEN],
+        "runs": {"pretrain": "pretrain", "finetune": "finetune", "scratch": "scratch"},
+        "linear": "linear",
+        "inspection": "pretrain/inspection",
+        "examples": "examples.npz",
+    }
+    write_json(story, summary)
+    return summary
+
+
+def _write_examples(config: Demo, bundle: str, path: Path) -> None:
+    source, preprocess = open_data(config.pretrain.train), read_published(bundle).preprocess
+    assert preprocess is not None  # a bundle has one
+    chosen = [source[i] for i in range(EXAMPLES)]
+    images = [evaluation_view(e.image, preprocess) for e in chosen if not isinstance(e.image, bytes)]
+    with atomic_path(path) as temporary:
+        np.savez_compressed(
+            temporary, images=np.stack(images), labels=np.array([source.classes[e.label] for e in chosen])
+        )

@@ -1,0 +1,136 @@
+"""Looking inside: filters, positions, attention distance, rollout, as arrays in a folder that the report draws."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitrail.analysis.distance import attention_distance
+from vitrail.analysis.filters import embedding_filters, for_display
+from vitrail.analysis.rollout import output_rollout
+from vitrail.analysis.similarity import position_similarity
+from vitrail.core.device import Machine, choose_device
+from vitrail.core.files import atomic_path, write_json
+from vitrail.core.progress import progress
+from vitrail.core.seeds import generator
+from vitrail.data.batches import Batch, evaluation_batches, normalise
+from vitrail.data.grammar import open_data
+from vitrail.data.sources import Source
+from vitrail.data.subsets import Subset
+from vitrail.data.views import Preprocess
+from vitrail.models.build import Model
+from vitrail.models.head import ClassToken, prefix_tokens
+from vitrail.weights.load import load
+
+ATTENTION_BYTES = 256 << 20  # of attention weights held at a time
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """What to look at. Without images: filters and positions alone."""
+
+    model: str
+    images: str | None = None
+    count: int = 32  # images over which distances are averaged
+    shown: int = 8  # of these, images whose rollout is drawn
+    resolution: int | None = None
+
+
+def inspect(config: Inspect, folder: Path, machine: Machine | None = None) -> dict[str, Any]:
+    """Inspects a model into `folder`; returns what inspection.json holds (docs/files.md)."""
+    model = load(config.model, resolution=config.resolution, device=choose_device((machine or Machine()).device))
+    source = open_data(config.images, "test") if config.images else None
+    classes = model.classes
+    counts = (config.count, config.shown)
+    return look_inside(model, model.preprocess, classes, source, folder, name=config.model, counts=counts)
+
+
+def look_inside(
+    model: Model,
+    preprocess: Preprocess,
+    classes: tuple[str, ...],
+    source: Source | None,
+    folder: Path,
+    *,
+    name: str,
+    counts: tuple[int, int] = (32, 8),
+) -> dict[str, Any]:
+    """`inspect` for a model in memory. The images are a seeded choice of `counts[0]`, `counts[1]` of them shown."""
+    config, prefix = model.config, prefix_tokens(model.config.pool)
+    filters, variance = embedding_filters(model.patch_embed.proj.weight.cpu())
+    arrays = {"filters": for_display(filters).numpy()}
+    if model.pos_embed is not None:
+        arrays["position_similarity"] = position_similarity(model.pos_embed, prefix).cpu().numpy()
+    images: list[dict[str, Any]] = []
+    if source is not None:
+        chosen = generator(0, "inspect").permutation(len(source))[: counts[0]]
+        seen, images = _attention(model, preprocess, classes, Subset(source, chosen), counts[1])
+        arrays |= seen
+    summary = {
+        "model": name,
+        "resolution": list(config.resolution),
+        "patch": config.patch,
+        "grid": list(config.grid),
+        "depth": config.depth,
+        "heads": config.heads,
+        "class_token": isinstance(config.pool, ClassToken),
+        "images": images,
+        "filters_variance": variance.tolist(),
+        "distance_images": min(counts[0], len(source)) if source is not None else 0,
+    }
+    with atomic_path(folder / "arrays.npz") as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+    write_json(folder / "inspection.json", summary)
+    return summary
+
+
+def _attention(
+    model: Model, preprocess: Preprocess, classes: tuple[str, ...], source: Source, shown: int
+) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    config, prefix = model.config, prefix_tokens(model.config.pool)
+    device = next(model.parameters()).device
+    bytes_each = 4 * config.depth * config.heads * config.tokens**2
+    batch = max(1, min(32, ATTENTION_BYTES // bytes_each))
+    distances, maps, pictures = [], [], []
+    rows: list[dict[str, Any]] = []
+    loader = evaluation_batches(source, preprocess, batch=batch)
+    model.eval()
+    with progress("inspecting", len(loader)) as bar, torch.inference_mode():
+        for part in loader:
+            if len(part.labels):
+                output = model(normalise(part.images, preprocess, device), attention=True)
+                weights = output.attention or ()
+                distances.append(
+                    torch.stack([attention_distance(w, config.grid, config.patch, prefix) for w in weights], dim=1)
+                )
+                if len(rows) < shown:
+                    maps.append(output_rollout(weights, config.grid, prefix).cpu())
+                    pictures.append(part.images.permute(0, 2, 3, 1))
+                    rows += _described(part, output.logits.float().cpu(), classes, source.classes)
+            bar.advance()
+    arrays = {
+        "attention_distance": torch.cat(distances).mean(dim=0).cpu().numpy(),
+        "rollout": torch.cat(maps)[:shown].numpy(),
+        "images": torch.cat(pictures)[:shown].numpy(),
+    }
+    return arrays, rows[:shown]
+
+
+def _described(
+    batch: Batch, logits: torch.Tensor, classes: tuple[str, ...], labels: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    rows = []
+    for key, label, scores in zip(batch.keys, batch.labels.tolist(), logits.softmax(dim=-1), strict=True):
+        best = int(scores.argmax())
+        named = best < len(classes)  # a model without a classifier names nothing
+        rows.append(
+            {
+                "key": key,
+                "label": labels[label],
+                "predicted": classes[best] if named else None,
+                "confidence": float(scores[best]) if named else None,
+            }
+        )
+    return rows

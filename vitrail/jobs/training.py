@@ -1,0 +1,203 @@
+"""What pre-training and fine-tuning share: open the data, restore, fit, judge, and leave a bundle."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitrail.core import device as devices
+from vitrail.core.device import Machine
+from vitrail.core.dist import launched_world
+from vitrail.core.errors import BadInput, nearest
+from vitrail.core.files import write_json
+from vitrail.core.progress import say
+from vitrail.core.run import RunFolder, environment
+from vitrail.data.batches import Broken, training_batches
+from vitrail.data.grammar import Role, open_data, require_classes
+from vitrail.data.sources import Source
+from vitrail.data.subsets import Subset
+from vitrail.data.views import Preprocess
+from vitrail.evals.classify import Evaluation, evaluate
+from vitrail.jobs.inspect import look_inside
+from vitrail.models.build import Model
+from vitrail.models.cost import multiply_adds, parameters, training_flops
+from vitrail.models.vit import dropped_border
+from vitrail.train.averaging import averaged
+from vitrail.train.checkpoint import restore_checkpoint, save_checkpoint
+from vitrail.train.loop import Every, Meter, fit
+from vitrail.train.step import Training, TrainState, start, train_step
+from vitrail.weights.bundle import save_bundle
+
+
+def open_training_data(config: Training) -> tuple[Source, Source | None, Source | None]:
+    """The sources of train, validation and test.
+
+    Raises:
+        BadInput: no data, fewer than two classes, or classes that differ from those of the training data.
+    """
+    train = open_data(config.train, "train")
+    require_classes(train, config.train)
+    return train, _same_classes(config.validation, train), _same_classes(config.test, train)
+
+
+def _same_classes(name: str | None, train: Source, role: Role = "test") -> Source | None:
+    if name is None:
+        return None
+    source = open_data(name, role)
+    for extra in source.classes:
+        if extra not in train.classes:
+            raise BadInput(f"{name} has the class {extra!r}, which train lacks{nearest(extra, train.classes)}")
+    if source.classes == train.classes:
+        return source
+    return Subset(source, np.arange(len(source)), train.classes)  # other order, or some classes absent
+
+
+def check_training(config: Training) -> None:
+    """Raises BadInput for numbers that make no sense, before any work."""
+    for name in ("steps", "batch", "log_every", "evaluate_every", "save_every"):
+        if getattr(config, name) < 1:
+            raise BadInput(f"{name} is {getattr(config, name)}, expected at least 1")
+    if config.schedule.warmup > config.steps:
+        raise BadInput(f"a warm-up of {config.schedule.warmup} steps is longer than the run of {config.steps}")
+    if config.average is not None and not 0 < config.average < 1:
+        raise BadInput(f"average is {config.average}, expected between 0 and 1, such as 0.9999")
+    if launched_world() > 1:
+        raise BadInput("this version trains in one process; start it without torchrun")
+
+
+def run_training(
+    config: Training,
+    run: RunFolder,
+    model: Model,
+    preprocess: Preprocess,
+    data: tuple[Source, Source | None, Source | None],
+    machine: Machine,
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """Trains `model` in `run`, from its last checkpoint where there is one, and finishes; returns the result."""
+    train, validation, test = data
+    border = dropped_border(model.config)
+    if border:
+        say(border)
+    device = devices.choose_device(machine.device)
+    dtype = devices.choose_precision(config.precision, device)
+    state = start(model.to(device), config, Broken(len(train)))
+    if restore_checkpoint(run.path / "checkpoints", state):
+        say(f"continuing {run.path} from step {state.step} of {config.steps}")
+    run.rewind_metrics(state.step)
+    facts = _environment(device, dtype)
+    write_json(run.path / "environment.json", facts)
+
+    meter = Meter()
+    batches = training_batches(
+        train,
+        config.augment,
+        preprocess,
+        batch=config.batch,
+        seed=config.seed,
+        start=state.step,
+        stop=config.steps,
+        workers=machine.workers,
+    )
+
+    def log(state: TrainState) -> None:
+        epoch = state.step * config.batch / len(train)
+        row = meter.read(state)
+        run.log({"kind": "train", "step": state.step, "epoch": epoch, **row, "seconds": state.seconds})
+
+    def judge(state: TrainState) -> None:
+        if validation is not None:
+            with averaged(state.model, state.average):
+                seen = evaluate(state.model, validation, preprocess, dtype=dtype, workers=machine.workers)
+            row = {"accuracy": seen.accuracy, "loss": seen.loss, "count": seen.count, "seconds": state.seconds}
+            run.log({"kind": "validation", "step": state.step, **row})
+
+    save = partial(save_checkpoint, run.path / "checkpoints")
+    update = partial(train_step, config=config, preprocess=preprocess, dtype=dtype)
+    if state.step < config.steps:
+        fit(
+            state,
+            batches,
+            update,
+            steps=config.steps,
+            meter=meter,
+            every=[
+                Every(config.log_every, log, aside=False),
+                Every(config.evaluate_every, judge),
+                Every(config.save_every, save),
+            ],
+            save=save,
+            title=run.path.name,
+        )
+    with averaged(state.model, state.average):
+        return _finish(config, run, state, preprocess, train.classes, test or validation, facts, provenance, machine)
+
+
+def _environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    return environment(
+        processor=devices.describe_device(device),
+        threads=torch.get_num_threads(),
+        device=str(device),
+        precision=str(dtype).removeprefix("torch."),
+        memory_gib=devices.memory_gib(device),
+        peak_flops=devices.peak_flops(device, dtype),
+    )
+
+
+def _finish(
+    config: Training,
+    run: RunFolder,
+    state: TrainState,
+    preprocess: Preprocess,
+    classes: tuple[str, ...],
+    held_out: Source | None,
+    facts: dict[str, Any],
+    provenance: dict[str, Any],
+    machine: Machine,
+) -> dict[str, Any]:
+    """Bundle, final evaluation, inspection, result: in this order, each whole, so a kill here repeats little."""
+    model = state.model
+    about = {**provenance, "trained_on": config.train, "steps": state.step, "vitrail": facts["vitrail"]}
+    digest = save_bundle(run.path / "bundle", model, preprocess, classes, about)
+    judged: Evaluation | None = None
+    if held_out is not None:
+        dtype = devices.choose_precision(config.precision, next(model.parameters()).device)
+        judged = evaluate(model, held_out, preprocess, dtype=dtype, workers=machine.workers, title="final evaluation")
+        judged.write(run.path / "evaluation", config.test or config.validation or "", str(run.path / "bundle"))
+        look_inside(model, preprocess, classes, held_out, run.path / "inspection", name=str(run.path / "bundle"))
+    rows = [row for row in run.metrics() if row["kind"] == "train"]
+    images = state.step * config.batch
+    flops = training_flops(model.config)
+    rate = images / state.seconds
+    run.finish(
+        {
+            "job": provenance["job"],
+            "steps": state.step,
+            "images": images,
+            "seconds": state.seconds,
+            "images_per_second": rate,
+            "waiting": state.waited / state.seconds,
+            "parameters": parameters(model.config),
+            "macs_per_image": multiply_adds(model.config),
+            "training_flops_per_image": flops,
+            "total_flops": flops * images,
+            "flops_share": flops * rate / facts["peak_flops"],
+            "loss": rows[-1]["loss"] if rows else None,
+            "accuracy": judged.accuracy if judged else None,
+            "interval": list(judged.interval) if judged else None,
+            "count": judged.count if judged else None,
+            "broken": state.broken.rows(),
+            "restarts": state.restarts,
+            "weights_sha256": digest,
+        }
+    )
+    return run.result()
+
+
+def with_classes(config: Any, classes: int) -> Any:
+    """The model config for data of so many classes; raises BadInput when it was given another number."""
+    if config.num_classes not in (0, classes):
+        raise BadInput(f"the model is to have {config.num_classes} classes, the training data have {classes}")
+    return replace(config, num_classes=classes)

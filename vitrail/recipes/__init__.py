@@ -1,0 +1,35 @@
+"""Recipes: functions that return a whole job config, by name."""
+
+from collections.abc import Callable
+
+from vitrail.core.errors import unknown
+from vitrail.jobs.finetune import Finetune
+from vitrail.jobs.pretrain import Pretrain
+from vitrail.recipes import small
+
+PRETRAINING: dict[str, Callable[[], Pretrain]] = {
+    "digits": small.digits,
+    "scattered-digits": small.scattered_digits,
+    "cifar10": small.cifar10,
+    "tiny-imagenet": small.tiny_imagenet,
+}
+
+FINETUNING: dict[str, Callable[[], Finetune]] = {
+    "digits": small.finetune_digits,
+    "cifar10": small.finetune_cifar10,
+    "folder": small.finetune_folder,
+}
+
+
+def pretraining(name: str) -> Pretrain:
+    """The pre-training recipe of that name; raises BadInput with the nearest one."""
+    if name not in PRETRAINING:
+        raise unknown("recipe", name, PRETRAINING)
+    return PRETRAINING[name]()
+
+
+def finetuning(name: str) -> Finetune:
+    """The fine-tuning recipe of that name; raises BadInput with the nearest one."""
+    if name not in FINETUNING:
+        raise unknown("recipe", name, FINETUNING)
+    return FINETUNING[name]()

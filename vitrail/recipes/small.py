@@ -1,0 +1,174 @@
+"""Recipes for small data and a CPU: minutes on two cores. Each names what it is expected to reach, and its command."""
+
+from vitrail.data.views import Augment, CentreCrop, InceptionCrop, PadCrop, ResizeCrop, SquareResize, WholeImage
+from vitrail.jobs.demo import Demo
+from vitrail.jobs.finetune import Finetune
+from vitrail.jobs.linear import Linear
+from vitrail.jobs.pretrain import Pretrain
+from vitrail.models.vit import AveragePool, ViTConfig
+from vitrail.train.loss import Softmax
+from vitrail.train.optim import Adam, Momentum
+from vitrail.train.schedule import Cosine
+
+
+def digits() -> Pretrain:
+    """The 8-pixel digits, in seconds.
+
+    vitrail pretrain digits --out runs/digits
+    """
+    return Pretrain(
+        train="digits@train",
+        validation="digits@test",
+        steps=400,
+        batch=64,
+        model=ViTConfig(patch=2, width=64, depth=3, heads=4, mlp=128, resolution=(8, 8), pool=AveragePool()),
+        resize=SquareResize(),
+        augment=Augment(crop=WholeImage(), flip=False),
+        optimizer=Adam(lr=2e-3, weight_decay=0.05),
+        schedule=Cosine(warmup=40),
+        evaluate_every=100,
+        save_every=200,
+    )
+
+
+def scattered_digits() -> Pretrain:
+    """Digits 0 to 6 at random places and sizes on 24 pixels: the pre-training of the demo.
+
+    vitrail pretrain scattered-digits --out runs/scattered
+    """
+    return Pretrain(
+        train="scattered-digits@seen-train",
+        validation="scattered-digits@seen-test",
+        steps=1000,
+        batch=96,
+        model=ViTConfig(patch=4, width=96, depth=4, heads=4, mlp=384, resolution=(24, 24)),
+        resize=SquareResize(),
+        augment=Augment(crop=WholeImage(), flip=False),
+        optimizer=Adam(lr=2e-3, weight_decay=0.05),
+        schedule=Cosine(warmup=100),
+        evaluate_every=250,
+    )
+
+
+def cifar10() -> Pretrain:
+    """CIFAR-10 from scratch.
+
+    vitrail pretrain cifar10 --out runs/cifar10
+    """
+    return Pretrain(
+        train="cifar10@train",
+        validation="cifar10@test",
+        steps=4000,
+        batch=128,
+        model=ViTConfig(patch=4, width=128, depth=6, heads=4, mlp=512, resolution=(32, 32), pool=AveragePool()),
+        resize=SquareResize(),
+        augment=Augment(crop=PadCrop(padding=4)),
+        optimizer=Adam(lr=1e-3, weight_decay=0.05),
+        schedule=Cosine(warmup=200),
+    )
+
+
+def tiny_imagenet() -> Pretrain:
+    """Tiny-ImageNet from scratch, sized for one GPU; on a CPU it is slow.
+
+    vitrail pretrain tiny-imagenet --out runs/tiny-imagenet
+    """
+    return Pretrain(
+        train="tiny-imagenet@train",
+        validation="tiny-imagenet@validation",
+        steps=20_000,
+        batch=256,
+        model=ViTConfig(patch=8, width=192, depth=9, heads=3, mlp=768, resolution=(64, 64), pool=AveragePool()),
+        resize=SquareResize(),
+        augment=Augment(crop=InceptionCrop(area=(0.3, 1.0))),
+        optimizer=Adam(lr=1e-3, weight_decay=0.1),
+        schedule=Cosine(warmup=1000),
+        loss=Softmax(smoothing=0.1),
+    )
+
+
+def finetune_digits() -> Finetune:
+    """All ten scattered digits at 32 pixels, from 400 images of them: the fine-tuning of the demo.
+
+    vitrail finetune digits --init runs/scattered --out runs/digits-32
+    """
+    return Finetune(
+        train="scattered-digits@train[:400]",
+        validation="scattered-digits@train[400:800]",
+        test="scattered-digits@test",
+        resolution=32,
+        steps=150,
+        batch=64,
+        augment=Augment(crop=WholeImage(), flip=False),
+        optimizer=Momentum(lr=0.03),
+        schedule=Cosine(warmup=15),
+        log_every=10,
+        evaluate_every=25,
+    )
+
+
+def finetune_cifar10() -> Finetune:
+    """CIFAR-10 from a model pre-trained on something else (Table 4's optimiser; its 10,000 steps are for large models).
+
+    vitrail finetune cifar10 --init MODEL --out runs/cifar10-tuned
+    """
+    return Finetune(
+        train="cifar10@train",
+        test="cifar10@test",
+        resolution=32,
+        steps=1000,
+        batch=128,
+        augment=Augment(crop=PadCrop(padding=4)),
+        optimizer=Momentum(lr=0.01),
+        schedule=Cosine(warmup=50),
+    )
+
+
+def finetune_folder() -> Finetune:
+    """Your folder of images, with one sub-folder a class: 500 steps, as the paper does for small data (Table 4).
+
+    vitrail finetune folder --init MODEL --train photos@train --test photos@test --out runs/photos
+    """
+    return Finetune(
+        train="",
+        steps=500,
+        batch=64,
+        resize=CentreCrop(share=0.875),
+        augment=Augment(crop=ResizeCrop(share=0.857)),
+        optimizer=Momentum(lr=0.01),
+        schedule=Cosine(warmup=50),
+        log_every=10,
+        evaluate_every=100,
+        save_every=100,
+    )
+
+
+def demo() -> Demo:
+    """The story of `vitrail demo`: under two minutes on two cores."""
+    tuned = finetune_digits()
+    return Demo(
+        pretrain=scattered_digits(),
+        linear=Linear(
+            model="",
+            train="scattered-digits@unseen-train",
+            test="scattered-digits@unseen-test",
+            shots=(1, 5, 10),
+            seeds=10,
+            baselines=True,
+        ),
+        finetune=tuned,
+        scratch=Pretrain(
+            train=tuned.train,
+            validation=tuned.validation,
+            test=tuned.test,
+            steps=tuned.steps,
+            batch=tuned.batch,
+            model=ViTConfig(patch=4, width=96, depth=4, heads=4, mlp=384, resolution=(32, 32)),
+            resize=tuned.resize,
+            augment=tuned.augment,
+            optimizer=Adam(lr=1e-3, weight_decay=0.05),
+            schedule=Cosine(warmup=15),
+            log_every=tuned.log_every,
+            evaluate_every=tuned.evaluate_every,
+        ),
+    )
