@@ -10,7 +10,7 @@ from vitrail.report import axes, numbers
 from vitrail.report.charts import Line, line_chart
 from vitrail.report.demo import compare
 from vitrail.report.linear import findings
-from vitrail.report.pictures import attention_overlay, cut_into_patches, position_tiles, viridis
+from vitrail.report.pictures import attention_overlay, cut_into_patches, filter_tiles, position_tiles, viridis
 
 
 @pytest.mark.parametrize(
@@ -77,17 +77,20 @@ def test_position_tiles_are_laid_out_as_the_patches() -> None:
     np.fill_diagonal(similarity, 1.0)
     sheet, stride = position_tiles(similarity, (2, 3))
     assert stride == 1
-    assert sheet.shape == (2 * 2 + 1, 3 * 3 + 2, 4)
-    assert sheet[2, :, 3].max() == 0  # the gap is transparent
-    bright = sheet[..., 1] > 200
-    assert sorted(zip(*map(list, np.nonzero(bright)), strict=True)) == [
-        (0, 0),
-        (0, 5),
-        (0, 10),
-        (4, 0),
-        (4, 5),
-        (4, 10),
-    ]
+    assert sheet.shape == (2 * 12 + 2, 3 * 18 + 2 * 2, 4)  # each patch of a tile is 6 pixels wide
+    assert sheet[12:14, :, 3].max() == 0  # the gap is transparent
+    for row in range(2):
+        for column in range(3):  # the tile of a patch is brightest at its own place
+            tile = sheet[row * 14 : row * 14 + 12, column * 20 : column * 20 + 18, 1]
+            assert tile[row * 6 + 3, column * 6 + 3] > 200
+            assert (tile > 200).sum() == 36
+
+
+def test_filters_fill_their_sheet_and_leave_the_rest_transparent() -> None:
+    sheet = filter_tiles(np.ones((5, 4, 4, 3), np.float32), columns=3)
+    assert sheet.shape == (12 * 2 + 2, 12 * 3 + 2 * 2, 4)
+    assert (sheet[14:, :26][:, :12] == 255).all()
+    assert (sheet[14:, 28:] == 0).all()
 
 
 def test_overlay_is_bright_where_attention_is() -> None:

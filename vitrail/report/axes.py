@@ -68,7 +68,7 @@ def text_width(content: str, size: float = 13) -> float:
 
 def fitted(content: str, width: float, size: float = 13) -> str:
     """The text, shortened with an ellipsis where it would be wider than `width`."""
-    if text_width(content, size) <= width:
+    if text_width(content, size) <= width + 0.5:  # rounding must not cost a letter
         return content
     while content and text_width(content + "…", size) > width:
         content = content[:-1]

@@ -92,7 +92,7 @@ def scatter(
         ticks = whole[:: -(-len(whole) // (12 if width > 500 else 6))] if whole else []
         x_axis = axes.Axis(min(xs, default=0) - 0.5, max(xs, default=1) + 0.5, tuple(ticks))
         area = axes.frame(x_axis, y_axis, width=width, height=height, right=60 if mean else 14)
-        parts = area.parts(x_label, y_label) + _references(references, area)
+        parts = area.parts(x_label, y_label)
         drawn = [path([(area.x(x), area.y(y)) for x, y in mean], "line faint")] if mean else []
         drawn += [
             element("circle", cx=area.x(x), cy=area.y(y), r=4.5, class_="dot open")
@@ -102,6 +102,7 @@ def scatter(
         if mean:
             drawn.append(text(area.right + 4, area.y(mean[-1][1]), "mean", "end"))
         parts.append(element("g", Markup("").join(drawn), class_="c0"))
+        parts += _references(references, area)
         return axes.svg(parts, width=width, height=height, title=title)
 
     return axes.both(draw)
@@ -167,7 +168,7 @@ def _references(references: Sequence[Reference], area: Frame) -> list[Markup]:
     for reference in references:
         y = area.y(reference.value)
         drawn.append(axes.line(area.left, y, area.right, y, "reference"))
-        drawn.append(text(area.right, y - 9, reference.name, "tick", anchor="end"))
+        drawn.append(text(area.right, y - 9, reference.name, "tick halo", anchor="end"))
     return drawn
 
 

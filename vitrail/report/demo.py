@@ -13,6 +13,7 @@ from vitrail.report.reading import Folder, Json, texts
 from vitrail.report.run import cost_facts, environment, final_accuracy
 
 EXAMPLES = 18
+LOOKING_INSIDE = "What has the model learned? Four views into it."
 
 
 def parts_of(folder: Folder) -> list[Folder]:
@@ -36,8 +37,8 @@ def demo_page(folder: Folder) -> str:
         _images(folder, content, anatomy),
         _pretraining(pretrain, texts(content.get("seen"))),
         _few_shot(few, texts(content.get("seen")), texts(content.get("unseen"))),
-        _finetuning(finetune, scratch),
-        inspection.section(inspected, title="Looking inside") if inspected else None,
+        _finetuning(finetune, scratch, texts(content.get("unseen"))),
+        inspection.section(inspected, title="Looking inside", opening=LOOKING_INSIDE) if inspected else None,
         _mistakes(tested) if tested else None,
         _cost({"Pre-training": pretrain, "Fine-tuning": finetune, "From scratch": scratch}, content),
         environment(pretrain, {}, title="Machine and command") if pretrain else None,
@@ -73,11 +74,11 @@ def compare(finetuned: Json, scratch: Json, *, same_steps: bool) -> str:
 def _lead(content: Json, finetune: Folder | None, scratch: Folder | None) -> str:
     took = f" in {numbers.duration(content['seconds'])}" if numbers.known(content.get("seconds")) else ""
     lead = f"A model that reads pictures as words: taught, tested and opened up{took}."
-    ends = _final(finetune), _final(scratch)
-    if all(end and numbers.known(end.get("accuracy")) for end in ends):
+    ours, theirs = _final(finetune) or {}, _final(scratch) or {}
+    if numbers.known(ours.get("accuracy")) and numbers.known(theirs.get("accuracy")):
         lead += (
-            f" On classes it had never seen, it reached {numbers.percent(ends[0]['accuracy'])} after fine-tuning;"  # type: ignore[index]
-            f" without pre-training it reached {numbers.percent(ends[1]['accuracy'])}."  # type: ignore[index]
+            f" In the end the pre-trained model reached {numbers.percent(ours['accuracy'])} accuracy,"
+            f" the same model without pre-training {numbers.percent(theirs['accuracy'])}."
         )
     return lead
 
@@ -92,7 +93,8 @@ def _images(folder: Folder, content: Json, anatomy: Json) -> Section | None:
     order = np.linspace(0, len(images) - 1, min(EXAMPLES, len(images))).astype(int)
     examples = [picture(images[i], f"Example of {names[i] or 'the data'}", width=104, caption=names[i]) for i in order]
     seen, unseen = texts(content.get("seen")), texts(content.get("unseen"))
-    said = [f"These are some of the images. Each is {images.shape[2]} pixels wide and {images.shape[1]} high."]
+    size = f"{images.shape[2]} pixels wide and {images.shape[1]} high"
+    said = [f"These are some of the images, as the model sees them. Each is {size}."]
     if seen and unseen:
         said.append(
             f"The classes are split in two. The model first learns {_words(seen)}."
@@ -158,11 +160,11 @@ def _few_shot(few: Folder | None, seen: Sequence[str], unseen: Sequence[str]) ->
     return linear.section(few, title="A few examples of something new", opening=opening)
 
 
-def _finetuning(finetune: Folder | None, scratch: Folder | None) -> Section | None:
+def _finetuning(finetune: Folder | None, scratch: Folder | None, unseen: Sequence[str]) -> Section | None:
     if finetune is None and scratch is None:
         return None
     said = [
-        "With more examples all of the model can go on learning. This is fine-tuning."
+        f"With more examples all of the model can go on learning.{_task(finetune, unseen)} This is fine-tuning."
         " A second model of the same shape starts from random numbers instead and learns from the same images."
     ]
     named = [("fine-tuned", finetune), ("from scratch", scratch)]
@@ -208,6 +210,18 @@ def _finetuning(finetune: Folder | None, scratch: Folder | None) -> Section | No
         "fine-tuning",
         _chapter(said, drawings, ["", "#accuracy", "95 % interval", "#test images", "#steps"], rows),
     )
+
+
+def _task(finetune: Folder | None, unseen: Sequence[str]) -> str:
+    tested = finetune.within("evaluation") if finetune else None
+    classes = texts((tested.json("evaluation.json") or {}).get("classes")) if tested else []
+    new = [name for name in classes if name in unseen]
+    if not classes:
+        return ""
+    share = (
+        " all new to it" if len(new) == len(classes) else f" {len(new)} of them new to it" if new else " none new to it"
+    )
+    return f" Now it is to tell {len(classes)} classes apart,{share}."
 
 
 def _mistakes(tested: Folder) -> Section | None:

@@ -47,7 +47,7 @@ def confusion_map(confusion: Sequence[Sequence[int]], classes: Sequence[str], *,
                     opacity = round(0.12 + 0.88 * share, 3) if right else round(min(1.0, 0.15 + 1.7 * share), 3)
                     shown = [element("title", said), *shown]
                     shown.append(element("rect", **box, class_="right" if right else "wrong", fill_opacity=opacity))
-                    if cell >= 6 + axes.text_width(str(number), 11):
+                    if cell >= 4 + axes.text_width(str(number), 11):
                         ink = "on" if opacity > 0.55 else "off"
                         shown.append(text(x + cell / 2 - 0.5, y + cell / 2, number, f"count {ink}", anchor="middle"))
                 parts.append(element("g", Markup("").join(shown)))

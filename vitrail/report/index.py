@@ -87,7 +87,7 @@ def index_page(folder: Folder, inside: list[Path]) -> str:
     unfinished = sum(bool(row.unfinished) for row in rows)
     lead = f"{len(rows)} folder{'' if len(rows) == 1 else 's'}, {unfinished or 'none'} unfinished."
     if best is not None:
-        lead += f" The highest accuracy is {numbers.percent(best.value)}, of {best.name}."
+        lead += f" The highest accuracy is {numbers.percent(best.value)} ({best.name})."
     name = folder.path.resolve().name
     return page(name, lead, [Section("Results", "results", body)], kind="Folder of runs", problems=folder.problems)
 

@@ -19,7 +19,8 @@ def inspection_page(folder: Folder) -> str:
     model = content.get("model")
     kind = f"Inspection in folder {folder.path.resolve().name}"
     title = f"Inside {model}" if model else "Inside the model"
-    return page(title, anatomy(content), [section(folder, title="Figures")], kind=kind, problems=folder.problems)
+    figures = section(folder, title="Figures", opening="What it has learned, seen from inside.")
+    return page(title, anatomy(content), [figures], kind=kind, problems=folder.problems)
 
 
 def anatomy(content: Json) -> str:
@@ -37,14 +38,21 @@ def anatomy(content: Json) -> str:
     return " ".join(said) or "What the model has learned, as figures."
 
 
-def section(folder: Folder, *, title: str = "Inside the model", anchor: str = "inspection") -> Section | None:
+def section(
+    folder: Folder,
+    *,
+    title: str = "Inside the model",
+    anchor: str = "inspection",
+    opening: str = "",
+    of_this_run: bool = False,
+) -> Section | None:
     """The figures of an inspection, each with a sentence on what it shows here; None where there are none."""
     content = folder.json("inspection.json")
     if content is None:
         return None
     arrays = folder.arrays("arrays.npz")
     parts = {
-        "figures": [],
+        "opening": opening or (anatomy(content) if of_this_run else _which(content)),
         **_filters(arrays.get("filters"), content),
         **_positions(arrays.get("position_similarity"), _pair(content.get("grid"))),
         **_distance(arrays.get("attention_distance"), content),
@@ -55,12 +63,16 @@ def section(folder: Folder, *, title: str = "Inside the model", anchor: str = "i
     return Section(title, anchor, fragment("inspection.html.j2", **parts))
 
 
+def _which(content: Json) -> str:
+    return f"The model is {content['model']}. {anatomy(content)}" if content.get("model") else anatomy(content)
+
+
 def _filters(filters: np.ndarray | None, content: Json) -> dict[str, object]:
     if filters is None or filters.ndim != 4 or not len(filters):
         return {"filters": None, "filters_sentence": ""}
     shown = filters[:FILTERS]
     sheet = filter_tiles(shown, columns=min(COLUMNS, len(shown)))
-    scale = max(1, round(56 / filters.shape[1]))
+    scale = max(1, round(64 * min(COLUMNS, len(shown)) / sheet.shape[1]))
     variance = content.get("filters_variance")
     share = sum(variance[: len(shown)]) if isinstance(variance, list) and all(map(numbers.known, variance)) else None
     covers = f" Together they make up {numbers.percent(share, 0)} of what the layer responds to." if share else ""
@@ -137,7 +149,7 @@ def _distance(distance: np.ndarray | None, content: Json) -> dict[str, object]:
         references=[Reference(even, "attending evenly to all")] if even else [],
     )
     images = content.get("distance_images")
-    note = f"Mean over {numbers.count(images)} images. " if numbers.known(images) else ""
+    note = f"Mean over {numbers.count(images)} images. " if numbers.known(images) and images else ""
     return {"distance": drawing, "distance_sentence": said, "distance_note": note.strip()}
 
 

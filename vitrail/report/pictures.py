@@ -8,6 +8,7 @@ from PIL import Image, ImageFilter
 
 from vitrail.report.page import Picture
 
+GAP = 2  # pixels between tiles
 LARGEST = 320  # pixels a side; larger images are reduced, so that a page of photographs stays small
 
 # Nine colours of matplotlib's viridis, as in the paper's figure 7: even steps to the eye, readable when colour-blind.
@@ -69,14 +70,15 @@ def tiled(tiles: np.ndarray, *, gap: int) -> np.ndarray:
 
 
 def filter_tiles(filters: np.ndarray, *, columns: int) -> np.ndarray:
-    """The principal components of the patch embedding, float [K, P, P, 3] from 0 to 1, as a sheet of tiles."""
-    count, height, width, _ = filters.shape
-    rows = -(-count // columns)
-    tiles = np.zeros((rows * columns, height, width, 3), np.uint8)
-    tiles[:count] = np.rint(np.clip(np.nan_to_num(filters), 0, 1) * 255)
-    sheet = tiled(tiles.reshape(rows, columns, height, width, 3), gap=1)
-    if count < rows * columns:  # the places after the last filter are empty, not black
-        sheet[(rows - 1) * (height + 1) :, (count - (rows - 1) * columns) * (width + 1) :] = 0
+    """The principal components of the patch embedding, float [K, P, P, 3] from 0 to 1, as a sheet of tiles, RGBA."""
+    count, empty = len(filters), -len(filters) % columns
+    pixels = np.rint(np.clip(np.nan_to_num(filters), 0, 1) * 255).astype(np.uint8)
+    tiles = _enlarged(np.concatenate([pixels, np.zeros((empty, *pixels.shape[1:]), np.uint8)]))
+    _, height, width, _ = tiles.shape
+    rows = (count + empty) // columns
+    sheet = tiled(tiles.reshape(rows, columns, height, width, 3), gap=GAP)
+    if empty:  # the places after the last filter are transparent, not black
+        sheet[(rows - 1) * (height + GAP) :, (columns - empty) * (width + GAP) - GAP :] = 0
     return sheet
 
 
@@ -87,8 +89,16 @@ def position_tiles(similarity: np.ndarray, grid: tuple[int, int]) -> tuple[np.nd
     """
     h, w = grid
     stride = -(-max(h, w) // 20)
-    values = similarity.reshape(h, w, h, w)[::stride, ::stride]
-    return tiled(viridis(values, -1.0, 1.0), gap=1 if max(h, w) < 12 else 2), stride
+    colours = viridis(similarity.reshape(h, w, h, w)[::stride, ::stride], -1.0, 1.0)
+    rows, columns = colours.shape[:2]
+    tiles = _enlarged(colours.reshape(rows * columns, h, w, 3))
+    return tiled(tiles.reshape(rows, columns, *tiles.shape[1:]), gap=GAP), stride
+
+
+def _enlarged(tiles: np.ndarray) -> np.ndarray:
+    """Tiles [K, H, W, 3] of at least 12 pixels a side, so that the gap between them stays small beside them."""
+    zoom = -(-12 // min(tiles.shape[1:3]))
+    return tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
 
 
 def cut_into_patches(image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:

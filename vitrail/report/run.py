@@ -19,18 +19,40 @@ def run_page(folder: Folder) -> str:
     result = folder.json("result.json")
     train, validation = curves.metrics(folder)
     job = JOBS.get(str(config.get("job")), str(config.get("job") or "Run"))
-    name = config.get("recipe") or folder.path.resolve().name
     tested, inspected = folder.within("evaluation"), folder.within("inspection")
     sections = [
-        evaluation.section(tested or folder, validation=validation),
+        evaluation.section(tested or folder, validation=validation, opening=_same_images(tested, config)),
         curves.section(train, validation),
-        inspection.section(inspected) if inspected else None,
+        inspection.section(inspected, of_this_run=True) if inspected else None,
         transplant(folder),
         cost(result),
         environment(folder, config),
     ]
     kind = f"{job} run in folder {folder.path.resolve().name}"
-    return page(f"{job}: {name}", summary(folder, config, result), sections, kind=kind, problems=folder.problems)
+    return page(
+        f"{job} {_subject(folder, config)}",
+        summary(folder, config, result),
+        sections,
+        kind=kind,
+        problems=folder.problems,
+    )
+
+
+def _same_images(tested: Folder | None, config: Json) -> str:
+    """Says so where the final evaluation used the images that the validation had used all along."""
+    inner = config.get("config")
+    watched = inner.get("validation") if isinstance(inner, dict) else None
+    data = (tested.json("evaluation.json") or {}).get("data") if tested else None
+    return "The final evaluation was made on the images of the validation." if data and data == watched else ""
+
+
+def _subject(folder: Folder, config: Json) -> str:
+    """ "by recipe digits", or what it was trained on, or the folder's name."""
+    if config.get("recipe"):
+        return f"by recipe {config['recipe']}"
+    inner = config.get("config")
+    trained_on = inner.get("train") if isinstance(inner, dict) else None
+    return f"on {trained_on}" if isinstance(trained_on, str) and trained_on else folder.path.resolve().name
 
 
 def summary(folder: Folder, config: Json, result: Json | None) -> str:
