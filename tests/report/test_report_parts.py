@@ -130,5 +130,5 @@ def test_findings_name_the_shots_that_may_be_chance() -> None:
     assert findings(rows)[-1].startswith(
         "Pre-trained features are better than raw pixels at every number of images, but"
     )
-    assert "with 1 a class the intervals overlap" in findings(rows)[-1]
+    assert "with 1 image a class the intervals overlap" in findings(rows)[-1]
     assert findings(rows[:1]) == []

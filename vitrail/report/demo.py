@@ -106,8 +106,21 @@ def _images(folder: Folder, content: Json, anatomy: Json) -> Section | None:
         pieces = cut_into_patches(images[order[0]], (grid[0], grid[1]))
         alt = f"An image cut into {grid[0]} by {grid[1]} patches with gaps between them"
         cut = picture(pieces, alt, width=224)
-    body = fragment("images.html.j2", sentences=said, examples=examples, cut=cut, anatomy=inspection.anatomy(anatomy))
+    body = fragment(
+        "images.html.j2",
+        sentences=said,
+        examples=examples,
+        cut=cut,
+        anatomy=inspection.anatomy(anatomy),
+        answer=_answer(anatomy),
+    )
     return Section("The images", "images", body)
+
+
+def _answer(anatomy: Json) -> str:
+    if anatomy.get("class_token"):
+        return "An extra word that belongs to no patch gathers what is needed for the answer."
+    return "Together they give the answer."
 
 
 def _pretraining(run: Folder | None, seen: Sequence[str]) -> Section | None:

@@ -98,12 +98,12 @@ def _verdict(ours: str, name: str, pairs: Sequence[tuple[int, Json, Json]]) -> s
     if len(lost) == len(pairs):
         return f"{_capital(ours)} features are never better than {name}: pre-training did not help here."
     if lost:
-        where = f"with {_list(lost)} images a class"
+        where = f"with {_list(lost)}"
         return f"{_capital(ours)} features are no better than {name} {where}, and better otherwise."
     better = f"{_capital(ours)} features are better than {name} at every number of images"
     if not unsure:
         return f"{better}, and their 95 % intervals never overlap."
-    return f"{better}, but with {_list(unsure)} a class the intervals overlap or are unknown: there it may be chance."
+    return f"{better}, but with {_list(unsure)} the intervals overlap or are unknown: there it may be chance."
 
 
 def overlapping(one: Json, other: Json) -> bool | None:
@@ -161,7 +161,9 @@ def _images(shots: int) -> str:
 
 def _list(items: Sequence[int]) -> str:
     shown = [numbers.count(item) for item in items]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    if len(shown) == 1:
+        return _images(items[0])
+    return f"{', '.join(shown[:-1])} and {shown[-1]} images a class"
 
 
 def _capital(name: str) -> str:
