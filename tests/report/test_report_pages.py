@@ -7,10 +7,10 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import folders
 import numpy as np
 import pytest
 
+from tests.report import folders
 from vitrail.core.errors import BadInput
 from vitrail.report import make
 

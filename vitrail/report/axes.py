@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
+from vitrail.report.numbers import Number
+
 WIDE, NARROW = 720, 350  # the column of a page on a desk and on a phone, in CSS pixels
 
 
@@ -15,7 +17,7 @@ def both(draw: Callable[[int], Markup]) -> Markup:
     return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(draw(WIDE), draw(NARROW))
 
 
-def svg(parts: Sequence[Markup], *, width: float, height: float, title: str, shrinks: bool = True) -> Markup:
+def svg(parts: Sequence[Markup], *, width: Number, height: Number, title: str, shrinks: bool = True) -> Markup:
     """The drawing; `title` states in words what it shows, for those who cannot see it.
 
     On a screen narrower than `width` it shrinks a little, or, with shrinks=False, is scrolled in its box.
@@ -39,16 +41,16 @@ def _short(value: object) -> object:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
 
 
-def text(x: float, y: float, content: object, class_: str = "", *, anchor: str | None = None) -> Markup:
+def text(x: Number, y: Number, content: object, class_: str = "", *, anchor: str | None = None) -> Markup:
     """A line of text whose middle, vertically, is at y."""
     return element("text", content, x=float(x), y=float(y), dy="0.35em", class_=class_ or None, text_anchor=anchor)
 
 
-def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+def line(x1: Number, y1: Number, x2: Number, y2: Number, class_: str) -> Markup:
     return element("line", x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2), class_=class_)
 
 
-def path(points: Sequence[tuple[float, float]], class_: str, *, closed: bool = False) -> Markup:
+def path(points: Sequence[tuple[Number, Number]], class_: str, *, closed: bool = False) -> Markup:
     """A line through the points; NaN interrupts it."""
     steps, pen_down = [], False
     for x, y in points:
@@ -61,12 +63,12 @@ def path(points: Sequence[tuple[float, float]], class_: str, *, closed: bool = F
 _NARROW, _BROAD = "iljt.,:;|!'()[] f\u00a0", "mwMW@%"
 
 
-def text_width(content: str, size: float = 13) -> float:
+def text_width(content: str, size: Number = 13) -> float:
     """About how wide a sans-serif text is: the browser's font is not known here."""
     return size * sum(0.38 if letter in _NARROW else 0.96 if letter in _BROAD else 0.63 for letter in content)
 
 
-def fitted(content: str, width: float, size: float = 13) -> str:
+def fitted(content: str, width: Number, size: Number = 13) -> str:
     """The text, shortened with an ellipsis where it would be wider than `width`."""
     if text_width(content, size) <= width + 0.5:  # rounding must not cost a letter
         return content
@@ -75,7 +77,7 @@ def fitted(content: str, width: float, size: float = 13) -> str:
     return content.rstrip() + "…"
 
 
-def apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def apart(places: Sequence[Number], gap: Number, low: Number, high: Number) -> list[Number]:
     """Places for labels near the wanted ones, at least `gap` from each other, within low...high where they fit."""
     order = sorted(range(len(places)), key=lambda i: places[i])
     result = [min(max(place, low), high) for place in places]
@@ -92,25 +94,25 @@ def apart(places: Sequence[float], gap: float, low: float, high: float) -> list[
 class Axis:
     """A scale from `low` to `high` with its ticks; `place` gives 0 at the low end, 1 at the high end."""
 
-    low: float
-    high: float
-    ticks: tuple[float, ...]
+    low: Number
+    high: Number
+    ticks: tuple[Number, ...]
     log: bool = False
     percent: bool = False
 
-    def place(self, value: float) -> float:
+    def place(self, value: Number) -> float:
         if not math.isfinite(value) or (self.log and value <= 0):
             return math.nan
         low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
         return ((math.log(value) if self.log else value) - low) / (high - low)
 
-    def label(self, tick: float) -> str:
+    def label(self, tick: Number) -> str:
         if self.percent:
             return f"{100 * tick:.10g}\u00a0%"
         return f"{tick:,.0f}" if abs(tick) >= 1000 else f"{tick:.6g}"
 
 
-def linear_axis(values: Sequence[float], *, percent: bool = False, count: int = 5, tight: bool = False) -> Axis:
+def linear_axis(values: Sequence[Number], *, percent: bool = False, count: int = 5, tight: bool = False) -> Axis:
     """An axis with round ticks around the values; `tight` ends it at the values themselves (steps of training)."""
     finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
@@ -128,7 +130,7 @@ def linear_axis(values: Sequence[float], *, percent: bool = False, count: int = 
     return Axis(min(ticks[0], low), max(ticks[-1], high), tuple(ticks), percent=percent)
 
 
-def log_axis(values: Sequence[float], *, ticks: Sequence[float] = ()) -> Axis:
+def log_axis(values: Sequence[Number], *, ticks: Sequence[Number] = ()) -> Axis:
     """A logarithmic axis; without given ticks it has the powers of ten."""
     positive = [value for value in values if math.isfinite(value) and value > 0] or [1.0, 10.0]
     low, high = min(positive), max(positive)
@@ -143,17 +145,17 @@ def log_axis(values: Sequence[float], *, ticks: Sequence[float] = ()) -> Axis:
 class Frame:
     """The plotting area inside a drawing, and where values lie in it."""
 
-    left: float
-    top: float
-    right: float
-    bottom: float
+    left: Number
+    top: Number
+    right: Number
+    bottom: Number
     x_axis: Axis
     y_axis: Axis
 
-    def x(self, value: float) -> float:
+    def x(self, value: Number) -> float:
         return self.left + self.x_axis.place(value) * (self.right - self.left)
 
-    def y(self, value: float) -> float:
+    def y(self, value: Number) -> float:
         return self.bottom - self.y_axis.place(value) * (self.bottom - self.top)
 
     def parts(self, x_label: str, y_label: str) -> list[Markup]:
@@ -175,7 +177,7 @@ class Frame:
         return drawn
 
 
-def frame(x_axis: Axis, y_axis: Axis, *, width: int, height: int, right: float) -> Frame:
+def frame(x_axis: Axis, y_axis: Axis, *, width: int, height: int, right: Number) -> Frame:
     """The area that remains when tick labels, names and `right` pixels for labels at the line ends have their place."""
     left = max(text_width(y_axis.label(tick), 12) for tick in y_axis.ticks) + 12 if y_axis.ticks else 12
     return Frame(left, 30, width - right, height - 46, x_axis, y_axis)

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from vitrail.report import axes, numbers
 from vitrail.report.axes import element, text
+from vitrail.report.numbers import Number
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Bar:
     """A named share with its 95 % interval."""
 
     name: str
-    value: float
+    value: Number
     bounds: tuple[float, float] | None = None
     note: str = ""  # small, after the value
 

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from vitrail.report import axes, numbers
 from vitrail.report.axes import Frame, element, path, text
+from vitrail.report.numbers import Number
 
 COLOURS = 6  # the style sheet has this many, distinct for colour-blind readers
 
@@ -18,10 +19,10 @@ class Line:
     """One line of a chart; `low` and `high` bound its 95 % interval."""
 
     name: str  # written at the end of the line; empty for none
-    x: Sequence[float]
-    y: Sequence[float]
-    low: Sequence[float] | None = None
-    high: Sequence[float] | None = None
+    x: Sequence[Number]
+    y: Sequence[Number]
+    low: Sequence[Number] | None = None
+    high: Sequence[Number] | None = None
     colour: int = 0
     faint: bool = False
     dots: bool = False
@@ -31,7 +32,7 @@ class Line:
 class Reference:
     """A dashed horizontal line, such as the accuracy of guessing."""
 
-    value: float
+    value: Number
     name: str
 
 
@@ -43,7 +44,7 @@ def line_chart(
     y_label: str,
     percent: bool = False,
     log_x: bool = False,
-    x_ticks: Sequence[float] = (),
+    x_ticks: Sequence[Number] = (),
     references: Sequence[Reference] = (),
     height: int = 300,
 ) -> Markup:
@@ -73,12 +74,12 @@ def line_chart(
 
 
 def scatter(
-    points: Sequence[tuple[float, float]],
+    points: Sequence[tuple[Number, Number]],
     *,
     title: str,
     x_label: str,
     y_label: str,
-    mean: Sequence[tuple[float, float]] = (),
+    mean: Sequence[tuple[Number, Number]] = (),
     references: Sequence[Reference] = (),
     height: int = 320,
 ) -> Markup:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vitrail.report import numbers
 from vitrail.report.charts import Line, line_chart
+from vitrail.report.numbers import Number
 from vitrail.report.page import Section, fragment
 from vitrail.report.reading import Folder, Json
 
@@ -18,7 +19,7 @@ MOST = 400  # points of one line: more would not be seen
 def metrics(folder: Folder) -> tuple[list[Json], list[Json]]:
     """Train and validation rows in the order of their steps; of a step repeated after a restart, the last row."""
     rows = folder.rows("metrics.jsonl")
-    kinds: dict[str, dict[float, Json]] = {"train": {}, "validation": {}}
+    kinds: dict[str, dict[Number, Json]] = {"train": {}, "validation": {}}
     for row in rows:
         if row.get("kind") in kinds and numbers.known(row.get("step")):
             kinds[row["kind"]][row["step"]] = row
@@ -85,7 +86,7 @@ def lines(train: Sequence[Json], validation: Sequence[Json], key: str) -> list[L
     return drawn
 
 
-def _series(rows: Sequence[Json], key: str) -> tuple[list[float], list[float]] | None:
+def _series(rows: Sequence[Json], key: str) -> tuple[list[Number], list[Number]] | None:
     """Steps and values; a loss that became NaN interrupts the line."""
     having = [row for row in rows if isinstance(row.get(key), int | float)]
     if not any(math.isfinite(row[key]) for row in having):
@@ -101,7 +102,7 @@ def _bounds(rows: Sequence[Json]) -> tuple[list[float] | None, list[float] | Non
     return [low for low, _ in pairs], [high for _, high in pairs]
 
 
-def _smooth(values: Sequence[float], *, window: int) -> list[float]:
+def _smooth(values: Sequence[Number], *, window: int) -> list[float]:
     """A centred moving mean; at the ends the window shrinks, so that it does not lag behind."""
     array = np.asarray(values, np.float64)
     known = np.isfinite(array)
@@ -116,7 +117,7 @@ def _smooth(values: Sequence[float], *, window: int) -> list[float]:
     return result
 
 
-def _thin(steps: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
+def _thin(steps: Sequence[Number], values: Sequence[Number]) -> tuple[list[Number], list[Number]]:
     stride = -(-len(steps) // MOST)
     keep = sorted({*range(0, len(steps), stride), len(steps) - 1})
     return [steps[i] for i in keep], [values[i] for i in keep]

@@ -12,6 +12,7 @@ from vitrail.report.demo import demo_page, parts_of
 from vitrail.report.evaluation import evaluation_page
 from vitrail.report.inspection import inspection_page
 from vitrail.report.linear import linear_page
+from vitrail.report.numbers import Number
 from vitrail.report.page import Section, fragment, page
 from vitrail.report.reading import Folder, Json, objects
 from vitrail.report.run import JOBS, final_accuracy, run_page, summary
@@ -67,11 +68,11 @@ class Row:
     link: str
     what: str
     unfinished: str = ""  # how far it has come
-    accuracy: float | None = None
+    accuracy: Number | None = None
     interval: object = None
-    count: float | None = None
-    steps: float | None = None
-    seconds: float | None = None
+    count: Number | None = None
+    steps: Number | None = None
+    seconds: Number | None = None
 
 
 def index_page(folder: Folder, inside: list[Path]) -> str:

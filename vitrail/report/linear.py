@@ -6,6 +6,7 @@ from typing import Any
 
 from vitrail.report import numbers
 from vitrail.report.charts import Line, Reference, line_chart
+from vitrail.report.numbers import Number
 from vitrail.report.page import Section, fragment, page
 from vitrail.report.reading import Folder, Json, objects
 
@@ -84,7 +85,7 @@ def findings(rows: Sequence[Json]) -> list[str]:
     return said
 
 
-def _against(base: float, name: str, row: Json | None) -> str:
+def _against(base: Number, name: str, row: Json | None) -> str:
     if row is None:
         return ""
     difference = base - row["mean"]

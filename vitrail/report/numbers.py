@@ -2,6 +2,7 @@
 
 import math
 
+Number = float | int  # JSON makes no difference between 95 and 95.0
 UNKNOWN = "–"
 _SPACE = "\u00a0"  # between a number and its unit, so that a line never breaks there
 
@@ -11,7 +12,7 @@ def known(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def percent(share: float | None, digits: int = 1) -> str:
+def percent(share: Number | None, digits: int = 1) -> str:
     """0.934 -> "93.4 %"."""
     return f"{100 * share:.{digits}f}{_SPACE}%" if known(share) else UNKNOWN  # type: ignore[operator]
 
@@ -29,24 +30,24 @@ def ends(bounds: object) -> tuple[float, float] | None:
     return None
 
 
-def points(difference: float) -> str:
+def points(difference: Number) -> str:
     """A difference of two shares in percentage points, without its sign: 0.034 -> "3.4 points"."""
     return f"{abs(100 * difference):.1f}{_SPACE}points"
 
 
-def count(number: float | None) -> str:
+def count(number: Number | None) -> str:
     """12345 -> "12,345"."""
     return f"{number:,.0f}" if known(number) else UNKNOWN
 
 
-def plain(number: float | None, digits: int = 3) -> str:
+def plain(number: Number | None, digits: int = 3) -> str:
     """A number to a few significant digits: 1.0684 -> "1.07", 1024 -> "1,024", never 1e+03."""
     if known(number) and abs(number) >= 1000:  # type: ignore[arg-type]
         return count(number)
     return f"{number:#.{digits}g}".rstrip(".") if known(number) else UNKNOWN
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: Number | None) -> str:
     """90 -> "1 min 30 s"."""
     if not known(seconds):
         return UNKNOWN
@@ -60,7 +61,7 @@ def duration(seconds: float | None) -> str:
     return " ".join(f"{number}{_SPACE}{unit}" for number, unit in parts[first : first + 2] if number)
 
 
-def quantity(number: float | None, unit: str = "") -> str:
+def quantity(number: Number | None, unit: str = "") -> str:
     """A large number with a prefix: quantity(1.23e9, "FLOP") -> "1.23 GFLOP"."""
     if not known(number):
         return UNKNOWN
@@ -71,7 +72,7 @@ def quantity(number: float | None, unit: str = "") -> str:
     return f"{scaled:.{digits}f}{_SPACE}{['', 'k', 'M', 'G', 'T', 'P', 'E'][power]}{unit}".rstrip(_SPACE)
 
 
-def wilson(share: float, number: float) -> tuple[float, float] | None:
+def wilson(share: Number, number: Number) -> tuple[float, float] | None:
     """The 95 % Wilson interval of a share of `number` trials; for validation rows, which carry no interval."""
     if not (known(share) and known(number) and number > 0):
         return None

@@ -6,6 +6,7 @@ import io
 import numpy as np
 from PIL import Image, ImageFilter
 
+from vitrail.report.numbers import Number
 from vitrail.report.page import Picture
 
 GAP = 2  # pixels between tiles
@@ -47,7 +48,7 @@ def as_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
 
 
-def viridis(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def viridis(values: np.ndarray, low: Number, high: Number) -> np.ndarray:
     """uint8 [..., 3]: the colour of each value between `low` and `high`."""
     place = np.clip((np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-12), 0, 1) * (len(_VIRIDIS) - 1)
     anchors = np.arange(len(_VIRIDIS))
