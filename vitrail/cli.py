@@ -357,7 +357,7 @@ def _help() -> str:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Runs a command and exits: 0 done, 1 done and something was found, 2 bad input, 130 and 143 stopped by a signal."""
+    """Runs a command and exits: 0 done, 1 done and something found, 2 bad input, 130 or 143 stopped by a signal."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]

@@ -1,6 +1,6 @@
 """Attention rollout (figures 6 and 14; Abnar & Zuidema 2020): how much of each patch reaches the output.
 
-L layers · B batch · H heads · N tokens
+L layers · B batch · H heads · N tokens · y x patch grid
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ def rollout(attention: Iterable[Float[Tensor, "b h n n"]]) -> Float[Tensor, "b n
 
 def output_rollout(
     attention: Iterable[Float[Tensor, "b h n n"]], grid: tuple[int, int], prefix: int
-) -> Float[Tensor, "b h w"]:
+) -> Float[Tensor, "b y x"]:
     """The rollout of what the classifier reads, as a map over the patch grid.
 
     With a class token (prefix 1): its row. With average pooling: the mean of all rows.

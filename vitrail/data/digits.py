@@ -35,7 +35,7 @@ def _halves() -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 
 def digits(split: str) -> Source:
-    """The digits at 8x8 pixels: `train` (1,350) or `test` (447)."""
+    """The digits at 8x8 pixels: `train` (1,352) or `test` (445)."""
     if split not in _halves():
         raise unknown("split of digits", split, _halves())
     images, labels, numbers = _halves()[split]

@@ -8,7 +8,7 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[np.ndarray, "_h _w 3"]  # sizes may differ between arguments and result
 
 MAX_PIXELS = 1 << 28  # 268 megapixels, 0.8 GB decoded: above it a file is a mistake or an attack
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})

@@ -56,7 +56,7 @@ def some_classes(source: Source, names: Sequence[str]) -> Subset:
 def shots(source: Source, count: int, seed: int) -> np.ndarray:
     """The indices of `count` images a class, class by class, so that fewer shots are a part of more.
 
-    This is the official draw (big_vision, evaluators/fewshot_lsr.py): one generator, classes in order, a permutation of each.
+    The official draw (big_vision's evaluators/fewshot_lsr.py): one generator, classes in order, a permutation each.
 
     Raises:
         BadInput: a class has fewer than `count` images.

@@ -1,4 +1,6 @@
-"""Few-shot linear evaluation in closed form (section 4.1; big_vision's fewshot_lsr): ridge regression onto -1 and 1, in float64.
+"""Few-shot linear evaluation in closed form (section 4.1): ridge regression onto -1 and 1, in float64.
+
+The algorithm is that of big_vision's evaluators/fewshot_lsr.py.
 
 N images · D features · K classes
 """

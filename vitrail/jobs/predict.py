@@ -31,8 +31,8 @@ def predict(config: Predict, machine: Machine | None = None) -> Iterator[Predict
     Raises:
         BadInput: a path that is not there, or a folder without images.
     """
-    files = [file for path in config.paths for file in _files(path)]
     predictor = Predictor(config.model, (machine or Machine()).device, config.resolution)
+    files = [file for path in config.paths for file in _files(path)]
     yield from predictor.stream(files, top=config.top)
 
 

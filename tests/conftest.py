@@ -1,0 +1,34 @@
+"""Shared fixtures. Shapes and types of vitrail's functions are checked at run time while testing."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+if "vitrail.models" not in sys.modules:
+    install_import_hook("vitrail", "beartype.beartype")
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    """Outputs of the official code on random weights."""
+    return Path(__file__).parent / "goldens"
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished pre-training run on the 8-pixel digits (a second or two)."""
+    from dataclasses import replace
+
+    from vitrail.core.device import Machine
+    from vitrail.jobs.pretrain import pretrain
+    from vitrail.recipes import pretraining
+
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    config = replace(pretraining("digits"), steps=120, evaluate_every=60, log_every=20, precision="float32")
+    pretrain(config, folder, Machine(workers=0), "digits")
+    return folder
