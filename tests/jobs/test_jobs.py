@@ -95,9 +95,9 @@ def test_few_shot_equals_computing_all_features_first(digits_run: Path) -> None:
 
 def test_predict_names_classes_and_broken_files(digits_run: Path, tmp_path: Path, capsys) -> None:
     source = open_data("digits@test")
-    for i in range(5):
-        Image.fromarray(source[i].image).save(tmp_path / f"{i}-{source.classes[source[i].label]}.png")
-    (tmp_path / "9-broken.png").write_bytes(b"nothing")
+    for i in range(20):
+        Image.fromarray(source[i].image).save(tmp_path / f"{i:02}-{source.classes[source[i].label]}.png")
+    (tmp_path / "x-broken.png").write_bytes(b"nothing")
     with pytest.raises(SystemExit) as stopped:
         main(["predict", "--model", str(digits_run), str(tmp_path), "--json", "--top", "3"])
     assert stopped.value.code == 1
@@ -110,7 +110,7 @@ def test_predict_names_classes_and_broken_files(digits_run: Path, tmp_path: Path
         assert len(shares) == 3
         assert shares == sorted(shares, reverse=True)
     right = sum(Path(row["path"]).stem[-1] == row["labels"][0]["name"] for row in rows[:-1])
-    assert right >= 3
+    assert right >= 9, "about 15 of 20 are right; guessing gives 2"
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])

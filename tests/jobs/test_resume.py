@@ -21,6 +21,7 @@ from vitrail.core.files import read_json
 from vitrail.jobs import training
 from vitrail.jobs.pretrain import Pretrain, pretrain
 from vitrail.recipes import pretraining
+from vitrail.train.schedule import Cosine
 from vitrail.train.step import TrainState
 from vitrail.weights.tensors import read_safetensors
 
@@ -34,6 +35,7 @@ def config() -> Pretrain:
         recipe,
         steps=STEPS,
         batch=16,
+        schedule=Cosine(warmup=4),
         micro_batch=8,
         average=0.98,
         log_every=1,
@@ -46,7 +48,7 @@ def config() -> Pretrain:
 
 
 ARGUMENTS = (
-    f"--steps {STEPS} --batch 16 --micro-batch 8 --average 0.98 --log-every 1 --save-every 9 --evaluate-every 1000 "
+    f"--steps {STEPS} --schedule.warmup 4 --batch 16 --micro-batch 8 --average 0.98 --log-every 1 --save-every 9 --evaluate-every 1000 "
     "--precision float32 --augment.flip --model.dropout 0.1"
 ).split()
 

@@ -36,7 +36,11 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = self._acquire()
         if existing.exists():
-            self._check_same(read_json(existing), job, config)
+            try:
+                self._check_same(read_json(existing), job, config)
+            except BadInput:
+                self.close()
+                raise
             self.state: State = "finished" if (self.path / "result.json").exists() else "unfinished"
         else:
             write_json(existing, {"format": 1, "job": job, "recipe": recipe, "config": to_json(config)})

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -153,11 +153,11 @@ class Loader:
         self._loader: DataLoader[Batch] = DataLoader(
             dataset,
             batch_size=None,  # an item is a whole batch
-            sampler=steps,  # type: ignore[arg-type]  # any iterable of indices will do
+            sampler=steps,  # any iterable of indices will do
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             worker_init_fn=_ignore_interrupts,
-            collate_fn=None,
+            collate_fn=_as_it_is,  # the default one would walk through every key and turn tuples into lists
             persistent_workers=False,
         )
 
@@ -170,6 +170,10 @@ class Loader:
             self.waited += time.perf_counter() - start
             yield batch
             start = time.perf_counter()
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _ignore_interrupts(_: int) -> None:
