@@ -57,10 +57,11 @@ def peak_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -
     side = 8192 if device.type == "cuda" else 1024
     a = torch.randn(side, side, device=device).to(dtype)
     b = torch.randn(side, side, device=device).to(dtype)
-    best, end = float("inf"), time.perf_counter() + seconds
+    best = float("inf")
     with torch.no_grad():
         a @ b
-        while time.perf_counter() < end:
+        end = time.perf_counter() + seconds
+        while best == float("inf") or time.perf_counter() < end:
             synchronize(device)
             start = time.perf_counter()
             a @ b
