@@ -57,7 +57,7 @@ def _refuse_bomb(width: int, height: int) -> None:
 
 def _orientation_is_plain(data: bytes) -> bool:
     """False when the file may ask to be turned: decoded by Pillow, which applies the EXIF orientation."""
-    return b"Exif\x00" not in data[:4096]
+    return data.find(b"Exif\x00", 0, 1 << 20) < 0  # colour profiles of many kilobytes may come before it
 
 
 def _decode_with_pillow(data: bytes) -> Pixels:
