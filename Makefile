@@ -1,0 +1,30 @@
+# make demo | test | test-all | check | format: each sets up what it needs, in .venv, on a fresh machine.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all check format
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,check]'
+	touch $@
+
+demo: .venv/ready
+	$(BIN)/vitrail demo --out runs/demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: .venv/ready
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

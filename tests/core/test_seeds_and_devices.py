@@ -1,0 +1,73 @@
+"""Named generators; names of devices."""
+
+import numpy as np
+import pytest
+import torch
+
+from vitrail.core.device import choose_device, choose_precision, peak_flops, usable_cores
+from vitrail.core.errors import BadInput, nearest, unknown
+from vitrail.core.seeds import generator, torch_seed
+
+
+def test_the_same_names_give_the_same_numbers_whatever_was_drawn_before() -> None:
+    first = generator(3, "augment", 1, 2).random(5)
+    generator(3, "order", 1).random(1000)
+    assert np.array_equal(generator(3, "augment", 1, 2).random(5), first)
+
+
+def test_different_names_give_different_numbers() -> None:
+    names: list[tuple[int, tuple[str | int, ...]]] = [
+        (0, ("augment", 1, 2)),
+        (0, ("augment", 2, 1)),
+        (0, ("augment", 1, 3)),
+        (1, ("augment", 1, 2)),
+        (0, ("order", 1, 2)),
+        (0, ("order", 1)),
+        (0, ("order", 2)),
+        (2, ("order", 0)),
+    ]
+    draws = [generator(seed, *name).integers(1 << 62) for seed, name in names]
+    seeds = [torch_seed(seed, *name) for seed, name in names]
+    assert len(set(draws)) == len(names)
+    assert len(set(seeds)) == len(names)
+    assert all(0 <= seed < 1 << 63 for seed in seeds)
+
+
+def test_neighbouring_generators_are_not_correlated() -> None:
+    draws = np.array([generator(0, "augment", 0, i).random(200) for i in range(100)])
+    correlation = np.corrcoef(draws)
+    largest = np.abs(correlation - np.eye(100)).max()
+    assert largest < 0.35  # measured 0.28; the largest of 4,950 independent ones is about 4 / sqrt(200) = 0.28
+
+
+def test_auto_is_a_device_that_is_there() -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "CPU 0", ""])
+def test_a_bad_device_name_gets_a_sentence(name: str) -> None:
+    with pytest.raises(BadInput, match="--device"):
+        choose_device(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_without_cuda_says_what_to_use() -> None:
+    with pytest.raises(BadInput, match="sees no CUDA device; use cpu or auto"):
+        choose_device("cuda:0")
+
+
+def test_precision_by_name_and_peak_by_measurement() -> None:
+    cpu = torch.device("cpu")
+    assert choose_precision("float32", cpu) == torch.float32
+    assert choose_precision("bfloat16", cpu) == torch.bfloat16
+    assert choose_precision("auto", cpu) in (torch.float32, torch.bfloat16)
+    assert 1e8 < peak_flops(cpu, torch.float32, 0.02) < 1e15
+    assert usable_cores() >= 1
+
+
+def test_nearest_helps_or_lists() -> None:
+    assert nearest("CIFAR-10", ["cifar10", "digits"]) == "; did you mean 'cifar10'?"
+    assert nearest("zzz", ["cifar10", "digits"]) == "; known are: cifar10, digits"
+    assert nearest("zzz", []) == ""
+    assert str(unknown("recipe", "digit", ["digits"])) == "unknown recipe 'digit'; did you mean 'digits'?"

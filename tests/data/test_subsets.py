@@ -1,0 +1,99 @@
+"""Seeded subsets: slices, classes, shots."""
+
+import numpy as np
+import pytest
+
+from tests.data.pictures import noise
+from vitrail.core.errors import BadInput
+from vitrail.data.grammar import open_data
+from vitrail.data.sources import ArraySource
+from vitrail.data.subsets import shots, slice_of, some_classes
+
+
+def source_of(labels: list[int], classes: int = 3) -> ArraySource:
+    images = noise(len(labels), 4)[:, None]  # [N, 1, 4, 3]: every picture differs
+    return ArraySource(images, np.array(labels), tuple("abcdefghij"[:classes]), [f"k{i}" for i in range(len(labels))])
+
+
+def keys(source: object) -> list[str]:
+    return [source[i].key for i in range(len(source))]  # type: ignore[index, arg-type]
+
+
+ORDERED = [0] * 40 + [1] * 35 + [2] * 26
+
+
+@pytest.mark.parametrize("labels", [ORDERED, [0, 2, 1] * 33], ids=["ordered", "mixed"])
+@pytest.mark.parametrize("cut", ["90%", "33%", "17", "50%"])
+def test_slices_are_disjoint_and_complementary(labels: list[int], cut: str) -> None:
+    source = source_of(labels)
+    first, rest = slice_of(source, "", cut), slice_of(source, cut, "")
+    assert not set(keys(first)) & set(keys(rest))
+    assert sorted(keys(first) + keys(rest)) == sorted(keys(source))
+    expected = round(len(labels) * int(cut[:-1]) / 100) if cut.endswith("%") else int(cut)
+    assert len(first) == expected
+
+
+def test_a_class_ordered_source_is_shuffled_before_it_is_cut() -> None:
+    half = slice_of(source_of(ORDERED), "", "50%")
+    assert set(half.labels.tolist()) == {0, 1, 2}
+    assert keys(half) == keys(slice_of(source_of(ORDERED), "", "50%"))  # always the same way
+
+
+def test_a_mixed_source_keeps_its_order() -> None:
+    source = source_of([0, 2, 1, 0, 1])
+    assert keys(slice_of(source, "1", "4")) == ["k1", "k2", "k3"]
+    assert keys(slice_of(source, "-2", "")) == ["k3", "k4"]
+    assert keys(slice_of(source, "", "-2")) == ["k0", "k1", "k2"]
+    assert keys(slice_of(source, "3", "1000")) == ["k3", "k4"]
+
+
+def test_negative_percentages_count_from_the_end() -> None:
+    source = source_of([0, 2, 1, 0, 1] * 2)
+    assert keys(slice_of(source, "-20%", "")) == ["k8", "k9"]
+    assert keys(slice_of(source, "", "-20%")) == [f"k{i}" for i in range(8)]
+
+
+@pytest.mark.parametrize(("start", "stop"), [("5", "5"), ("60%", "40%"), ("100", ""), ("", "0%")])
+def test_an_empty_slice_is_refused(start: str, stop: str) -> None:
+    with pytest.raises(BadInput, match="of 5 images is empty"):
+        slice_of(source_of([0, 2, 1, 0, 1]), start, stop)
+
+
+def test_a_subset_says_the_same_by_labels_and_by_item() -> None:
+    source = source_of([0, 2, 1, 0, 2, 1])
+    part = some_classes(source, ["c", "a"])
+    assert part.classes == ("c", "a")
+    assert keys(part) == ["k0", "k1", "k3", "k4"]
+    assert part.labels.tolist() == [1, 0, 1, 0] == [part[i].label for i in range(4)]
+    assert np.array_equal(np.asarray(part[1].image), source.images[1])
+
+
+def test_an_unknown_class_names_the_nearest() -> None:
+    with pytest.raises(BadInput, match="unknown class 'A'; did you mean 'a'"):
+        some_classes(source_of([0, 1]), ["A"])
+
+
+def test_fewer_shots_are_a_part_of_more() -> None:
+    source = open_data("digits@train")
+    one, five, ten = (shots(source, count, seed=3) for count in (1, 5, 10))
+    assert set(one) < set(five) < set(ten)
+    for count, chosen in ((1, one), (5, five), (10, ten)):
+        assert np.bincount(source.labels[chosen]).tolist() == [count] * 10
+        assert len(set(chosen)) == 10 * count
+    assert set(shots(source, 5, seed=4)) != set(five)
+
+
+def test_shots_are_the_official_draw() -> None:
+    """big_vision's evaluators/fewshot_lsr.py: one generator, classes in order, a permutation each."""
+    source = open_data("digits@train")
+    rng = np.random.default_rng(7)
+    official = []
+    for c in range(10):
+        (where,) = np.where(source.labels == c)
+        official += rng.permutation(where)[:5].tolist()
+    assert shots(source, 5, seed=7).tolist() == official
+
+
+def test_too_few_shots_name_the_class() -> None:
+    with pytest.raises(BadInput, match="3 shots asked for, but class 'b' has 2 images"):
+        shots(source_of([0, 0, 0, 1, 1, 2, 2, 2]), 3, seed=0)
