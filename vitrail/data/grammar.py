@@ -15,7 +15,7 @@ Role = Literal["train", "test"]
 # The splits that serve a role when none is named, the best first.
 ROLES: dict[Role, tuple[str, ...]] = {"train": ("train",), "test": ("test", "validation", "val", "valid")}
 
-_SPLIT = re.compile(r"^(?P<split>[A-Za-z][\w-]*)?(\[(?P<start>-?\d*%?):(?P<stop>-?\d*%?)\])?$")
+_SPLIT = re.compile(r"^(?P<split>[A-Za-z][\w-]*)?(\[(?P<start>(-?\d+%?)?):(?P<stop>(-?\d+%?)?)\])?$")
 
 
 def open_data(text: str, role: Role = "train") -> Source:
@@ -47,7 +47,7 @@ def _open_split(name: str, split: str | None, role: Role) -> Source:
     if any(c in name for c in "*?"):
         return _open_glob(name, split)
     path = Path(name)
-    if not path.exists():
+    if not name or not path.exists():
         hint = nearest(name, NAMED) if "/" not in name else ""
         raise BadInput(f"no such data: {name!r} is neither a folder nor a named data set{hint}")
     if path.is_file():

@@ -59,8 +59,9 @@ class FolderSource(Source):
         self.paths: list[str] = []
         labels = []
         for label, name in enumerate(self.classes):
-            files = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in image.SUFFIXES)
-            self.paths += [str(p.relative_to(root)) for p in files]
+            inside = sorted(p.relative_to(root) for p in (root / name).rglob("*") if p.suffix.lower() in image.SUFFIXES)
+            files = [str(p) for p in inside if not any(part.startswith(".") for part in p.parts)]
+            self.paths += files
             labels += [label] * len(files)
         self.labels = np.array(labels, dtype=np.int64)
         if not self.paths:

@@ -38,9 +38,7 @@ def slice_of(source: Source, start: str, stop: str) -> Subset:
 def _place(text: str, default: int, size: int) -> int:
     if not text:
         return default
-    if text.endswith("%"):
-        return round(size * float(text[:-1]) / 100)
-    place = int(text)
+    place = round(size * float(text[:-1]) / 100) if text.endswith("%") else int(text)
     return min(size, place) if place >= 0 else max(0, size + place)
 
 
