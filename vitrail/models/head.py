@@ -5,11 +5,10 @@ B batch · N tokens · D width · R representation width · K classes
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitrail.models.initialise import lecun_normal_
+from vitrail.models.initialise import lecun_normal_, uninitialised
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def pool_tokens(tokens: Float[Tensor, "b n d"], pool: PoolConfig) -> Float[Tenso
 
 def hidden_layer(width: int, representation: int) -> nn.Linear:
     """The hidden layer of the pre-training head, to be followed by tanh (`pre_logits` in the official files)."""
-    layer = torch.nn.utils.skip_init(nn.Linear, width, representation)
+    layer = uninitialised(nn.Linear, width, representation)
     lecun_normal_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
@@ -49,7 +48,7 @@ def hidden_layer(width: int, representation: int) -> nn.Linear:
 
 def classifier(width: int, classes: int, bias: float = 0.0) -> nn.Linear:
     """The last linear map; its weight starts at zero, so that all logits start at `bias`."""
-    layer = torch.nn.utils.skip_init(nn.Linear, width, classes)
+    layer = uninitialised(nn.Linear, width, classes)
     nn.init.zeros_(layer.weight)
     nn.init.constant_(layer.bias, bias)
     return layer

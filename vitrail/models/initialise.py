@@ -5,11 +5,17 @@ kaiming-uniform, and a fused q-k-v matrix under xavier-uniform gets a bound that
 """
 
 from math import sqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 _TRUNCATED_STD = 0.87962566103423978  # of a standard normal cut off at two deviations
+
+
+def uninitialised(kind: type[nn.Module], *sizes: int) -> Any:
+    """A layer whose weights are yet to be set, on the current default device: on `meta` it takes no memory."""
+    return torch.nn.utils.skip_init(kind, *sizes, device=torch.get_default_device())
 
 
 def lecun_normal_(weight: Tensor) -> None:
@@ -26,7 +32,7 @@ def xavier_uniform_(weight: Tensor, parts: int = 1) -> None:
 
 def linear(width: int, out: int) -> nn.Linear:
     """A linear layer with a xavier-uniform matrix and a bias of zero."""
-    layer = torch.nn.utils.skip_init(nn.Linear, width, out)
+    layer = uninitialised(nn.Linear, width, out)
     xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

@@ -3,13 +3,12 @@
 B batch · C channels · y x pixels · h w patch grid · N = h·w patches · P patch side · D width
 """
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrail.models.initialise import lecun_normal_
+from vitrail.models.initialise import lecun_normal_, uninitialised
 
 
 def grid_of(resolution: tuple[int, int], patch: int) -> tuple[int, int]:
@@ -30,7 +29,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, patch: int, width: int, channels: int = 3):
         super().__init__()
         self.patch = patch
-        self.proj = torch.nn.utils.skip_init(nn.Conv2d, channels, width, patch, patch)
+        self.proj = uninitialised(nn.Conv2d, channels, width, patch, patch)
         lecun_normal_(self.proj.weight)
         nn.init.zeros_(self.proj.bias)
 
