@@ -126,6 +126,8 @@ class ViT(nn.Module):
                 f"{self.config.resolution}; load it with resolution=... to resample its positions"
             )
         layers = range(len(self.blocks)) if attention is True else attention or ()
+        if not all(0 <= i < len(self.blocks) for i in layers):
+            raise ValueError(f"attention={list(layers)}: this model has the layers 0 to {len(self.blocks) - 1}")
         x_BND = self.patch_embed(images)
         if self.cls_token is not None:
             x_BND = torch.cat([self.cls_token.expand(x_BND.shape[0], -1, -1).to(x_BND.dtype), x_BND], dim=1)
