@@ -217,11 +217,12 @@ def normalise(
     images: UInt8[Tensor, "b 3 h w"], preprocess: Preprocess, device: torch.device
 ) -> Float[Tensor, "b 3 h w"]:
     """uint8 pixels to the numbers that the model expects, on the device: (x / 255 - mean) / std."""
-    scale = torch.tensor(preprocess.std, device=device).mul_(255).reciprocal_().view(3, 1, 1)
+    span = torch.tensor(preprocess.std, device=device).mul_(255).view(3, 1, 1)
     shift = (
         -torch.tensor(preprocess.mean, device=device).div_(torch.tensor(preprocess.std, device=device)).view(3, 1, 1)
     )
-    return torch.addcmul(shift, images.to(device, non_blocking=True).float(), scale)
+    # a division, as in the official code: a product with 1 / 127.5 would leave 255 at 1.0000001
+    return torch.addcdiv(shift, images.to(device, non_blocking=True).float(), span)
 
 
 def stack(pixels: list[Pixels]) -> UInt8[Tensor, "b 3 h w"]:
