@@ -73,7 +73,10 @@ def read_bundle(folder: Path) -> Published:
         raise BadInput(f"{folder} is a bundle of format {config.get('format')!r}; this vitrail reads format {FORMAT}")
     model = from_json(ModelConfig, config["model"], "model")
     model.check()
-    classes = tuple(config.get("classes") or ())
+    names = config.get("classes")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadInput(f"{folder}: the classes in config.json are {names!r}, expected a list of names")
+    classes = tuple(names)
     if len(classes) != model.num_classes:
         raise BadInput(f"{folder}: config.json names {len(classes)} classes, the model has {model.num_classes}")
     weights = folder / "model.safetensors"
@@ -83,7 +86,7 @@ def read_bundle(folder: Path) -> Published:
         raise BadInput(f"{weights} is not the file this bundle was written with (its SHA-256 differs from config.json)")
     state = read_safetensors(weights)
     check_state(model, state, folder)
-    preprocess = from_json(Preprocess, config["preprocess"], "preprocess")
+    preprocess = from_json(Preprocess, config.get("preprocess"), "preprocess")
     return Published(model, state, preprocess, classes, dict(config.get("provenance") or {}))
 
 
