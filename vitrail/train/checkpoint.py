@@ -58,14 +58,15 @@ def restore_checkpoint(folder: Path, state: TrainState) -> bool:
         path = folder / f"step-{step:08d}"
         try:
             numbers, tensors = read_json(path / "state.json"), read_safetensors(path / "state.safetensors")
+            counters = [numbers[key] for key in ("step", "seconds", "waited", "restarts", "broken")]
             _restore(state, tensors)
-        except (BadInput, KeyError, RuntimeError) as problem:
+        except (BadInput, KeyError, TypeError, ValueError, RuntimeError) as problem:
             problems.append(f"{path}: {problem}")
             say(f"skipping a damaged checkpoint: {path}: {problem}")
             continue
-        state.step, state.seconds, state.waited = numbers["step"], numbers["seconds"], numbers["waited"]
-        state.restarts = numbers["restarts"] + 1
-        state.broken.found.update(numbers["broken"])
+        state.step, state.seconds, state.waited, restarts, broken = counters
+        state.restarts = restarts + 1
+        state.broken.found.update(broken)
         return True
     if problems:
         raise BadInput("no checkpoint can be read: " + "; ".join(problems))
