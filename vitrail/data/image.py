@@ -63,15 +63,19 @@ def _orientation_is_plain(data: bytes) -> bool:
 def _decode_with_pillow(data: bytes) -> Pixels:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            _refuse_bomb(*image.size)
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(_to_rgb(upright))
+            return from_pillow(image)
     except BrokenImage:
         raise
     except UnidentifiedImageError:
         raise BrokenImage("not an image of a known format") from None
     except Exception as problem:  # decoders raise OSError, SyntaxError, struct.error, ... on damaged files
         raise BrokenImage(f"{problem}" or type(problem).__name__) from None
+
+
+def from_pillow(image: Image.Image) -> Pixels:
+    """The pixels of an open Pillow image, treated as its file would be: upright, RGB, alpha laid on black."""
+    _refuse_bomb(*image.size)
+    return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

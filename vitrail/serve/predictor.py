@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 
 from vitrail.core.device import choose_device, choose_precision
 from vitrail.core.errors import BadInput
@@ -95,11 +96,11 @@ def _pixels(item: Any) -> Pixels:
     if isinstance(item, bytes):
         return image.decode(item)
     if isinstance(item, np.ndarray):
-        if item.dtype != np.uint8 or item.ndim != 3 or item.shape[-1] != 3:
+        if item.dtype != np.uint8 or item.ndim != 3 or item.shape[-1] != 3 or not item.size:
             raise BrokenImage(f"an array of {item.dtype} {item.shape}; expected uint8 [H, W, 3]")
         return item
-    if hasattr(item, "convert"):  # a Pillow image
-        return np.asarray(item.convert("RGB"))
+    if isinstance(item, Image.Image):
+        return image.from_pillow(item)
     raise BrokenImage(f"a {type(item).__name__}; expected a path, bytes, an array or a Pillow image")
 
 
