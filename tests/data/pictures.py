@@ -20,7 +20,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def smooth(height: int, width: int) -> np.ndarray:
     """Soft gradients, different in every direction and channel: what JPEG keeps well."""
-    y, x = np.mgrid[0:1:height * 1j, 0:1:width * 1j]
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     return np.round(np.stack([255 * y, 255 * x, 127 * (1 - y) + 60 * x], axis=-1)).astype(np.uint8)
 
 

@@ -92,7 +92,7 @@ def test_the_next_readable_example_stands_in_for_a_broken_one() -> None:
     whole, holed = source_of(12), source_of(12, broken=(3, 4, 11))
     stand_in = {3: 5, 4: 5, 11: 0}
     for intact, batch in zip(training(whole), training(holed), strict=True):
-        expected = [int(key.split("-")[1]) for key in intact.keys]  # noqa: SIM118 - a list of a Batch
+        expected = [int(key.split("-")[1]) for key in intact.keys]
         assert batch.keys == [f"image-{stand_in.get(i, i)}" for i in expected]
         assert batch.labels.tolist() == [stand_in.get(i, i) % 3 for i in expected]
         named = {key for key, _ in batch.broken}

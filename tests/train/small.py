@@ -1,0 +1,74 @@
+"""A model and data of a few milliseconds a step, for the tests of training."""
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from vitrail.data.batches import Batch, Broken, Loader, training_batches
+from vitrail.data.grammar import open_data
+from vitrail.data.views import Augment, Preprocess, SquareResize, WholeImage
+from vitrail.models.build import build
+from vitrail.models.vit import ViTConfig
+from vitrail.train.schedule import Cosine
+from vitrail.train.step import Metrics, Training, TrainState, start, train_step
+
+MODEL = ViTConfig(patch=4, width=16, depth=1, heads=2, mlp=32, resolution=(8, 8), num_classes=10)
+PREPROCESS = Preprocess((8, 8), SquareResize())
+
+
+def training(**changes: Any) -> Training:
+    settings: dict[str, Any] = {"steps": 20, "batch": 12, "schedule": Cosine(3)}
+    return Training("digits@train", augment=Augment(WholeImage()), **(settings | changes))
+
+
+def fresh(config: Training, model: ViTConfig = MODEL) -> TrainState:
+    """The state before the first step; every weight differs from zero, so that every gradient does."""
+    torch.manual_seed(0)
+    built = build(model)
+    with torch.no_grad():
+        for p in built.parameters():
+            p.add_(torch.randn_like(p) * 0.05)
+    return start(built, config, Broken(1352))
+
+
+def batches(config: Training, start: int = 0, stop: int | None = None) -> Loader:
+    stop = config.steps if stop is None else stop
+    return training_batches(
+        open_data(config.train),
+        config.augment,
+        PREPROCESS,
+        batch=config.batch,
+        seed=config.seed,
+        start=start,
+        stop=stop,
+        workers=0,
+    )
+
+
+def update(state: TrainState, batch: Batch, config: Training) -> Metrics:
+    return train_step(state, batch, config=config, preprocess=PREPROCESS, dtype=torch.float32)
+
+
+def updater(config: Training) -> Any:
+    return partial(train_step, config=config, preprocess=PREPROCESS, dtype=torch.float32)
+
+
+def advance(state: TrainState, config: Training, steps: int) -> None:
+    """So many steps, from where the state is."""
+    for batch in batches(config, state.step, state.step + steps):
+        update(state, batch, config)
+
+
+def everything(state: TrainState) -> dict[str, torch.Tensor]:
+    """All numbers that the next step depends on."""
+    numbers = {f"model.{k}": v.clone() for k, v in state.model.state_dict().items()}
+    for index, values in state.optimizer.state_dict()["state"].items():
+        numbers |= {f"optimizer.{index}.{k}": torch.as_tensor(v).clone() for k, v in values.items() if v is not None}
+    return numbers | {f"average.{k}": v.clone() for k, v in (state.average or {}).items()}
+
+
+def assert_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    different = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    assert not different

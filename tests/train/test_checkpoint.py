@@ -1,0 +1,144 @@
+"""A checkpoint is all that the next step depends on; the newest that is whole is restored, exactly."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.train.small import MODEL, advance, assert_equal, everything, fresh, training
+from vitrail.core.errors import BadInput
+from vitrail.train import checkpoint
+from vitrail.train.checkpoint import KEPT, restore_checkpoint, save_checkpoint
+from vitrail.train.optim import Adam, Momentum, OptimizerConfig
+from vitrail.train.step import Training, TrainState
+
+NOISY = replace(MODEL, dropout=0.1)
+
+
+@pytest.mark.parametrize("optimizer", [Adam(weight_decay=0.1), Momentum(weight_decay=0.1)], ids=["adam", "momentum"])
+@pytest.mark.parametrize("average", [None, 0.9])
+@pytest.mark.parametrize("at", [0, 4])
+def test_continuing_equals_never_having_stopped(
+    tmp_path: Path, optimizer: OptimizerConfig, average: float | None, at: int
+) -> None:
+    config = training(optimizer=optimizer, average=average)
+    whole = fresh(config, NOISY)
+    advance(whole, config, at)
+    save_checkpoint(tmp_path, whole)
+    advance(whole, config, 3)
+
+    torch.manual_seed(99)
+    resumed = fresh(config, NOISY)
+    with torch.no_grad():
+        for p in resumed.model.parameters():
+            p.fill_(5)  # nothing may be left of the new start
+    assert restore_checkpoint(tmp_path, resumed)
+    assert resumed.step == at
+    advance(resumed, config, 3)
+    assert_equal(everything(resumed), everything(whole))
+
+
+def saved(tmp_path: Path, config: Training, steps: tuple[int, ...] = (2, 4)) -> TrainState:
+    state = fresh(config)
+    for step in steps:
+        advance(state, config, step - state.step)
+        save_checkpoint(tmp_path, state)
+    return state
+
+
+def test_counters_and_broken_images_come_back(tmp_path: Path) -> None:
+    config = training()
+    state = fresh(config)
+    state.seconds, state.waited, state.restarts = 12.5, 0.25, 1
+    state.broken.add([("a.png", "empty file")])
+    save_checkpoint(tmp_path, state)
+    again = fresh(config)
+    restore_checkpoint(tmp_path, again)
+    assert (again.seconds, again.waited, again.restarts) == (12.5, 0.25, 2)
+    assert again.broken.found == {"a.png": "empty file"}
+
+
+def test_only_the_newest_remain(tmp_path: Path) -> None:
+    saved(tmp_path, training(), (1, 2, 3, 5))
+    assert KEPT == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000005"]
+
+
+def test_no_checkpoint_is_a_new_start(tmp_path: Path) -> None:
+    state = fresh(training())
+    assert not restore_checkpoint(tmp_path, state)
+    assert not restore_checkpoint(tmp_path / "not there", state)
+    assert (state.step, state.restarts) == (0, 0)
+
+
+DAMAGES = {
+    "weights cut": lambda p: (p / "state.safetensors").write_bytes((p / "state.safetensors").read_bytes()[:2000]),
+    "weights missing": lambda p: (p / "state.safetensors").unlink(),
+    "weights empty": lambda p: (p / "state.safetensors").write_bytes(b""),
+    "numbers cut": lambda p: (p / "state.json").write_text((p / "state.json").read_text()[:20]),
+    "numbers missing": lambda p: (p / "state.json").unlink(),
+    "numbers of nothing": lambda p: (p / "state.json").write_text("{}"),
+    "numbers a list": lambda p: (p / "state.json").write_text("[]"),
+    "weights of nothing": lambda p: checkpoint.write_safetensors(p / "state.safetensors", {"a": torch.zeros(1)}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
+    config = training(average=0.9)
+    saved(tmp_path, config)
+    DAMAGES[damage](tmp_path / "step-00000004")
+    resumed, expected = fresh(config), fresh(config)
+    assert restore_checkpoint(tmp_path, resumed)
+    assert resumed.step == 2
+    advance(expected, config, 3)
+    advance(resumed, config, 1)
+    assert_equal(everything(resumed), everything(expected))
+
+
+def test_nothing_but_damage_is_refused_with_the_list(tmp_path: Path) -> None:
+    config = training()
+    saved(tmp_path, config)
+    for step in (2, 4):
+        DAMAGES["weights cut"](tmp_path / f"step-{step:08d}")
+    with pytest.raises(BadInput, match=r"no checkpoint can be read: .*step-00000004.*step-00000002"):
+        restore_checkpoint(tmp_path, fresh(config))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    config = training()
+    saved(tmp_path, config)
+    with pytest.raises(BadInput, match="no checkpoint can be read"):
+        restore_checkpoint(tmp_path, fresh(config, replace(MODEL, width=24)))
+
+
+def test_a_full_disk_says_so_and_harms_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = training()
+    state = saved(tmp_path, config)
+    before = everything(state)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_safetensors", full)
+    state.step = 6
+    with pytest.raises(BadInput, match=r"could not save step 6 .*No space left.* the checkpoint of step 4 is whole"):
+        save_checkpoint(tmp_path, state)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000004"]
+    again = fresh(config)
+    assert restore_checkpoint(tmp_path, again)
+    assert again.step == 4
+    assert_equal(everything(again), before)
+
+
+def test_leftovers_of_a_killed_save_are_not_taken_for_checkpoints(tmp_path: Path) -> None:
+    config = training()
+    saved(tmp_path, config)
+    (tmp_path / ".step-00000006.123.tmp").mkdir()
+    (tmp_path / "step-notes").mkdir()
+    state = fresh(config)
+    assert restore_checkpoint(tmp_path, state)
+    assert state.step == 4
+    assert json.loads((tmp_path / "step-00000004" / "state.json").read_text())["step"] == 4
