@@ -55,7 +55,7 @@ def test_boxes_are_distributed_as_tensorflow_draws_them(shape: tuple[int, int]) 
         (heights * widths, slow[:, 0] * slow[:, 1]),
     ):
         distance = stats.ks_2samp(ours, theirs).statistic
-        assert distance < 0.03  # measured 0.009 to 0.016; a uniform area instead of a uniform height gives 0.14
+        assert distance < 0.03  # measured 0.010 to 0.016; a uniform area instead of a uniform height gives 0.16
 
 
 def test_the_height_is_uniform_for_a_given_aspect() -> None:

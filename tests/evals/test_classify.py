@@ -132,7 +132,7 @@ def test_features_come_in_the_order_of_the_source() -> None:
         view = stack([np.asarray(SOURCE[i].image)])
         with torch.no_grad():
             alone = model.eval()(normalise(view, PREPROCESS, torch.device("cpu"))).representation[0].numpy()
-        assert np.abs(got.values[i] - alone).max() < 1e-5  # measured 5e-7: other batch sizes, other sums
+        assert np.abs(got.values[i] - alone).max() < 1e-5  # measured 0; other batch sizes may sum in another order
 
 
 def test_pixel_features_are_the_pixels() -> None:

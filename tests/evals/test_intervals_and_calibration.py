@@ -27,7 +27,7 @@ def test_wilson_covers_the_truth_nineteen_times_in_twenty(count: int) -> None:
         stats.binom.pmf(np.arange(count + 1), count, p)[(low <= p) & (p <= high)].sum()  # type: ignore[index]
         for p in truths
     ]
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.01)  # measured 0.951 to 0.953
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.01)  # measured 0.9498 to 0.9532
     assert min(covered) > 0.8
     rng = np.random.default_rng(0)
     draws = rng.binomial(count, 0.9, 4000)
