@@ -29,9 +29,12 @@ def choose_device(name: str = "auto") -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise BadInput(f"--device {name}: this PyTorch ({torch.__version__}) sees no CUDA device; use cpu or auto")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
-        raise BadInput(f"--device {name}: expected auto, cpu, cuda, or cuda:N") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise BadInput(f"--device {name}: expected auto, cpu, cuda, or cuda:N")
+    return device
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

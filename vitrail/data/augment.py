@@ -3,6 +3,7 @@
 Resizing is Pillow's bilinear filter, which averages over the pixels it removes when it makes an image smaller.
 """
 
+from functools import lru_cache
 from math import sqrt
 
 import numpy as np
@@ -90,5 +91,14 @@ def inception_box(
 
 def pad_crop(pixels: Pixels, padding: int, rng: np.random.Generator) -> Pixels:
     """Pads by reflection on all sides and cuts out a random window of the old size (small images)."""
-    padded = np.pad(pixels, ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
-    return random_crop(padded, pixels.shape[:2], rng)
+    height, width = pixels.shape[:2]
+    top, left = int(rng.integers(2 * padding + 1)), int(rng.integers(2 * padding + 1))
+    rows = _reflected(height, padding)[top : top + height]
+    columns = _reflected(width, padding)[left : left + width]
+    return pixels.take(rows, axis=0).take(columns, axis=1)
+
+
+@lru_cache
+def _reflected(size: int, padding: int) -> np.ndarray:
+    """The indices -padding … size + padding - 1, reflected at both ends without repeating the border."""
+    return np.pad(np.arange(size), padding, mode="reflect")

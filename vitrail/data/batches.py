@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitrail.core.device import usable_cores
 from vitrail.core.errors import BadInput
-from vitrail.core.seeds import generator
+from vitrail.core.seeds import Keyed
 from vitrail.data import image
 from vitrail.data.image import BrokenImage, Pixels
 from vitrail.data.order import examples, share_of_rank
@@ -69,6 +69,7 @@ class _TrainingSteps(Dataset[Batch]):
     def __init__(self, source: Source, augment: Augment, preprocess: Preprocess, batch: int, seed: int, part: slice):
         self.source, self.augment, self.preprocess = source, augment, preprocess
         self.batch, self.seed, self.part = batch, seed, part
+        self.random = Keyed(seed, "augment")
 
     def __getitem__(self, step: int) -> Batch:
         chosen = examples(self.seed, step, self.batch, len(self.source))[self.part]
@@ -82,7 +83,7 @@ class _TrainingSteps(Dataset[Batch]):
 
     def _view(self, epoch: int, index: int) -> tuple[Pixels, int, str]:
         example = self.source[index]
-        rng = generator(self.seed, "augment", epoch, index)
+        rng = self.random.at(epoch, index)
         return training_view(_decode(example), self.augment, self.preprocess, rng), example.label, example.key
 
 

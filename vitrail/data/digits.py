@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from vitrail.core.errors import unknown
-from vitrail.core.seeds import generator
+from vitrail.core.seeds import Keyed, generator
 from vitrail.data.sources import ArraySource, Example, Source
 
 NAMES = tuple(str(d) for d in range(10))
@@ -51,6 +51,7 @@ class ScatteredDigits(Source):
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, numbers: np.ndarray, placements: int):
         self.images, self.numbers = images, numbers
+        self._random = Keyed(0, "scatter")
         present = np.unique(labels)
         self.classes = tuple(NAMES[label] for label in present)
         self.labels = np.tile(np.searchsorted(present, labels), placements).astype(np.int64)
@@ -58,13 +59,13 @@ class ScatteredDigits(Source):
     def __getitem__(self, index: int) -> Example:
         placement, which = divmod(int(index), len(self.images))
         number = int(self.numbers[which])
-        rng = generator(0, "scatter", number, placement)
+        rng = self._random.at(number, placement)
         size = int(rng.integers(SIZES[0], SIZES[1] + 1))
-        top, left = rng.integers(CANVAS - size + 1, size=2)
+        top, left = int(rng.integers(CANVAS - size + 1)), int(rng.integers(CANVAS - size + 1))
         canvas = np.zeros((CANVAS, CANVAS), dtype=np.uint8)
         digit = Image.fromarray(self.images[which]).resize((size, size), Image.Resampling.BILINEAR)
         canvas[top : top + size, left : left + size] = np.asarray(digit)
-        pixels = np.repeat(canvas[..., None], 3, axis=-1)
+        pixels = np.broadcast_to(canvas[..., None], (CANVAS, CANVAS, 3))
         return Example(pixels, int(self.labels[index]), f"digit-{number}-placement-{placement}")
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as compute
 import pyarrow.parquet as parquet
 
 from vitrail.core.errors import BadInput
@@ -105,30 +106,33 @@ class ParquetSource(Source):
         self.classes = _class_names(schema, self.label_column, self.labels)
         self._starts = np.array([g[0] for g in groups])
         self._groups = [(number, group) for _, number, group in groups]
-        self._cache: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
+        self._names = [file.name for file in files]
+        self._cache: OrderedDict[int, tuple[pa.ChunkedArray, pa.ChunkedArray | None]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": OrderedDict()}
 
-    def _images(self, which: int) -> pa.ChunkedArray:
+    def _group(self, which: int) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
+        """The bytes and the paths of a row group."""
         if which in self._cache:
             self._cache.move_to_end(which)
-        else:
-            number, group = self._groups[which]
-            column = _open(Path(self.files[number])).read_row_group(group, columns=[self.image_column])[0]
-            self._cache[which] = column
-            while len(self._cache) > 1 and sum(c.nbytes for c in self._cache.values()) > self.budget:
-                self._cache.popitem(last=False)
-        return self._cache[which]
+            return self._cache[which]
+        number, group = self._groups[which]
+        column = _open(Path(self.files[number])).read_row_group(group, columns=[self.image_column])[0]
+        names = {field.name for field in column.type} if pa.types.is_struct(column.type) else set()
+        data = compute.struct_field(column, "bytes") if "bytes" in names else column
+        paths = compute.struct_field(column, "path") if "path" in names else None
+        self._cache[which] = (data, paths)
+        while len(self._cache) > 1 and sum(c[0].nbytes for c in self._cache.values()) > self.budget:
+            self._cache.popitem(last=False)
+        return data, paths
 
     def __getitem__(self, index: int) -> Example:
         which = int(np.searchsorted(self._starts, index, side="right")) - 1
         row = index - int(self._starts[which])
-        value = self._images(which)[row].as_py()
-        data = value["bytes"] if isinstance(value, dict) else value
-        name = value.get("path") if isinstance(value, dict) else None
-        number = self._groups[which][0]
-        key = f"{Path(self.files[number]).name}:{index}" + (f":{name}" if name else "")
+        images, paths = self._group(which)
+        data, path = images[row].as_py(), paths[row].as_py() if paths is not None else None
+        key = f"{self._names[self._groups[which][0]]}:{index}" + (f":{path}" if path else "")
         if not isinstance(data, bytes):
             raise image.BrokenImage("no image bytes", key)
         return Example(data, int(self.labels[index]), key)
