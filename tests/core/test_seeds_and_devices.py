@@ -45,7 +45,7 @@ def test_auto_is_a_device_that_is_there() -> None:
     assert choose_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:x", "CPU 0", ""])
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "CPU 0", "", "meta", "mps"])
 def test_a_bad_device_name_gets_a_sentence(name: str) -> None:
     with pytest.raises(BadInput, match="--device"):
         choose_device(name)

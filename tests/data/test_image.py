@@ -171,4 +171,4 @@ def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 60_000, 60_000)
     with pytest.raises(BrokenImage, match="60000 x 60000 pixels"):
         decode(bytes(jpeg))
-    assert time.perf_counter() - started < 2  # measured 0.001
+    assert time.perf_counter() - started < 2  # measured 0.007
