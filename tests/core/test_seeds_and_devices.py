@@ -6,7 +6,7 @@ import torch
 
 from vitrail.core.device import choose_device, choose_precision, peak_flops, usable_cores
 from vitrail.core.errors import BadInput, nearest, unknown
-from vitrail.core.seeds import generator, torch_seed
+from vitrail.core.seeds import Keyed, generator, torch_seed
 
 
 def test_the_same_names_give_the_same_numbers_whatever_was_drawn_before() -> None:
@@ -38,6 +38,27 @@ def test_neighbouring_generators_are_not_correlated() -> None:
     correlation = np.corrcoef(draws)
     largest = np.abs(correlation - np.eye(100)).max()
     assert largest < 0.35  # measured 0.25; the largest of 4,950 independent ones is about 4 / sqrt(200) = 0.28
+
+
+def test_a_place_of_a_keyed_stream_gives_the_same_numbers_whatever_was_drawn_before() -> None:
+    stream = Keyed(3, "augment")
+    first = {(i, j): stream.at(i, j).random(9).tolist() for i in range(4) for j in range(5)}
+    for i, j in ((3, 1), (0, 0), (2, 4), (2, 4)):
+        stream.at(1, 1).integers(7, size=3, dtype=np.uint32)  # leaves half of a 64-bit number behind
+        assert stream.at(i, j).random(9).tolist() == first[i, j]
+        assert Keyed(3, "augment").at(i, j).random(9).tolist() == first[i, j]
+    numbers = [number for row in first.values() for number in row]
+    assert len(set(numbers)) == len(numbers)
+    for other in (Keyed(4, "augment"), Keyed(3, "scatter")):
+        assert other.at(0, 0).random(9).tolist() != first[0, 0]
+
+
+def test_neighbouring_places_are_not_correlated() -> None:
+    stream = Keyed(0, "augment")
+    draws = np.array(
+        [stream.at(0, i).random(200) for i in range(50)] + [stream.at(i, 0).random(200) for i in range(1, 50)]
+    )
+    assert np.abs(np.corrcoef(draws) - np.eye(99)).max() < 0.35  # as above
 
 
 def test_auto_is_a_device_that_is_there() -> None:
