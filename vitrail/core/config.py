@@ -6,11 +6,9 @@ import typing
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from vitrail.core.errors import BadInput, nearest
-
-T = TypeVar("T")
 
 
 def to_json(value: Any) -> Any:
@@ -25,13 +23,13 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def from_json(kind: type[T], value: Any, where: str = "config") -> T:
+def from_json(kind: Any, value: Any, where: str = "config") -> Any:
     """The inverse of `to_json` for a given dataclass or union of dataclasses.
 
     Raises:
         BadInput: an unknown or missing key (with the nearest valid name), or a value of the wrong type.
     """
-    return typing.cast(T, _read(kind, value, where))
+    return _read(kind, value, where)
 
 
 def difference(old: Any, new: Any) -> list[str]:

@@ -1,6 +1,7 @@
 """Bytes to uint8 pixels [H, W, 3], upright; and what is broken, and why."""
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = UInt8[np.ndarray, "_h _w 3"]  # sizes may differ between arguments and result
 
-MAX_PIXELS = 1 << 28  # 268 megapixels, 0.8 GB decoded: above it a file is a mistake or an attack
+MAX_PIXELS = 2 * 89_478_485  # 179 megapixels, 0.5 GB decoded: above it Pillow, too, takes a file for an attack
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
 
 
@@ -62,8 +63,8 @@ def _orientation_is_plain(data: bytes) -> bool:
 
 def _decode_with_pillow(data: bytes) -> Pixels:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return from_pillow(image)
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+            return from_pillow(image)  # warnings of metadata and of size: what cannot be decoded raises
     except BrokenImage:
         raise
     except UnidentifiedImageError:

@@ -2,14 +2,14 @@
 
 from vitrail.models.build import ModelConfig
 from vitrail.models.head import prefix_tokens
-from vitrail.models.position import Learned1d
+from vitrail.models.position import NoPosition
 
 
 def parameters(config: ModelConfig) -> int:
     """The number of parameters: patches, tokens, positions, blocks, norm, hidden layer, head."""
     d, m, k = config.width, config.mlp, config.num_classes
     embedding = 3 * config.patch**2 * d + d + d * prefix_tokens(config.pool)
-    positions = config.tokens * d if isinstance(config.position, Learned1d) else 0
+    positions = 0 if isinstance(config.position, NoPosition) else config.tokens * d
     block = 4 * d * d + 4 * d + 2 * d * m + m + d + 4 * d
     hidden = d * config.hidden + config.hidden if config.hidden else 0
     head = config.representation_width * k + k

@@ -1,4 +1,4 @@
-"""Position embeddings (section 3.2): none, or learned 1-D; and their resampling to another grid.
+"""Position embeddings (section 3.2): none, learned 1-D, sines and cosines; and their resampling to another grid.
 
 h w patch grid · N = h·w · D width
 """
@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitrail.core.errors import BadInput
+
 
 @dataclass(frozen=True)
 class NoPosition:
@@ -22,7 +24,31 @@ class Learned1d:
     """One learned vector for each patch in raster order; the class token has its own. The paper's default."""
 
 
-PositionConfig = NoPosition | Learned1d
+@dataclass(frozen=True)
+class SinCos2d:
+    """Sines and cosines of column and row; the class token's entry is zero. Fixed, or where learning starts from.
+
+    Learned from there, a short run knows at once what is beside what (big_vision's later recipes keep it fixed).
+    """
+
+    learned: bool = False
+
+
+PositionConfig = NoPosition | Learned1d | SinCos2d
+
+
+def sincos2d(grid: tuple[int, int], width: int, temperature: float = 10_000.0) -> Float[Tensor, "n d"]:
+    """big_vision's table: [sin xω, cos xω, sin yω, cos yω] with ω_k = temperature^(-k / (D/4 - 1)), raster order.
+
+    Raises:
+        BadInput: a width that is not a multiple of 4, or below 8.
+    """
+    if width % 4 or width < 8:
+        raise BadInput(f"sin-cos positions need a width that is a multiple of 4 and at least 8, not {width}")
+    omega = temperature ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4 - 1))
+    y, x = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    x_NK, y_NK = (place.flatten()[:, None].double() * omega for place in (x, y))
+    return torch.cat([x_NK.sin(), x_NK.cos(), y_NK.sin(), y_NK.cos()], dim=1).float()
 
 
 def resample_grid(positions: Float[Tensor, "n d"], old: tuple[int, int], new: tuple[int, int]) -> Float[Tensor, "m d"]:

@@ -24,7 +24,7 @@ from vitrail.models.head import (
 )
 from vitrail.models.output import ModelOutput
 from vitrail.models.patches import PatchEmbedding, grid_of
-from vitrail.models.position import Learned1d, NoPosition, PositionConfig
+from vitrail.models.position import Learned1d, NoPosition, PositionConfig, SinCos2d, sincos2d
 
 __all__ = ["AveragePool", "ClassToken", "ViT", "ViTConfig"]
 
@@ -153,3 +153,7 @@ def _positions(config: ViTConfig) -> nn.Parameter | None:
             return None
         case Learned1d():
             return nn.Parameter(torch.randn(1, config.tokens, config.width) * 0.02)
+        case SinCos2d(learned):
+            table = torch.zeros(1, config.tokens, config.width)
+            table[0, prefix_tokens(config.pool) :] = sincos2d(config.grid, config.width)
+            return nn.Parameter(table, requires_grad=learned)

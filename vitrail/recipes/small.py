@@ -5,10 +5,20 @@ from vitrail.jobs.demo import Demo
 from vitrail.jobs.finetune import Finetune
 from vitrail.jobs.linear import Linear
 from vitrail.jobs.pretrain import Pretrain
-from vitrail.models.vit import AveragePool, ViTConfig
+from vitrail.models.head import AveragePool, ClassToken, PoolConfig
+from vitrail.models.position import SinCos2d
+from vitrail.models.vit import ViTConfig
 from vitrail.train.loss import Softmax
 from vitrail.train.optim import Adam, Momentum
 from vitrail.train.schedule import Cosine
+
+
+def _small(resolution: tuple[int, int], pool: PoolConfig) -> ViTConfig:
+    """0.3 M parameters: half the parameters of an MLP ratio of 4, and 1.5 times its speed, on a CPU."""
+    position = SinCos2d(learned=True)
+    return ViTConfig(
+        patch=4, width=96, depth=4, heads=3, mlp=192, resolution=resolution, pool=pool, position=position
+    )
 
 
 def digits() -> Pretrain:
@@ -39,14 +49,14 @@ def scattered_digits() -> Pretrain:
     return Pretrain(
         train="scattered-digits@seen-train",
         validation="scattered-digits@seen-test",
-        steps=1000,
-        batch=96,
-        model=ViTConfig(patch=4, width=96, depth=4, heads=4, mlp=384, resolution=(24, 24)),
+        steps=850,
+        batch=64,
+        model=_small((24, 24), ClassToken()),
         resize=SquareResize(),
         augment=Augment(crop=WholeImage(), flip=False),
-        optimizer=Adam(lr=2e-3, weight_decay=0.05),
-        schedule=Cosine(warmup=100),
-        evaluate_every=250,
+        optimizer=Adam(lr=2e-3, weight_decay=0.3, betas=(0.9, 0.99)),
+        schedule=Cosine(warmup=85),
+        evaluate_every=150,
     )
 
 
@@ -58,13 +68,15 @@ def cifar10() -> Pretrain:
     return Pretrain(
         train="cifar10@train",
         validation="cifar10@test",
-        steps=4000,
-        batch=128,
-        model=ViTConfig(patch=4, width=128, depth=6, heads=4, mlp=512, resolution=(32, 32), pool=AveragePool()),
+        steps=7200,
+        batch=64,
+        model=_small((32, 32), AveragePool()),
         resize=SquareResize(),
-        augment=Augment(crop=PadCrop(padding=4)),
-        optimizer=Adam(lr=1e-3, weight_decay=0.05),
-        schedule=Cosine(warmup=200),
+        augment=Augment(crop=WholeImage(), flip=True),
+        optimizer=Adam(lr=2e-3, weight_decay=0.05, betas=(0.9, 0.99)),
+        schedule=Cosine(warmup=500),
+        log_every=100,
+        evaluate_every=1200,
     )
 
 
@@ -97,13 +109,13 @@ def finetune_digits() -> Finetune:
         validation="scattered-digits@train[400:800]",
         test="scattered-digits@test",
         resolution=32,
-        steps=150,
+        steps=70,
         batch=64,
         augment=Augment(crop=WholeImage(), flip=False),
         optimizer=Momentum(lr=0.03),
-        schedule=Cosine(warmup=15),
+        schedule=Cosine(warmup=10),
         log_every=10,
-        evaluate_every=25,
+        evaluate_every=35,
     )
 
 
@@ -163,11 +175,11 @@ def demo() -> Demo:
             test=tuned.test,
             steps=tuned.steps,
             batch=tuned.batch,
-            model=ViTConfig(patch=4, width=96, depth=4, heads=4, mlp=384, resolution=(32, 32)),
+            model=_small((32, 32), ClassToken()),
             resize=tuned.resize,
             augment=tuned.augment,
-            optimizer=Adam(lr=1e-3, weight_decay=0.05),
-            schedule=Cosine(warmup=15),
+            optimizer=Adam(lr=1e-3, weight_decay=0.05, betas=(0.9, 0.99)),
+            schedule=tuned.schedule,
             log_every=tuned.log_every,
             evaluate_every=tuned.evaluate_every,
         ),

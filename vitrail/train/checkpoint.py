@@ -14,6 +14,7 @@ from vitrail.core.progress import say
 from vitrail.train.step import TrainState
 from vitrail.weights.tensors import read_safetensors, write_safetensors
 
+LOWER = "Lower the learning rate, lengthen the warm-up, or set --clip 1, and start again in another folder"
 KEPT = 2  # the newest, and one before it in case a disk loses it
 FORMAT = 1
 
@@ -22,12 +23,16 @@ def save_checkpoint(folder: Path, state: TrainState) -> None:
     """Writes all that the next step depends on, and removes all but the newest KEPT.
 
     Raises:
-        BadInput: it could not be written (a full disk); the checkpoints before it are whole.
+        BadInput: it could not be written (a full disk), or the weights are no longer numbers; the checkpoints before
+            it are whole.
     """
+    tensors = _tensors(state)
+    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
+        raise BadInput(f"the weights hold NaN or infinity at step {state.step}, which is not saved. {LOWER}")
     path = folder / f"step-{state.step:08d}"
     try:
         with atomic_folder(path) as temporary:
-            write_safetensors(temporary / "state.safetensors", _tensors(state))
+            write_safetensors(temporary / "state.safetensors", tensors)
             numbers = {
                 "format": FORMAT,
                 "step": state.step,

@@ -19,7 +19,7 @@ from vitrail.data.views import CentreCrop, Preprocess
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.cost import parameters
 from vitrail.models.head import ClassToken
-from vitrail.models.position import Learned1d
+from vitrail.models.position import NoPosition
 from vitrail.weights.tensors import read_safetensors, refuse_not_finite, write_safetensors
 
 FORMAT = 1
@@ -111,7 +111,7 @@ def _sha256(path: Path) -> str:
 
 def _timm_keys(config: ModelConfig, preprocess: Preprocess, classes: tuple[str, ...]) -> dict[str, Any]:
     """timm's description of the same architecture, where it has one: no hidden layer, positions 1-D, the same MLP."""
-    if config.hidden or not isinstance(config.position, Learned1d):
+    if config.hidden or isinstance(config.position, NoPosition):
         return {}
     token = isinstance(config.pool, ClassToken)
     return {

@@ -1,5 +1,6 @@
 """Weights into a model with other classes or another resolution; says what it took, resampled, made new, left out."""
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -35,8 +36,9 @@ def transplant(published: Published, config: ModelConfig, new_head: bool) -> tup
     Raises:
         BadInput: an encoder of another size, or a classifier of other classes that was to be kept.
     """
-    model = build(config)
-    old, new = published.state, model.state_dict()
+    with torch.device("meta"):
+        new = build(config).state_dict()  # names and shapes, without memory
+    old = published.state
     rows, state = [], {}
     for name, target in new.items():
         source = old.get(name)
@@ -57,15 +59,15 @@ def transplant(published: Published, config: ModelConfig, new_head: bool) -> tup
         rows.append(Row(name, "taken", tuple(source.shape), tuple(target.shape)))
     taken = {row.name for row in rows if row.action in ("taken", "resampled")}
     rows += [Row(name, "left out", tuple(t.shape), None) for name, t in old.items() if name not in taken]
-    _load(model, state)
-    return model, rows
+    return _filled(config, state, complete=state.keys() == new.keys()), rows
 
 
-def _load(model: Model, state: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        own = model.state_dict()
-        for name, tensor in state.items():
-            own[name].copy_(tensor)
+def _filled(config: ModelConfig, state: dict[str, Tensor], complete: bool) -> Model:
+    """A model with these weights; only one that lacks some is initialised, which takes seconds for a large one."""
+    with torch.device("meta") if complete else nullcontext():
+        model = build(config)
+    model.load_state_dict({name: tensor.clone() for name, tensor in state.items()}, strict=complete, assign=True)
+    return model
 
 
 def for_transfer(published: Published, num_classes: int, resolution: tuple[int, int] | None) -> ModelConfig:
