@@ -89,7 +89,9 @@ def test_few_shot_equals_computing_all_features_first(digits_run: Path) -> None:
     everything, judged = features(model, train, model.preprocess), features(model, test, model.preprocess)
     drawn = shots(train, 5, 1)
     want = few_shot_accuracy(everything.values[drawn], everything.labels[drawn], judged.values, judged.labels, 10)
-    rows = linear(Linear(model=str(digits_run), train="digits@train", test="digits@test", shots=(5, 9), seeds=2))["rows"]
+    rows = linear(Linear(model=str(digits_run), train="digits@train", test="digits@test", shots=(5, 9), seeds=2))[
+        "rows"
+    ]
     assert rows[0]["accuracies"][1] == pytest.approx(want, abs=1e-9)
 
 

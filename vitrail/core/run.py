@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from vitrail.core.config import difference, from_json, to_json
 from vitrail.core.errors import BadInput
-from vitrail.core.files import read_json, write_json, write_text_atomic
+from vitrail.core.files import read_json, remove_leftovers, write_json, write_text_atomic
 
 State = Literal["new", "unfinished", "finished"]
 
@@ -30,11 +30,12 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise BadInput(f"--out {self.path} is a file, expected a folder or a new name")
         existing = self.path / "config.json"
-        foreign = self.path.is_dir() and not existing.exists() and any(p.name != ".lock" for p in self.path.iterdir())
-        if foreign:
+        others = [p for p in self.path.iterdir() if not p.name.startswith(".")] if self.path.is_dir() else []
+        if others and not existing.exists():
             raise BadInput(f"--out {self.path} holds other files and no run; give a new or an empty folder")
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = self._acquire()
+        remove_leftovers(self.path)
         if existing.exists():
             try:
                 self._check_same(read_json(existing), job, config)

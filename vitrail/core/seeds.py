@@ -14,7 +14,10 @@ def _entropy(seed: int, names: tuple[str | int, ...]) -> list[int]:
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:
-    """A NumPy generator for `names`, for example `generator(seed, "augment", epoch, example)`."""
+    """A NumPy generator for `names`, for example `generator(seed, "order", epoch)`.
+
+    The numbers after a name must always be as many: NumPy pads with zeros, so ("a",) and ("a", 0) are one stream.
+    """
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(_entropy(seed, names))))
 
 

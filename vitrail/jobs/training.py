@@ -59,6 +59,8 @@ def check_training(config: Training) -> None:
     for name in ("steps", "batch", "log_every", "evaluate_every", "save_every"):
         if getattr(config, name) < 1:
             raise BadInput(f"{name} is {getattr(config, name)}, expected at least 1")
+    if config.seed < 0:
+        raise BadInput(f"seed is {config.seed}, expected a number from 0")
     if config.schedule.warmup > config.steps:
         raise BadInput(f"a warm-up of {config.schedule.warmup} steps is longer than the run of {config.steps}")
     if config.average is not None and not 0 < config.average < 1:

@@ -1,0 +1,25 @@
+"""Weights that are no longer numbers are never saved over those that are."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitrail.core.errors import BadInput
+from vitrail.data.batches import Broken
+from vitrail.models.build import build
+from vitrail.models.vit import ViTConfig
+from vitrail.train.checkpoint import save_checkpoint
+from vitrail.train.step import Training, start
+
+
+def test_nan_is_not_saved(tmp_path: Path) -> None:
+    model = build(ViTConfig(patch=4, width=8, depth=1, heads=2, mlp=16, resolution=(8, 8), num_classes=3))
+    state = start(model, Training(train="digits"), Broken(10))
+    save_checkpoint(tmp_path, state)
+    state.step = 1
+    with torch.no_grad():
+        model.head.weight[0, 0] = float("nan")
+    with pytest.raises(BadInput, match="NaN or infinity at step 1"):
+        save_checkpoint(tmp_path, state)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000000"]
