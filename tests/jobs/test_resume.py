@@ -48,8 +48,8 @@ def config() -> Pretrain:
 
 
 ARGUMENTS = (
-    f"--steps {STEPS} --schedule.warmup 4 --batch 16 --micro-batch 8 --average 0.98 --log-every 1 --save-every 9 --evaluate-every 1000 "
-    "--precision float32 --augment.flip --model.dropout 0.1"
+    f"--steps {STEPS} --schedule.warmup 4 --batch 16 --micro-batch 8 --average 0.98 --log-every 1 --save-every 9 "
+    "--evaluate-every 1000 --precision float32 --augment.flip --model.dropout 0.1"
 ).split()
 
 
@@ -89,7 +89,8 @@ def test_three_kills_and_other_workers_give_the_same_bytes(tmp_path: Path) -> No
     result = pretrain(config(), tmp_path / "killed", Machine(workers=1))
     assert result["weights_sha256"] == undisturbed["weights_sha256"], f"killed at {kills}"
     assert result["restarts"] >= 1  # kills between two checkpoints count as one
-    steps = [row["step"] for row in map(json.loads, (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines())]
+    rows = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(row)["step"] for row in rows]
     assert steps == [*range(1, STEPS + 1), STEPS], "every step is logged once, and the final evaluation"
 
 

@@ -47,13 +47,13 @@ def scattered_digits() -> Pretrain:
     return Pretrain(
         train="scattered-digits@seen-train",
         validation="scattered-digits@seen-test",
-        steps=850,
+        steps=900,
         batch=64,
         model=_small((24, 24), ClassToken()),
         resize=SquareResize(),
         augment=Augment(crop=WholeImage(), flip=False),
         optimizer=Adam(lr=2e-3, weight_decay=0.3, betas=(0.9, 0.99)),
-        schedule=Cosine(warmup=85),
+        schedule=Cosine(warmup=90),
         evaluate_every=150,
     )
 
