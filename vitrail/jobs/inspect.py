@@ -22,6 +22,7 @@ from vitrail.data.subsets import Subset
 from vitrail.data.views import Preprocess
 from vitrail.models.build import Model
 from vitrail.models.head import ClassToken, prefix_tokens
+from vitrail.models.position import Learned1d, NoPosition, PositionConfig, SinCos2d
 from vitrail.weights.load import load
 
 ATTENTION_BYTES = 256 << 20  # of attention weights held at a time
@@ -76,6 +77,7 @@ def look_inside(
         "depth": config.depth,
         "heads": config.heads,
         "class_token": isinstance(config.pool, ClassToken),
+        "positions": _kind_of(config.position),
         "images": images,
         "filters_variance": variance.tolist(),
         "distance_images": min(counts[0], len(source)) if source is not None else 0,
@@ -84,6 +86,16 @@ def look_inside(
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
     write_json(folder / "inspection.json", summary)
     return summary
+
+
+def _kind_of(position: PositionConfig) -> str:
+    match position:
+        case NoPosition():
+            return "none"
+        case Learned1d():
+            return "learned from noise"
+        case SinCos2d(learned):
+            return "learned from sines and cosines" if learned else "fixed sines and cosines"
 
 
 def _attention(

@@ -47,14 +47,14 @@ def scattered_digits() -> Pretrain:
     return Pretrain(
         train="scattered-digits@seen-train",
         validation="scattered-digits@seen-test",
-        steps=900,
+        steps=850,
         batch=64,
         model=_small((24, 24), ClassToken()),
         resize=SquareResize(),
         augment=Augment(crop=WholeImage(), flip=False),
         optimizer=Adam(lr=2e-3, weight_decay=0.3, betas=(0.9, 0.99)),
-        schedule=Cosine(warmup=90),
-        evaluate_every=150,
+        schedule=Cosine(warmup=85),
+        evaluate_every=170,
     )
 
 
@@ -104,16 +104,16 @@ def finetune_digits() -> Finetune:
     """
     return Finetune(
         train="scattered-digits@train[:400]",
-        validation="scattered-digits@train[400:800]",
+        validation="scattered-digits@train[400:700]",
         test="scattered-digits@test",
         resolution=32,
-        steps=70,
+        steps=50,
         batch=64,
         augment=Augment(crop=WholeImage(), flip=False),
         optimizer=Momentum(lr=0.03),
-        schedule=Cosine(warmup=10),
+        schedule=Cosine(warmup=8),
         log_every=10,
-        evaluate_every=35,
+        evaluate_every=25,
     )
 
 

@@ -54,7 +54,7 @@ def section(
     parts = {
         "opening": opening or (anatomy(content) if of_this_run else _which(content)),
         **_filters(arrays.get("filters"), content),
-        **_positions(arrays.get("position_similarity"), _pair(content.get("grid"))),
+        **_positions(arrays.get("position_similarity"), _pair(content.get("grid")), str(content.get("positions"))),
         **_distance(arrays.get("attention_distance"), content),
         "rollout": _rollout(arrays.get("images"), arrays.get("rollout"), objects(content.get("images"))),
     }
@@ -87,28 +87,35 @@ def _filters(filters: np.ndarray | None, content: Json) -> dict[str, object]:
     }
 
 
-def _positions(similarity: np.ndarray | None, grid: tuple[int, int] | None) -> dict[str, object]:
+def _positions(similarity: np.ndarray | None, grid: tuple[int, int] | None, kind: str) -> dict[str, object]:
     if similarity is None or grid is None or similarity.shape != (grid[0] * grid[1],) * 2:
         return {"positions": None, "positions_sentence": "", "positions_note": ""}
     sheet, stride = position_tiles(similarity, grid)
     scale = max(1, 480 // sheet.shape[1])
     near, far = _near_and_far(similarity, grid)
     said = (
-        "One tile for each patch, laid out as in the image. A tile shows how similar the learned position of its patch"
+        "One tile for each patch, laid out as in the image. A tile shows how similar the position of its patch"
         f" is to that of every other patch. Neighbours have a similarity of {near:.2f} on average,"
         f" patches at least half an image apart {far:.2f}: "
     )
-    said = said.replace("-", "−") + (
-        "the model has found out by itself which patches lie next to each other."
-        if near > far + 0.1
-        else "the model has hardly learned which patches lie next to each other."
-    )
+    said = said.replace("-", "−") + _what_positions_say(near, far, kind)
     alt = f"Position similarity, {grid[0]} by {grid[1]} tiles: neighbours {near:.2f}, far patches {far:.2f} on average."
     return {
         "positions": picture(sheet, alt, width=min(720, sheet.shape[1] * scale)),
         "positions_sentence": said,
         "positions_note": f"Every {stride}th row and column of tiles is shown." if stride > 1 else "",
     }
+
+
+def _what_positions_say(near: float, far: float, kind: str) -> str:
+    """Only positions that were learned from noise are the model's own finding."""
+    if kind == "fixed sines and cosines":
+        return "the positions are sines and cosines of the place, given and not learned."
+    if near <= far + 0.1:
+        return "the positions hardly say which patches lie next to each other."
+    if kind == "learned from sines and cosines":
+        return "the positions started as sines and cosines of the place, so the model was told what lies beside what."
+    return "the model has found out by itself which patches lie next to each other."
 
 
 def _offsets(grid: tuple[int, int]) -> np.ndarray:
