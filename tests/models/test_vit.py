@@ -87,7 +87,8 @@ def test_weights_are_returned_for_the_layers_asked_for_and_rows_sum_to_one() -> 
     assert [w.shape for w in every] == [(2, 3, 13, 13)] * 3
     assert len(some) == 2
     assert torch.equal(some[0], every[0])
-    assert torch.equal(some[1], every[2])
+    # layer 1 went through the fused kernel in `some` and through the explicit one in `every`
+    assert (some[1] - every[2]).abs().max() < 1e-5  # measured below 1e-6
     for weights in every:
         assert (weights >= 0).all()
         assert (weights.sum(dim=-1) - 1).abs().max() < 1e-6  # measured 1.8e-7
@@ -100,7 +101,7 @@ def test_asking_for_weights_changes_no_output() -> None:
         plain, asked, one = model(images), model(images, attention=True), model(images, attention=[1])
     for other in (asked, one):
         for ours, theirs in zip(plain[:3], other[:3], strict=True):
-            assert (ours - theirs).abs().max() < 1e-5  # measured 0: both kernels are the explicit one here
+            assert (ours - theirs).abs().max() < 1e-5  # the kernels differ: measured below 2e-6
 
 
 @pytest.mark.parametrize("layers", [[3], [-1], [0, 17]])
@@ -113,8 +114,8 @@ def test_both_kernels_of_attention_agree(monkeypatch: pytest.MonkeyPatch) -> Non
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 2, 4, 50, 16).mul(2).unbind(0)
     results = []
-    for limit in (0, 1_000_000):
-        monkeypatch.setattr(attention, "EXPLICIT_TOKENS", limit)
+    for explicit in (False, True):
+        monkeypatch.setattr(attention, "_explicit_is_faster", lambda _, chosen=explicit: chosen)
         results.append(attend(q, k, v))
     assert (results[0] - results[1]).abs().max() < 1e-5  # measured 1.9e-6
     scores = np.einsum("bhnk,bhmk->bhnm", q.double().numpy(), k.double().numpy()) / 4

@@ -37,6 +37,7 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+@lru_cache
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 natively; elsewhere it is emulated and slower than float32."""
     if device.type == "cuda":

@@ -3,11 +3,13 @@
 B batch · N tokens · D width · H heads · K head width
 """
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitrail.core.device import multiplies_bfloat16
 from vitrail.models.initialise import linear, xavier_uniform_
 
 
@@ -26,8 +28,9 @@ def attend(
 
 
 def _explicit_is_faster(q: Tensor) -> bool:
-    """Two matrix products and a softmax beat the fused kernel on the CPU (benchmarks/attention.py; LOG.md)."""
-    return q.device.type == "cpu" and q.shape[-2] <= EXPLICIT_TOKENS
+    """Where the CPU multiplies bfloat16, its fused kernel is the slower one; in float32 it is the faster (LOG.md)."""
+    in_bfloat16 = q.device.type == "cpu" and q.dtype == torch.bfloat16 and multiplies_bfloat16(q.device)
+    return in_bfloat16 and q.shape[-2] <= EXPLICIT_TOKENS
 
 
 EXPLICIT_TOKENS = 256  # above it the N x N weights cost more memory than the fused kernel's slowness is worth
