@@ -36,7 +36,10 @@ def test_every_form_of_an_image_gets_the_same_answer(predictor: Predictor, tmp_p
     path.write_bytes(encoded(pixels))
     forms = [path, str(path), path.read_bytes(), pixels, Image.fromarray(pixels)]
     answers = predictor.predict(forms, top=4)
-    assert all(answer == answers[0] for answer in answers)
+    for answer in answers:  # the fused kernel rounds by place in the batch: measured 6e-8
+        assert [label.name for label in answer] == [label.name for label in answers[0]]
+        expected = [label.probability for label in answers[0]]
+        assert [label.probability for label in answer] == pytest.approx(expected, abs=1e-6)
     assert {label.name for label in answers[0]} == set(CLASSES)
     shares = [label.probability for label in answers[0]]
     assert shares == sorted(shares, reverse=True)
