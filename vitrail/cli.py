@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
@@ -94,22 +94,27 @@ def _pretrain(args: list[str]) -> int:
     from vitrail.jobs.pretrain import Pretrain, pretrain
     from vitrail.recipes import PRETRAINING
 
-    name, rest = _recipe_name("pretrain", args, list(PRETRAINING))
-    kind, default = _command(Pretrain, out=True, default=PRETRAINING[name]())
-    options = _parse(f"pretrain {name}", kind, rest, default)
-    result = pretrain(options.config, options.out, options.common.machine(), name)
-    return _show_run(options, result)
+    return _train("pretrain", args, PRETRAINING, Pretrain, pretrain)
 
 
 def _finetune(args: list[str]) -> int:
     from vitrail.jobs.finetune import Finetune, finetune
     from vitrail.recipes import FINETUNING
 
-    name, rest = _recipe_name("finetune", args, list(FINETUNING))
-    kind, default = _command(Finetune, out=True, default=FINETUNING[name]())
-    options = _parse(f"finetune {name}", kind, rest, default)
-    result = finetune(options.config, options.out, options.common.machine(), name)
-    return _show_run(options, result)
+    return _train("finetune", args, FINETUNING, Finetune, finetune)
+
+
+def _train(
+    command: str,
+    args: list[str],
+    recipes: Mapping[str, Callable[[], Any]],
+    kind: type,
+    job: Callable[..., dict[str, Any]],
+) -> int:
+    name, rest = _recipe_name(command, args, list(recipes))
+    options_type, default = _command(kind, out=True, default=recipes[name]())
+    options = _parse(f"{command} {name}", options_type, rest, default)
+    return _show_run(options, job(options.config, options.out, options.common.machine(), name))
 
 
 def _show_run(options: Any, result: dict[str, Any]) -> int:
