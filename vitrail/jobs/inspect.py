@@ -21,7 +21,7 @@ from vitrail.data.sources import Source
 from vitrail.data.subsets import Subset
 from vitrail.data.views import Preprocess
 from vitrail.models.build import Model
-from vitrail.models.head import ClassToken, prefix_tokens
+from vitrail.models.head import ClassToken
 from vitrail.models.position import Learned1d, NoPosition, PositionConfig, SinCos2d
 from vitrail.weights.load import load
 
@@ -59,7 +59,7 @@ def look_inside(
     counts: tuple[int, int] = (32, 8),
 ) -> dict[str, Any]:
     """`inspect` for a model in memory. The images are a seeded choice of `counts[0]`, `counts[1]` of them shown."""
-    config, prefix = model.config, prefix_tokens(model.config.pool)
+    config, prefix = model.config, model.config.prefix
     filters, variance = embedding_filters(model.patch_embed.proj.weight.cpu())
     arrays = {"filters": for_display(filters).numpy()}
     if model.pos_embed is not None:
@@ -101,7 +101,7 @@ def _kind_of(position: PositionConfig) -> str:
 def _attention(
     model: Model, preprocess: Preprocess, classes: tuple[str, ...], source: Source, shown: int
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
-    config, prefix = model.config, prefix_tokens(model.config.pool)
+    config, prefix = model.config, model.config.prefix
     device = next(model.parameters()).device
     bytes_each = 4 * config.depth * config.heads * config.tokens**2
     batch = max(1, min(32, ATTENTION_BYTES // bytes_each))

@@ -1,6 +1,6 @@
 """Equations 5 to 8: multi-head self-attention.
 
-B batch · N tokens · D width · H heads · K head width
+B batch · N tokens · D width · H heads · K head width · O = 2N-1 offsets
 """
 
 import torch
@@ -11,20 +11,27 @@ from torch.nn import functional as F
 
 from vitrail.core.device import multiplies_bfloat16
 from vitrail.models.initialise import linear, xavier_uniform_
+from vitrail.models.position import relative_logits
 
 
-def attention_weights(q: Float[Tensor, "b h n k"], k: Float[Tensor, "b h m k"]) -> Float[Tensor, "b h n m"]:
-    """Equation 6: softmax(q kᵀ / sqrt(K)), in the dtype of q."""
-    return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(dim=-1)
+def attention_weights(
+    q: Float[Tensor, "b h n k"], k: Float[Tensor, "b h m k"], bias: Float[Tensor, "b h n m"] | None = None
+) -> Float[Tensor, "b h n m"]:
+    """Equation 6: softmax(q kᵀ / sqrt(K) + bias), in the dtype of q."""
+    logits = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
+    return (logits if bias is None else logits + bias).softmax(dim=-1)
 
 
 def attend(
-    q: Float[Tensor, "b h n k"], k: Float[Tensor, "b h m k"], v: Float[Tensor, "b h m k"]
+    q: Float[Tensor, "b h n k"],
+    k: Float[Tensor, "b h m k"],
+    v: Float[Tensor, "b h m k"],
+    bias: Float[Tensor, "b h n m"] | None = None,
 ) -> Float[Tensor, "b h n k"]:
     """Equation 7, by the kernel that was measured to be the fastest for this device, dtype and length."""
     if _explicit_is_faster(q):
-        return attention_weights(q, k) @ v
-    return F.scaled_dot_product_attention(q, k, v)
+        return attention_weights(q, k, bias) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
 def _explicit_is_faster(q: Tensor) -> bool:
@@ -37,20 +44,31 @@ EXPLICIT_TOKENS = 256  # above it the N x N weights cost more memory than the fu
 
 
 class Attention(nn.Module):
-    """MSA of appendix A, with one matrix for q, k and v (q first) and biases everywhere."""
+    """MSA of appendix A, with one matrix for q, k and v (q first) and biases everywhere.
 
-    def __init__(self, width: int, heads: int, dropout: float):
+    `qk_norm`: a layer norm of each head's q and k (later models; not in the paper).
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, qk_norm: bool = False, eps: float = 1e-6):
         super().__init__()
         self.heads = heads
         self.qkv = linear(width, 3 * width)
         xavier_uniform_(self.qkv.weight, parts=3)  # the official code draws q, k and v separately
+        self.q_norm = nn.LayerNorm(width // heads, eps=eps) if qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(width // heads, eps=eps) if qk_norm else nn.Identity()
         self.proj = linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x_BND: Float[Tensor, "b n d"], want_weights: bool = False
+        self,
+        x_BND: Float[Tensor, "b n d"],
+        want_weights: bool = False,
+        relative: Float[Tensor, "o k"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b h n n"] | None]:
+        """`relative`: the vectors of relative positions (models/position.py)."""
         q, k, v = rearrange(self.qkv(x_BND), "b n (three h k) -> three b h n k", three=3, h=self.heads).unbind(0)
-        weights = attention_weights(q, k) if want_weights else None
-        mixed_BHNK = attend(q, k, v) if weights is None else weights @ v
+        q, k = self.q_norm(q), self.k_norm(k)
+        bias = None if relative is None else relative_logits(q, relative)
+        weights = attention_weights(q, k, bias) if want_weights else None
+        mixed_BHNK = attend(q, k, v, bias) if weights is None else weights @ v
         return self.dropout(self.proj(rearrange(mixed_BHNK, "b h n k -> b n (h k)"))), weights

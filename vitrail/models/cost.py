@@ -1,14 +1,13 @@
 """What a model costs, from its config alone: parameters, multiply-adds, FLOPs of training. Nothing is allocated."""
 
 from vitrail.models.build import ModelConfig
-from vitrail.models.head import prefix_tokens
 from vitrail.models.position import NoPosition
 
 
 def parameters(config: ModelConfig) -> int:
     """The number of parameters: patches, tokens, positions, blocks, norm, hidden layer, head."""
     d, m, k = config.width, config.mlp, config.num_classes
-    embedding = 3 * config.patch**2 * d + d + d * prefix_tokens(config.pool)
+    embedding = 3 * config.patch**2 * d + d + d * config.prefix
     positions = 0 if isinstance(config.position, NoPosition) else config.tokens * d
     block = 4 * d * d + 4 * d + 2 * d * m + m + d + 4 * d
     hidden = d * config.hidden + config.hidden if config.hidden else 0

@@ -24,14 +24,19 @@ def patchify(images: Float[Tensor, "b c y x"], patch: int) -> Float[Tensor, "b n
 
 
 class PatchEmbedding(nn.Module):
-    """E of equation 1: Linear(P²C -> D), its weight kept in the convolution layout [D, C, P, P] that the field uses."""
+    """E of equation 1: Linear(P²C -> D), its weight kept in the convolution layout [D, C, P, P] that the field uses.
 
-    def __init__(self, patch: int, width: int, channels: int = 3):
+    In a hybrid (section 3.1) the patches are cut from the feature map of a `backbone`.
+    """
+
+    def __init__(self, patch: int, width: int, channels: int = 3, backbone: nn.Module | None = None):
         super().__init__()
         self.patch = patch
+        self.backbone = backbone
         self.proj = uninitialised(nn.Conv2d, channels, width, patch, patch)
         lecun_normal_(self.proj.weight)
         nn.init.zeros_(self.proj.bias)
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b n d"]:
-        return F.linear(patchify(images, self.patch), self.proj.weight.flatten(1), self.proj.bias)
+        pixels = images if self.backbone is None else self.backbone(images)
+        return F.linear(patchify(pixels, self.patch), self.proj.weight.flatten(1), self.proj.bias)

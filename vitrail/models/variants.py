@@ -1,9 +1,11 @@
-"""The tables of sizes: a name such as "B/16" -> a config (Table 1; Ti and S from the official code)."""
+"""The tables of sizes: a name such as "B/16", "R50+L/32" or "R152x2" -> a config (Table 1, Table 3, official code)."""
 
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
 from vitrail.core.errors import BadInput, unknown
+from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
 
 
@@ -16,32 +18,74 @@ class Shape(NamedTuple):
     heads: int
 
 
-#              layers width   mlp  heads
+# Table 1; Ti, S, M from the official code; b (figure 4) halves B; the last three from "Scaling Vision Transformers"
+# and the shape-optimised one.
+#                    layers width   mlp  heads
 SHAPES = {
-    "Ti": Shape(12, 192, 768, 3),
-    "S": Shape(12, 384, 1536, 6),
-    "B": Shape(12, 768, 3072, 12),
-    "L": Shape(24, 1024, 4096, 16),
-    "H": Shape(32, 1280, 5120, 16),
+    "Ti":     Shape(12,  192,   768,  3),
+    "S":      Shape(12,  384,  1536,  6),
+    "b":      Shape(12,  384,  1536,  6),
+    "M":      Shape(12,  512,  2048,  8),
+    "B":      Shape(12,  768,  3072, 12),
+    "L":      Shape(24, 1024,  4096, 16),
+    "H":      Shape(32, 1280,  5120, 16),
+    "So400m": Shape(27, 1152,  4304, 16),
+    "g":      Shape(40, 1408,  6144, 16),
+    "G":      Shape(48, 1664,  8192, 16),
+}  # fmt: skip
+
+# Units of the four stages of a ResNet.
+STAGES = {
+    "R26": (2, 2, 2, 2),
+    "R50": (3, 4, 6, 3),
+    "R101": (3, 4, 23, 3),
+    "R152": (3, 8, 36, 3),
+    "R200": (3, 24, 36, 3),
 }
 
-# The variants that the paper and the official code name; any other patch works too ("B/8").
-NAMES = ("Ti/16", "S/32", "S/16", "B/32", "B/16", "B/8", "L/32", "L/16", "H/14")
+# The variants that the paper and the official code name; any other patch or width works too ("B/12", "R50x4").
+# fmt: off
+NAMES = (
+    "Ti/16", "S/32", "S/16", "b/32", "M/16", "B/32", "B/16", "B/8", "L/32", "L/16", "H/14", "So400m/14", "g/14", "G/14",
+    "R+Ti/16", "R26+S/32", "R26+B/32", "R50+B/32", "R50+B/16", "R50+L/32", "R50+L/16",
+    "R26x1", "R50x1", "R50x2", "R50x3", "R101x1", "R101x3", "R152x1", "R152x2", "R152x4", "R200x3",
+)
+# fmt: on
 
 
-def variant(name: str) -> ViTConfig:
-    """The config of "Ti/16", "B/32", ... at 224 pixels and without a classifier.
+def variant(name: str) -> ViTConfig | ResNetConfig:
+    """The config of "Ti/16", "R50+B/16", "R101x3", ... at 224 pixels and without a classifier.
 
     Raises:
-        BadInput: no such size, or no patch after the slash.
+        BadInput: no such size, no patch after the slash, or a ResNet with a stride that it does not have.
     """
-    match = re.fullmatch(r"(?:ViT-)?(?P<shape>\w+)/(?P<patch>\d+)", name)
-    if match is None:
+    resnet = re.fullmatch(r"(?:BiT-)?(?P<stages>R\d+)x(?P<width>\d+(?:\.\d+)?)", name)
+    if resnet and resnet["stages"] in STAGES:
+        stages = replace(BIT, units=STAGES[resnet["stages"]], width=round(64 * float(resnet["width"])))
+        return ResNetConfig(stages)
+    match = re.fullmatch(r"(?:(?P<stages>R\d*)(?:x1)?\+)?(?:ViT-)?(?P<shape>\w+)/(?P<patch>\d+)", name)
+    if match is None or match["shape"] not in SHAPES or (match["stages"] or "R") not in ("R", *STAGES):
         raise unknown("model", name, NAMES)
-    if match["shape"] not in SHAPES:
-        raise unknown("model", name, NAMES)
-    patch = int(match["patch"])
+    patch, shape = int(match["patch"]), SHAPES[match["shape"]]
     if patch < 1:
         raise BadInput(f"model {name!r}: a patch has at least one pixel")
-    shape = SHAPES[match["shape"]]
-    return ViTConfig(patch=patch, width=shape.width, depth=shape.depth, heads=shape.heads, mlp=shape.mlp)
+    config = ViTConfig(patch=patch, width=shape.width, depth=shape.depth, heads=shape.heads, mlp=shape.mlp)
+    return config if match["stages"] is None else _hybrid(name, config, match["stages"])
+
+
+def _hybrid(name: str, config: ViTConfig, stages: str) -> ViTConfig:
+    """Section 4.1: all four stages for /32; for /16 the units of the last stage go to the third.
+
+    R+Ti/16 is the official name of the root alone under patches of 8: one token for 32 pixels, whatever the name says.
+    """
+    if stages == "R":
+        if config.patch != 16:
+            raise BadInput(f"model {name!r}: the root alone goes under patches of 8, which are called /16")
+        return replace(config, patch=8, backbone=Stages(units=()))
+    first, second, third, fourth = STAGES[stages]
+    match config.patch:
+        case 32:
+            return replace(config, patch=1, backbone=Stages(units=(first, second, third, fourth)))
+        case 16:
+            return replace(config, patch=1, backbone=Stages(units=(first, second, third + fourth)))
+    raise BadInput(f"model {name!r}: a hybrid has one token for 16 or 32 pixels, expected {stages}+.../16 or .../32")

@@ -12,28 +12,40 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitrail.core.errors import BadInput
-from vitrail.models.encoder import Block, Gelu
+from vitrail.models.encoder import Block, Gelu, Mlp
 from vitrail.models.head import (
+    AttentionPool,
+    AttentionPooling,
     AveragePool,
     ClassToken,
     PoolConfig,
     classifier,
+    has_class_token,
     hidden_layer,
     pool_tokens,
-    prefix_tokens,
+    pooled_width,
 )
+from vitrail.models.hybrid import backbone
 from vitrail.models.output import ModelOutput
 from vitrail.models.patches import PatchEmbedding, grid_of
-from vitrail.models.position import Learned1d, NoPosition, PositionConfig, SinCos2d, sincos2d
+from vitrail.models.position import (
+    Learned1d,
+    PositionConfig,
+    added_table,
+    before_layer,
+    embedding,
+    relative_of_layer,
+)
+from vitrail.models.resnet import Stages
 
 __all__ = ["AveragePool", "ClassToken", "ViT", "ViTConfig"]
 
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """A plain Vision Transformer; the defaults are B/16 at 224 pixels (Table 1)."""
+    """A Vision Transformer, plain or hybrid; the defaults are B/16 at 224 pixels (Table 1)."""
 
-    patch: int = 16
+    patch: int = 16  # of the image, or of the backbone's feature map
     width: int = 768
     depth: int = 12
     heads: int = 12
@@ -43,35 +55,58 @@ class ViTConfig:
     pool: PoolConfig = ClassToken()
     position: PositionConfig = Learned1d()
     hidden: int | None = None  # width of the hidden tanh layer before the classifier; pre-training heads have one
+    backbone: Stages | None = None  # a hybrid's ResNet; None: patches of pixels
     dropout: float = 0.0  # after every dense layer but q, k, v, and after the positions
     gelu: Gelu = "tanh"  # what the official code computes; timm's and transformers' files want "exact"
     eps: float = 1e-6  # of the layer norms
     head_bias: float = 0.0  # start of the classifier's bias; -ln K or -10 with the sigmoid loss
+    # Not in the paper; files that people hold have them.
+    registers: int = 0  # extra learned tokens after the class token, without positions (2309.16588)
+    layer_scale: float | None = None  # start of a learned factor for each channel of a branch (DeiT III, DINOv2)
+    qk_norm: bool = False  # a layer norm of q and k in each head
+    gated: bool = False  # silu(a) · b in place of the MLP's GELU (DINOv2's giant)
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the image from one token to the next."""
+        return self.patch * (self.backbone.stride if self.backbone else 1)
 
     @property
     def grid(self) -> tuple[int, int]:
         """The patch grid (h, w)."""
-        return grid_of(self.resolution, self.patch)
+        return grid_of(self.backbone.grid(self.resolution) if self.backbone else self.resolution, self.patch)
+
+    @property
+    def class_token(self) -> bool:
+        """Whether the sequence starts with a class token."""
+        return has_class_token(self.pool)
+
+    @property
+    def prefix(self) -> int:
+        """How many tokens come before the patches: class token, then registers."""
+        return int(self.class_token) + self.registers
 
     @property
     def tokens(self) -> int:
-        """Patches and class token."""
-        return self.grid[0] * self.grid[1] + prefix_tokens(self.pool)
+        """All tokens of the sequence."""
+        return self.grid[0] * self.grid[1] + self.prefix
 
     @property
     def representation_width(self) -> int:
         """The width of what the classifier reads."""
-        return self.hidden or self.width
+        return self.hidden or pooled_width(self.pool, self.width)
 
     def check(self) -> None:
         """Raises BadInput for sizes that do not fit together."""
-        if min(self.patch, self.width, self.depth, self.heads, self.mlp) < 1 or self.num_classes < 0:
+        if min(self.patch, self.width, self.depth, self.heads, self.mlp) < 1 or min(self.num_classes, self.registers) < 0:
             raise BadInput(f"patch, width, depth, heads and mlp must be at least 1: {self}")
         if self.width % self.heads:
             raise BadInput(f"width {self.width} is not divisible by {self.heads} heads")
+        if self.backbone:
+            self.backbone.check()
         if min(self.grid) < 1:
             size = f"{self.resolution[0]} x {self.resolution[1]}"
-            raise BadInput(f"a resolution of {size} pixels is smaller than one patch of {self.patch} x {self.patch}")
+            raise BadInput(f"a resolution of {size} pixels is smaller than one patch of {self.stride} x {self.stride}")
         if not 0 <= self.dropout < 1:
             raise BadInput(f"dropout is {self.dropout}, expected 0 up to below 1")
 
@@ -79,7 +114,7 @@ class ViTConfig:
 def dropped_border(config: ViTConfig) -> str | None:
     """A sentence when the resolution is not a multiple of the patch: those pixels are dropped, as the original does."""
     rows, columns = (side % config.patch for side in config.resolution)
-    if not rows and not columns:
+    if config.backbone or (not rows and not columns):  # a backbone pads
         return None
     h, w = config.grid
     return (
@@ -101,17 +136,47 @@ class ViT(nn.Module):
         super().__init__()
         config.check()
         self.config = config
-        prefix = prefix_tokens(config.pool)
-        self.patch_embed = PatchEmbedding(config.patch, config.width)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width)) if prefix else None
-        self.pos_embed = _positions(config)
+        width, eps = config.width, config.eps
+        under = config.backbone
+        self.patch_embed = (
+            PatchEmbedding(config.patch, width, under.channels, backbone(under))
+            if under
+            else PatchEmbedding(config.patch, width)
+        )
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if config.class_token else None
+        self.reg_token = nn.Parameter(torch.randn(1, config.registers, width) * 1e-6) if config.registers else None
+        self.pos_embed = embedding(
+            config.position,
+            grid=config.grid,
+            width=width,
+            heads=config.heads,
+            depth=config.depth,
+            class_token=config.class_token,
+            tokens=config.tokens,
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp, gelu=config.gelu, eps=config.eps, dropout=config.dropout)
+            Block(
+                width,
+                config.heads,
+                config.mlp,
+                gelu=config.gelu,
+                eps=eps,
+                dropout=config.dropout,
+                gated=config.gated,
+                qk_norm=config.qk_norm,
+                layer_scale=config.layer_scale,
+            )
             for _ in range(config.depth)
         )
-        self.norm = nn.LayerNorm(config.width, eps=config.eps)
-        self.pre_logits = hidden_layer(config.width, config.hidden) if config.hidden else None
+        after = isinstance(config.pool, AveragePool) and config.pool.norm_after
+        self.norm = nn.Identity() if after else nn.LayerNorm(width, eps=eps)
+        self.attn_pool = None
+        if isinstance(config.pool, AttentionPool):
+            mlp = Mlp(width, config.mlp, config.gelu, dropout=0.0)
+            self.attn_pool = AttentionPooling(width, config.heads, mlp, eps)
+        self.fc_norm = nn.LayerNorm(width, eps=eps) if after else nn.Identity()
+        self.pre_logits = hidden_layer(pooled_width(config.pool, width), config.hidden) if config.hidden else None
         self.head = (
             classifier(config.representation_width, config.num_classes, config.head_bias)
             if config.num_classes
@@ -128,32 +193,33 @@ class ViT(nn.Module):
         layers = range(len(self.blocks)) if attention is True else attention or ()
         if not all(0 <= i < len(self.blocks) for i in layers):
             raise ValueError(f"attention={list(layers)}: this model has the layers 0 to {len(self.blocks) - 1}")
-        x_BND = self.patch_embed(images)
-        if self.cls_token is not None:
-            x_BND = torch.cat([self.cls_token.expand(x_BND.shape[0], -1, -1).to(x_BND.dtype), x_BND], dim=1)
-        if self.pos_embed is not None:
-            x_BND = x_BND + self.pos_embed
-        x_BND = self.dropout(x_BND)
+        config = self.config
+        x_BND = self._with_prefix(self.patch_embed(images))
+        table_LND = added_table(
+            config.position, self.pos_embed, class_token=config.class_token, registers=config.registers
+        )
         weights = []
         for i, block in enumerate(self.blocks):
-            x_BND, w_BHNN = block(x_BND, want_weights=i in layers)
+            here = before_layer(config.position, table_LND, i)
+            if here is not None:
+                x_BND = x_BND + here
+            if i == 0:
+                x_BND = self.dropout(x_BND)
+            relative = relative_of_layer(config.position, self.pos_embed, i)
+            x_BND, w_BHNN = block(x_BND, i in layers, relative)
             if w_BHNN is not None:
                 weights.append(w_BHNN)
         tokens = self.norm(x_BND)
-        representation = pool_tokens(tokens, self.config.pool)
+        representation = self.fc_norm(pool_tokens(tokens, config.pool, config.prefix, self.attn_pool))
         if self.pre_logits is not None:
             representation = self.pre_logits(representation).tanh()
         logits = representation if self.head is None else self.head(representation)
         return ModelOutput(logits, representation, tokens, tuple(weights) if layers else None)
 
-
-def _positions(config: ViTConfig) -> nn.Parameter | None:
-    match config.position:
-        case NoPosition():
-            return None
-        case Learned1d():
-            return nn.Parameter(torch.randn(1, config.tokens, config.width) * 0.02)
-        case SinCos2d(learned):
-            table = torch.zeros(1, config.tokens, config.width)
-            table[0, prefix_tokens(config.pool) :] = sincos2d(config.grid, config.width)
-            return nn.Parameter(table, requires_grad=learned)
+    def _with_prefix(self, patches_BND: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
+        """Class token, registers, patches."""
+        extra = [t for t in (self.cls_token, self.reg_token) if t is not None]
+        if not extra:
+            return patches_BND
+        prefix = [t.expand(patches_BND.shape[0], -1, -1).to(patches_BND.dtype) for t in extra]
+        return torch.cat([*prefix, patches_BND], dim=1)

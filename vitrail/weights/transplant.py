@@ -9,8 +9,7 @@ from torch import Tensor
 
 from vitrail.core.errors import BadInput
 from vitrail.models.build import Model, ModelConfig, build
-from vitrail.models.head import prefix_tokens
-from vitrail.models.position import resample
+from vitrail.models.resample import resample_table
 from vitrail.weights.bundle import Published
 
 Action = Literal["taken", "resampled", "new", "left out"]
@@ -46,8 +45,8 @@ def transplant(published: Published, config: ModelConfig, new_head: bool) -> tup
             rows.append(Row(name, "new", None, tuple(target.shape)))
             continue
         if name == "pos_embed" and published.config.grid != config.grid:
-            prefix = prefix_tokens(config.pool)
-            state[name] = resample(source, published.config.grid, config.grid, prefix)
+            prefix = source.shape[1] - published.config.grid[0] * published.config.grid[1]
+            state[name] = resample_table(source, published.config.grid, config.grid, prefix)
             rows.append(Row(name, "resampled", tuple(source.shape), tuple(target.shape)))
             continue
         if source.shape != target.shape:

@@ -1,0 +1,244 @@
+"""BiT ResNets: standardised convolutions and group norm; pre-activation units, or post-activation ones (hybrids).
+
+B batch · C channels · y x pixels · h w feature map · K classes
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitrail.core.errors import BadInput
+from vitrail.models.initialise import lecun_normal_, uninitialised
+from vitrail.models.output import ModelOutput
+
+GROUPS = 32
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The trunk of a ResNet. The defaults are the post-activation R50 under the official hybrids."""
+
+    units: tuple[int, ...] = (3, 4, 6, 3)  # of each stage; none: the root alone
+    width: int = 64  # channels of the root; 64 times the width factor
+    order: Literal["pre", "post"] = "post"  # activation before or after the convolutions of a unit
+    eps: float = 1e-6  # of the group norms
+    weight_eps: float = 1e-5  # of the standardisation of weights
+    weight_eps_on: Literal["deviation", "variance"] = "deviation"  # what it is added to
+
+    def check(self) -> None:
+        """Raises BadInput for sizes that do not fit together."""
+        if self.width < GROUPS or self.width % GROUPS:
+            raise BadInput(f"a ResNet's width must be a multiple of {GROUPS} (its groups), not {self.width}")
+        if len(self.units) > 4 or any(n < 1 for n in self.units):
+            raise BadInput(f"a ResNet has up to four stages of at least one unit, not {self.units}")
+
+    @property
+    def channels(self) -> int:
+        """Of the feature map that comes out."""
+        return self.width * 2 ** (len(self.units) + 1) if self.units else self.width
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the input between neighbours in the feature map."""
+        return 4 * 2 ** max(0, len(self.units) - 1)
+
+    def grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
+        """The feature map (h, w) of an image: each of the strides rounds up."""
+        return -(-resolution[0] // self.stride), -(-resolution[1] // self.stride)
+
+
+BIT = Stages(order="pre", eps=1e-5, weight_eps=1e-10, weight_eps_on="variance")  # the published BiT files
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """A BiT ResNet; the default is the published pre-activation R50x1."""
+
+    stages: Stages = BIT
+    resolution: tuple[int, int] = (224, 224)  # height, width that it was trained at; it reads any
+    num_classes: int = 0
+    head_bias: float = 0.0
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The last feature map (h, w)."""
+        return self.stages.grid(self.resolution)
+
+    @property
+    def representation_width(self) -> int:
+        """The width of what the classifier reads."""
+        return self.stages.channels
+
+    def check(self) -> None:
+        """Raises BadInput for sizes that do not fit together."""
+        self.stages.check()
+        if not self.stages.units:
+            raise BadInput("a ResNet needs at least one stage")
+        if min(self.resolution) < 1 or self.num_classes < 0:
+            raise BadInput(f"resolution and classes must be positive: {self}")
+
+
+class StandardisedConv(nn.Conv2d):
+    """A convolution whose weight is given mean 0 and deviation 1 for each output channel before it is used."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int, stages: Stages):
+        super().__init__(channels, out, kernel, stride, padding=kernel // 2, bias=False)
+        lecun_normal_(self.weight)
+        self.eps, self.on_variance = stages.weight_eps, stages.weight_eps_on == "variance"
+        self.same = stages.order == "post"
+
+    def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d h w"]:
+        weight = standardise(self.weight, self.eps, self.on_variance)
+        if self.same and self.stride[0] > 1:
+            return F.conv2d(pad_same(x, self.kernel_size[0], self.stride[0]), weight, None, self.stride)
+        return F.conv2d(x, weight, None, self.stride, self.padding)
+
+
+def standardise(weight: Float[Tensor, "o i p q"], eps: float, on_variance: bool) -> Float[Tensor, "o i p q"]:
+    """(w - mean) / (deviation + eps), or / sqrt(variance + eps); always in float32, variance biased."""
+    w = weight.float()
+    variance, mean = torch.var_mean(w, dim=(1, 2, 3), keepdim=True, correction=0)
+    scale = (variance + eps).rsqrt() if on_variance else 1 / (variance.sqrt() + eps)
+    return ((w - mean) * scale).to(weight.dtype)
+
+
+def pad_same(x: Float[Tensor, "b c y x"], kernel: int, stride: int, value: float = 0.0) -> Float[Tensor, "b c h w"]:
+    """TensorFlow's SAME: as many pixels as the last window needs, the odd one at the bottom and right."""
+    sides = []
+    for size in (x.shape[-1], x.shape[-2]):
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        sides += [total // 2, total - total // 2]
+    return F.pad(x, sides, value=value) if any(sides) else x
+
+
+class Unit(nn.Module):
+    """A bottleneck: 1x1, 3x3 (which strides), 1x1 convolutions; a projection where the shape changes."""
+
+    def __init__(self, channels: int, middle: int, stride: int, stages: Stages):
+        super().__init__()
+        out, pre = 4 * middle, stages.order == "pre"
+        self.pre = pre
+        for i, (a, b, kernel) in enumerate(((channels, middle, 1), (middle, middle, 3), (middle, out, 1)), start=1):
+            self.add_module(f"norm{i}", nn.GroupNorm(GROUPS, a if pre else b, stages.eps))
+            self.add_module(f"conv{i}", StandardisedConv(a, b, kernel, stride if kernel == 3 else 1, stages))
+        self.downsample = Projection(channels, out, stride, stages) if stride > 1 or channels != out else None
+        if not pre:
+            nn.init.zeros_(self.get_submodule("norm3").weight)  # a unit starts as the identity
+
+    def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d h w"]:
+        return self._pre_activated(x) if self.pre else self._post_activated(x)
+
+    def _pre_activated(self, x: Tensor) -> Tensor:
+        y = self.norm1(x).relu()
+        shortcut = x if self.downsample is None else self.downsample(y)
+        y = self.norm2(self.conv1(y)).relu()
+        y = self.norm3(self.conv2(y)).relu()
+        return self.conv3(y) + shortcut
+
+    def _post_activated(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = self.norm1(self.conv1(x)).relu()
+        y = self.norm2(self.conv2(y)).relu()
+        return (self.norm3(self.conv3(y)) + shortcut).relu()
+
+
+class Projection(nn.Module):
+    """The shortcut of a unit that changes the shape; post-activation units normalise it."""
+
+    def __init__(self, channels: int, out: int, stride: int, stages: Stages):
+        super().__init__()
+        self.conv = StandardisedConv(channels, out, 1, stride, stages)
+        self.norm = nn.GroupNorm(GROUPS, out, stages.eps) if stages.order == "post" else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d h w"]:
+        return self.norm(self.conv(x))
+
+
+class Root(nn.Module):
+    """A 7x7 convolution and a 3x3 maximum, each of stride 2.
+
+    Pre-activation: padded with zeros also before the maximum, as the original; no norm. Post-activation: SAME, where
+    the maximum never sees its padding, and a norm.
+    """
+
+    def __init__(self, stages: Stages):
+        super().__init__()
+        self.post = stages.order == "post"
+        self.conv = StandardisedConv(3, stages.width, 7, 2, stages)
+        self.norm = nn.GroupNorm(GROUPS, stages.width, stages.eps) if self.post else nn.Identity()
+
+    def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d h w"]:
+        x = self.norm(self.conv(images))
+        if self.post:
+            return F.max_pool2d(pad_same(x.relu(), 3, 2, value=float("-inf")), 3, 2)
+        return F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2)
+
+
+class Stage(nn.Module):
+    """Units of one resolution."""
+
+    def __init__(self, channels: int, middle: int, units: int, stride: int, stages: Stages):
+        super().__init__()
+        self.blocks = nn.Sequential(
+            Unit(channels, middle, stride, stages), *(Unit(4 * middle, middle, 1, stages) for _ in range(units - 1))
+        )
+
+    def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d h w"]:
+        return self.blocks(x)
+
+
+def trunk(stages: Stages) -> tuple[Root, nn.Sequential]:
+    """The root and the stages."""
+    made, channels = [], stages.width
+    for i, units in enumerate(stages.units):
+        middle = stages.width * 2**i
+        made.append(Stage(channels, middle, units, 1 if i == 0 else 2, stages))
+        channels = 4 * middle
+    return Root(stages), nn.Sequential(*made)
+
+
+class ResNet(nn.Module):
+    """Float images [B, 3, H, W] of any size -> ModelOutput; `tokens` are the last feature map in raster order.
+
+    State-dict keys are those of timm's `resnetv2`. `preprocess` and `classes` travel with a loaded model.
+    """
+
+    preprocess: Any = None
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, config: ResNetConfig):
+        super().__init__()
+        config.check()
+        self.config = config
+        self.stem, self.stages = trunk(config.stages)
+        pre, channels = config.stages.order == "pre", config.stages.channels
+        self.norm = nn.GroupNorm(GROUPS, channels, config.stages.eps) if pre else nn.Identity()
+        self.head = ConvClassifier(channels, config.num_classes, config.head_bias) if config.num_classes else None
+
+    def forward(self, images: Float[Tensor, "b c y x"], attention: bool = False) -> ModelOutput:
+        """Raises ValueError when asked for attention, which a ResNet does not have."""
+        if attention:
+            raise ValueError("a ResNet has no attention to return")
+        x = self.stages(self.stem(images))
+        if self.config.stages.order == "pre":
+            x = self.norm(x).relu()
+        representation = x.mean(dim=(2, 3))
+        logits = representation if self.head is None else self.head(representation)
+        return ModelOutput(logits, representation, x.flatten(2).transpose(1, 2))
+
+
+class ConvClassifier(nn.Module):
+    """A linear classifier whose weight is kept as a 1x1 convolution [K, C, 1, 1], as in every published BiT file."""
+
+    def __init__(self, channels: int, classes: int, bias: float):
+        super().__init__()
+        self.fc = uninitialised(nn.Conv2d, channels, classes, 1)
+        nn.init.zeros_(self.fc.weight)
+        nn.init.constant_(self.fc.bias, bias)
+
+    def forward(self, x: Float[Tensor, "b c"]) -> Float[Tensor, "b k"]:
+        return F.linear(x, self.fc.weight.flatten(1), self.fc.bias)
