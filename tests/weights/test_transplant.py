@@ -13,7 +13,8 @@ from vitrail.models.build import build
 from vitrail.models.head import AveragePool
 from vitrail.models.position import resample
 from vitrail.models.vit import ViTConfig
-from vitrail.weights.bundle import Published, save_bundle
+from vitrail.weights.bundle import save_bundle
+from vitrail.weights.published import Published
 from vitrail.weights.transplant import as_json, for_transfer, summary, transplant
 
 CONFIG = ViTConfig(patch=4, width=16, depth=2, heads=2, mlp=32, resolution=(8, 12), num_classes=7, hidden=8)

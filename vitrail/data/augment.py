@@ -1,27 +1,31 @@
 """Augmentations: functions of (pixels, rng) to pixels. Pixels are uint8 [H, W, 3].
 
-Resizing is Pillow's bilinear filter, which averages over the pixels it removes when it makes an image smaller.
+Resizing is Pillow's bilinear or bicubic filter, which averages over the pixels that it removes when an image shrinks.
 """
 
 from functools import lru_cache
 from math import sqrt
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from vitrail.data.image import Pixels
 
+Interpolation = Literal["bilinear", "bicubic"]
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
 Size = tuple[int, int]  # height, width
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
-def resize(pixels: Pixels, size: Size, box: Box | None = None) -> Pixels:
+def resize(pixels: Pixels, size: Size, box: Box | None = None, interpolation: Interpolation = "bilinear") -> Pixels:
     """Resizes the image, or the box of it, to exactly `size`; aspect is not kept."""
     height, width = size
     if box is None and pixels.shape[:2] == size:
         return pixels
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    return np.asarray(image.resize((width, height), _FILTERS[interpolation], box=box))
 
 
 def centre_crop(pixels: Pixels, size: Size) -> Pixels:

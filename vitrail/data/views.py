@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitrail.data import augment
+from vitrail.data.augment import Interpolation
 from vitrail.data.image import Pixels
 
 
@@ -31,6 +32,7 @@ class Preprocess:
     resize: Resize = CentreCrop()
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of pixels in [0, 1]: the official range is [-1, 1]
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    interpolation: Interpolation = "bilinear"
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,12 @@ def evaluation_view(pixels: Pixels, preprocess: Preprocess) -> Pixels:
     height, width = size = preprocess.resolution
     match preprocess.resize:
         case SquareResize():
-            return augment.resize(pixels, size)
+            return augment.resize(pixels, size, interpolation=preprocess.interpolation)
         case CentreCrop(share):
             # the smallest size of the same aspect that covers the resolution / share in both directions
             scale = max(height / share / pixels.shape[0], width / share / pixels.shape[1])
             larger = (max(height, round(pixels.shape[0] * scale)), max(width, round(pixels.shape[1] * scale)))
-            return augment.centre_crop(augment.resize(pixels, larger), size)
+            return augment.centre_crop(augment.resize(pixels, larger, interpolation=preprocess.interpolation), size)
 
 
 def training_view(pixels: Pixels, config: Augment, preprocess: Preprocess, rng: np.random.Generator) -> Pixels:

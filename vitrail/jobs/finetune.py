@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -15,9 +15,10 @@ from vitrail.core.seeds import torch_seed
 from vitrail.data.views import Preprocess, Resize, SquareResize
 from vitrail.jobs.training import check_training, open_training_data, run_training
 from vitrail.models.build import as_size
+from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
 from vitrail.train.step import Training
-from vitrail.weights.bundle import Published
 from vitrail.weights.load import attach, read_published
+from vitrail.weights.published import Published
 from vitrail.weights.transplant import as_json, for_transfer, summary, transplant
 
 
@@ -27,7 +28,12 @@ class Finetune(Training):
 
     init: str = ""  # MODEL to start from
     resolution: int | None = None  # pixels of a side; None: as it was pre-trained
+    patch: int | None = None  # pixels of a patch, if other than pre-trained (FlexiViT's resize)
+    pool: Literal["token", "average", "attention"] | None = None  # if other than pre-trained
     resize: Resize = field(default_factory=SquareResize)  # the evaluation view
+
+
+POOLS: dict[str, PoolConfig] = {"token": ClassToken(), "average": AveragePool(), "attention": AttentionPool()}
 
 
 def finetune(
@@ -41,7 +47,7 @@ def finetune(
     """
     check_training(config)
     if not config.init:
-        raise BadInput("fine-tuning starts from a model: give --init MODEL, a bundle or an official .npz")
+        raise BadInput("fine-tuning starts from a model: give --init MODEL, a bundle or a published checkpoint")
     published = read_published(config.init)
     data = open_training_data(config)
     size = as_size(config.resolution) if config.resolution else None
@@ -49,7 +55,8 @@ def finetune(
         if run.state == "finished":
             return run.result()
         torch.manual_seed(torch_seed(config.seed, "initialise"))
-        model_config = for_transfer(published, len(data[0].classes), size)
+        pool = POOLS[config.pool] if config.pool else None
+        model_config = for_transfer(published, len(data[0].classes), size, patch=config.patch, pool=pool)
         model, rows = transplant(published, model_config, new_head=True)
         write_json(run.path / "transplant.json", as_json(rows, config.init))
         say(summary(rows, config.init))

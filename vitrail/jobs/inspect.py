@@ -21,8 +21,10 @@ from vitrail.data.sources import Source
 from vitrail.data.subsets import Subset
 from vitrail.data.views import Preprocess
 from vitrail.models.build import Model
-from vitrail.models.head import ClassToken
-from vitrail.models.position import Learned1d, NoPosition, PositionConfig, SinCos2d
+from vitrail.models.hybrid import root
+from vitrail.models.position import Learned1d, Learned2d, NoPosition, PositionConfig, Relative, SinCos2d
+from vitrail.models.resnet import ResNet
+from vitrail.models.vit import ViT, ViTConfig
 from vitrail.weights.load import load
 
 ATTENTION_BYTES = 256 << 20  # of attention weights held at a time
@@ -59,28 +61,31 @@ def look_inside(
     counts: tuple[int, int] = (32, 8),
 ) -> dict[str, Any]:
     """`inspect` for a model in memory. The images are a seeded choice of `counts[0]`, `counts[1]` of them shown."""
-    config, prefix = model.config, model.config.prefix
-    filters, variance = embedding_filters(model.patch_embed.proj.weight.cpu())
+    config = model.config
+    filters, variance = embedding_filters(_first_layer(model).cpu())
     arrays = {"filters": for_display(filters).numpy()}
-    if model.pos_embed is not None:
-        arrays["position_similarity"] = position_similarity(model.pos_embed, prefix).cpu().numpy()
     images: list[dict[str, Any]] = []
-    if source is not None:
-        chosen = generator(0, "inspect").permutation(len(source))[: counts[0]]
-        seen, images = _attention(model, preprocess, classes, Subset(source, chosen), counts[1])
-        arrays |= seen
+    if isinstance(model, ViT):
+        table = model.position_table()
+        if table is not None:
+            arrays["position_similarity"] = position_similarity(table[:1], model.config.prefix).cpu().numpy()
+        if source is not None:
+            chosen = generator(0, "inspect").permutation(len(source))[: counts[0]]
+            seen, images = _attention(model, preprocess, classes, Subset(source, chosen), counts[1])
+            arrays |= seen
+    transformer = config if isinstance(config, ViTConfig) else None
     summary = {
         "model": name,
         "resolution": list(config.resolution),
-        "patch": config.patch,
+        "patch": transformer.stride if transformer else None,
         "grid": list(config.grid),
-        "depth": config.depth,
-        "heads": config.heads,
-        "class_token": isinstance(config.pool, ClassToken),
-        "positions": _kind_of(config.position),
+        "depth": transformer.depth if transformer else None,
+        "heads": transformer.heads if transformer else None,
+        "class_token": bool(transformer and transformer.class_token),
+        "positions": _kind_of(transformer.position) if transformer else "none",
         "images": images,
         "filters_variance": variance.tolist(),
-        "distance_images": min(counts[0], len(source)) if source is not None else 0,
+        "distance_images": min(counts[0], len(source)) if source is not None and transformer else 0,
     }
     with atomic_path(folder / "arrays.npz") as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
@@ -88,18 +93,28 @@ def look_inside(
     return summary
 
 
+def _first_layer(model: Model) -> torch.Tensor:
+    """The weight [D, C, P, P] that meets the pixels: the patch embedding, or the root of a ResNet."""
+    if isinstance(model, ResNet):
+        return model.stem.conv.weight
+    under = model.patch_embed.backbone
+    return model.patch_embed.proj.weight if under is None else root(under).conv.weight
+
+
 def _kind_of(position: PositionConfig) -> str:
     match position:
         case NoPosition():
             return "none"
-        case Learned1d():
+        case Learned1d() | Learned2d():
             return "learned from noise"
+        case Relative():
+            return "relative"
         case SinCos2d(learned):
             return "learned from sines and cosines" if learned else "fixed sines and cosines"
 
 
 def _attention(
-    model: Model, preprocess: Preprocess, classes: tuple[str, ...], source: Source, shown: int
+    model: ViT, preprocess: Preprocess, classes: tuple[str, ...], source: Source, shown: int
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     config, prefix = model.config, model.config.prefix
     device = next(model.parameters()).device
@@ -115,7 +130,7 @@ def _attention(
                 output = model(normalise(part.images, preprocess, device), attention=True)
                 weights = output.attention or ()
                 distances.append(
-                    torch.stack([attention_distance(w, config.grid, config.patch, prefix) for w in weights], dim=1)
+                    torch.stack([attention_distance(w, config.grid, config.stride, prefix) for w in weights], dim=1)
                 )
                 if len(rows) < shown:
                     maps.append(output_rollout(weights, config.grid, prefix).cpu())

@@ -35,7 +35,12 @@ def attend(
 
 
 def _explicit_is_faster(q: Tensor) -> bool:
-    """Where the CPU multiplies bfloat16, its fused kernel is the slower one; in float32 it is the faster (LOG.md)."""
+    """Where the CPU multiplies bfloat16, its fused kernel is the slower one; in float32 it is the faster (LOG.md).
+
+    While a graph is traced the compiler chooses: an exported graph may run on another machine.
+    """
+    if torch.compiler.is_compiling():
+        return False
     in_bfloat16 = q.device.type == "cpu" and q.dtype == torch.bfloat16 and multiplies_bfloat16(q.device)
     return in_bfloat16 and q.shape[-2] <= EXPLICIT_TOKENS
 

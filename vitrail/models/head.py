@@ -30,7 +30,7 @@ class AveragePool:
 
 @dataclass(frozen=True)
 class AttentionPool:
-    """One learned query attends to all tokens after the last norm, then an MLP (big_vision's MAP head)."""
+    """One learned query attends to all patches after the last norm, then an MLP (big_vision's MAP head)."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,17 @@ def pool_tokens(
             return torch.cat([tokens[:, 0], tokens[:, prefix:].mean(dim=1)], dim=-1)
         case AttentionPool():
             assert attention_pool is not None
-            return attention_pool(tokens)
+            return attention_pool(tokens[:, prefix:])
 
 
 class AttentionPooling(nn.Module):
-    """Multi-head attention of one learned query over all tokens, and x + MLP(LN(x)). State-dict keys are timm's."""
+    """Multi-head attention of one learned query over tokens, and x + MLP(LN(x)). State-dict keys are timm's."""
 
     def __init__(self, width: int, heads: int, mlp: Mlp, eps: float):
         super().__init__()
         self.heads = heads
         self.latent = nn.Parameter(torch.empty(1, 1, width))
-        nn.init.xavier_uniform_(self.latent)
+        nn.init.xavier_uniform_(self.latent[0])  # [1, D]: flax counts a fan-in of 1, PyTorch in 3-D one of D
         self.q = linear(width, width)
         self.kv = linear(width, 2 * width)
         xavier_uniform_(self.kv.weight, parts=2)

@@ -17,6 +17,11 @@ class Backbone(nn.Module):
         return self.stages(self.stem(images))
 
 
+def root(under: nn.Module) -> Root:
+    """The root of a backbone."""
+    return under if isinstance(under, Root) else under.stem  # type: ignore[return-value]
+
+
 def backbone(stages: Stages) -> nn.Module:
     """The root alone where there are no stages (R+Ti/16)."""
     stages.check()

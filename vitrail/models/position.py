@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -88,7 +87,14 @@ def noise(*shape: int) -> nn.Parameter:
 
 
 def embedding(
-    position: PositionConfig, *, grid: tuple[int, int], width: int, heads: int, depth: int, class_token: bool, tokens: int
+    position: PositionConfig,
+    *,
+    grid: tuple[int, int],
+    width: int,
+    heads: int,
+    depth: int,
+    class_token: bool,
+    tokens: int,
 ) -> Embedding:
     """New parameters of a kind: a table [L, N, D], or for relative embeddings [L, 2N-1, K]; None where there are none.
 

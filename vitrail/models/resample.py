@@ -15,10 +15,12 @@ Grid = tuple[int, int]
 Interpolation = Literal["bilinear", "bicubic"]
 
 
-def resize_image(images: Float[Tensor, "b d h w"], size: Grid, interpolation: Interpolation) -> Float[Tensor, "b d y x"]:
-    """"bilinear" has aligned corners: what the official code computes with `scipy.ndimage.zoom(order=1)`.
+def resize_image(
+    images: Float[Tensor, "b d h w"], size: Grid, interpolation: Interpolation
+) -> Float[Tensor, "b d y x"]:
+    """Bilinear aligns corners: what the official code computes with `scipy.ndimage.zoom(order=1)`.
 
-    "bicubic" is antialiased and aligns edges: what timm does.
+    Bicubic aligns edges and is antialiased: what timm does.
     """
     if interpolation == "bilinear":
         return F.interpolate(images, size=size, mode="bilinear", align_corners=True)
@@ -64,6 +66,9 @@ def resample_relative(
     offsets, _ = _displacements(old)
     plane = table[:, offsets + table.shape[1] // 2].float()
     image = rearrange(plane, "l (y x) k -> l k y x", y=2 * old[0] - 1)
+    for axis in (0, 1):
+        if new[axis] == 1:  # a single displacement, 0, which is the centre; aligned corners would take the first
+            image = image.narrow(axis + 2, old[axis] - 1, 1)
     size = (2 * new[0] - 1, 2 * new[1] - 1)
     resized = rearrange(resize_image(image, size, interpolation), "l k y x -> l (y x) k")
     offsets, pairs = _displacements(new)

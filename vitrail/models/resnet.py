@@ -122,12 +122,15 @@ class Unit(nn.Module):
         super().__init__()
         out, pre = 4 * middle, stages.order == "pre"
         self.pre = pre
-        for i, (a, b, kernel) in enumerate(((channels, middle, 1), (middle, middle, 3), (middle, out, 1)), start=1):
-            self.add_module(f"norm{i}", nn.GroupNorm(GROUPS, a if pre else b, stages.eps))
-            self.add_module(f"conv{i}", StandardisedConv(a, b, kernel, stride if kernel == 3 else 1, stages))
+        self.norm1 = nn.GroupNorm(GROUPS, channels if pre else middle, stages.eps)
+        self.conv1 = StandardisedConv(channels, middle, 1, 1, stages)
+        self.norm2 = nn.GroupNorm(GROUPS, middle, stages.eps)
+        self.conv2 = StandardisedConv(middle, middle, 3, stride, stages)
+        self.norm3 = nn.GroupNorm(GROUPS, middle if pre else out, stages.eps)
+        self.conv3 = StandardisedConv(middle, out, 1, 1, stages)
         self.downsample = Projection(channels, out, stride, stages) if stride > 1 or channels != out else None
         if not pre:
-            nn.init.zeros_(self.get_submodule("norm3").weight)  # a unit starts as the identity
+            nn.init.zeros_(self.norm3.weight)  # a unit starts as the identity
 
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d h w"]:
         return self._pre_activated(x) if self.pre else self._post_activated(x)

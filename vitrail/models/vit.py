@@ -98,7 +98,8 @@ class ViTConfig:
 
     def check(self) -> None:
         """Raises BadInput for sizes that do not fit together."""
-        if min(self.patch, self.width, self.depth, self.heads, self.mlp) < 1 or min(self.num_classes, self.registers) < 0:
+        sizes, counts = (self.patch, self.width, self.depth, self.heads, self.mlp), (self.num_classes, self.registers)
+        if min(sizes) < 1 or min(counts) < 0:
             raise BadInput(f"patch, width, depth, heads and mlp must be at least 1: {self}")
         if self.width % self.heads:
             raise BadInput(f"width {self.width} is not divisible by {self.heads} heads")
@@ -111,10 +112,12 @@ class ViTConfig:
             raise BadInput(f"dropout is {self.dropout}, expected 0 up to below 1")
 
 
-def dropped_border(config: ViTConfig) -> str | None:
+def dropped_border(config: Any) -> str | None:
     """A sentence when the resolution is not a multiple of the patch: those pixels are dropped, as the original does."""
+    if not isinstance(config, ViTConfig) or config.backbone:  # convolutions pad
+        return None
     rows, columns = (side % config.patch for side in config.resolution)
-    if config.backbone or (not rows and not columns):  # a backbone pads
+    if not rows and not columns:
         return None
     h, w = config.grid
     return (
@@ -195,9 +198,7 @@ class ViT(nn.Module):
             raise ValueError(f"attention={list(layers)}: this model has the layers 0 to {len(self.blocks) - 1}")
         config = self.config
         x_BND = self._with_prefix(self.patch_embed(images))
-        table_LND = added_table(
-            config.position, self.pos_embed, class_token=config.class_token, registers=config.registers
-        )
+        table_LND = self.position_table()
         weights = []
         for i, block in enumerate(self.blocks):
             here = before_layer(config.position, table_LND, i)
@@ -215,6 +216,11 @@ class ViT(nn.Module):
             representation = self.pre_logits(representation).tanh()
         logits = representation if self.head is None else self.head(representation)
         return ModelOutput(logits, representation, tokens, tuple(weights) if layers else None)
+
+    def position_table(self) -> Float[Tensor, "l n d"] | None:
+        """What is added to the tokens, for every layer that has its own; None where nothing is."""
+        config = self.config
+        return added_table(config.position, self.pos_embed, class_token=config.class_token, registers=config.registers)
 
     def _with_prefix(self, patches_BND: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
         """Class token, registers, patches."""

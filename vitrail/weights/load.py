@@ -1,38 +1,113 @@
 """Any MODEL by its name: what kind of file or folder it is, and the model that is in it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from vitrail.core.errors import BadInput
+from vitrail.core.files import read_json
 from vitrail.data.views import Preprocess
-from vitrail.models.build import Model, as_size
-from vitrail.weights.bundle import Published, read_bundle
-from vitrail.weights.npz import read_vit_npz
+from vitrail.models.build import Model, ModelConfig, as_size
+from vitrail.models.variants import variant
+from vitrail.weights.bit import read_bit
+from vitrail.weights.bundle import read_bundle
+from vitrail.weights.google import read_google
+from vitrail.weights.hub import PREFIX, fetch
+from vitrail.weights.huggingface import read_huggingface
+from vitrail.weights.published import Published
+from vitrail.weights.tensors import as_tensors, read_npz, read_pth, read_safetensors, read_sharded
+from vitrail.weights.timm import read_timm
 from vitrail.weights.transplant import for_transfer, transplant
 
+EXPECTED = (
+    "a bundle, a timm or transformers folder, an .npz (Google's ViT, big_vision, BiT), a .safetensors or .pth state "
+    "dict, or hf://owner/name"
+)
 
-def read_published(source: str | Path) -> Published:
-    """What a MODEL holds: a bundle, or an official ViT `.npz`. A run folder stands for the bundle in it.
+
+def read_published(
+    source: str | Path, *, resolution: int | tuple[int, int] | None = None, model: str | None = None
+) -> Published:
+    """What a MODEL holds, its kind recognised from the file. A run folder stands for the bundle in it.
+
+    Args:
+        source: a bundle, a run, an `.npz`, a timm or transformers folder, a state dict, or `hf://owner/name[@revision]`.
+        resolution: what it was trained at, for the few files that do not say it.
+        model: the name of a variant ("S/16") that has as many heads, for the state dicts that do not say it.
 
     Raises:
         BadInput: nothing there, or of a kind that is not read; the message says which kinds are.
     """
+    size = as_size(resolution) if resolution is not None else None
+    named = variant(model) if model is not None else None
+    if str(source).startswith(PREFIX):
+        found = _folder(fetch(str(source)), size, named)
+        return replace(found, provenance={**found.provenance, "source": str(source)})
     path = Path(source)
     if not path.exists():
-        raise BadInput(f"no such model: {str(source)!r}; expected a bundle (a folder) or an .npz file")
-    if path.is_dir():
-        if not (path / "model.safetensors").exists() and (path / "bundle").is_dir():
-            path = path / "bundle"
-        elif not (path / "config.json").exists():
-            raise BadInput(f"{path} is no model: a bundle holds config.json and model.safetensors")
-        elif (path / "metrics.jsonl").exists():
-            raise BadInput(f"{path} is a run that has not written its bundle yet: finish it first")
+        raise BadInput(f"no such model: {str(source)!r}; expected {EXPECTED}")
+    return _folder(path, size, named) if path.is_dir() else _file(path, size, named)
+
+
+def _folder(path: Path, size: tuple[int, int] | None, named: ModelConfig | None) -> Published:
+    if not (path / "model.safetensors").exists() and (path / "bundle").is_dir():
+        path = path / "bundle"
+    elif (path / "metrics.jsonl").exists():
+        raise BadInput(f"{path} is a run that has not written its bundle yet: finish it first")
+    if not (path / "config.json").exists():
+        files = [file for file in sorted(path.glob("*.npz")) if file.is_file()]
+        if len(files) == 1:
+            return _file(files[0], size, named)
+        raise BadInput(f"{path} is no model: it has no config.json. Expected {EXPECTED}")
+    about = read_json(path / "config.json")
+    if not isinstance(about, dict):
+        raise BadInput(f"{path / 'config.json'} holds no object")
+    if "model" in about:
         return read_bundle(path)
-    if path.suffix == ".npz":
-        return read_vit_npz(path)
-    raise BadInput(f"{path} is a {path.suffix or 'file'}; expected a bundle (a folder) or an .npz file")
+    if "model_type" in about:
+        return read_huggingface(_weights(path), path, about)
+    if "architecture" in about:
+        return read_timm(_weights(path), path, about, size, named)
+    raise BadInput(
+        f"{path / 'config.json'} has neither 'model' (a bundle), 'architecture' (timm) nor 'model_type' (transformers)"
+    )
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    if (folder / "model.safetensors").exists():
+        return read_safetensors(folder / "model.safetensors")
+    if (folder / "model.safetensors.index.json").exists():
+        return read_sharded(folder / "model.safetensors.index.json")
+    for name in ("pytorch_model.bin", "model.pth"):
+        if (folder / name).exists():
+            return read_pth(folder / name)
+    raise BadInput(f"{folder} has a config.json and no weights: model.safetensors is missing")
+
+
+def _file(path: Path, size: tuple[int, int] | None, named: ModelConfig | None) -> Published:
+    if path.name == "model.safetensors" and (path.parent / "config.json").exists():
+        return _folder(path.parent, size, named)  # what lies beside it says what shapes cannot
+    match path.suffix:
+        case ".npz":
+            tensors = as_tensors(read_npz(path), path)
+            return read_bit(tensors, path, size) if _is_bit(tensors) else read_google(tensors, path, size)
+        case ".safetensors":
+            tensors = read_safetensors(path)
+        case ".pth" | ".pt" | ".bin":
+            tensors = read_pth(path)
+        case other:
+            raise BadInput(f"{path} is a {other or 'file'}; expected {EXPECTED}")
+    if any("embeddings.patch_embeddings.projection" in name for name in tensors):
+        raise BadInput(f"{path} are weights of transformers without their config.json: give the folder")
+    return read_timm(tensors, path, {}, size, named)
+
+
+def _is_bit(tensors: Mapping[str, Any]) -> bool:
+    return any(name.startswith("resnet/") for name in tensors)
 
 
 def load(
@@ -41,25 +116,27 @@ def load(
     resolution: int | tuple[int, int] | None = None,
     num_classes: int | None = None,
     device: str | torch.device = "cpu",
+    model: str | None = None,
 ) -> Model:
     """A model in evaluation mode with what travels with it: `model.config`, `model.preprocess`, `model.classes`.
 
     Args:
-        source: a bundle, a run folder, or an official `.npz`.
+        source: a bundle, a run folder, an official `.npz`, a timm or transformers folder, a state dict, `hf://...`.
         resolution: pixels to read, if other than those of the source: positions are resampled.
         num_classes: gives the model a new classifier that starts at zero, and drops the hidden layer.
+        model: the name of a variant with as many heads, for the state dicts that do not say how many they have.
     """
-    published = read_published(source)
+    published = read_published(source, resolution=resolution, model=model)
     size = as_size(resolution) if resolution is not None else published.config.resolution
     new_head = num_classes is not None
     if num_classes is not None:
         config = for_transfer(published, num_classes, size)
     else:
         config = replace(published.config, resolution=size)
-    model, _ = transplant(published, config, new_head)
+    made, _ = transplant(published, config, new_head)
     preprocess = published.preprocess or Preprocess(size)
     classes = None if new_head else published.classes
-    return attach(model, replace(preprocess, resolution=size), classes).to(device).eval()
+    return attach(made, replace(preprocess, resolution=size), classes).to(device).eval()
 
 
 def attach(model: Model, preprocess: Preprocess, classes: tuple[str, ...] | None) -> Model:

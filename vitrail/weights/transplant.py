@@ -1,4 +1,4 @@
-"""Weights into a model with other classes or another resolution; says what it took, resampled, made new, left out."""
+"""Weights into a model with other classes, resolution, patches or pooling; says what became of each tensor."""
 
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -9,8 +9,18 @@ from torch import Tensor
 
 from vitrail.core.errors import BadInput
 from vitrail.models.build import Model, ModelConfig, build
-from vitrail.models.resample import resample_table
-from vitrail.weights.bundle import Published
+from vitrail.models.head import PoolConfig
+from vitrail.models.position import Learned1d, Learned2d, NoPosition, Relative, SinCos2d, has_class_entry
+from vitrail.models.resample import (
+    Interpolation,
+    resample_line,
+    resample_patches,
+    resample_relative,
+    resample_table,
+)
+from vitrail.models.resnet import ResNetConfig
+from vitrail.models.vit import ViTConfig
+from vitrail.weights.published import Published
 
 Action = Literal["taken", "resampled", "new", "left out"]
 Shape = tuple[int, ...]
@@ -26,39 +36,98 @@ class Row:
     target: Shape | None
 
 
-def transplant(published: Published, config: ModelConfig, new_head: bool) -> tuple[Model, list[Row]]:
+def transplant(
+    published: Published, config: ModelConfig, new_head: bool, interpolation: Interpolation = "bilinear"
+) -> tuple[Model, list[Row]]:
     """A model of `config` with every weight of `published` that fits it.
 
-    Positions are resampled to the new grid. With `new_head` the classifier and the hidden layer before it are left
-    out, and the new classifier starts at zero (appendix B.1.1).
+    Positions are resampled to the new grid, the patch embedding to the new patch size. With `new_head` the classifier
+    and the hidden layer before it are left out, and the new classifier starts at zero (appendix B.1.1).
 
     Raises:
         BadInput: an encoder of another size, or a classifier of other classes that was to be kept.
     """
+    config.check()
     with torch.device("meta"):
         new = build(config).state_dict()  # names and shapes, without memory
-    old = published.state
+    old = {} if new_head else dict(published.state)
+    if new_head:
+        old = {n: t for n, t in published.state.items() if not n.startswith(("head.", "pre_logits."))}
+    resampled = _resampled(published, config, interpolation)
     rows, state = [], {}
     for name, target in new.items():
         source = old.get(name)
-        if source is None or (new_head and name.startswith(("head.", "pre_logits."))):
-            rows.append(Row(name, "new", None, tuple(target.shape)))
-            continue
-        if name == "pos_embed" and published.config.grid != config.grid:
-            prefix = source.shape[1] - published.config.grid[0] * published.config.grid[1]
-            state[name] = resample_table(source, published.config.grid, config.grid, prefix)
-            rows.append(Row(name, "resampled", tuple(source.shape), tuple(target.shape)))
-            continue
-        if source.shape != target.shape:
+        shape = tuple(target.shape)
+        if name in resampled:
+            state[name] = resampled[name]
+            rows.append(Row(name, "resampled", None if source is None else tuple(source.shape), shape))
+        elif source is None or (name.startswith("pos_embed") and _computed_anew(published.config, config)):
+            rows.append(Row(name, "new", None, shape))
+        elif source.shape == target.shape:
+            state[name] = source
+            rows.append(Row(name, "taken", tuple(source.shape), shape))
+        else:
             raise BadInput(
-                f"{name!r} is {tuple(source.shape)} in the source and {tuple(target.shape)} in the new model: "
-                "only classes and resolution may differ"
+                f"{name!r} is {tuple(source.shape)} in the source and {shape} in the new model: only classes, "
+                "resolution, patch size and pooling may differ"
             )
-        state[name] = source
-        rows.append(Row(name, "taken", tuple(source.shape), tuple(target.shape)))
-    taken = {row.name for row in rows if row.action in ("taken", "resampled")}
-    rows += [Row(name, "left out", tuple(t.shape), None) for name, t in old.items() if name not in taken]
+    used = {row.name for row in rows if row.action in ("taken", "resampled")}
+    rows += [Row(name, "left out", tuple(t.shape), None) for name, t in published.state.items() if name not in used]
     return _filled(config, state, complete=state.keys() == new.keys()), rows
+
+
+def _computed_anew(old: ModelConfig, new: ModelConfig) -> bool:
+    """Positions of another kind start anew; fixed sines and cosines are computed for the grid, as officially."""
+    fixed = isinstance(new, ViTConfig) and isinstance(new.position, SinCos2d) and not new.position.learned
+    return not _same_kind(old, new) or (fixed and old.grid != new.grid)
+
+
+def _same_kind(old: ModelConfig, new: ModelConfig) -> bool:
+    """Whether a table of positions of the one means the same in the other."""
+    if not isinstance(old, ViTConfig) or not isinstance(new, ViTConfig):
+        return False
+    match old.position, new.position:
+        case ((Learned1d(where="stem") | SinCos2d()), (Learned1d(where="stem") | SinCos2d(learned=True))):
+            return True
+        case (Learned1d(a), Learned1d(b)) | (Learned2d(a), Learned2d(b)) | (Relative(a), Relative(b)):
+            return a == b
+        case (NoPosition(), NoPosition()) | (SinCos2d(), SinCos2d()):
+            return True
+    return False
+
+
+def _resampled(published: Published, new: ModelConfig, interpolation: Interpolation) -> dict[str, Tensor]:
+    """The tensors that change with the grid, the patch size or the class token's entry."""
+    old, state = published.config, published.state
+    if not isinstance(old, ViTConfig) or not isinstance(new, ViTConfig):
+        return {}
+    made: dict[str, Tensor] = {}
+    if old.patch != new.patch:
+        made["patch_embed.proj.weight"] = resample_patches(state["patch_embed.proj.weight"], new.patch)
+    entries = (has_class_entry(old.position, old.class_token), has_class_entry(new.position, new.class_token))
+    if _computed_anew(old, new) or (old.grid == new.grid and entries[0] == entries[1]):
+        return made
+    match new.position:
+        case Learned1d() | SinCos2d():
+            table = resample_table(state["pos_embed"], old.grid, new.grid, int(entries[0]), interpolation)
+            made["pos_embed"] = torch.cat([_entry(table, entries), table[:, int(entries[0]) :]], dim=1)
+        case Learned2d():
+            made["pos_embed.x"] = resample_line(state["pos_embed.x"], new.grid[1], interpolation)
+            made["pos_embed.y"] = resample_line(state["pos_embed.y"], new.grid[0], interpolation)
+            if entries[1] and not entries[0]:
+                made["pos_embed.token"] = torch.zeros(made["pos_embed.x"].shape[0], 1, new.width)
+        case Relative():
+            if old.prefix != new.prefix:
+                raise BadInput("relative positions count the class token and registers: these cannot change")
+            made["pos_embed"] = resample_relative(state["pos_embed"], old.grid, new.grid, interpolation)
+    return made
+
+
+def _entry(table: Tensor, entries: tuple[bool, bool]) -> Tensor:
+    """The class token's row in the new table: kept, or zero where there was none."""
+    if not entries[1]:
+        return table[:, :0]
+    return table[:, :1] if entries[0] else torch.zeros_like(table[:, :1])
 
 
 def _filled(config: ModelConfig, state: dict[str, Tensor], complete: bool) -> Model:
@@ -66,14 +135,29 @@ def _filled(config: ModelConfig, state: dict[str, Tensor], complete: bool) -> Mo
     with torch.device("meta") if complete else nullcontext():
         model = build(config)
     model.load_state_dict({name: tensor.clone() for name, tensor in state.items()}, strict=complete, assign=True)
+    for name, parameter in model.named_parameters():
+        if name == "pos_embed" and isinstance(config, ViTConfig) and isinstance(config.position, SinCos2d):
+            parameter.requires_grad_(config.position.learned)
     return model
 
 
-def for_transfer(published: Published, num_classes: int, resolution: tuple[int, int] | None) -> ModelConfig:
-    """The config of the fine-tuned model: other classes and resolution, no hidden layer, a bias of zero."""
+def for_transfer(
+    published: Published,
+    num_classes: int,
+    resolution: tuple[int, int] | None,
+    *,
+    patch: int | None = None,
+    pool: PoolConfig | None = None,
+) -> ModelConfig:
+    """The config of the fine-tuned model: no hidden layer, a bias of zero, and what else is given."""
     config = published.config
     size = resolution or config.resolution
-    return replace(config, num_classes=num_classes, resolution=size, hidden=None, head_bias=0.0)
+    if isinstance(config, ResNetConfig):
+        if patch or pool:
+            raise BadInput("a ResNet has neither patches nor a choice of pooling")
+        return replace(config, num_classes=num_classes, resolution=size, head_bias=0.0)
+    new = replace(config, num_classes=num_classes, resolution=size, hidden=None, head_bias=0.0)
+    return replace(new, patch=patch or new.patch, pool=pool or new.pool)
 
 
 def as_json(rows: list[Row], source: str) -> dict[str, Any]:

@@ -1,0 +1,73 @@
+"""BiT's `.npz` files (gs://bit_models): pre-activation ResNets; both of their naming quirks."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from vitrail.core.errors import BadInput
+from vitrail.data.views import Preprocess
+from vitrail.models.resnet import BIT, ResNetConfig, Stages
+from vitrail.weights.layout import CONV, FLAT, SAME, Line, left_over, read, write
+from vitrail.weights.published import Published, check_state
+
+
+def read_bit(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int, int] | None) -> Published:
+    """A BiT ResNet.
+
+    Raises:
+        BadInput: not such a file, or shapes that contradict each other.
+    """
+    named = {re.sub(r"(standardized_conv2d|group_norm|conv2d)_\d+", r"\1", n): t for n, t in tensors.items()}
+    try:
+        config = ResNetConfig(
+            stages=_stages(named),
+            resolution=resolution or (224, 224),
+            num_classes=named["resnet/head/conv2d/kernel"].shape[3] if "resnet/head/conv2d/kernel" in named else 0,
+        )
+        digits = 2 if "resnet/block1/unit01/a/group_norm/gamma" in named else 1
+        lines = layout(config, digits)
+        state = read(lines, named)
+    except (KeyError, IndexError, ValueError, RuntimeError) as problem:
+        raise BadInput(f"{path} is not a ResNet in BiT's layout: missing or misshapen {problem}") from None
+    check_state(config, state, path)
+    provenance = {"source": path.name, "layout": "bit npz"}
+    return Published(config, state, Preprocess(config.resolution), None, provenance, left_over(lines, named))
+
+
+def write_bit(config: ResNetConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file; raises BadInput for post-activation units, which the layout does not have."""
+    if config.stages.order == "post":
+        raise BadInput("BiT's .npz layout has no post-activation units; a bundle keeps everything")
+    return write(layout(config, digits=2), state)
+
+
+def layout(config: ResNetConfig, digits: int) -> list[Line]:
+    """Every tensor; units are numbered with so many digits."""
+    conv = "standardized_conv2d/kernel"
+    lines = [Line("stem.conv.weight", (f"resnet/root_block/{conv}",), CONV), *_norm("norm", "resnet/group_norm")]
+    for s, units in enumerate(config.stages.units):
+        for u in range(units):
+            ours, theirs = f"stages.{s}.blocks.{u}", f"resnet/block{s + 1}/unit{u + 1:0{digits}d}"
+            for i, part in enumerate("abc", start=1):
+                lines.append(Line(f"{ours}.conv{i}.weight", (f"{theirs}/{part}/{conv}",), CONV))
+                lines += _norm(f"{ours}.norm{i}", f"{theirs}/{part}/group_norm")
+            if u == 0:
+                lines.append(Line(f"{ours}.downsample.conv.weight", (f"{theirs}/a/proj/{conv}",), CONV))
+    if config.num_classes:
+        lines.append(Line("head.fc.weight", ("resnet/head/conv2d/kernel",), CONV))
+        lines.append(Line("head.fc.bias", ("resnet/head/conv2d/bias",), SAME))
+    return lines
+
+
+def _norm(ours: str, theirs: str) -> list[Line]:
+    return [Line(f"{ours}.weight", (f"{theirs}/gamma",), FLAT), Line(f"{ours}.bias", (f"{theirs}/beta",), FLAT)]
+
+
+def _stages(named: Mapping[str, Tensor]) -> Stages:
+    found = {(int(m[1]), int(m[2])) for name in named if (m := re.match(r"resnet/block(\d+)/unit(\d+)/", name))}
+    units = tuple(sum(b == block for b, _ in found) for block in range(1, 1 + max(b for b, _ in found)))
+    width = named["resnet/root_block/standardized_conv2d/kernel"].shape[3]
+    return replace(BIT, units=units, width=width)

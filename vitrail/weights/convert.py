@@ -1,0 +1,142 @@
+"""Any checkpoint to any layout; then it is loaded back, and its outputs are compared with those of the source."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from vitrail.core.config import difference
+from vitrail.core.errors import BadInput, nearest
+from vitrail.core.files import atomic_folder, write_json
+from vitrail.data.views import Preprocess
+from vitrail.models.build import Model, as_size
+from vitrail.models.resnet import ResNetConfig
+from vitrail.weights.bit import write_bit
+from vitrail.weights.bundle import save_bundle
+from vitrail.weights.google import write_google
+from vitrail.weights.huggingface import write_huggingface, write_preprocess
+from vitrail.weights.load import attach, read_published
+from vitrail.weights.published import Published
+from vitrail.weights.tensors import write_npz, write_safetensors
+from vitrail.weights.timm import timm_keys, write_timm
+from vitrail.weights.transplant import transplant
+
+Layout = Literal["bundle", "npz", "timm", "huggingface"]
+TOLERANCE = 1e-4  # of the logits, relative to the largest
+_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did, and how far the copy is from the source."""
+
+    source: str
+    destination: str
+    layout: Layout
+    parameters: int
+    tensors: int
+    equal_tensors: int  # bit for bit, by our names
+    difference: float  # largest of the logits, absolute
+    relative: float  # to the largest logit of the source
+    tolerance: float
+    changed: tuple[str, ...]  # what the layout cannot say: lines "gelu: 'exact' → 'tanh'"
+    left_over: tuple[str, ...]  # names in the source that are no part of the model
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the copy computes what the source computes."""
+        return self.relative <= self.tolerance
+
+
+def convert(
+    source: str | Path,
+    destination: Path,
+    layout: Layout,
+    *,
+    resolution: int | tuple[int, int] | None = None,
+    model: str | None = None,
+    tolerance: float = TOLERANCE,
+) -> Conversion:
+    """Writes `source` (any MODEL) to `destination` in a layout, loads it back, and compares logits on fixed images.
+
+    Args:
+        resolution: what the model was trained at, for the few files that do not say it.
+        model: a variant with as many heads, for the state dicts that do not say it.
+
+    Raises:
+        BadInput: a source that cannot be read, a destination that exists, or a model that the layout cannot hold.
+    """
+    if layout not in get_args(Layout):
+        raise BadInput(f"unknown layout {layout!r}{nearest(layout, get_args(Layout))}")
+    if destination.exists():
+        raise BadInput(f"{destination} exists already: give a new name, nothing is written over")
+    if (destination.suffix == ".npz") != (layout == "npz"):
+        wanted = "a file that ends in .npz" if layout == "npz" else "a folder, without .npz"
+        raise BadInput(f"the layout {layout} is {wanted}, not {destination}")
+    published = read_published(source, resolution=resolution, model=model)
+    before = _model(published)
+    _WRITERS[layout](published, before, destination)
+    back = read_published(destination, resolution=published.config.resolution, model=model)
+    after = _model(back)
+    images = torch.randn(_IMAGES, 3, *published.config.resolution, generator=torch.Generator().manual_seed(0)).clamp(
+        -1, 1
+    )
+    with torch.inference_mode():
+        wanted_logits, got = before(images).logits, after(images).logits
+    largest = float((wanted_logits - got).abs().max()) if got.shape == wanted_logits.shape else float("inf")
+    equal = sum(n in back.state and torch.equal(t, back.state[n]) for n, t in published.state.items())
+    return Conversion(
+        source=str(source),
+        destination=str(destination),
+        layout=layout,
+        parameters=sum(tensor.numel() for tensor in published.state.values()),
+        tensors=len(published.state),
+        equal_tensors=equal,
+        difference=largest,
+        relative=largest / max(float(wanted_logits.abs().max()), 1e-30),
+        tolerance=tolerance,
+        changed=tuple(difference(published.config, back.config)),
+        left_over=published.left_over,
+    )
+
+
+def _model(published: Published) -> Model:
+    made, _ = transplant(published, published.config, new_head=False)
+    preprocess = published.preprocess or Preprocess(as_size(published.config.resolution))
+    return attach(made, preprocess, published.classes).eval()
+
+
+def _bundle(published: Published, model: Model, destination: Path) -> None:
+    save_bundle(destination, model, model.preprocess, model.classes, published.provenance)
+
+
+def _npz(published: Published, model: Model, destination: Path) -> None:
+    config, state = published.config, published.state
+    write_npz(
+        destination, write_bit(config, state) if isinstance(config, ResNetConfig) else write_google(config, state)
+    )
+
+
+def _timm(published: Published, model: Model, destination: Path) -> None:
+    config, state = write_timm(published.config, published.state)
+    with atomic_folder(destination) as temporary:
+        write_safetensors(temporary / "model.safetensors", state, {"format": "pt"})
+        write_json(temporary / "config.json", timm_keys(config, model.preprocess, model.classes))
+
+
+def _huggingface(published: Published, model: Model, destination: Path) -> None:
+    tensors, about = write_huggingface(published.config, published.state, model.classes)
+    with atomic_folder(destination) as temporary:
+        write_safetensors(temporary / "model.safetensors", tensors, {"format": "pt"})
+        write_json(temporary / "config.json", about)
+        write_json(temporary / "preprocessor_config.json", write_preprocess(model.preprocess))
+
+
+_WRITERS: dict[Layout, Callable[[Published, Model, Path], None]] = {
+    "bundle": _bundle,
+    "npz": _npz,
+    "timm": _timm,
+    "huggingface": _huggingface,
+}

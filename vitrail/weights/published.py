@@ -1,0 +1,44 @@
+"""What a file holds, whatever its layout: weights by our names, the architecture, and what travels with them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitrail.core.errors import BadInput
+from vitrail.data.views import Preprocess
+from vitrail.models.build import ModelConfig, build
+from vitrail.models.cost import parameters
+from vitrail.weights.tensors import refuse_not_finite
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model as it lay in a file or folder."""
+
+    config: ModelConfig
+    state: dict[str, Tensor]
+    preprocess: Preprocess | None  # None: the file does not say
+    classes: tuple[str, ...] | None  # None: the file does not say
+    provenance: dict[str, Any] = field(default_factory=dict)
+    left_over: tuple[str, ...] = ()  # names in the file that are no part of the model
+
+
+def check_state(config: ModelConfig, state: dict[str, Tensor], source: Path) -> None:
+    """Raises BadInput unless `state` has exactly the names and shapes of a model of `config`, all finite."""
+    config.check()
+    asked, held = parameters(config), sum(tensor.numel() for tensor in state.values())
+    if asked > 2 * held + 1_000_000:  # before anything of that size is built
+        raise BadInput(f"{source}: the config asks for {asked:,} parameters, the file holds {held:,}")
+    with torch.device("meta"):
+        expected = {name: tuple(t.shape) for name, t in build(config).state_dict().items()}
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or extra:
+        lacks = f"lacks {missing[0]!r} and {len(missing) - 1} more" if missing else f"has an unknown {extra[0]!r}"
+        raise BadInput(f"{source}: the weights do not fit the architecture: the file {lacks}")
+    for name, shape in expected.items():
+        if tuple(state[name].shape) != shape:
+            raise BadInput(f"{source}: {name!r} has the shape {tuple(state[name].shape)}, expected {shape}")
+    refuse_not_finite(state, source)
