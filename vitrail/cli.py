@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn
 
 from vitrail.core.errors import BadInput, Interrupted, nearest, unknown
 
@@ -40,6 +40,23 @@ class Common:
         return Machine(self.device, self.workers)
 
 
+@dataclass(frozen=True)
+class CommonTraining(Common):
+    """Options of training on one device or, under torchrun, on many. They do not change results, rounding apart."""
+
+    sharding: Literal["replicated", "sharded", "hybrid"] = "replicated"  # in each process a whole model, or a part
+    compile: bool | None = None  # torch.compile of the layers; None: on CUDA
+    recompute: bool = False  # activations again in the backward pass: less memory, a third more time
+    stall: float = 600.0  # seconds without a step after which many processes print their stacks and stop
+
+    def machine(self) -> "Machine":
+        """Where to run."""
+        from dataclasses import replace
+
+        said = {"sharding": self.sharding, "compile": self.compile, "recompute": self.recompute, "stall": self.stall}
+        return replace(super().machine(), **said)  # type: ignore[arg-type]
+
+
 def _parse(command: str, kind: Any, args: list[str], default: Any = None) -> Any:
     """tyro from a dataclass; exits with code 2 and the nearest option for one that it does not know."""
     import tyro
@@ -50,7 +67,7 @@ def _parse(command: str, kind: Any, args: list[str], default: Any = None) -> Any
     return tyro.cli(kind, prog=f"vitrail {command}", description=about, args=args, default=default, config=config)
 
 
-def _command(kind: type, *, out: bool | None, default: Any) -> tuple[Any, Any]:
+def _command(kind: type, *, out: bool | None, default: Any, common: type = Common) -> tuple[Any, Any]:
     """A dataclass of `--out`, the config's own options without a prefix, and the common ones; and its default.
 
     `out`: True: required, None: optional, False: absent.
@@ -66,7 +83,7 @@ def _command(kind: type, *, out: bool | None, default: Any) -> tuple[Any, Any]:
     fields.append(("config", Annotated[kind, flat]))
     if out is None:
         fields.append(("out", Annotated[Path | None, tyro.conf.arg(help="folder to write")], field(default=None)))
-    fields.append(("common", Annotated[Common, flat], field(default_factory=Common)))
+    fields.append(("common", Annotated[common, flat], field(default_factory=common)))
     made = make_dataclass("Options", fields, frozen=True)
     if default is None:
         return made, None
@@ -112,9 +129,12 @@ def _train(
     job: Callable[..., dict[str, Any]],
 ) -> int:
     name, rest = _recipe_name(command, args, list(recipes))
-    options_type, default = _command(kind, out=True, default=recipes[name]())
+    options_type, default = _command(kind, out=True, default=recipes[name](), common=CommonTraining)
     options = _parse(f"{command} {name}", options_type, rest, default)
-    return _show_run(options, job(options.config, options.out, options.common.machine(), name))
+    from vitrail.core.dist import launched
+
+    result = job(options.config, options.out, options.common.machine(), name)
+    return _show_run(options, result) if launched().first else 0
 
 
 def _show_run(options: Any, result: dict[str, Any]) -> int:

@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path, interrupt_
         pretrain(short, tmp_path / "run", Machine(workers=0))
     monkeypatch.undo()
     checkpoints = tmp_path / "run" / "checkpoints"
-    whole = (checkpoints / "step-00000013" / "state.safetensors").read_bytes()
+    whole = (checkpoints / "step-00000013" / "part-0-of-1.safetensors").read_bytes()
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # a checkpoint is larger: writing it fails half-way
@@ -150,8 +150,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path, interrupt_
             pretrain(short, tmp_path / "run", Machine(workers=0))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (checkpoints / "step-00000013" / "state.safetensors").read_bytes() == whole
-    read_safetensors(checkpoints / "step-00000013" / "state.safetensors")
+    assert (checkpoints / "step-00000013" / "part-0-of-1.safetensors").read_bytes() == whole
+    read_safetensors(checkpoints / "step-00000013" / "part-0-of-1.safetensors")
     assert not list(checkpoints.glob(".*")), "half a file was left behind"
     result = pretrain(short, tmp_path / "run", Machine(workers=0))
     assert result["weights_sha256"] == undisturbed["weights_sha256"]

@@ -88,7 +88,7 @@ def test_positions_are_added_once_or_before_every_layer(
 
 @pytest.mark.parametrize("kind", [Learned1d, Learned2d])
 def test_every_place_of_the_same_table_computes_something_else(kind: type[Learned1d | Learned2d]) -> None:
-    """The three places differ although they start with the same parameters; so do the tables of the layers."""
+    """With the same numbers in all parameters, once differs from before every layer."""
     models = {where: lively(vit(position=kind(where))) for where in WHERE}
     for name, tensor in models["stem"].state_dict().items():
         for where in WHERE:
@@ -97,11 +97,11 @@ def test_every_place_of_the_same_table_computes_something_else(kind: type[Learne
     with torch.no_grad():
         logits = {where: model(pictures()).logits for where, model in models.items()}
     assert torch.equal(logits["shared"], logits["layers"]), "all layers now have the same table"
-    assert (logits["shared"] - logits["stem"]).abs().max() > 0.01  # measured 0.12 and 0.03
-    fresh = lively(vit(position=kind("layers")))
+    assert (logits["shared"] - logits["stem"]).abs().max() > 0.01  # measured 0.15 and 0.24
+    fresh = build(vit(position=kind("layers")))
     table = fresh.pos_embed() if isinstance(fresh.pos_embed, nn.Module) else fresh.pos_embed
     assert table.shape == (3, 13, 24)
-    assert (table[0] - table[1]).abs().min(dim=0).values.max() > 0
+    assert not torch.equal(table[0], table[1])
 
 
 def test_a_table_of_every_layer_learns_and_a_fixed_one_does_not() -> None:
@@ -172,7 +172,7 @@ def test_relative_logits_and_their_gradients_equal_a_loop_over_pairs(n: int) -> 
     q, relative = torch.randn(2, 3, n, 8, requires_grad=True), torch.randn(2 * n - 1, 8, requires_grad=True)
     upstream = torch.randn(2, 3, n, n)
     fast, slow = relative_logits(q, relative), slow_relative_logits(q, relative)
-    assert (fast - slow).abs().max() < 1e-5  # measured 2.4e-7
+    assert (fast - slow).abs().max() < 1e-5  # measured 4.8e-7
     fast_grads, slow_grads = (torch.autograd.grad((x * upstream).sum(), (q, relative)) for x in (fast, slow))
     for ours, theirs in zip(fast_grads, slow_grads, strict=True):
         assert theirs.abs().amax(dim=-1).min() > 0, "every query and every offset matters"
@@ -180,7 +180,9 @@ def test_relative_logits_and_their_gradients_equal_a_loop_over_pairs(n: int) -> 
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize(("pool", "registers"), [(ClassToken(), 0), (AveragePool(), 0), (TokenAndAverage(), 2)], ids=str)
+@pytest.mark.parametrize(
+    ("pool", "registers"), [(ClassToken(), 0), (AveragePool(), 0), (TokenAndAverage(), 2)], ids=str
+)
 def test_relative_positions_equal_a_double_loop(pool: PoolConfig, registers: int, shared: bool) -> None:
     """logits_ij = (q_i · k_j + q_i · r_(i - j)) / sqrt(K), where i and j count all tokens of the sequence."""
     model = lively(vit(pool=pool, registers=registers, position=Relative(shared=shared)))
@@ -245,15 +247,15 @@ def test_only_without_positions_does_the_order_of_patches_not_matter(kind: str, 
     if kind == "none":
         assert difference < 1e-5  # measured at most 7e-7
     else:
-        assert difference > 0.02  # measured 0.05 and more
+        assert difference > 0.02  # measured 0.038 (relative, average) and more
 
 
 def test_without_positions_the_tokens_move_with_their_patches() -> None:
     model, images = lively(vit(position=NoPosition())), pictures()
     with torch.no_grad():
         tokens, mixed = model(images).tokens, model(shuffled_patches(images, ORDER)).tokens
-    assert (tokens[:, 1:][:, ORDER] - mixed[:, 1:]).abs().max() < 1e-5  # measured 1e-6
-    assert (tokens[:, 1:] - mixed[:, 1:]).abs().max() > 0.1
+    assert (tokens[:, 1:][:, ORDER] - mixed[:, 1:]).abs().max() < 1e-5  # measured 1.1e-6
+    assert (tokens[:, 1:] - mixed[:, 1:]).abs().max() > 0.1  # measured 4.3
 
 
 def test_the_default_is_the_papers() -> None:

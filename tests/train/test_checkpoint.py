@@ -10,8 +10,10 @@ import torch
 from tests.train.small import MODEL, advance, assert_equal, everything, fresh, training
 from vitrail.core.errors import BadInput
 from vitrail.train import checkpoint
+from vitrail.core.dist import World
 from vitrail.train.checkpoint import KEPT, restore_checkpoint, save_checkpoint
 from vitrail.train.optim import Adam, Momentum, OptimizerConfig
+from vitrail.train.pieces import snapshot, write_pieces
 from vitrail.train.step import Training, TrainState
 
 NOISY = replace(MODEL, dropout=0.1)
@@ -74,14 +76,14 @@ def test_no_checkpoint_is_a_new_start(tmp_path: Path) -> None:
 
 
 DAMAGES = {
-    "weights cut": lambda p: (p / "state.safetensors").write_bytes((p / "state.safetensors").read_bytes()[:2000]),
-    "weights missing": lambda p: (p / "state.safetensors").unlink(),
-    "weights empty": lambda p: (p / "state.safetensors").write_bytes(b""),
+    "weights cut": lambda p: (p / "part-0-of-1.safetensors").write_bytes((p / "part-0-of-1.safetensors").read_bytes()[:2000]),
+    "weights missing": lambda p: (p / "part-0-of-1.safetensors").unlink(),
+    "weights empty": lambda p: (p / "part-0-of-1.safetensors").write_bytes(b""),
     "numbers cut": lambda p: (p / "state.json").write_text((p / "state.json").read_text()[:20]),
     "numbers missing": lambda p: (p / "state.json").unlink(),
     "numbers of nothing": lambda p: (p / "state.json").write_text("{}"),
     "numbers a list": lambda p: (p / "state.json").write_text("[]"),
-    "weights of nothing": lambda p: checkpoint.write_safetensors(p / "state.safetensors", {"a": torch.zeros(1)}),
+    "weights of nothing": lambda p: write_pieces(p / "part-0-of-1.safetensors", *snapshot({"a": torch.zeros(1)}, World())),
 }
 
 
@@ -122,7 +124,7 @@ def test_a_full_disk_says_so_and_harms_nothing(tmp_path: Path, monkeypatch: pyte
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "write_safetensors", full)
+    monkeypatch.setattr(checkpoint, "write_pieces", full)
     state.step = 6
     with pytest.raises(BadInput, match=r"could not save step 6 .*No space left.* the checkpoint of step 4 is whole"):
         save_checkpoint(tmp_path, state)

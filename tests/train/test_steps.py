@@ -14,6 +14,7 @@ from tests.train.small import MODEL, advance, assert_equal, batches, everything,
 from vitrail.core.errors import BadInput, Interrupted
 from vitrail.data.batches import Batch
 from vitrail.train import loop
+from vitrail.train.health import BadStep
 from vitrail.train.loop import Every, Meter, fit
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine
@@ -174,25 +175,33 @@ def test_a_signal_during_a_step_saves_it_and_stops() -> None:
     assert signal.getsignal(signal.SIGTERM) is handler  # and signals mean again what they meant
 
 
-def test_a_loss_that_is_no_number_stops_with_a_sentence() -> None:
+def test_a_loss_that_is_no_number_is_caught_at_its_step() -> None:
     config = training(steps=10)
     plain = updater(config)
-    meter = Meter()
 
     def exploding(state: TrainState, batch: Batch) -> Metrics:
         metrics: Metrics = plain(state, batch)
         return metrics._replace(loss=metrics.loss * float("nan")) if state.step == 4 else metrics
 
-    with pytest.raises(BadInput, match=r"the loss is nan at step 6; .* Lower the learning rate"):
-        fit(
-            fresh(config),
-            batches(config),
-            exploding,
-            steps=10,
-            meter=meter,
-            every=[Every(3, lambda state: meter.read(state) and None)],
-            save=lambda _: None,
-        )
+    state = fresh(config)
+    with pytest.raises(BadStep, match="step 3: the loss is nan") as caught:
+        fit(state, batches(config), exploding, steps=10, meter=Meter(), every=[], save=lambda _: None)
+    assert caught.value.step == 3
+    assert caught.value.keys == next(iter(batches(config, 3, 4))).keys
+
+
+def test_a_step_that_is_to_be_left_out_changes_nothing_but_the_count() -> None:
+    config = training(steps=6)
+    state, asked = fresh(config), []
+    state.skipped.append(2)
+
+    def counted(state: TrainState, batch: Batch) -> Metrics:
+        asked.append(state.step)
+        return updater(config)(state, batch)  # type: ignore[no-any-return]
+
+    fit(state, batches(config), counted, steps=6, meter=Meter(), every=[], save=lambda _: None)
+    assert asked == [0, 1, 3, 4, 5]
+    assert state.step == 6
 
 
 def test_a_batch_without_a_readable_image_stops_with_a_sentence() -> None:

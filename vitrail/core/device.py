@@ -9,8 +9,10 @@ from typing import Literal
 
 import torch
 
+from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 
+Sharding = Literal["replicated", "sharded", "hybrid"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -20,12 +22,17 @@ class Machine:
 
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     workers: int | None = None  # processes that decode and augment; None: one fewer than there are cores
+    # Of training. Rounding apart, these do not change results either.
+    sharding: Sharding = "replicated"  # under torchrun: a whole model in each process, or a part (FSDP2)
+    compile: bool | None = None  # torch.compile of the layers; None: on CUDA
+    recompute: bool = False  # activations of a layer in the backward pass again: less memory, a third more time
+    stall: float = 600.0  # seconds without a step after which a run under torchrun prints all stacks and stops
 
 
 def choose_device(name: str = "auto") -> torch.device:
     """`auto` is CUDA where there is one; raises BadInput for a device that is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise BadInput(f"--device {name}: this PyTorch ({torch.__version__}) sees no CUDA device; use cpu or auto")
     try:
@@ -34,6 +41,8 @@ def choose_device(name: str = "auto") -> torch.device:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise BadInput(f"--device {name}: expected auto, cpu, cuda, or cuda:N")
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", launched().local_rank)  # each process of a machine has its own
     return device
 
 

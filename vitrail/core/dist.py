@@ -1,8 +1,114 @@
-"""How many processes share a run. Training uses one so far, and says so when it was started in more."""
+"""The processes of a run: rank, size, sums, and what one tells the others. One process is a world of one.
 
+Nothing here is pickled: numbers travel as tensors, everything else as bytes.
+"""
+
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor
+
+from vitrail.core.errors import BadInput
 
 
-def launched_world() -> int:
-    """How many processes the launcher (torchrun) started, whether or not they have met yet."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+@dataclass(frozen=True)
+class World:
+    """Which process this is, of how many. `local_rank` counts within one machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+
+def launched() -> World:
+    """What the launcher (torchrun) says, whether or not the processes have met yet; raises BadInput for nonsense."""
+    try:
+        size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+    except ValueError as problem:
+        raise BadInput(f"the launcher's RANK, WORLD_SIZE or LOCAL_RANK is no number: {problem}") from None
+    if not 0 <= rank < size:
+        raise BadInput(f"the launcher says rank {rank} of {size} processes")
+    return World(rank, size, local)
+
+
+def world() -> World:
+    """The processes that have joined; a world of one before `joined`, and without a launcher."""
+    if not distributed.is_available() or not distributed.is_initialized():
+        return World()
+    return World(distributed.get_rank(), distributed.get_world_size(), launched().local_rank)
+
+
+@contextmanager
+def joined(device: torch.device, patience: float = 1800.0) -> Iterator[World]:
+    """Meets the other processes that torchrun started, for the length of the block. Without a launcher: a world of one.
+
+    Numbers on the CPU travel by gloo, on CUDA by NCCL. `patience`: seconds that a collective may take.
+    """
+    said = launched()
+    if said.size == 1 or distributed.is_initialized():
+        yield world()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=timedelta(seconds=patience))
+    try:
+        yield world()
+    finally:
+        distributed.destroy_process_group()
+
+
+def local_size() -> int:
+    """How many of the processes run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def barrier() -> None:
+    """Waits for all processes."""
+    if world().size > 1:
+        distributed.all_reduce(torch.zeros(1))  # on the CPU: also right where the work is on CUDA
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """The sum over all processes, of a copy on the tensor's own device."""
+    total = tensor.detach().clone()
+    if world().size > 1:
+        distributed.all_reduce(total)
+    return total
+
+
+def any_of(flag: bool) -> bool:
+    """Whether it holds in at least one process."""
+    return bool(summed(torch.tensor(float(flag))) > 0)
+
+
+def gathered(data: bytes) -> list[bytes]:
+    """What each process has to say, in the order of ranks, known to all."""
+    size = world().size
+    if size == 1:
+        return [data]
+    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(size)]
+    distributed.all_gather(lengths, torch.tensor([len(data)]))
+    longest = max(1, max(int(n) for n in lengths))
+    padded = torch.frombuffer(bytearray(data.ljust(longest, b"\0")), dtype=torch.uint8)
+    parts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(size)]
+    distributed.all_gather(parts, padded)
+    return [part.numpy().tobytes()[: int(n)] for part, n in zip(parts, lengths, strict=True)]
+
+
+def gathered_json(value: Any) -> list[Any]:
+    """`gathered` for JSON values."""
+    return [json.loads(part) for part in gathered(json.dumps(value).encode())]

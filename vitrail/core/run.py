@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from vitrail.core import dist
 from vitrail.core.config import difference, from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, remove_leftovers, write_json, write_text_atomic
@@ -22,11 +23,29 @@ class RunFolder:
     """A folder that belongs to one config of one job.
 
     Opening it for an unfinished run of the same config continues that run; a finished one is to be shown, not
-    repeated; another config is refused with the difference. While open, no other process can open it.
+    repeated; another config is refused with the difference. While open, no other run can open it. Of several
+    processes of one run the first writes, and the others wait for it here.
     """
 
     def __init__(self, path: Path, job: str, config: Any, recipe: str | None = None):
         self.path = Path(path)
+        self.writes = dist.world().first
+        self._metrics = self.path / "metrics.jsonl"
+        self._lock: Any = None
+        if not self.writes:
+            heard = dist.gathered_json(None)[0]
+            if "problem" in heard:
+                raise BadInput(heard["problem"])
+            self.state: State = heard["state"]
+            return
+        try:
+            self.state = self._open(job, config, recipe)
+        except BadInput as problem:
+            dist.gathered_json({"problem": str(problem)})
+            raise
+        dist.gathered_json({"state": self.state})
+
+    def _open(self, job: str, config: Any, recipe: str | None) -> State:
         if self.path.exists() and not self.path.is_dir():
             raise BadInput(f"--out {self.path} is a file, expected a folder or a new name")
         existing = self.path / "config.json"
@@ -42,11 +61,9 @@ class RunFolder:
             except BadInput:
                 self.close()
                 raise
-            self.state: State = "finished" if (self.path / "result.json").exists() else "unfinished"
-        else:
-            write_json(existing, {"format": 1, "job": job, "recipe": recipe, "config": to_json(config)})
-            self.state = "new"
-        self._metrics = self.path / "metrics.jsonl"
+            return "finished" if (self.path / "result.json").exists() else "unfinished"
+        write_json(existing, {"format": 1, "job": job, "recipe": recipe, "config": to_json(config)})
+        return "new"
 
     def _acquire(self) -> Any:
         lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held as long as the run
@@ -71,7 +88,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Lets other processes open the folder."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -81,12 +99,14 @@ class RunFolder:
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends one row to metrics.jsonl."""
+        if not self.writes:
+            return
         with open(self._metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def rewind_metrics(self, step: int) -> None:
         """Drops the rows after `step`, and a torn last line: what was logged but not saved will be done again."""
-        if self._metrics.exists():
+        if self.writes and self._metrics.exists():
             kept = [json.dumps(row) for row in read_metrics(self._metrics) if row["step"] <= step]
             write_text_atomic(self._metrics, "".join(line + "\n" for line in kept))
 

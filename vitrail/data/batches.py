@@ -88,16 +88,18 @@ class _TrainingSteps(Dataset[Batch]):
 
 
 class _EvaluationParts(Dataset[Batch]):
-    """[i] -> the examples i·batch to (i+1)·batch in the order of the source; broken ones are left out."""
+    """[i] -> a process's part of the examples i·batch to (i+1)·batch, in the order of the source; none is broken."""
 
-    def __init__(self, source: Source, preprocess: Preprocess, batch: int):
+    def __init__(self, source: Source, preprocess: Preprocess, batch: int, rank: int = 0, world: int = 1):
         self.source, self.preprocess, self.size = source, preprocess, batch
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
         return -(-len(self.source) // self.size)
 
     def __getitem__(self, part: int) -> Batch:
         indices = range(part * self.size, min(len(self.source), (part + 1) * self.size))
+        indices = indices[share_of_rank(len(indices), self.rank, self.world)]
         views = _Views(len(indices), self.preprocess)
         for index in indices:
             views.add(self._view, [index])
@@ -208,9 +210,20 @@ def training_batches(
     return Loader(dataset, range(start, stop), workers)
 
 
-def evaluation_batches(source: Source, preprocess: Preprocess, *, batch: int = 256, workers: int | None = 0) -> Loader:
-    """Every readable example once, in the order of the source, seen by the evaluation view."""
-    dataset = _EvaluationParts(source, preprocess, batch)
+def evaluation_batches(
+    source: Source,
+    preprocess: Preprocess,
+    *,
+    batch: int = 256,
+    workers: int | None = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Loader:
+    """Every readable example once, in the order of the source, seen by the evaluation view.
+
+    Of each batch a process gets its part, which may be empty; all get as many batches.
+    """
+    dataset = _EvaluationParts(source, preprocess, batch, rank, world)
     return Loader(dataset, range(len(dataset)), workers)
 
 

@@ -1,18 +1,21 @@
 """A classifier on labelled images: accuracy with its interval, loss, per class, confusion, calibration, mistakes."""
 
-import heapq
+import io
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from vitrail.core import dist
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, write_json
-from vitrail.data.batches import Broken
+from vitrail.data.batches import Batch, Broken
 from vitrail.data.sources import Source
 from vitrail.data.views import Preprocess
 from vitrail.evals.calibration import calibration
@@ -104,49 +107,121 @@ def evaluate(
     dtype: torch.dtype | None = None,
     workers: int | None = None,
     title: str = "evaluating",
+    together: bool = False,
 ) -> Evaluation:
-    """Judges `model` on every readable image of `source`; labels are the places of the model's classes."""
+    """Judges `model` on every readable image of `source`; labels are the places of the model's classes.
+
+    `together`: the processes of the run share the images, and all get the whole result.
+    """
     started = time.perf_counter()
     classes, broken = source.classes, Broken(len(source))
     if model.config.num_classes != len(classes):
         raise BadInput(f"the model has {model.config.num_classes} classes, the data have {len(classes)}")
-    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    total, in_top5 = 0.0, 0
-    confidences, rights = [], []
-    worst: list[tuple[float, int, dict[str, Any], np.ndarray]] = []
+    tally = _Tally(classes)
     for batch, logits, _ in forward(
-        model, source, preprocess, broken=broken, dtype=dtype, workers=workers, title=title
+        model, source, preprocess, broken=broken, dtype=dtype, workers=workers, title=title, together=together
     ):
-        total += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
-        confidence, predicted = logits.softmax(dim=-1).max(dim=-1)
-        right = predicted == batch.labels
-        np.add.at(confusion, (batch.labels.numpy(), predicted.numpy()), 1)
-        if len(classes) > 5:
-            in_top5 += int((logits.topk(5).indices == batch.labels[:, None]).any(dim=-1).sum())
-        confidences.append(confidence.numpy())
-        rights.append(right.numpy())
-        for i in torch.nonzero(~right).flatten().tolist():
-            row = {
-                "key": batch.keys[i],
-                "label": classes[int(batch.labels[i])],
-                "predicted": classes[int(predicted[i])],
-                "confidence": float(confidence[i]),
-            }
-            # the counter breaks ties, so that images are never compared
-            entry = (row["confidence"], -len(confidences) * len(right) - i, row, batch.images[i].numpy())
-            keep = heapq.heappush if len(worst) < MISTAKES else heapq.heappushpop
-            keep(worst, entry)
-    count = int(confusion.sum())
-    worst.sort(key=lambda entry: entry[:2], reverse=True)
-    images = [image.transpose(1, 2, 0) for _, _, _, image in worst]
+        tally.add(batch, logits)
+    if together and dist.world().size > 1:
+        tally = _Tally.merged([_Tally.unpack(part, classes) for part in dist.gathered(tally.pack())])
+        for found in dist.gathered_json(broken.found):
+            broken.add(list(found.items()))
+    if not tally.confusion.any():
+        raise BadInput("not one image can be read: " + "; ".join(f"{k}: {r}" for k, r in broken.found.items()))
+    count = int(tally.confusion.sum())
+    worst = sorted(tally.worst, key=_severity, reverse=True)[:MISTAKES]
+    images = [wrong.image.transpose(1, 2, 0) for wrong in worst]
     return Evaluation(
         classes=classes,
-        confusion=confusion,
-        loss=total / count,
-        top5=in_top5 / count if len(classes) > 5 else None,
-        calibration=calibration(np.concatenate(confidences), np.concatenate(rights)),
-        mistakes=[row for _, _, row, _ in worst],
+        confusion=tally.confusion,
+        loss=tally.loss / count,
+        top5=tally.in_top5 / count if len(classes) > 5 else None,
+        calibration=calibration(np.concatenate(tally.confidences), np.concatenate(tally.rights)),
+        mistakes=[wrong.row for wrong in worst],
         images=np.stack(images) if images else np.zeros((0, *preprocess.resolution, 3), np.uint8),
         broken=broken,
         seconds=time.perf_counter() - started,
     )
+
+
+class _Wrong(NamedTuple):
+    """An image that was not recognised: uint8 [3, H, W]."""
+
+    row: dict[str, Any]
+    image: np.ndarray
+
+
+def _severity(wrong: _Wrong) -> tuple[float, str]:
+    """The most confident first; the name breaks ties, the same for any number of processes."""
+    return wrong.row["confidence"], wrong.row["key"]
+
+
+class _Tally:
+    """Sums over images."""
+
+    def __init__(self, classes: tuple[str, ...]):
+        self.classes = classes
+        self.confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        self.loss, self.in_top5 = 0.0, 0
+        self.confidences: list[np.ndarray] = []
+        self.rights: list[np.ndarray] = []
+        self.worst: list[_Wrong] = []
+
+    def add(self, batch: Batch, logits: Tensor) -> None:
+        """A batch and its logits [B, K], both on the CPU."""
+        self.loss += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
+        confidence, predicted = logits.softmax(dim=-1).max(dim=-1)
+        right = predicted == batch.labels
+        np.add.at(self.confusion, (batch.labels.numpy(), predicted.numpy()), 1)
+        if len(self.classes) > 5:
+            self.in_top5 += int((logits.topk(5).indices == batch.labels[:, None]).any(dim=-1).sum())
+        self.confidences.append(confidence.numpy())
+        self.rights.append(right.numpy())
+        wrong = torch.nonzero(~right).flatten()
+        for i in wrong[confidence[wrong].argsort(descending=True)][:MISTAKES].tolist():
+            row = {
+                "key": batch.keys[i],
+                "label": self.classes[int(batch.labels[i])],
+                "predicted": self.classes[int(predicted[i])],
+                "confidence": float(confidence[i]),
+            }
+            self.worst.append(_Wrong(row, batch.images[i].numpy().copy()))
+        self.worst = sorted(self.worst, key=_severity, reverse=True)[:MISTAKES]
+
+    def pack(self) -> bytes:
+        """For another process; no pickle."""
+        numbers = {"loss": self.loss, "in_top5": self.in_top5, "rows": [wrong.row for wrong in self.worst]}
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            confusion=self.confusion,
+            confidences=np.concatenate([np.zeros(0, np.float32), *self.confidences]),
+            rights=np.concatenate([np.zeros(0, bool), *self.rights]),
+            images=np.stack([wrong.image for wrong in self.worst]) if self.worst else np.zeros(0),
+            numbers=np.frombuffer(json.dumps(numbers).encode(), np.uint8),
+        )
+        return buffer.getvalue()
+
+    @staticmethod
+    def unpack(data: bytes, classes: tuple[str, ...]) -> "_Tally":
+        """The inverse of `pack`."""
+        tally = _Tally(classes)
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            numbers = json.loads(arrays["numbers"].tobytes())
+            tally.confusion, tally.loss, tally.in_top5 = arrays["confusion"], numbers["loss"], numbers["in_top5"]
+            tally.confidences, tally.rights = [arrays["confidences"]], [arrays["rights"]]
+            tally.worst = [_Wrong(row, image) for row, image in zip(numbers["rows"], arrays["images"], strict=True)]
+        return tally
+
+    @staticmethod
+    def merged(tallies: list["_Tally"]) -> "_Tally":
+        """The sum of all."""
+        whole = _Tally(tallies[0].classes)
+        for tally in tallies:
+            whole.confusion += tally.confusion
+            whole.loss += tally.loss
+            whole.in_top5 += tally.in_top5
+            whole.confidences += tally.confidences
+            whole.rights += tally.rights
+            whole.worst += tally.worst
+        return whole

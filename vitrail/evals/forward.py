@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vitrail.core import dist
 from vitrail.core.device import choose_precision
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import progress
@@ -35,18 +36,27 @@ def forward(
     batch: int = 256,
     workers: int | None = None,
     title: str = "evaluating",
+    together: bool = False,
 ) -> Iterator[Part]:
-    """Every readable image of the source once, in order, in evaluation mode.
+    """Every readable image of the source once, in order, in evaluation mode; of several processes each sees its part.
+
+    All processes call the model equally often, so that a model spread over them (FSDP2) can be judged.
 
     Raises:
         BadInput: more broken images than `broken` allows, or not one that can be read.
+
+    Args:
+        together: each of the processes of the run sees its part; otherwise this process sees all.
     """
     device = next(model.parameters()).device
     dtype = dtype or choose_precision("auto", device)
     broken = broken or Broken(len(source))
     if workers is None and len(source) < LOADER_FROM:
         workers = 0
-    loader = evaluation_batches(source, preprocess, batch=batch, workers=workers)
+    here = dist.world() if together else dist.World()
+    loader = evaluation_batches(
+        source, preprocess, batch=batch * here.size, workers=workers, rank=here.rank, world=here.size
+    )
     was_training, seen = model.training, 0
     model.eval()
     try:
@@ -54,13 +64,17 @@ def forward(
             for part in loader:
                 broken.add(part.broken)
                 bar.advance(f"{seen + len(part.labels):,} images")
+                images = part.images
                 if not len(part.labels):
-                    continue
+                    if here.size == 1:
+                        continue
+                    images = torch.zeros(1, *images.shape[1:], dtype=torch.uint8)  # takes part, is not counted
                 seen += len(part.labels)
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                    output = model(normalise(part.images, preprocess, device))
-                yield Part(part, output.logits.float().cpu(), output.representation.float().cpu())
+                    output = model(normalise(images, preprocess, device))
+                if len(part.labels):
+                    yield Part(part, output.logits.float().cpu(), output.representation.float().cpu())
     finally:
         model.train(was_training)
-    if not seen:
+    if not seen and here.size == 1:
         raise BadInput("not one image can be read: " + "; ".join(f"{k}: {r}" for k, r in broken.found.items()))

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import torch
 
-from vitrail.core.device import Machine
+from vitrail.core.device import Machine, choose_device
+from vitrail.core.dist import joined
 from vitrail.core.errors import BadInput
 from vitrail.core.files import write_json
 from vitrail.core.progress import say
@@ -51,20 +52,22 @@ def finetune(
     published = read_published(config.init)
     data = open_training_data(config)
     size = as_size(config.resolution) if config.resolution else None
-    with RunFolder(folder, "finetune", config, recipe) as run:
+    machine = machine or Machine()
+    with joined(choose_device(machine.device)), RunFolder(folder, "finetune", config, recipe) as run:
         if run.state == "finished":
             return run.result()
         torch.manual_seed(torch_seed(config.seed, "initialise"))
         pool = POOLS[config.pool] if config.pool else None
         model_config = for_transfer(published, len(data[0].classes), size, patch=config.patch, pool=pool)
         model, rows = transplant(published, model_config, new_head=True)
-        write_json(run.path / "transplant.json", as_json(rows, config.init))
-        say(summary(rows, config.init))
+        if run.writes:
+            write_json(run.path / "transplant.json", as_json(rows, config.init))
+            say(summary(rows, config.init))
         old = published.preprocess or Preprocess()
         preprocess = replace(old, resolution=model_config.resolution, resize=config.resize)
         attach(model, preprocess, data[0].classes)
         about = {"job": "finetune", "recipe": recipe, "init": config.init, "init_trained_on": _origin(published)}
-        return run_training(config, run, model, preprocess, data, machine or Machine(), about)
+        return run_training(config, run, model, preprocess, data, machine, about)
 
 
 def _origin(published: Published) -> Any:

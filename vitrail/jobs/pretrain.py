@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from vitrail.core.device import Machine
+from vitrail.core.device import Machine, choose_device
+from vitrail.core.dist import joined
 from vitrail.core.run import RunFolder
 from vitrail.core.seeds import torch_seed
 from vitrail.data.views import CentreCrop, Preprocess, Resize
@@ -40,12 +41,11 @@ def pretrain(
     model_config = with_classes(config.model, len(data[0].classes))
     if not model_config.head_bias:
         model_config = replace(model_config, head_bias=head_bias(config.loss, model_config.num_classes))
-    with RunFolder(folder, "pretrain", config, recipe) as run:
+    machine = machine or Machine()
+    with joined(choose_device(machine.device)), RunFolder(folder, "pretrain", config, recipe) as run:
         if run.state == "finished":
             return run.result()
         torch.manual_seed(torch_seed(config.seed, "initialise"))
         model = build(model_config)
         preprocess = Preprocess(model_config.resolution, config.resize)
-        return run_training(
-            config, run, model, preprocess, data, machine or Machine(), {"job": "pretrain", "recipe": recipe}
-        )
+        return run_training(config, run, model, preprocess, data, machine, {"job": "pretrain", "recipe": recipe})

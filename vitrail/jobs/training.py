@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import numpy as np
 import torch
 
 from vitrail.core import device as devices
+from vitrail.core import dist
 from vitrail.core.device import Machine
-from vitrail.core.dist import launched_world
+from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput, nearest
 from vitrail.core.files import write_json
 from vitrail.core.progress import say
@@ -25,8 +27,10 @@ from vitrail.models.build import Model
 from vitrail.models.cost import multiply_adds, parameters, training_flops
 from vitrail.models.vit import dropped_border
 from vitrail.train.averaging import averaged
-from vitrail.train.checkpoint import restore_checkpoint, save_checkpoint
+from vitrail.train.checkpoint import Saver, restore_checkpoint
+from vitrail.train.health import BadStep, refuse_more
 from vitrail.train.loop import Every, Meter, fit
+from vitrail.train.parallel import spread, whole_model
 from vitrail.train.step import Training, TrainState, start, train_step
 from vitrail.weights.bundle import save_bundle
 
@@ -65,8 +69,9 @@ def check_training(config: Training) -> None:
         raise BadInput(f"a warm-up of {config.schedule.warmup} steps is longer than the run of {config.steps}")
     if config.average is not None and not 0 < config.average < 1:
         raise BadInput(f"average is {config.average}, expected between 0 and 1, such as 0.9999")
-    if launched_world() > 1:
-        raise BadInput("this version trains in one process; start it without torchrun")
+    processes = launched().size
+    if config.batch < processes:
+        raise BadInput(f"a batch of {config.batch} images cannot be shared by {processes} processes")
 
 
 def run_training(
@@ -79,19 +84,47 @@ def run_training(
     provenance: dict[str, Any],
 ) -> dict[str, Any]:
     """Trains `model` in `run`, from its last checkpoint where there is one, and finishes; returns the result."""
-    train, validation, test = data
     border = dropped_border(model.config)
-    if border:
+    if border and run.writes:
         say(border)
     device = devices.choose_device(machine.device)
     dtype = devices.choose_precision(config.precision, device)
-    state = start(model.to(device), config, Broken(len(train)))
+    runner = spread(model.to(device), machine, device, dtype)
+    state = start(model, config, Broken(len(data[0])), runner)
+    saver = Saver(run.path / "checkpoints")
     if restore_checkpoint(run.path / "checkpoints", state):
-        say(f"continuing {run.path} from step {state.step} of {config.steps}")
+        if run.writes:
+            say(f"continuing {run.path} from step {state.step} of {config.steps}")
+    else:
+        saver.save(state)  # where a run goes back to that breaks before its first save
     run.rewind_metrics(state.step)
     facts = _environment(device, dtype)
-    write_json(run.path / "environment.json", facts)
+    if run.writes:
+        write_json(run.path / "environment.json", facts)
+    while state.step < config.steps:
+        try:
+            _fit(config, run, state, preprocess, data, machine, dtype, saver)
+        except BadStep as bad:
+            saver.wait()
+            _go_back(run, state, bad)
+    saver.wait()
+    with averaged(state.model, state.average):
+        return _finish(config, run, state, preprocess, data, facts, provenance, machine)
 
+
+def _fit(
+    config: Training,
+    run: RunFolder,
+    state: TrainState,
+    preprocess: Preprocess,
+    data: tuple[Source, Source | None, Source | None],
+    machine: Machine,
+    dtype: torch.dtype,
+    saver: Saver,
+) -> None:
+    """From the state to the last step."""
+    train, validation, _ = data
+    here = dist.world()
     meter = Meter()
     batches = training_batches(
         train,
@@ -102,39 +135,58 @@ def run_training(
         start=state.step,
         stop=config.steps,
         workers=machine.workers,
+        rank=here.rank,
+        world=here.size,
     )
 
     def log(state: TrainState) -> None:
         epoch = state.step * config.batch / len(train)
         row = meter.read(state)
-        run.log({"kind": "train", "step": state.step, "epoch": epoch, **row, "seconds": state.seconds})
+        if row:
+            run.log({"kind": "train", "step": state.step, "epoch": epoch, **row, "seconds": state.seconds})
 
     def judge(state: TrainState) -> None:
         if validation is not None:
             with averaged(state.model, state.average):
-                seen = evaluate(state.model, validation, preprocess, dtype=dtype, workers=machine.workers)
+                seen = evaluate(
+                    state.model, validation, preprocess, dtype=dtype, workers=machine.workers, together=True
+                )
             row = {"accuracy": seen.accuracy, "loss": seen.loss, "count": seen.count, "seconds": state.seconds}
             run.log({"kind": "validation", "step": state.step, **row})
 
-    save = partial(save_checkpoint, run.path / "checkpoints")
-    update = partial(train_step, config=config, preprocess=preprocess, dtype=dtype)
-    if state.step < config.steps:
-        fit(
-            state,
-            batches,
-            update,
-            steps=config.steps,
-            meter=meter,
-            every=[
-                Every(config.log_every, log, aside=False),
-                Every(config.evaluate_every, judge),
-                Every(config.save_every, save),
-            ],
-            save=save,
-            title=run.path.name,
-        )
-    with averaged(state.model, state.average):
-        return _finish(config, run, state, preprocess, train.classes, test or validation, facts, provenance, machine)
+    fit(
+        state,
+        batches,
+        partial(train_step, config=config, preprocess=preprocess, dtype=dtype),
+        steps=config.steps,
+        meter=meter,
+        every=[
+            Every(config.log_every, log, aside=False),
+            Every(config.evaluate_every, judge),
+            Every(config.save_every, saver.save),
+        ],
+        save=saver.save_now,
+        stall=machine.stall,
+        title=run.path.name,
+    )
+
+
+def _go_back(run: RunFolder, state: TrainState, bad: BadStep) -> None:
+    """To the last good checkpoint, to leave out the batch that broke the training; what it was stays in `failures/`."""
+    folder = run.path / "failures" / f"step-{bad.step:08d}"
+    norms = {name: float(p.detach().norm()) for name, p in state.model.named_parameters()} if run.writes else {}
+    keys = [key for part in dist.gathered_json(bad.keys) for key in part]
+    skipped = [*state.skipped, bad.step]
+    if run.writes:
+        finite = {name: value if isfinite(value) else str(value) for name, value in norms.items()}
+        write_json(folder / "batch.json", {"step": bad.step, "reason": bad.reason, "images": keys, "weights": finite})
+        say(f"step {bad.step}: {bad.reason}; its batch is named in {folder}. Going back to the last checkpoint")
+    refuse_more(state.skipped, bad, str(folder))
+    if not restore_checkpoint(run.path / "checkpoints", state):
+        raise BadInput(f"at step {bad.step} {bad.reason}, and there is no checkpoint to go back to")
+    state.restarts -= 1  # it was not started again
+    state.skipped[:] = skipped
+    run.rewind_metrics(state.step)
 
 
 def _environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
@@ -153,26 +205,41 @@ def _finish(
     run: RunFolder,
     state: TrainState,
     preprocess: Preprocess,
-    classes: tuple[str, ...],
-    held_out: Source | None,
+    data: tuple[Source, Source | None, Source | None],
     facts: dict[str, Any],
     provenance: dict[str, Any],
     machine: Machine,
 ) -> dict[str, Any]:
-    """Bundle, final evaluation, inspection, result: in this order, each whole, so a kill here repeats little."""
-    model = state.model
-    about = {**provenance, "trained_on": config.train, "steps": state.step, "vitrail": facts["vitrail"]}
-    digest = save_bundle(run.path / "bundle", model, preprocess, classes, about)
+    """Final evaluation, bundle, inspection, result: each whole, so a kill here repeats little."""
+    train, validation, test = data
+    held_out, named = test or validation, config.test or config.validation or ""
+    device = next(state.model.parameters()).device
+    dtype = devices.choose_precision(config.precision, device)
     judged: Evaluation | None = None
     if held_out is not None:
-        dtype = devices.choose_precision(config.precision, next(model.parameters()).device)
-        judged = evaluate(model, held_out, preprocess, dtype=dtype, workers=machine.workers, title="final evaluation")
-        judged.write(run.path / "evaluation", config.test or config.validation or "", str(run.path / "bundle"))
-        look_inside(model, preprocess, classes, held_out, run.path / "inspection", name=str(run.path / "bundle"))
+        judged = evaluate(
+            state.model,
+            held_out,
+            preprocess,
+            dtype=dtype,
+            workers=machine.workers,
+            title="final evaluation",
+            together=True,
+        )
+    model = whole_model(state.model)
+    if not run.writes:
+        dist.barrier()  # until the first process has written everything
+        return run.result()
+    about = {**provenance, "trained_on": config.train, "steps": state.step, "vitrail": facts["vitrail"]}
+    digest = save_bundle(run.path / "bundle", model, preprocess, train.classes, about)
+    if judged is not None and held_out is not None:
+        judged.write(run.path / "evaluation", named, str(run.path / "bundle"))
+        look_inside(model, preprocess, train.classes, held_out, run.path / "inspection", name=str(run.path / "bundle"))
     rows = [row for row in run.metrics() if row["kind"] == "train"]
-    images = state.step * config.batch
+    images = (state.step - len(state.skipped)) * config.batch
     flops = training_flops(model.config)
     rate = images / state.seconds
+    processes = dist.world().size
     run.finish(
         {
             "job": provenance["job"],
@@ -181,20 +248,23 @@ def _finish(
             "seconds": state.seconds,
             "images_per_second": rate,
             "waiting": state.waited / state.seconds,
+            "processes": processes,
             "parameters": parameters(model.config),
             "macs_per_image": multiply_adds(model.config),
             "training_flops_per_image": flops,
             "total_flops": flops * images,
-            "flops_share": flops * rate / facts["peak_flops"],
+            "flops_share": flops * rate / (facts["peak_flops"] * processes),
             "loss": rows[-1]["loss"] if rows else None,
             "accuracy": judged.accuracy if judged else None,
             "interval": list(judged.interval) if judged else None,
             "count": judged.count if judged else None,
             "broken": state.broken.rows(),
+            "skipped": state.skipped,
             "restarts": state.restarts,
             "weights_sha256": digest,
         }
     )
+    dist.barrier()
     return run.result()
 
 

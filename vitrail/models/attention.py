@@ -37,14 +37,15 @@ def attend(
 def _explicit_is_faster(q: Tensor) -> bool:
     """Where the CPU multiplies bfloat16, its fused kernel is the slower one; in float32 it is the faster (LOG.md).
 
-    While a graph is traced the compiler chooses: an exported graph may run on another machine.
+    An exported graph may run on another machine: it keeps the fused kernel.
     """
-    if torch.compiler.is_compiling():
-        return False
-    in_bfloat16 = q.device.type == "cpu" and q.dtype == torch.bfloat16 and multiplies_bfloat16(q.device)
-    return in_bfloat16 and q.shape[-2] <= EXPLICIT_TOKENS
+    in_bfloat16 = CPU_MULTIPLIES_BFLOAT16 and q.device.type == "cpu" and q.dtype == torch.bfloat16
+    return in_bfloat16 and q.shape[-2] <= EXPLICIT_TOKENS and not torch.compiler.is_exporting()
 
 
+CPU_MULTIPLIES_BFLOAT16 = multiplies_bfloat16(
+    torch.device("cpu")
+)  # asked once: torch.compile cannot trace the question
 EXPLICIT_TOKENS = 256  # above it the N x N weights cost more memory than the fused kernel's slowness is worth
 
 

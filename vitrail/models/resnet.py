@@ -3,6 +3,7 @@
 B batch · C channels · y x pixels · h w feature map · K classes
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -106,13 +107,13 @@ def standardise(weight: Float[Tensor, "o i p q"], eps: float, on_variance: bool)
     return ((w - mean) * scale).to(weight.dtype)
 
 
-def pad_same(x: Float[Tensor, "b c y x"], kernel: int, stride: int, value: float = 0.0) -> Float[Tensor, "b c h w"]:
-    """TensorFlow's SAME: as many pixels as the last window needs, the odd one at the bottom and right."""
+def pad_same(x: Float[Tensor, "b c y x"], kernel: int, stride: int) -> Float[Tensor, "b c h w"]:
+    """TensorFlow's SAME: zeros, as many as the last window needs, the odd one at the bottom and right."""
     sides = []
     for size in (x.shape[-1], x.shape[-2]):
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         sides += [total // 2, total - total // 2]
-    return F.pad(x, sides, value=value) if any(sides) else x
+    return F.pad(x, sides) if any(sides) else x
 
 
 class Unit(nn.Module):
@@ -164,8 +165,8 @@ class Projection(nn.Module):
 class Root(nn.Module):
     """A 7x7 convolution and a 3x3 maximum, each of stride 2.
 
-    Pre-activation: padded with zeros also before the maximum, as the original; no norm. Post-activation: SAME, where
-    the maximum never sees its padding, and a norm.
+    Pre-activation: padded with zeros also before the maximum, as the original; no norm. Post-activation: SAME, a norm
+    and a ReLU, after which zeros under the maximum are as good as the original's -inf.
     """
 
     def __init__(self, stages: Stages):
@@ -177,7 +178,7 @@ class Root(nn.Module):
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d h w"]:
         x = self.norm(self.conv(images))
         if self.post:
-            return F.max_pool2d(pad_same(x.relu(), 3, 2, value=float("-inf")), 3, 2)
+            return F.max_pool2d(pad_same(x.relu(), 3, 2), 3, 2)
         return F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2)
 
 
@@ -222,7 +223,7 @@ class ResNet(nn.Module):
         self.norm = nn.GroupNorm(GROUPS, channels, config.stages.eps) if pre else nn.Identity()
         self.head = ConvClassifier(channels, config.num_classes, config.head_bias) if config.num_classes else None
 
-    def forward(self, images: Float[Tensor, "b c y x"], attention: bool = False) -> ModelOutput:
+    def forward(self, images: Float[Tensor, "b c y x"], attention: bool | Collection[int] = False) -> ModelOutput:
         """Raises ValueError when asked for attention, which a ResNet does not have."""
         if attention:
             raise ValueError("a ResNet has no attention to return")

@@ -1,109 +1,220 @@
-"""Save whole, restore exactly, keep the newest: `checkpoints/step-00001000/{state.safetensors, state.json}`."""
+"""Save whole, restore exactly, keep the newest: `checkpoints/step-00001000/{part-0-of-1.safetensors, state.json}`.
+
+Each process writes what it holds, beside the training; the first waits for the others' files and gives the folder its
+name. What was written by some number of processes is read by any other.
+"""
 
 import re
 import shutil
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from vitrail.core import dist
 from vitrail.core.errors import BadInput
-from vitrail.core.files import atomic_folder, read_json, write_json
+from vitrail.core.files import read_json, sync_folder, write_json
 from vitrail.core.progress import say
+from vitrail.train.pieces import Pieces, Rows, local, snapshot, write_pieces
 from vitrail.train.step import TrainState
-from vitrail.weights.tensors import read_safetensors, write_safetensors
 
 LOWER = "Lower the learning rate, lengthen the warm-up, or set --clip 1, and start again in another folder"
 KEPT = 2  # the newest, and one before it in case a disk loses it
-FORMAT = 1
+FORMAT = 2
+PATIENCE = 1800.0  # seconds that the first process waits for the files of the others
+
+
+class Saver:
+    """Writes checkpoints beside the training: `save` copies and returns, a thread writes; one at a time."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._thread: threading.Thread | None = None
+        self._problem: BadInput | None = None
+
+    def save(self, state: TrainState) -> None:
+        """Copies all that the next step depends on and starts to write it; waits for the one before.
+
+        Raises:
+            BadInput: the one before could not be written (a full disk), or the weights are no longer numbers; the
+                checkpoints before it are whole.
+        """
+        self.wait()
+        copies, rows = snapshot(_tensors(state), dist.world())
+        if dist.any_of(not all(bool(torch.isfinite(t).all()) for t in copies.values())):
+            raise BadInput(f"the weights hold NaN or infinity at step {state.step}, which is not saved. {LOWER}")
+        numbers = _numbers(state)
+        arguments = (self._folder, state.step, dist.world(), copies, rows, numbers)
+        self._thread = threading.Thread(target=self._write, args=arguments, name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until all is written; raises BadInput when it could not be."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        problem, self._problem = self._problem, None
+        if problem is not None:
+            raise problem
+
+    def save_now(self, state: TrainState) -> None:
+        """Returns when it is written."""
+        self.save(state)
+        self.wait()
+
+    def _write(self, *arguments: Any) -> None:
+        try:
+            _write(*arguments)
+        except BadInput as problem:
+            self._problem = problem
 
 
 def save_checkpoint(folder: Path, state: TrainState) -> None:
-    """Writes all that the next step depends on, and removes all but the newest KEPT.
+    """`Saver.save_now` for once."""
+    Saver(folder).save_now(state)
 
-    Raises:
-        BadInput: it could not be written (a full disk), or the weights are no longer numbers; the checkpoints before
-            it are whole.
-    """
-    tensors = _tensors(state)
-    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
-        raise BadInput(f"the weights hold NaN or infinity at step {state.step}, which is not saved. {LOWER}")
-    path = folder / f"step-{state.step:08d}"
+
+def _write(
+    folder: Path,
+    step: int,
+    world: dist.World,
+    copies: dict[str, Tensor],
+    rows: dict[str, Rows],
+    numbers: dict[str, Any],
+) -> None:
+    """One process's part; the first gives the whole its name when all parts are there, and removes old ones."""
+    path, unfinished = folder / f"step-{step:08d}", folder / f".step-{step:08d}.0.tmp"
+    parts = [unfinished / _part(rank, world.size) for rank in range(world.size)]
     try:
-        with atomic_folder(path) as temporary:
-            write_safetensors(temporary / "state.safetensors", tensors)
-            numbers = {
-                "format": FORMAT,
-                "step": state.step,
-                "seconds": state.seconds,
-                "waited": state.waited,
-                "restarts": state.restarts,
-                "broken": state.broken.found,
-            }
-            write_json(temporary / "state.json", numbers)
+        if world.size == 1:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True, exist_ok=True)
+        write_pieces(parts[world.rank], copies, rows)
+        if not world.first:
+            return
+        _await(parts)
+        write_json(unfinished / "state.json", {**numbers, "format": FORMAT, "parts": world.size})
+        sync_folder(unfinished)
+        shutil.rmtree(path, ignore_errors=True)  # an older one of this step, of a run that went back
+        unfinished.rename(path)
+        sync_folder(folder)
     except (OSError, SafetensorError) as problem:
-        kept = _steps(folder)
+        if world.size == 1:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        kept = checkpoint_steps(folder)
         last = f"the checkpoint of step {kept[-1]} is whole" if kept else "there is no earlier checkpoint"
         raise BadInput(
-            f"could not save step {state.step} to {path}: {problem}; {last}. Make room and run the same command again"
+            f"could not save step {step} to {path}: {problem}; {last}. Make room and run the same command again"
         ) from None
-    for step in _steps(folder)[:-KEPT]:
-        shutil.rmtree(folder / f"step-{step:08d}", ignore_errors=True)
+    for old in checkpoint_steps(folder)[:-KEPT]:
+        shutil.rmtree(folder / f"step-{old:08d}", ignore_errors=True)
+
+
+def _part(rank: int, size: int) -> str:
+    return f"part-{rank}-of-{size}.safetensors"
+
+
+def _await(parts: list[Path]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not all(part.exists() for part in parts):
+        if time.monotonic() > end:
+            raise OSError(f"the other processes did not write their parts within {PATIENCE:.0f} s")
+        time.sleep(0.02)
 
 
 def restore_checkpoint(folder: Path, state: TrainState) -> bool:
     """Restores the newest checkpoint that is whole, into `state`; False when there is none.
 
+    Every process reads what it holds, whatever the number of processes that wrote it.
+
     Raises:
         BadInput: there are checkpoints, but none of them can be read.
     """
     problems = []
-    for step in reversed(_steps(folder)):
+    for step in reversed(checkpoint_steps(folder)):
         path = folder / f"step-{step:08d}"
-        try:
-            numbers, tensors = read_json(path / "state.json"), read_safetensors(path / "state.safetensors")
-            counters = [numbers[key] for key in ("step", "seconds", "waited", "restarts", "broken")]
-            _restore(state, tensors)
-        except (BadInput, KeyError, TypeError, ValueError, RuntimeError) as problem:
-            problems.append(f"{path}: {problem}")
-            say(f"skipping a damaged checkpoint: {path}: {problem}")
-            continue
-        state.step, state.seconds, state.waited, restarts, broken = counters
-        state.restarts = restarts + 1
-        state.broken.found.update(broken)
-        return True
+        problem = _try_to_restore(path, state)
+        heard = [p for p in dist.gathered_json(problem) if p is not None]
+        if not heard:
+            state.restarts += 1
+            return True
+        problems.append(f"{path}: {heard[0]}")
+        if dist.world().first:
+            say(f"skipping a damaged checkpoint: {path}: {heard[0]}")
     if problems:
         raise BadInput("no checkpoint can be read: " + "; ".join(problems))
     return False
 
 
-def _steps(folder: Path) -> list[int]:
+def _try_to_restore(path: Path, state: TrainState) -> str | None:
+    """What is wrong with a checkpoint, or None when the state is now that of the checkpoint."""
+    try:
+        numbers = read_json(path / "state.json")
+        if numbers["format"] != FORMAT:
+            return f"it has the format {numbers['format']!r}, this vitrail reads {FORMAT}"
+        counters = [numbers[key] for key in ("step", "seconds", "waited", "restarts", "broken", "skipped")]
+        _restore(state, Pieces([path / _part(rank, numbers["parts"]) for rank in range(numbers["parts"])]))
+    except (BadInput, KeyError, TypeError, ValueError, RuntimeError) as problem:
+        return str(problem)
+    state.step, state.seconds, state.waited, state.restarts, broken, skipped = counters
+    state.broken.found.update(broken)
+    state.skipped.clear()
+    state.skipped.extend(skipped)
+    return None
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """The steps that have a checkpoint, oldest first."""
     names = (re.fullmatch(r"step-(\d{8,})", p.name) for p in folder.glob("step-*"))
     return sorted(int(match[1]) for match in names if match)
 
 
+def _numbers(state: TrainState) -> dict[str, Any]:
+    for found in dist.gathered_json(state.broken.found):
+        state.broken.found.update(found)
+    return {
+        "step": state.step,
+        "seconds": state.seconds,
+        "waited": state.waited,
+        "restarts": state.restarts,
+        "broken": state.broken.found,
+        "skipped": list(state.skipped),
+    }
+
+
 def _tensors(state: TrainState) -> dict[str, Tensor]:
     tensors = {f"model.{name}": t for name, t in state.model.state_dict().items()}
-    for index, values in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
+    for name, values in _optimizer_states(state):
+        tensors |= {f"optimizer.{name}.{key}": torch.as_tensor(value) for key, value in values.items()}
     if state.average is not None:
         tensors |= {f"average.{name}": t for name, t in state.average.items()}
     return tensors
 
 
-def _restore(state: TrainState, tensors: dict[str, Tensor]) -> None:
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+def _optimizer_states(state: TrainState) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What the optimiser keeps of each parameter, by the name of the parameter."""
+    names: dict[Tensor, str] = {p: name for name, p in state.model.named_parameters()}
+    for parameter, values in state.optimizer.state.items():
+        yield names[parameter], {key: value for key, value in values.items() if value is not None}
 
-    values: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in part("optimizer.").items():
-        index, key = name.split(".", 1)
-        values.setdefault(int(index), {})[key] = tensor
-    average = part("average.")
-    state.model.load_state_dict(part("model."))
-    groups = state.optimizer.state_dict()["param_groups"]
-    state.optimizer.load_state_dict({"state": values, "param_groups": groups})
-    if state.average is not None:
-        for name, tensor in state.average.items():
-            tensor.copy_(average[name])
+
+def _restore(state: TrainState, pieces: Pieces) -> None:
+    for name, tensor in state.model.state_dict().items():
+        pieces.read_into(f"model.{name}", tensor)
+    for name, tensor in (state.average or {}).items():
+        pieces.read_into(f"average.{name}", tensor)
+    state.optimizer.state.clear()
+    for name, parameter in state.model.named_parameters():
+        prefix = f"optimizer.{name}."
+        for stored in sorted(n for n in pieces.names() if n.startswith(prefix)):
+            key = stored.removeprefix(prefix)
+            value = torch.zeros(()) if key == "step" else torch.zeros_like(parameter)
+            if key == "step" and parameter.is_cuda:
+                value = value.to(local(parameter).device)  # where fused optimisers keep it
+            pieces.read_into(stored, value)
+            state.optimizer.state[parameter][key] = value

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from vitrail.core import dist
 from vitrail.core.device import Precision
 from vitrail.core.seeds import torch_seed
 from vitrail.data.batches import Batch, Broken, normalise
@@ -14,6 +16,7 @@ from vitrail.models.build import Model
 from vitrail.train.averaging import Average, start_average, update_average
 from vitrail.train.loss import LossConfig, Softmax, loss
 from vitrail.train.optim import Adam, OptimizerConfig, build_optimizer, set_learning_rate
+from vitrail.train.parallel import gradients_summed
 from vitrail.train.schedule import Cosine, ScheduleConfig, learning_rate
 
 
@@ -48,57 +51,73 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     average: Average | None
     broken: Broken
+    runner: nn.Module  # what is called: the model, or what spreads it over processes
     step: int = 0  # finished updates
     seconds: float = 0.0  # of training, over all sessions
     waited: float = 0.0  # of these, seconds spent waiting for data
     restarts: int = 0
+    skipped: list[int] = field(default_factory=list)  # steps whose batch had broken the training
 
 
 class Metrics(NamedTuple):
-    """Of one step, left on the device until somebody reads them."""
+    """Of one step, left on the device until somebody reads them. Sums over the images of this process."""
 
-    loss: Tensor
+    loss: Tensor  # this process's share of the mean over the global batch
     correct: Tensor
     images: int
-    gradient_norm: Tensor
+    gradient_norm: Tensor  # of the global batch
     learning_rate: float
 
 
-def start(model: Model, config: Training, broken: Broken) -> TrainState:
-    """The state before the first step."""
+def start(model: Model, config: Training, broken: Broken, runner: nn.Module | None = None) -> TrainState:
+    """The state before the first step. `runner`: what `parallel.spread` returned for the model."""
     average = start_average(model) if config.average is not None else None
-    return TrainState(model, build_optimizer(config.optimizer, model), average, broken)
+    return TrainState(model, build_optimizer(config.optimizer, model), average, broken, runner or model)
 
 
 def train_step(
     state: TrainState, batch: Batch, *, config: Training, preprocess: Preprocess, dtype: torch.dtype
 ) -> Metrics:
-    """One update of the weights. What is random in it is keyed by (seed, step)."""
-    model, device = state.model.train(), next(state.model.parameters()).device
-    torch.manual_seed(torch_seed(config.seed, "step", state.step))
+    """One update of the weights from this process's part of the global batch.
+
+    What is random in it is keyed by (seed, step, rank). Gradients are those of the mean over the global batch,
+    whatever the number of processes and micro-batches.
+    """
+    runner, world = state.runner.train(), dist.world()
+    device = next(state.model.parameters()).device
+    torch.manual_seed(torch_seed(config.seed, "step", state.step, world.rank))
     rate = learning_rate(config.schedule, config.optimizer.lr, state.step, config.steps)
     set_learning_rate(state.optimizer, rate)
     state.optimizer.zero_grad(set_to_none=True)
 
     images, labels = normalise(batch.images, preprocess, device), batch.labels.to(device, non_blocking=True)
-    size = config.micro_batch or len(labels)
+    whole = config.batch if world.size > 1 else len(labels)
+    parts = micro_batches(config, world.size)
     total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    for x, y in zip(images.split(size), labels.split(size), strict=True):
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            logits = model(x).logits
-        part = loss(logits, y, config.loss) * (len(y) / len(labels))
-        part.backward()
+    for i, (x, y) in enumerate(zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)):
+        with gradients_summed(runner, now=i == parts - 1):
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                logits = runner(x).logits
+            part = loss(logits, y, config.loss) * (len(y) / whole) if len(y) else logits.sum() * 0
+            (part * world.size).backward()  # gradients are averaged over processes
         total += part.detach()
         correct += (logits.detach().argmax(dim=-1) == y).sum()
 
     norm = _clip(state.optimizer, config.clip)
     state.optimizer.step()
     if state.average is not None and config.average is not None:
-        update_average(state.average, model, config.average)
+        update_average(state.average, state.model, config.average)
     state.step += 1
     return Metrics(total, correct, len(labels), norm, rate)
 
 
+def micro_batches(config: Training, world: int) -> int:
+    """How many forward passes a step takes, the same in every process."""
+    largest = -(-config.batch // world)
+    return -(-largest // (config.micro_batch or largest))
+
+
 def _clip(optimizer: torch.optim.Optimizer, limit: float | None) -> Tensor:
     parameters: list[Any] = [p for group in optimizer.param_groups for p in group["params"]]
-    return torch.nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

@@ -1,0 +1,77 @@
+"""One of two processes is killed again and again, at random moments; torchrun starts them anew, and nothing is lost."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from tests.jobs.many import command, environment, rows, run, workers_of
+
+
+def unreadable_checkpoints(folder: Path) -> list[str]:
+    """The names of checkpoints that cannot be read whole, of those that have a name; there should be none, ever."""
+    broken = []
+    for path in folder.glob("checkpoints/step-*"):
+        try:
+            parts = json.loads((path / "state.json").read_text())["parts"]
+            for rank in range(parts):
+                with safe_open(path / f"part-{rank}-of-{parts}.safetensors", framework="pt") as file:
+                    for name in file.keys():  # noqa: SIM118 - not a dict
+                        file.get_tensor(name)
+        except FileNotFoundError:
+            if path.exists():  # otherwise an old one that was removed meanwhile
+                broken.append(path.name)
+        except Exception as problem:
+            broken.append(f"{path.name}: {problem}")
+    return broken
+
+
+def survive(folder: Path, kills: int, seed: int, sharding: str) -> tuple[int, list[str]]:
+    """Runs with torchrun and kills one worker at random moments. Returns how often, and what was ever unreadable."""
+    rng = random.Random(seed)
+    asked = command(folder, 2, sharding, kills + 2, "--save-every", "3", "--evaluate-every", "5")
+    process = subprocess.Popen(asked, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    killed, broken = 0, []
+    end = time.monotonic() + 60 + 30 * kills
+    while process.poll() is None:
+        assert time.monotonic() < end, "the run does not end"
+        workers = workers_of(folder)
+        if killed < kills and len(workers) == 2 and rows(folder):
+            before = len(rows(folder))
+            time.sleep(rng.uniform(0, 0.35))  # somewhere in a step, a save, an evaluation
+            try:
+                os.kill(rng.choice(workers), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            killed += 1
+            broken += unreadable_checkpoints(folder)
+            while process.poll() is None and set(workers_of(folder)) & set(workers):
+                time.sleep(0.01)
+            broken += unreadable_checkpoints(folder)
+            while process.poll() is None and len(rows(folder)) < max(1, min(before, 2)):
+                time.sleep(0.02)
+            until = time.monotonic() + rng.uniform(3.5, 6.0)  # starting takes about 4 s: some kills hit the start
+            while process.poll() is None and time.monotonic() < until:
+                time.sleep(0.02)
+        time.sleep(0.005)
+    assert process.returncode == 0, process.stderr.read()[-3000:] if process.stderr else ""
+    return killed, broken
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["replicated", "sharded"])
+def test_ten_kills_cost_nothing_but_time(tmp_path: Path, sharding: str) -> None:
+    killed, broken = survive(tmp_path / "killed", 10, seed=len(sharding), sharding=sharding)
+    undisturbed = run(tmp_path / "whole", 2, sharding, "--save-every", "3", "--evaluate-every", "5")
+    survived = json.loads((tmp_path / "killed" / "result.json").read_text())
+    print(f"{sharding}: {killed} kills, {survived['restarts']} restarts, {len(broken)} unreadable checkpoints seen")
+    assert not broken
+    assert killed >= 5
+    assert survived["weights_sha256"] == undisturbed["weights_sha256"]
+    assert survived["accuracy"] == undisturbed["accuracy"]

@@ -1,0 +1,88 @@
+"""How a model is spread over devices: recomputation, compilation, then replicas (DDP) or shards (FSDP2).
+
+Applied from outside: the model stays the one that was built, with the same names of its weights.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from vitrail.core import dist
+from vitrail.core.device import Machine
+from vitrail.core.errors import BadInput
+from vitrail.models.build import Model, build
+from vitrail.models.resnet import ResNet
+
+
+def spread(model: Model, machine: Machine, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """What is called to run `model` in training: the model itself, or what wraps it. `model` must be on `device`."""
+    units = layers(model)
+    if machine.recompute:
+        for unit in units:
+            unit.forward = partial(checkpoint, unit.forward, use_reentrant=False)
+    if machine.compile if machine.compile is not None else device.type == "cuda":
+        for unit in units:
+            unit.compile(dynamic=False)
+    world = dist.world()
+    if world.size == 1:
+        return model
+    if machine.sharding == "replicated":
+        ids = [device.index] if device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+    mesh = _mesh(machine, device, world)
+    low = dtype != torch.float32
+    policy = MixedPrecisionPolicy(dtype, torch.float32) if low else MixedPrecisionPolicy()
+    for unit in [*units, model]:
+        fully_shard(unit, mesh=mesh, mp_policy=policy)
+    return model
+
+
+def whole_model(model: Model) -> Model:
+    """A model that holds all weights, as it was built: itself, or where it was sharded a new one on the CPU.
+
+    All processes must call it, outside of a step.
+    """
+    if not isinstance(model, FSDPModule):
+        return model
+    state = {name: t.full_tensor().cpu() if isinstance(t, DTensor) else t for name, t in model.state_dict().items()}
+    with torch.device("meta"):
+        whole = build(model.config)
+    whole.load_state_dict(state, assign=True)
+    return whole.eval()
+
+
+def layers(model: Model) -> list[nn.Module]:
+    """The parts that repeat: blocks of the encoder, units of a ResNet."""
+    if isinstance(model, ResNet):
+        return [unit for stage in model.stages for unit in stage.blocks]  # type: ignore[union-attr]
+    return list(model.blocks)
+
+
+def _mesh(machine: Machine, device: torch.device, world: dist.World) -> DeviceMesh:
+    """One group of shards, or a replica of them on each machine ("hybrid")."""
+    if machine.sharding == "sharded":
+        return init_device_mesh(device.type, (world.size,))
+    within = dist.local_size()
+    if world.size % within:
+        raise BadInput(f"hybrid sharding needs as many processes on each machine: {world.size} in all, {within} here")
+    return init_device_mesh(device.type, (world.size // within, within), mesh_dim_names=("replicas", "shards"))
+
+
+@contextmanager
+def gradients_summed(runner: nn.Module, now: bool) -> Iterator[None]:
+    """Inside the block, backward passes leave the sum over processes to a later one unless `now`."""
+    if isinstance(runner, DistributedDataParallel) and not now:
+        with runner.no_sync():
+            yield
+        return
+    if isinstance(runner, FSDPModule):
+        runner.set_requires_gradient_sync(now)
+    yield
