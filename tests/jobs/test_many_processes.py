@@ -47,7 +47,7 @@ def test_the_loss_curve_and_the_evaluation_are_those_of_one_process(
     apart = close_weights(alone, tmp_path / "run")
     print(f"{processes} processes, {sharding}: losses differ by {error:.1e}, weights by {apart:.1e}")
     assert error < TOLERANCE
-    assert apart < 1e-5
+    assert apart < 1e-4
     assert result["processes"] == processes
     assert result["count"] == 445  # the test digits: divisible by neither 2 nor 4
 
@@ -62,7 +62,7 @@ def test_a_checkpoint_of_four_goes_on_with_two_and_then_with_one(alone: Path, tm
     result = run(folder, 1)
     assert result["restarts"] == 2
     assert differences(rows(alone), rows(folder)) < TOLERANCE
-    assert close_weights(alone, folder) < 1e-5
+    assert close_weights(alone, folder) < 1e-4
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as distributed
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from vitrail.core.errors import BadInput
 
@@ -64,7 +65,11 @@ def joined(device: torch.device, patience: float = 1800.0) -> Iterator[World]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=timedelta(seconds=patience))
+    limit = timedelta(seconds=patience)
+    store, rank, size = next(rendezvous("env://", timeout=limit))
+    # torchrun keeps one store over restarts: without a prefix, processes would find the addresses of dead ones in it
+    attempt = distributed.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    distributed.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=limit)
     try:
         yield world()
     finally:

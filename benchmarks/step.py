@@ -1,0 +1,219 @@
+"""The training step against timm's with its best flags: same model, batch, precision and optimiser, in turns.
+
+    python benchmarks/step.py [--device cpu] [--rounds 7] [--out benchmarks/results/step-NAME.json] [--models Ti/16 ...]
+
+A step takes uint8 images to the updated weights: normalise, forward, softmax loss, backward, clip to norm 1, AdamW.
+timm runs eager and compiled, with and without channels-last input, all with its fused attention and a fused AdamW; the
+fastest of them is the peer. On CUDA both sides are compiled. Prints, for each model, the median over rounds of (our
+images/s / timm's), its range, the share of the measured matrix-product peak, and on CUDA the peak memory of both.
+
+timm imports torchvision; beside a CPU build of torch, whose operators torchvision's wheels lack, an empty module stands
+in for the part that fails. Neither is a dependency of vitrail: `make .venv/parity` installs both.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import types
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from vitrail.core.device import (
+    Machine,
+    choose_device,
+    choose_precision,
+    describe_device,
+    peak_flops,
+    synchronize,
+)
+from vitrail.data.batches import Batch, Broken
+from vitrail.data.views import Preprocess
+from vitrail.models.build import build
+from vitrail.models.cost import training_flops
+from vitrail.models.variants import variant
+from vitrail.models.vit import ViTConfig
+from vitrail.train.optim import Adam
+from vitrail.train.parallel import spread
+from vitrail.train.schedule import Cosine
+from vitrail.train.step import Training, start, train_step
+
+
+class Case(NamedTuple):
+    """A model, its resolution and batch."""
+
+    name: str
+    resolution: int
+    batch: int
+
+
+#            model   pixels batch
+CPU = (Case("Ti/16", 224, 32), Case("S/16", 224, 16), Case("Ti/4", 32, 128))
+CUDA = (Case("S/16", 224, 256), Case("B/16", 224, 128), Case("L/16", 224, 64))
+
+
+def our_step(config: ViTConfig, case: Case, device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
+    """One call is one update of vitrail's own engine."""
+    torch.manual_seed(0)
+    model = build(config).to(device)
+    runner = spread(model, Machine(str(device)), device, dtype)
+    training = Training("", steps=10**6, batch=case.batch, optimizer=Adam(1e-4, 0.05), schedule=Cosine(10))
+    state = start(model, training, Broken(1), runner)
+    preprocess = Preprocess(config.resolution)
+    batch = Batch(*images_and_labels(case, device), [], [])
+
+    def step() -> None:
+        train_step(state, batch, config=training, preprocess=preprocess, dtype=dtype)
+
+    return step
+
+
+def images_and_labels(case: Case, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (case.batch, 3, case.resolution, case.resolution), generator=generator)
+    labels = torch.randint(1000, (case.batch,), generator=generator)
+    return images.to(torch.uint8).to(device), labels.to(device)
+
+
+def their_step(
+    config: ViTConfig, case: Case, device: torch.device, dtype: torch.dtype, compiled: bool, channels_last: bool
+) -> Callable[[], None]:
+    """One update of timm's model as its own training script does it."""
+    timm = import_timm()
+    torch.manual_seed(0)
+    built = timm.create_model(
+        "vit_base_patch16_224",
+        img_size=case.resolution,
+        patch_size=config.patch,
+        embed_dim=config.width,
+        depth=config.depth,
+        num_heads=config.heads,
+        num_classes=1000,
+    ).to(device)
+    if channels_last:
+        built = built.to(memory_format=torch.channels_last)
+    groups = timm.optim.param_groups_weight_decay(built, 0.05)
+    optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
+    model: nn.Module = torch.compile(built) if compiled else built  # type: ignore[assignment]
+    images, labels = images_and_labels(case, device)
+    mean = torch.tensor([127.5] * 3, device=device).view(1, 3, 1, 1)
+    model.train()
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        x = images.float().sub_(mean).div_(mean)
+        if channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            logits = model(x)
+        F.cross_entropy(logits.float(), labels).backward()
+        torch.nn.utils.clip_grad_norm_(built.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def import_timm() -> Any:
+    if not torch.cuda.is_available():
+        sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("torchvision._meta_registrations"))
+    import timm
+    import timm.optim
+
+    return timm
+
+
+def seconds(step: Callable[[], None], device: torch.device, least: float) -> float:
+    """Of one step: the mean over at least `least` seconds."""
+    synchronize(device)
+    begin, count = time.perf_counter(), 0
+    while count == 0 or time.perf_counter() - begin < least:
+        step()
+        count += 1
+        synchronize(device)
+    return (time.perf_counter() - begin) / count
+
+
+def peak_memory(step: Callable[[], None], device: torch.device) -> int | None:
+    if device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    step()
+    synchronize(device)
+    return torch.cuda.max_memory_allocated(device)
+
+
+def compare(case: Case, device: torch.device, dtype: torch.dtype, rounds: int, least: float) -> dict[str, Any]:
+    """One row of the table."""
+    config = replace(variant(case.name), resolution=(case.resolution, case.resolution), num_classes=1000, gelu="exact")
+    assert isinstance(config, ViTConfig)
+    ours = our_step(config, case, device, dtype)
+    flags = [(True, False)] if device.type == "cuda" else [(c, last) for c in (False, True) for last in (False, True)]
+    peers = {f: their_step(config, case, device, dtype, *f) for f in flags}
+    for step in (ours, *peers.values()):
+        for _ in range(3):
+            step()
+    best = min(peers, key=lambda f: min(seconds(peers[f], device, least) for _ in range(2)))
+    theirs = peers[best]
+    ratios, rates = [], []
+    for _ in range(rounds):
+        mine, other = seconds(ours, device, least), seconds(theirs, device, least)
+        ratios.append(other / mine)
+        rates.append(case.batch / mine)
+    rate = statistics.median(rates)
+    return {
+        "model": case.name,
+        "resolution": case.resolution,
+        "batch": case.batch,
+        "ratio": statistics.median(ratios),
+        "range": [min(ratios), max(ratios)],
+        "images_per_second": rate,
+        "flops_share": rate * training_flops(config) / peak_flops(device, dtype),
+        "peer": {"compiled": best[0], "channels_last": best[1]},
+        "memory": peak_memory(ours, device),
+        "peer_memory": peak_memory(theirs, device),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--least", type=float, default=1.0, help="seconds a measurement")
+    parser.add_argument("--models", nargs="*", help="of the table, such as Ti/16")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    device = choose_device(options.device)
+    dtype = choose_precision("auto", device)
+    cases = [c for c in (CUDA if device.type == "cuda" else CPU) if not options.models or c.name in options.models]
+    machine = f"{describe_device(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}, {dtype}"
+    print(machine)
+    print(f"{'model':>6} {'pixels':>6} {'batch':>5} {'images/s':>9} {'of peak':>8} {'ours / timm':>12}  range  (peer)")
+    rows = []
+    for case in cases:
+        row = compare(case, device, dtype, options.rounds, options.least)
+        rows.append(row)
+        low, high = row["range"]
+        peer = " ".join(name for name, on in row["peer"].items() if on) or "eager"
+        memory = ""
+        if row["memory"]:
+            memory = f"  memory {row['memory'] / 2**30:.2f} against {row['peer_memory'] / 2**30:.2f} GiB"
+        print(
+            f"{case.name:>6} {case.resolution:>6} {case.batch:>5} {row['images_per_second']:>9.1f} "
+            f"{row['flops_share']:>8.1%} {row['ratio']:>12.2f}  {low:.2f} to {high:.2f}  ({peer}){memory}",
+            flush=True,
+        )
+    print(f"geometric mean {statistics.geometric_mean([row['ratio'] for row in rows]):.2f}")
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
