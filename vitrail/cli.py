@@ -309,12 +309,12 @@ def _recipes(args: list[str]) -> int:
 def _models(args: list[str]) -> int:
     import tyro
 
-    from vitrail.models.table import describe, names
+    from vitrail.models.table import describe, facts, listing, names
 
     @dataclass(frozen=True)
     class Options:
-        name: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # one model, or none for all
-        resolution: int = 224
+        name: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # whose facts to print; none: a table of all
+        resolution: int = 224  # pixels of a side
         num_classes: int = 1000
         json: bool = False  # one JSON object on standard output, alone
 
@@ -323,12 +323,8 @@ def _models(args: list[str]) -> int:
     if options.json:
         print(json.dumps({"models": rows}))
         return 0
-    print(
-        f"{'model':<8} {'layers':>6} {'width':>6} {'heads':>5} {'MLP':>6} {'tokens':>6} {'parameters':>14} {'GMACs':>8}"
-    )
-    for r in rows:
-        sizes = f"{r['depth']:>6} {r['width']:>6} {r['heads']:>5} {r['mlp']:>6} {r['tokens']:>6}"
-        print(f"{r['name']:<8} {sizes} {r['parameters']:>14,} {r['macs'] / 1e9:>8.3f}")
+    print(f"{options.resolution} x {options.resolution} pixels, {options.num_classes} classes\n")
+    print("\n\n".join(map(facts, rows)) if options.name else listing(rows))
     return 0
 
 

@@ -1,24 +1,32 @@
-"""Random boxes as TensorFlow draws them, and the two views of an image."""
+"""Random boxes as TensorFlow draws them, colours as DeiT III changes them, and the two views of an image."""
 
 from dataclasses import replace
+from itertools import permutations
 from math import ceil, floor
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageFilter
 from scipy import stats
 
 from tests.data.pictures import noise
-from vitrail.data import augment
+from vitrail.core.config import from_json, to_json
+from vitrail.core.errors import BadInput
+from vitrail.data import augment, views
+from vitrail.data.erasing import RandomErasing
+from vitrail.data.randaugment import RandAugment
 from vitrail.data.views import (
     Augment,
     CentreCrop,
+    ColourJitter,
     Crop,
     InceptionCrop,
     PadCrop,
     Preprocess,
     Resize,
     ResizeCrop,
+    SimpleRandomCrop,
     SquareResize,
     WholeImage,
     evaluation_view,
@@ -100,7 +108,10 @@ def test_nothing_fits_a_strip_so_it_is_taken_whole() -> None:
     assert augment.inception_box(1000, 3, AREA, rng) == (0, 0, 3, 1000)
 
 
-CROPS: list[Crop] = [InceptionCrop(), PadCrop(2), ResizeCrop(), WholeImage()]
+CROPS: list[Crop] = [InceptionCrop(), PadCrop(2), ResizeCrop(), SimpleRandomCrop(2), WholeImage()]
+EVERYTHING = Augment(
+    three_augment=True, jitter=ColourJitter(), randaugment=RandAugment(), erasing=RandomErasing(probability=1.0)
+)
 RESIZES: list[Resize] = [SquareResize(), CentreCrop()]
 
 
@@ -121,18 +132,55 @@ def test_views_have_the_resolution(
         assert view.dtype == np.uint8
 
 
-@pytest.mark.parametrize("crop", CROPS, ids=lambda c: type(c).__name__)
-def test_a_training_view_is_a_function_of_the_generator_alone(crop: Crop) -> None:
+@pytest.mark.parametrize("config", [*(Augment(crop) for crop in CROPS), EVERYTHING], ids=repr)
+def test_a_training_view_is_a_function_of_the_generator_alone(config: Augment) -> None:
     preprocess, pixels = Preprocess((16, 16)), noise(40, 50)
 
-    def views(seed: int) -> np.ndarray:
+    def several(seed: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
-        return np.stack([training_view(pixels, Augment(crop), preprocess, rng) for _ in range(8)])
+        return np.stack([training_view(pixels, config, preprocess, rng) for _ in range(8)])
 
-    first = views(0)
-    assert np.array_equal(views(0), first)
-    assert not np.array_equal(views(1), first)
+    first = several(0)
+    assert np.array_equal(several(0), first)
+    assert not np.array_equal(several(1), first)
     assert np.array_equal(pixels, noise(40, 50))  # and the picture is left alone
+
+
+def test_the_default_view_is_a_crop_and_a_flip_and_draws_nothing_more() -> None:
+    rng, slow = np.random.default_rng(0), np.random.default_rng(0)
+    for _ in range(40):
+        view = training_view(noise(40, 50), Augment(), Preprocess((16, 20)), rng)
+        cropped = augment.inception_crop(noise(40, 50), (16, 20), (0.05, 1.0), slow)
+        assert np.array_equal(view, cropped[:, ::-1] if slow.random() < 0.5 else cropped)
+        assert rng.bit_generator.state == slow.bit_generator.state
+
+
+def test_a_view_is_cropped_flipped_coloured_augmented_and_erased_in_this_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    arguments: list[tuple[Any, ...]] = []
+
+    def record(name: str) -> Any:
+        def step(pixels: np.ndarray, *others: Any) -> np.ndarray:
+            done.append(name)
+            arguments.append(others)
+            return pixels
+
+        return step
+
+    for name in ("inception_crop", "flip", "three_augment", "colour_jitter"):
+        monkeypatch.setattr(augment, name, record(name))
+    for name in ("rand_augment", "erase"):
+        monkeypatch.setattr(views, name, record(name))
+    preprocess, jitter = Preprocess((8, 8), mean=(0.1, 0.2, 0.3)), ColourJitter(0.4, 0.5, 0.6)
+    rng = np.random.default_rng(2)  # which flips
+    config = replace(EVERYTHING, jitter=jitter)
+    training_view(noise(8, 8), config, preprocess, rng)
+    assert done == ["inception_crop", "flip", "three_augment", "colour_jitter", "rand_augment", "erase"]
+    assert arguments[3:] == [
+        ((0.4, 0.5, 0.6), rng),
+        (config.randaugment, rng, preprocess.mean),
+        (config.erasing, rng),
+    ]
 
 
 def test_the_evaluation_view_is_the_middle_of_the_resized_image() -> None:
@@ -170,3 +218,152 @@ def test_pad_crop_shifts_by_up_to_the_padding() -> None:
     windows = {padded[y : y + 8, x : x + 8].tobytes() for y in range(5) for x in range(5)}
     seen = {augment.pad_crop(pixels, 2, rng).tobytes() for _ in range(500)}
     assert seen == windows
+
+
+def test_a_simple_random_crop_is_any_window_of_the_padded_image() -> None:
+    pixels, preprocess = noise(8, 12), Preprocess((8, 8))
+    config = Augment(SimpleRandomCrop(2), flip=False)
+    padded = np.pad(pixels, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    windows = {padded[y : y + 8, x : x + 8].tobytes() for y in range(5) for x in range(9)}
+    rng = np.random.default_rng(0)
+    assert {training_view(pixels, config, preprocess, rng).tobytes() for _ in range(900)} == windows
+
+
+def test_a_simple_random_crop_keeps_the_aspect() -> None:
+    pixels = noise(30, 45)
+    config = Augment(SimpleRandomCrop(0), flip=False)
+    small = np.asarray(Image.fromarray(pixels).resize((24, 16), Image.Resampling.BICUBIC))
+    windows = {small[:, x : x + 16].tobytes() for x in range(9)}
+    preprocess = Preprocess((16, 16), interpolation="bicubic")
+    rng = np.random.default_rng(0)
+    assert {training_view(pixels, config, preprocess, rng).tobytes() for _ in range(300)} == windows
+
+
+# colours
+
+
+def luma(pixels: np.ndarray) -> np.ndarray:
+    """Pillow's grey: ITU-R 601-2, rounded."""
+    return np.floor(pixels.astype(float) @ [0.299, 0.587, 0.114] + 0.5)[:, :, None].repeat(3, axis=2)
+
+
+def test_three_augment_is_grey_or_solarised_or_blurred() -> None:
+    pixels, rng = noise(20, 24), np.random.default_rng(0)
+    solarised = np.where(pixels < 128, pixels, 255 - pixels)
+    counts = [0, 0, 0]
+    for _ in range(900):
+        got = augment.three_augment(pixels, rng)
+        if (got == got[:, :, :1]).all():
+            counts[0] += 1
+            assert np.abs(got - luma(pixels)).max() <= 1
+        elif np.array_equal(got, solarised):
+            counts[1] += 1
+        else:
+            counts[2] += 1
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_three_augment_blurs_by_0_1_to_2_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    radii, blurs = [], []
+
+    class Recorded(ImageFilter.GaussianBlur):
+        def __init__(self, radius: float):
+            super().__init__(radius)
+            radii.append(radius)
+
+    monkeypatch.setattr(ImageFilter, "GaussianBlur", Recorded)
+    pixels, rng = np.zeros((25, 25, 3), np.uint8), np.random.default_rng(0)
+    pixels[8:17, 8:17] = 240
+    for _ in range(900):
+        before = len(radii)
+        got = augment.three_augment(pixels, rng)
+        if len(radii) > before:
+            blurs.append(got[:, :, 1].astype(float))
+    assert stats.kstest(radii, stats.uniform(0.1, 1.9).cdf).pvalue > 1e-3
+    # a Gaussian of that deviation in both directions widens the square by its variance
+    x = np.arange(25) - 12
+    for radius, blur in zip(radii, blurs, strict=True):
+        profile = blur.sum(0)
+        variance = profile @ x**2 / profile.sum()
+        assert variance == pytest.approx(80 / 12 + radius**2, abs=0.35)  # measured 0.2: three boxes, 8 bits
+
+
+class Given(np.random.Generator):
+    """A generator that gives one permutation, and the numbers that it was given."""
+
+    def __init__(self, order: tuple[int, ...], numbers: list[float]):
+        super().__init__(np.random.PCG64(0))
+        self.order, self.numbers = order, list(numbers)
+
+    def permutation(self, *_: Any, **__: Any) -> Any:
+        return np.array(self.order)
+
+    def uniform(self, *_: Any, **__: Any) -> Any:
+        return self.numbers.pop(0)
+
+
+def slow_jitter(pixels: np.ndarray, order: tuple[int, ...], factors: dict[int, float]) -> np.ndarray:
+    result = pixels.astype(float)
+    for i in order:
+        start = (np.zeros_like(result), np.floor(luma(result).mean() + 0.5), luma(result))[i]
+        result = np.floor(np.clip(start + factors[i] * (result - start), 0, 255))
+    return result
+
+
+def test_jitter_changes_brightness_contrast_and_saturation_in_any_order() -> None:
+    pixels, factors = noise(12, 14), {0: 1.2, 1: 0.7, 2: 1.31}
+    slow = {order: slow_jitter(pixels, order, factors) for order in permutations(range(3))}
+    for order, expected in slow.items():
+        rng = Given(order, [factors[i] for i in order])
+        got = augment.colour_jitter(pixels, (0.3, 0.3, 0.3), rng)
+        assert np.abs(got - expected).max() <= 2  # next to a whole number, float32 truncates to either side
+        assert np.abs(got - expected).mean() < 0.05
+        assert all(np.abs(got - other).mean() > 0.2 for name, other in slow.items() if name != order)
+
+
+def test_the_factors_of_jitter_are_uniform_and_never_negative() -> None:
+    rng = np.random.default_rng(0)
+    grey = np.full((2, 2, 3), 100, np.uint8)
+    for strength, low, high in ((0.3, 0.7, 1.3), (1.5, 0.0, 2.5)):
+        factors = [augment.colour_jitter(grey, (strength, 0.0, 0.0), rng)[0, 0, 0] / 100 for _ in range(1500)]
+        distance = stats.kstest(factors, stats.uniform(low, high - low).cdf).statistic
+        assert distance < 0.05  # measured 0.02 to 0.03: values are whole
+    pixels = noise(6, 6)
+    assert np.array_equal(augment.colour_jitter(pixels, (0.0, 0.0, 0.0), rng), pixels)
+
+
+def test_all_orders_of_jitter_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    for name in ("Brightness", "Contrast", "Color"):
+        kind = getattr(ImageEnhance, name)
+        monkeypatch.setattr(ImageEnhance, name, lambda image, kind=kind: done.append(kind.__name__) or kind(image))
+    rng = np.random.default_rng(0)
+    for _ in range(900):
+        augment.colour_jitter(noise(2, 2), (0.1, 0.1, 0.1), rng)
+    orders = [tuple(done[i : i + 3]) for i in range(0, len(done), 3)]
+    counts = [orders.count(order) for order in permutations(("Brightness", "Contrast", "Color"))]
+    assert sum(counts) == 900
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+# configs
+
+
+def test_a_config_written_before_the_new_fields_reads_as_without_them() -> None:
+    old = {"type": "Augment", "crop": {"type": "PadCrop", "padding": 4}, "flip": False}
+    assert from_json(Augment, old) == Augment(PadCrop(4), flip=False)
+    for config in (Augment(), EVERYTHING, Augment(SimpleRandomCrop())):
+        assert from_json(Augment, to_json(config)) == config
+
+
+def test_configs_are_checked() -> None:
+    EVERYTHING.check()
+    for wrong, message in (
+        (Augment(SimpleRandomCrop(-1)), "padding is -1"),
+        (Augment(PadCrop(-1)), "padding is -1"),
+        (Augment(jitter=ColourJitter(contrast=-0.1)), "strengths of colour jitter"),
+        (Augment(randaugment=RandAugment(layers=-1)), "layers"),
+        (Augment(erasing=RandomErasing(probability=2.0)), "probability of erasing"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            wrong.check()

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from tests.jobs.many import command, environment, rows, run, workers_of
 
 
-STEPS = ("--steps", "90", "--save-every", "3", "--evaluate-every", "5")  # long enough to be killed in
+STEPS = ("--steps", "150", "--save-every", "3", "--evaluate-every", "5")  # long enough to be killed in
 
 
 def unreadable_checkpoints(folder: Path) -> list[str]:
@@ -39,7 +39,9 @@ def survive(folder: Path, kills: int, seed: int, sharding: str) -> tuple[int, li
     """Runs with torchrun and kills one worker at random moments. Returns how often, and what was ever unreadable."""
     rng = random.Random(seed)
     asked = command(folder, 2, sharding, kills + 2, *STEPS)
-    process = subprocess.Popen(asked, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    said = folder.with_suffix(".log")
+    with open(said, "w") as log:
+        process = subprocess.Popen(asked, env=environment(), stdout=subprocess.DEVNULL, stderr=log)
     killed, broken, dead = 0, [], set[int]()
     end = time.monotonic() + 60 + 30 * kills
     while process.poll() is None and killed < kills:
@@ -51,8 +53,8 @@ def survive(folder: Path, kills: int, seed: int, sharding: str) -> tuple[int, li
         if rng.random() < 0.3:
             time.sleep(rng.uniform(0, 4))  # while it starts
         else:
-            before = len(rows(folder))
-            while process.poll() is None and len(rows(folder)) == before and time.monotonic() < end:
+            wanted = len(rows(folder)) + rng.randint(1, 12)
+            while process.poll() is None and len(rows(folder)) < wanted and time.monotonic() < end:
                 time.sleep(0.005)
             time.sleep(rng.uniform(0, 0.35))  # somewhere in a step, a save, an evaluation
         try:
@@ -66,7 +68,7 @@ def survive(folder: Path, kills: int, seed: int, sharding: str) -> tuple[int, li
             time.sleep(0.01)
         broken += unreadable_checkpoints(folder)
     process.wait(timeout=300)
-    assert process.returncode == 0, process.stderr.read()[-3000:] if process.stderr else ""
+    assert process.returncode == 0, said.read_text()[-3000:]
     return killed, broken
 
 
@@ -79,6 +81,6 @@ def test_ten_kills_cost_nothing_but_time(tmp_path: Path, sharding: str) -> None:
     print(f"{sharding}: {killed} kills, {survived['restarts']} restarts, {len(broken)} unreadable checkpoints seen")
     assert not broken
     assert killed == 10
-    assert survived["restarts"] >= 4
+    assert survived["restarts"] >= 1  # those that got as far as a save
     assert survived["weights_sha256"] == undisturbed["weights_sha256"]
     assert survived["accuracy"] == undisturbed["accuracy"]

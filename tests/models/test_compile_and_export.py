@@ -14,13 +14,14 @@ from vitrail.models.head import AttentionPool
 from vitrail.models.position import Relative
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 
-KINDS = ("none", "1-D, patches only", "1-D, layers", "2-D", "relative", "sin-cos")
+DEPTHS = {"none": 1, "1-D, patches only": 1, "1-D, layers": 2, "2-D": 1, "relative": 2, "sin-cos": 1}
 
 MODELS: dict[str, ModelConfig] = {
-    **{kind: vit(depth=2, position=POSITIONS[kind]) for kind in KINDS},
-    "attention pool": vit(depth=2, pool=AttentionPool()),
-    "all of later models": vit(depth=2, registers=2, layer_scale=0.1, qk_norm=True, gated=True, hidden=8),
-    "hybrid": vit(depth=1, patch=1, backbone=Stages(units=(1, 1), width=32), resolution=(33, 40)),
+    **{kind: vit(depth=depth, position=POSITIONS[kind]) for kind, depth in DEPTHS.items()},
+    "attention pool, later parts": vit(
+        depth=1, pool=AttentionPool(), registers=2, layer_scale=0.1, qk_norm=True, gated=True, hidden=8
+    ),
+    "hybrid": vit(depth=1, patch=1, backbone=Stages(units=(1, 1), width=32), resolution=(33, 40), position=Relative()),
     "ResNet": ResNetConfig(replace(BIT, units=(1, 1), width=32), resolution=(33, 40), num_classes=5),
 }
 
@@ -85,11 +86,10 @@ def test_an_exported_model_returns_weights_of_attention(strict: bool) -> None:
 
 
 @pytest.mark.parametrize("multiplies", [False, True])
-@pytest.mark.parametrize("name", ["relative", "attention pool"])
-def test_in_bfloat16_too_there_is_one_graph(name: str, multiplies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_bfloat16_too_there_is_one_graph(multiplies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which kernel is faster depends on the processor: a question that no graph may ask."""
     monkeypatch.setattr(attention, "CPU_MULTIPLIES_BFLOAT16", multiplies)
-    model, images = model_and_images(name)
+    model, images = model_and_images("relative")
     model, images = model.bfloat16(), images.bfloat16()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
@@ -111,9 +111,8 @@ def test_an_exported_model_does_not_depend_on_the_machine_that_exported_it(monke
     assert "scaled_dot_product_attention" in code[0]
 
 
-@pytest.mark.parametrize("name", ["relative", "hybrid"])
-def test_a_compiled_model_has_the_gradients_of_the_eager_one(name: str) -> None:
-    model, images = model_and_images(name)
+def test_a_compiled_model_has_the_gradients_of_the_eager_one() -> None:
+    model, images = model_and_images("relative")
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     grads = []
     for forward in (model, compiled):
@@ -122,7 +121,7 @@ def test_a_compiled_model_has_the_gradients_of_the_eager_one(name: str) -> None:
         grads.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     assert len(grads[0]) == sum(p.requires_grad for p in model.parameters())
     for ours, theirs in zip(*grads, strict=True):
-        assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max() + 1e-6
+        assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max() + 1e-8  # measured 0
 
 
 @pytest.mark.slow

@@ -25,8 +25,9 @@ from vitrail.models.resnet import (
     standardise,
 )
 
-POST = Stages(units=(1, 2), width=32)
-PRE = replace(BIT, units=(1, 2), width=32)
+# the group norms' eps is so large that no norm can take another one unnoticed
+POST = Stages(units=(1, 2), width=32, eps=0.1)
+PRE = replace(BIT, units=(1, 2), width=32, eps=0.1)
 ORDERS = {"pre": PRE, "post": POST}
 
 
@@ -113,7 +114,7 @@ def test_a_standardised_convolution_equals_a_loop_over_windows(
     expected = slow_convolution(array(x), weight, stride, pads)
     got = array(conv(x))
     assert got.shape == expected.shape == (2, 6, ceil(size[0] / stride), ceil(size[1] / stride))
-    assert np.abs(got - expected).max() < 1e-4  # measured 1.5e-5, of values up to 30
+    assert np.abs(got - expected).max() < 1e-4  # measured 1.5e-5
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 2), (3, 2), (7, 2), (3, 1), (4, 3), (2, 3)])
@@ -177,7 +178,7 @@ def test_the_post_activation_root_normalises_and_its_maximum_never_sees_its_padd
     with torch.no_grad():
         got = array(root(images))
     assert got.shape[2:] == Stages(units=()).grid(size)
-    assert np.abs(got - slow_maximum(positive, pads, -np.inf)).max() < 1e-4  # measured 4.2e-5
+    assert np.abs(got - slow_maximum(positive, pads, -np.inf)).max() < 1e-4  # measured 1.8e-6
 
 
 def slow_group_norm(x: np.ndarray, norm: nn.GroupNorm) -> np.ndarray:
@@ -187,7 +188,7 @@ def slow_group_norm(x: np.ndarray, norm: nn.GroupNorm) -> np.ndarray:
     for image, group in product(range(x.shape[0]), range(32)):
         channels = slice(group * each, (group + 1) * each)
         values = x[image, channels]
-        result[image, channels] = (values - values.mean()) / np.sqrt(values.var() + norm.eps)
+        result[image, channels] = (values - values.mean()) / np.sqrt(values.var() + 0.1)
     return result * array(norm.weight)[:, None, None] + array(norm.bias)[:, None, None]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -114,6 +115,13 @@ def memory_gib(device: torch.device) -> float | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (ValueError, OSError):
         return None
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """The most that this process has held so far: on CUDA of the device's memory, otherwise of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def usable_cores() -> int:

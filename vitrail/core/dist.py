@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as distributed
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from vitrail.core.errors import BadInput
@@ -68,7 +69,7 @@ def joined(device: torch.device, patience: float = 1800.0) -> Iterator[World]:
     limit = timedelta(seconds=patience)
     store, rank, size = next(rendezvous("env://", timeout=limit))
     # torchrun keeps one store over restarts: without a prefix, processes would find the addresses of dead ones in it
-    attempt = distributed.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     distributed.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=limit)
     try:
         yield world()

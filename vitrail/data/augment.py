@@ -8,7 +8,7 @@ from math import sqrt
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from vitrail.data.image import Pixels
 
@@ -26,6 +26,14 @@ def resize(pixels: Pixels, size: Size, box: Box | None = None, interpolation: In
         return pixels
     image = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(image.resize((width, height), _FILTERS[interpolation], box=box))
+
+
+def cover(pixels: Pixels, size: Size, share: float = 1.0, interpolation: Interpolation = "bilinear") -> Pixels:
+    """Resizes to the smallest image of the same aspect that covers `size` / `share` in both directions."""
+    height, width = size
+    scale = max(height / share / pixels.shape[0], width / share / pixels.shape[1])
+    larger = (max(height, round(pixels.shape[0] * scale)), max(width, round(pixels.shape[1] * scale)))
+    return resize(pixels, larger, interpolation=interpolation)
 
 
 def centre_crop(pixels: Pixels, size: Size) -> Pixels:
@@ -93,16 +101,39 @@ def inception_box(
     return 0, 0, width, height
 
 
-def pad_crop(pixels: Pixels, padding: int, rng: np.random.Generator) -> Pixels:
-    """Pads by reflection on all sides and cuts out a random window of the old size (small images)."""
+def pad_crop(pixels: Pixels, padding: int, rng: np.random.Generator, size: Size | None = None) -> Pixels:
+    """Pads by reflection on all sides and cuts out a random window, of the old size where none is given."""
     height, width = pixels.shape[:2]
-    top, left = int(rng.integers(2 * padding + 1)), int(rng.integers(2 * padding + 1))
-    rows = _reflected(height, padding)[top : top + height]
-    columns = _reflected(width, padding)[left : left + width]
-    return pixels.take(rows, axis=0).take(columns, axis=1)
+    rows, columns = size or (height, width)
+    top = int(rng.integers(height + 2 * padding - rows + 1))
+    left = int(rng.integers(width + 2 * padding - columns + 1))
+    window = pixels.take(_reflected(height, padding)[top : top + rows], axis=0)
+    return window.take(_reflected(width, padding)[left : left + columns], axis=1)
 
 
 @lru_cache
 def _reflected(size: int, padding: int) -> np.ndarray:
     """The indices -padding … size + padding - 1, reflected at both ends without repeating the border."""
     return np.pad(np.arange(size), padding, mode="reflect")
+
+
+def colour_jitter(pixels: Pixels, strengths: tuple[float, float, float], rng: np.random.Generator) -> Pixels:
+    """Brightness, contrast and saturation in random order, each times a factor from 1 - strength to 1 + strength."""
+    image = Image.fromarray(pixels)
+    for i in rng.permutation(3):
+        factor = rng.uniform(max(0.0, 1 - strengths[i]), 1 + strengths[i])
+        image = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)[i](image).enhance(factor)
+    return np.asarray(image)
+
+
+def three_augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """One of three: grey; values from 128 on inverted; a Gaussian blur with a deviation of 0.1 to 2 pixels."""
+    image = Image.fromarray(pixels)
+    match int(rng.integers(4)):
+        case 0:
+            image = image.convert("L").convert("RGB")
+        case 1:
+            image = ImageOps.solarize(image)
+        case _:
+            image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, 2.0)))
+    return np.asarray(image)

@@ -149,7 +149,7 @@ def _decode(example: Example) -> Pixels:
 class Loader:
     """Iterates over batches, with worker processes or without, and knows how long it was waited for."""
 
-    def __init__(self, dataset: Dataset[Batch], steps: range, workers: int | None):
+    def __init__(self, dataset: Dataset[Batch], steps: range, workers: int | None, pinned: bool = False):
         workers = default_workers() if workers is None else workers
         self.steps = steps
         self.waited = 0.0  # seconds that the consumer spent waiting, in all
@@ -162,6 +162,7 @@ class Loader:
             worker_init_fn=_ignore_interrupts,
             collate_fn=_as_it_is,  # the default one would walk through every key and turn tuples into lists
             persistent_workers=False,
+            pin_memory=pinned,
         )
 
     def __len__(self) -> int:
@@ -201,13 +202,15 @@ def training_batches(
     workers: int | None = None,
     rank: int = 0,
     world: int = 1,
+    pinned: bool = False,
 ) -> Loader:
     """The batches of the steps `start` to `stop - 1`; `batch` is the global batch size, of which a rank gets its part.
 
-    The batch of a step is the same whatever `start`, `workers` and `world` are.
+    The batch of a step is the same whatever `start`, `workers` and `world` are. `pinned`: in memory that a CUDA device
+    can copy from beside its work.
     """
     dataset = _TrainingSteps(source, augment, preprocess, batch, seed, share_of_rank(batch, rank, world))
-    return Loader(dataset, range(start, stop), workers)
+    return Loader(dataset, range(start, stop), workers, pinned)
 
 
 def evaluation_batches(

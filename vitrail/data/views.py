@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vitrail.core.errors import BadInput
 from vitrail.data import augment
 from vitrail.data.augment import Interpolation
+from vitrail.data.erasing import RandomErasing, erase
 from vitrail.data.image import Pixels
+from vitrail.data.randaugment import RandAugment, rand_augment
 
 
 @dataclass(frozen=True)
@@ -57,32 +60,60 @@ class ResizeCrop:
 
 
 @dataclass(frozen=True)
+class SimpleRandomCrop:
+    """The image resized to cover the resolution, padded by reflection, and a random window of it (DeiT III)."""
+
+    padding: int = 4
+
+
+@dataclass(frozen=True)
 class WholeImage:
     """The evaluation view, also for training."""
 
 
-Crop = InceptionCrop | PadCrop | ResizeCrop | WholeImage
+Crop = InceptionCrop | PadCrop | ResizeCrop | SimpleRandomCrop | WholeImage
+
+
+@dataclass(frozen=True)
+class ColourJitter:
+    """Brightness, contrast and saturation, each times a factor from 1 - strength to 1 + strength (DeiT III: 0.3)."""
+
+    brightness: float = 0.3
+    contrast: float = 0.3
+    saturation: float = 0.3
 
 
 @dataclass(frozen=True)
 class Augment:
-    """What makes training views differ from each other."""
+    """What makes training views differ from each other, in the order in which it is done."""
 
     crop: Crop = InceptionCrop()
-    flip: bool = True
+    flip: bool = True  # half of the views
+    three_augment: bool = False  # DeiT III's: grey, solarised or blurred
+    jitter: ColourJitter | None = None
+    randaugment: RandAugment | None = None
+    erasing: RandomErasing | None = None
+
+    def check(self) -> None:
+        """Raises BadInput for numbers that mean nothing."""
+        if isinstance(self.crop, (PadCrop, SimpleRandomCrop)) and self.crop.padding < 0:
+            raise BadInput(f"padding is {self.crop.padding} pixels, expected 0 or more")
+        if self.jitter and min(self.jitter.brightness, self.jitter.contrast, self.jitter.saturation) < 0:
+            raise BadInput(f"the strengths of colour jitter are 0 or more: {self.jitter}")
+        if self.randaugment:
+            self.randaugment.check()
+        if self.erasing:
+            self.erasing.check()
 
 
 def evaluation_view(pixels: Pixels, preprocess: Preprocess) -> Pixels:
     """The image as a model is meant to see it: uint8 [H, W, 3] at the resolution."""
-    height, width = size = preprocess.resolution
+    size = preprocess.resolution
     match preprocess.resize:
         case SquareResize():
             return augment.resize(pixels, size, interpolation=preprocess.interpolation)
         case CentreCrop(share):
-            # the smallest size of the same aspect that covers the resolution / share in both directions
-            scale = max(height / share / pixels.shape[0], width / share / pixels.shape[1])
-            larger = (max(height, round(pixels.shape[0] * scale)), max(width, round(pixels.shape[1] * scale)))
-            return augment.centre_crop(augment.resize(pixels, larger, interpolation=preprocess.interpolation), size)
+            return augment.centre_crop(augment.cover(pixels, size, share, preprocess.interpolation), size)
 
 
 def training_view(pixels: Pixels, config: Augment, preprocess: Preprocess, rng: np.random.Generator) -> Pixels:
@@ -96,8 +127,19 @@ def training_view(pixels: Pixels, config: Augment, preprocess: Preprocess, rng: 
         case ResizeCrop(share):
             larger = (round(size[0] / share), round(size[1] / share))
             view = augment.random_crop(augment.resize(pixels, larger), size, rng)
+        case SimpleRandomCrop(padding):
+            view = augment.pad_crop(augment.cover(pixels, size, 1.0, preprocess.interpolation), padding, rng, size)
         case WholeImage():
             view = evaluation_view(pixels, preprocess)
     if config.flip and rng.random() < 0.5:
         view = augment.flip(view)
+    if config.three_augment:
+        view = augment.three_augment(view, rng)
+    if config.jitter:
+        jitter = config.jitter
+        view = augment.colour_jitter(view, (jitter.brightness, jitter.contrast, jitter.saturation), rng)
+    if config.randaugment:
+        view = rand_augment(view, config.randaugment, rng, preprocess.mean)
+    if config.erasing:
+        view = erase(view, config.erasing, rng)
     return view

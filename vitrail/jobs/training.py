@@ -16,7 +16,7 @@ from vitrail.core.errors import BadInput, nearest
 from vitrail.core.files import write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder, environment
-from vitrail.data.batches import Broken, training_batches
+from vitrail.data.batches import Broken, default_workers, training_batches
 from vitrail.data.grammar import Role, open_data, require_classes
 from vitrail.data.sources import Source
 from vitrail.data.subsets import Subset
@@ -30,7 +30,7 @@ from vitrail.train.averaging import averaged
 from vitrail.train.checkpoint import Saver, restore_checkpoint
 from vitrail.train.health import BadStep, refuse_more
 from vitrail.train.loop import Every, Meter, fit
-from vitrail.train.parallel import spread, whole_model
+from vitrail.train.parallel import communicating, spread, whole_model
 from vitrail.train.step import Training, TrainState, start, train_step
 from vitrail.weights.bundle import save_bundle
 
@@ -98,12 +98,12 @@ def run_training(
     else:
         saver.save(state)  # where a run goes back to that breaks before its first save
     run.rewind_metrics(state.step)
-    facts = _environment(device, dtype)
+    facts = _environment(device, dtype, machine)
     if run.writes:
         write_json(run.path / "environment.json", facts)
     while state.step < config.steps:
         try:
-            _fit(config, run, state, preprocess, data, machine, dtype, saver)
+            _fit(config, run, state, preprocess, data, machine, dtype, saver, facts["peak_flops"])
         except BadStep as bad:
             saver.wait()
             _go_back(run, state, bad)
@@ -121,8 +121,9 @@ def _fit(
     machine: Machine,
     dtype: torch.dtype,
     saver: Saver,
+    peak: float,
 ) -> None:
-    """From the state to the last step."""
+    """From the state to the last step; `peak` is the measured FLOP/s of one device."""
     train, validation, _ = data
     here = dist.world()
     meter = Meter()
@@ -137,12 +138,14 @@ def _fit(
         workers=machine.workers,
         rank=here.rank,
         world=here.size,
+        pinned=next(state.model.parameters()).is_cuda,
     )
 
     def log(state: TrainState) -> None:
         epoch = state.step * config.batch / len(train)
-        row = meter.read(state)
+        row: dict[str, float | None] = dict(meter.read(state))
         if row:
+            row |= _machine_row(config, state, row["images_per_second"] or 0.0, peak * here.size)
             run.log({"kind": "train", "step": state.step, "epoch": epoch, **row, "seconds": state.seconds})
 
     def judge(state: TrainState) -> None:
@@ -171,6 +174,17 @@ def _fit(
     )
 
 
+def _machine_row(config: Training, state: TrainState, rate: float, peak: float) -> dict[str, float | None]:
+    """How the devices are used: shares of a step and of the peak, and memory."""
+    device = next(state.model.parameters()).device
+    spoken = communicating(state.runner)
+    return {
+        "communicating": None if spoken is None else spoken * rate / config.batch,
+        "flops_share": rate * training_flops(state.model.config) / peak,
+        "memory_gib": devices.peak_memory_gib(device),
+    }
+
+
 def _go_back(run: RunFolder, state: TrainState, bad: BadStep) -> None:
     """To the last good checkpoint, to leave out the batch that broke the training; what it was stays in `failures/`."""
     folder = run.path / "failures" / f"step-{bad.step:08d}"
@@ -189,8 +203,9 @@ def _go_back(run: RunFolder, state: TrainState, bad: BadStep) -> None:
     run.rewind_metrics(state.step)
 
 
-def _environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def _environment(device: torch.device, dtype: torch.dtype, machine: Machine) -> dict[str, Any]:
     return environment(
+        workers=default_workers() if machine.workers is None else machine.workers,
         processor=devices.describe_device(device),
         threads=torch.get_num_threads(),
         device=str(device),

@@ -1,8 +1,9 @@
-"""Equations 2 and 3: the MLP, and the block: x + MSA(LN(x)), then x + MLP(LN(x)).
+"""Equations 2 and 3: the MLP, and the block: x + MSA(LN(x)), then x + MLP(LN(x)); stochastic depth.
 
 B batch · N tokens · D width · M MLP width · O offsets · K head width
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -53,8 +54,27 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
 
+def add_to_some(
+    x: Float[Tensor, "b n d"], branch: Callable[[Tensor], Tensor], rate: float
+) -> Float[Tensor, "b n d"]:
+    """Stochastic depth (arXiv 1603.09382): x + branch(x), with the branch left out for a share `rate` of the batch.
+
+    round(B · (1 - rate)) images, at least one, are drawn from torch's global generator. The branch is computed for them
+    alone, times B / their number: the mean over draws is x + branch(x). The other rows of x stay as they are. Shapes
+    depend on B alone, so a compiled graph serves all draws.
+    """
+    batch = x.shape[0]
+    kept = max(1, round(batch * (1 - rate)))
+    if kept == batch:
+        return x + branch(x)
+    rows = torch.randperm(batch, device=x.device)[:kept]
+    added = branch(x.index_select(0, rows))
+    dtype = torch.promote_types(x.dtype, added.dtype)  # what x + added would have, under autocast
+    return x.to(dtype).index_add(0, rows, added.to(dtype), alpha=batch / kept)
+
+
 class Block(nn.Module):
-    """One pre-norm layer of the encoder."""
+    """One pre-norm layer of the encoder. `drop_path`: the rate of stochastic depth, of either branch by itself."""
 
     def __init__(
         self,
@@ -68,8 +88,10 @@ class Block(nn.Module):
         gated: bool = False,
         qk_norm: bool = False,
         layer_scale: float | None = None,
+        drop_path: float = 0.0,
     ):
         super().__init__()
+        self.drop_path = drop_path
         self.norm1 = nn.LayerNorm(width, eps=eps)
         self.attn = Attention(width, heads, dropout, qk_norm, eps)
         self.ls1 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
@@ -83,6 +105,16 @@ class Block(nn.Module):
         want_weights: bool = False,
         relative: Float[Tensor, "o k"] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b h n n"] | None]:
+        """The tokens after this layer, and the weights of attention where they are wanted.
+
+        Raises:
+            ValueError: weights are wanted in training, of a layer that stochastic depth computes for some images only.
+        """
+        if self.training and self.drop_path > 0:
+            if want_weights:
+                raise ValueError("stochastic depth leaves out images: ask for weights of attention after model.eval()")
+            x = add_to_some(x, lambda some: self.ls1(self.attn(self.norm1(some), False, relative)[0]), self.drop_path)
+            return add_to_some(x, lambda some: self.ls2(self.mlp(self.norm2(some))), self.drop_path), None
         mixed, weights = self.attn(self.norm1(x), want_weights, relative)
         x = x + self.ls1(mixed)
         return x + self.ls2(self.mlp(self.norm2(x))), weights

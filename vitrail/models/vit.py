@@ -65,6 +65,7 @@ class ViTConfig:
     layer_scale: float | None = None  # start of a learned factor for each channel of a branch (DeiT III, DINOv2)
     qk_norm: bool = False  # a layer norm of q and k in each head
     gated: bool = False  # silu(a) · b in place of the MLP's GELU (DINOv2's giant)
+    drop_path: float = 0.0  # stochastic depth: rate of the last block, rising evenly from 0 in the first (AugReg: 0.1)
 
     @property
     def stride(self) -> int:
@@ -110,6 +111,8 @@ class ViTConfig:
             raise BadInput(f"a resolution of {size} pixels is smaller than one patch of {self.stride} x {self.stride}")
         if not 0 <= self.dropout < 1:
             raise BadInput(f"dropout is {self.dropout}, expected 0 up to below 1")
+        if not 0 <= self.drop_path < 1:
+            raise BadInput(f"drop_path is {self.drop_path}, expected 0 up to below 1")
 
 
 def dropped_border(config: Any) -> str | None:
@@ -169,8 +172,9 @@ class ViT(nn.Module):
                 gated=config.gated,
                 qk_norm=config.qk_norm,
                 layer_scale=config.layer_scale,
+                drop_path=config.drop_path * i / max(1, config.depth - 1),
             )
-            for _ in range(config.depth)
+            for i in range(config.depth)
         )
         after = isinstance(config.pool, AveragePool) and config.pool.norm_after
         self.norm = nn.Identity() if after else nn.LayerNorm(width, eps=eps)

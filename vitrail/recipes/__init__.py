@@ -5,6 +5,8 @@ from collections.abc import Callable
 from vitrail.core.errors import unknown
 from vitrail.jobs.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain
+from vitrail.recipes import finetuning as paper_finetuning
+from vitrail.recipes import pretraining as paper_pretraining
 from vitrail.recipes import small
 
 PRETRAINING: dict[str, Callable[[], Pretrain]] = {
@@ -12,12 +14,14 @@ PRETRAINING: dict[str, Callable[[], Pretrain]] = {
     "scattered-digits": small.scattered_digits,
     "cifar10": small.cifar10,
     "tiny-imagenet": small.tiny_imagenet,
+    **paper_pretraining.RECIPES,
 }
 
 FINETUNING: dict[str, Callable[[], Finetune]] = {
     "digits": small.finetune_digits,
     "cifar10": small.finetune_cifar10,
     "folder": small.finetune_folder,
+    **paper_finetuning.RECIPES,
 }
 
 

@@ -58,7 +58,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._since: list[Metrics] = []
-        self._seconds = self._waited = 0.0
+        self._seconds = self._waited = self._copied = 0.0
 
     def add(self, metrics: Metrics) -> None:
         """Notes a step; nothing is read from the device."""
@@ -78,7 +78,8 @@ class Meter:
         total, correct, images = dist.summed(sums).tolist()
         mean = total / len(self._since)
         seconds, waited = state.seconds - self._seconds, state.waited - self._waited
-        self._seconds, self._waited = state.seconds, state.waited
+        copied = state.copied - self._copied
+        self._seconds, self._waited, self._copied = state.seconds, state.waited, state.copied
         last = self._since[-1]
         self._since = []
         return {
@@ -88,11 +89,12 @@ class Meter:
             "gradient_norm": float(last.gradient_norm),
             "images_per_second": images / seconds if seconds else 0.0,
             "waiting": waited / seconds if seconds else 0.0,
+            "copying": copied / seconds if seconds else 0.0,
         }
 
     def start(self, state: TrainState) -> None:
         """Time before this is not of this session."""
-        self._seconds, self._waited = state.seconds, state.waited
+        self._seconds, self._waited, self._copied = state.seconds, state.waited, state.copied
 
 
 def fit(

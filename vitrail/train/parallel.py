@@ -45,6 +45,18 @@ def spread(model: Model, machine: Machine, device: torch.device, dtype: torch.dt
     return model
 
 
+def communicating(runner: nn.Module) -> float | None:
+    """Seconds a step that the backward pass waited for sums over processes; None where it is not measured (FSDP2).
+
+    As DDP measures it, now and then, beside the work.
+    """
+    if not isinstance(runner, DistributedDataParallel):
+        return None
+    seen = runner._get_ddp_logging_data()
+    both = seen.get("avg_backward_comm_time"), seen.get("avg_backward_compute_comm_overlap_time")
+    return None if not both[0] else max(0.0, both[0] - (both[1] or 0)) / 1e9
+
+
 def whole_model(model: Model) -> Model:
     """A model that holds all weights, as it was built: itself, or where it was sharded a new one on the CPU.
 

@@ -1,5 +1,6 @@
 """One batch, one update, its metrics; and all that a training run must remember."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -55,6 +56,7 @@ class TrainState:
     step: int = 0  # finished updates
     seconds: float = 0.0  # of training, over all sessions
     waited: float = 0.0  # of these, seconds spent waiting for data
+    copied: float = 0.0  # seconds that this process spent bringing batches to the device; of this session
     restarts: int = 0
     skipped: list[int] = field(default_factory=list)  # steps whose batch had broken the training
 
@@ -90,7 +92,9 @@ def train_step(
     set_learning_rate(state.optimizer, rate)
     state.optimizer.zero_grad(set_to_none=True)
 
+    begun = time.perf_counter()
     images, labels = normalise(batch.images, preprocess, device), batch.labels.to(device, non_blocking=True)
+    state.copied += time.perf_counter() - begun
     whole = config.batch if world.size > 1 else len(labels)
     parts = micro_batches(config, world.size)
     total, correct = torch.zeros((), device=device), torch.zeros((), device=device)

@@ -68,6 +68,8 @@ def _config(kind: Kind, bare: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         mlp, gated = bare["encoder.layer.0.intermediate.dense.weight"].shape[0], False
         pool: PoolConfig = ClassToken()
         hidden = bare["pooler.dense.weight"].shape[0] if "pooler.dense.weight" in bare and not classes else None
+        if hidden and about.get("pooler_act", "tanh") != "tanh":
+            raise BadInput(f"the activation of the pooler is {about['pooler_act']!r}, vitrail has tanh")
     else:
         gated = "encoder.layer.0.mlp.weights_in.weight" in bare
         last = bare[f"encoder.layer.0.mlp.{'weights_out' if gated else 'fc2'}.weight"]
@@ -172,6 +174,7 @@ def _kind(config: ModelConfig) -> Kind:
         f"positions {type(position).__name__} of this kind": not (
             isinstance(position, Learned1d) and position.where == "stem"
         ),
+        "grid that is not square": dino and config.grid[0] != config.grid[1],
         "registers without layer scale": config.registers and not dino,
         "gated MLPs without layer scale": config.gated and not dino,
         "norms of q and k": config.qk_norm,

@@ -6,7 +6,7 @@ L layers · D width · N positions
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from math import isqrt
+from math import inf, isqrt, nextafter
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -22,7 +22,12 @@ from vitrail.models.vit import ViTConfig
 from vitrail.weights.published import Published, check_state
 
 # Heads of the published shapes, by width; a state dict does not hold them.
-_HEADS = {192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1152: 16, 1280: 16, 1408: 16, 1536: 24, 1664: 16}
+_HEADS = {
+    **{width: width // 64 for width in (192, 256, 320, 384, 512, 640, 768, 832, 896, 1024, 1536)},
+    **dict.fromkeys((1152, 1280, 1408, 1664), 16),
+}
+# timm's functions of these names have the GELU by tanh; its config.json of them does not say so.
+_TANH = re.compile(r"vit_(base_patch32|so400m_patch16|giantopt_patch16)_siglip.*|vit_large_patch16_siglip_(gap_)?512")
 
 # timm computes (w - mean) / sqrt(variance + 1e-8) in both of its ResNets, and its group norms have the eps 1e-5.
 _BIT = replace(BIT, weight_eps=1e-8)
@@ -148,20 +153,23 @@ def _vit(
         raise BadInput(f"patches of {patch} x {other} pixels are not square")
     hidden = state["blocks.0.mlp.fc1.weight"].shape[0]
     gated = hidden != state["blocks.0.mlp.fc2.weight"].shape[1]
-    tanh = arguments.get("act_layer") == "gelu_tanh" or re.search(r"so400m.*siglip|giantopt.*siglip", architecture)
+    usual = "silu" if gated else "gelu_tanh" if _TANH.fullmatch(architecture) else "gelu"
+    activation = arguments.get("act_layer") or usual
+    if activation not in (("silu",) if gated else ("gelu", "gelu_tanh")):
+        raise BadInput(f"vitrail has no {'gated ' if gated else ''}MLPs with the activation {activation!r}")
     registers = state["reg_token"].shape[1] if "reg_token" in state else 0
     pool = _pool(state, arguments, settings)
     config = ViTConfig(
         patch=patch,
         width=width,
         depth=_count(state, r"blocks\.(\d+)\."),
-        heads=_heads(state, width, arguments, named),
+        heads=_heads(state, gated, architecture, arguments, named),
         mlp=hidden // 2 if gated else hidden,
         num_classes=state["head.weight"].shape[0] if "head.weight" in state else 0,
         pool=pool,
         hidden=state["pre_logits.weight"].shape[0] if "pre_logits.weight" in state else None,
         backbone=_backbone(state),
-        gelu="tanh" if tanh else "exact",
+        gelu="tanh" if activation == "gelu_tanh" else "exact",
         registers=registers,
         layer_scale=float(arguments.get("init_values") or 1e-5) if "blocks.0.ls1.gamma" in state else None,
         qk_norm="blocks.0.attn.q_norm.weight" in state,
@@ -171,13 +179,22 @@ def _vit(
     return replace(config, position=position, resolution=size)
 
 
-def _heads(state: Mapping[str, Tensor], width: int, arguments: Mapping[str, Any], named: ModelConfig | None) -> int:
+def _heads(
+    state: Mapping[str, Tensor],
+    gated: bool,
+    architecture: str,
+    arguments: Mapping[str, Any],
+    named: ModelConfig | None,
+) -> int:
+    width = state["patch_embed.proj.weight"].shape[0]
     if isinstance(named, ViTConfig):
         return named.heads
     if isinstance(arguments.get("num_heads"), int):
         return cast(int, arguments["num_heads"])
     if "blocks.0.attn.q_norm.weight" in state:
         return width // state["blocks.0.attn.q_norm.weight"].shape[0]
+    if architecture == "vit_base_patch16_gap_224" or (width == 1536 and not gated):  # SigLIP 2's giant
+        return 16
     if width in _HEADS:
         return _HEADS[width]
     raise BadInput(
@@ -189,7 +206,9 @@ def _pool(state: Mapping[str, Tensor], arguments: Mapping[str, Any], settings: M
     if "attn_pool.latent" in state:
         return AttentionPool()
     token, after = "cls_token" in state, "fc_norm.weight" in state
-    said = arguments.get("global_pool") or settings.get("global_pool")
+    said = arguments.get("global_pool") or settings.get("global_pool") or "token"
+    if said not in ("token", "avg", "map") or arguments.get("pool_include_prefix"):
+        raise BadInput(f"vitrail has no pooling {said!r}{' over all tokens' if said in ('avg', 'map') else ''}")
     if after or not token or said == "avg":
         return AveragePool(class_token=token, norm_after=after)
     return ClassToken()
@@ -295,6 +314,8 @@ def _lacking(config: ModelConfig) -> str | None:
         "hidden layer before the classifier": config.hidden,
         f"positions {type(position).__name__} of this kind": not stem,
         f"pooling {type(config.pool).__name__}": not isinstance(config.pool, (ClassToken, AveragePool, AttentionPool)),
+        "gated MLPs beside attention pooling or a ResNet": config.gated
+        and (config.backbone is not None or isinstance(config.pool, AttentionPool)),
         f"hybrid with the stages {config.backbone.units if config.backbone else ()}": not known_stages,
     }
     return next((what for what, wanted in lacking.items() if wanted), None)
@@ -334,6 +355,12 @@ def _describe_resnet(config: ResNetConfig) -> dict[str, Any]:
     return {"architecture": name, "num_features": config.stages.channels, "model_args": {}}
 
 
+def _ratio(hidden: int, width: int) -> float:
+    """The number whose product with the width timm rounds down to `hidden`."""
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else nextafter(ratio, inf)
+
+
 def _describe_vit(config: ViTConfig) -> dict[str, Any]:
     global_pool: Literal["token", "avg", "map"]
     match config.pool:
@@ -350,7 +377,7 @@ def _describe_vit(config: ViTConfig) -> dict[str, Any]:
         "embed_dim": config.width,
         "depth": config.depth,
         "num_heads": config.heads,
-        "mlp_ratio": (2 * config.mlp if config.gated else config.mlp) / config.width,
+        "mlp_ratio": _ratio(2 * config.mlp if config.gated else config.mlp, config.width),
         "class_token": config.class_token,
         "global_pool": global_pool,
         "fc_norm": isinstance(config.pool, AveragePool) and config.pool.norm_after,
@@ -360,7 +387,7 @@ def _describe_vit(config: ViTConfig) -> dict[str, Any]:
         "no_embed_class": (folded or bool(config.registers), False),
         "pos_embed": ("none" if isinstance(config.position, NoPosition) else "learn", "learn"),
         "reg_tokens": (config.registers, 0),
-        "init_values": (config.layer_scale, None),
+        "init_values": (0.0 if config.gated and config.layer_scale is None else config.layer_scale, None),
         "qk_norm": (config.qk_norm, False),
     }
     arguments |= {name: value for name, (value, usual) in optional.items() if value != usual}

@@ -1,6 +1,5 @@
 """timm and transformers, which `make test-all` installs; where they are absent the tests are skipped."""
 
-import warnings
 from importlib import import_module
 from types import ModuleType
 
@@ -20,4 +19,5 @@ def transformers() -> ModuleType:
     require("transformers")
     module = import_module("transformers")
     module.logging.set_verbosity_error()
+    module.logging.disable_progress_bar()
     return module
