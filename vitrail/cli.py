@@ -301,8 +301,8 @@ def _recipes(args: list[str]) -> int:
         print(json.dumps({"recipes": rows}))
         return 0
     for row in rows:
-        cost = f"{row['parameters'] / 1e6:5.1f} M  {row['flops'] / 1e15:7.2f} PFLOP" if "flops" in row else " " * 22
-        print(f"{row['command']} {row['recipe']:<17} {row['images']:>9,} images  {cost}  {row['about']}")
+        cost = f"{row['parameters'] / 1e6:6.1f} M {row['flops']:8.1e} FLOP" if "flops" in row else " " * 22
+        print(f"{row['command']} {row['recipe']:<26} {row['images']:8.1e} images  {cost}  {row['about']}")
     return 0
 
 

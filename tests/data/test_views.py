@@ -188,6 +188,9 @@ def test_the_evaluation_view_is_the_middle_of_the_resized_image() -> None:
     got = evaluation_view(pixels, Preprocess((224, 224), CentreCrop(0.875)))
     small = Image.fromarray(pixels).resize((341, 256), Image.Resampling.BILINEAR)  # the shorter side to 256
     assert np.array_equal(got, np.asarray(small)[16:240, 58:282])
+    bicubic = evaluation_view(pixels, Preprocess((224, 224), CentreCrop(0.875), interpolation="bicubic"))
+    small = Image.fromarray(pixels).resize((341, 256), Image.Resampling.BICUBIC)
+    assert np.array_equal(bicubic, np.asarray(small)[16:240, 58:282])
     assert np.array_equal(got, evaluation_view(pixels, Preprocess((224, 224), CentreCrop(0.875))))
 
 
@@ -280,12 +283,14 @@ def test_three_augment_blurs_by_0_1_to_2_pixels(monkeypatch: pytest.MonkeyPatch)
         if len(radii) > before:
             blurs.append(got[:, :, 1].astype(float))
     assert stats.kstest(radii, stats.uniform(0.1, 1.9).cdf).pvalue > 1e-3
+    assert 0.1 <= min(radii) < 0.12
+    assert 1.98 < max(radii) <= 2
     # a Gaussian of that deviation in both directions widens the square by its variance
     x = np.arange(25) - 12
     for radius, blur in zip(radii, blurs, strict=True):
         profile = blur.sum(0)
         variance = profile @ x**2 / profile.sum()
-        assert variance == pytest.approx(80 / 12 + radius**2, abs=0.35)  # measured 0.2: three boxes, 8 bits
+        assert variance == pytest.approx(80 / 12 + radius**2, abs=0.1)  # measured 0.07: three boxes, 8 bits
 
 
 class Given(np.random.Generator):
@@ -317,8 +322,8 @@ def test_jitter_changes_brightness_contrast_and_saturation_in_any_order() -> Non
         rng = Given(order, [factors[i] for i in order])
         got = augment.colour_jitter(pixels, (0.3, 0.3, 0.3), rng)
         assert np.abs(got - expected).max() <= 2  # next to a whole number, float32 truncates to either side
-        assert np.abs(got - expected).mean() < 0.05
-        assert all(np.abs(got - other).mean() > 0.2 for name, other in slow.items() if name != order)
+        assert np.abs(got - expected).mean() < 0.01  # measured 0.002
+        assert all(np.abs(got - other).mean() > 0.3 for name, other in slow.items() if name != order)
 
 
 def test_the_factors_of_jitter_are_uniform_and_never_negative() -> None:
@@ -327,7 +332,7 @@ def test_the_factors_of_jitter_are_uniform_and_never_negative() -> None:
     for strength, low, high in ((0.3, 0.7, 1.3), (1.5, 0.0, 2.5)):
         factors = [augment.colour_jitter(grey, (strength, 0.0, 0.0), rng)[0, 0, 0] / 100 for _ in range(1500)]
         distance = stats.kstest(factors, stats.uniform(low, high - low).cdf).statistic
-        assert distance < 0.05  # measured 0.02 to 0.03: values are whole
+        assert distance < 0.07  # measured 0.02 to 0.05: values are whole
     pixels = noise(6, 6)
     assert np.array_equal(augment.colour_jitter(pixels, (0.0, 0.0, 0.0), rng), pixels)
 

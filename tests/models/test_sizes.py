@@ -240,7 +240,7 @@ def test_a_model_without_memory_has_none() -> None:
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("B/61", None), ("b/16", "did you mean 'B/16'"), ("XL/16", "unknown model"), ("B", "unknown"), ("B/0", "pixel")],
+    [("B/61", None), ("l/16", "did you mean 'L/16'"), ("XL/16", "unknown model"), ("B", "unknown"), ("B/0", "pixel")],
 )
 def test_unknown_names_name_the_nearest(name: str, sentence: str | None) -> None:
     if sentence is None:

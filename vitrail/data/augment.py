@@ -129,7 +129,7 @@ def colour_jitter(pixels: Pixels, strengths: tuple[float, float, float], rng: np
 def three_augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """One of three: grey; values from 128 on inverted; a Gaussian blur with a deviation of 0.1 to 2 pixels."""
     image = Image.fromarray(pixels)
-    match int(rng.integers(4)):
+    match int(rng.integers(3)):
         case 0:
             image = image.convert("L").convert("RGB")
         case 1:

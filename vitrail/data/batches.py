@@ -18,7 +18,8 @@ from vitrail.core.errors import BadInput
 from vitrail.core.seeds import Keyed
 from vitrail.data import image
 from vitrail.data.image import BrokenImage, Pixels
-from vitrail.data.order import examples, share_of_rank
+from vitrail.data.order import share_of_rank
+from vitrail.data.sampling import Plan, Sampling, plan
 from vitrail.data.sources import Example, Source
 from vitrail.data.views import Augment, Preprocess, evaluation_view, training_view
 
@@ -64,15 +65,25 @@ def to_pixels(example_image: bytes | Pixels) -> Pixels:
 
 
 class _TrainingSteps(Dataset[Batch]):
-    """[step] -> this process's part of the batch of that step."""
+    """[step] -> this process's part of the batch of that step; with `predecessor` also the example before it, first."""
 
-    def __init__(self, source: Source, augment: Augment, preprocess: Preprocess, batch: int, seed: int, part: slice):
+    def __init__(
+        self,
+        source: Source,
+        augment: Augment,
+        preprocess: Preprocess,
+        plan: Plan,
+        seed: int,
+        part: slice,
+        predecessor: bool,
+    ):
         self.source, self.augment, self.preprocess = source, augment, preprocess
-        self.batch, self.seed, self.part = batch, seed, part
+        self.plan, self.part, self.predecessor = plan, part, predecessor
         self.random = Keyed(seed, "augment")
 
     def __getitem__(self, step: int) -> Batch:
-        chosen = examples(self.seed, step, self.batch, len(self.source))[self.part]
+        whole = self.plan(step)
+        chosen = [*([whole[self.part.start - 1]] if self.predecessor else []), *whole[self.part]]
         views = _Views(len(chosen), self.preprocess)
         size = len(self.source)
         for epoch, index in chosen:
@@ -203,13 +214,20 @@ def training_batches(
     rank: int = 0,
     world: int = 1,
     pinned: bool = False,
+    sampling: Sampling = Sampling(),
+    predecessor: bool = False,
 ) -> Loader:
     """The batches of the steps `start` to `stop - 1`; `batch` is the global batch size, of which a rank gets its part.
 
-    The batch of a step is the same whatever `start`, `workers` and `world` are. `pinned`: in memory that a CUDA device
-    can copy from beside its work.
+    The batch of a step is the same whatever `start`, `workers` and `world` are.
+
+    Args:
+        pinned: in memory that a CUDA device can copy from beside its work.
+        predecessor: before its part, a rank also gets the example before it (the last, before the first): for mixing.
     """
-    dataset = _TrainingSteps(source, augment, preprocess, batch, seed, share_of_rank(batch, rank, world))
+    steps = plan(sampling, seed, source.labels if sampling.balanced else len(source), batch)
+    part = share_of_rank(batch, rank, world)
+    dataset = _TrainingSteps(source, augment, preprocess, steps, seed, part, predecessor)
     return Loader(dataset, range(start, stop), workers, pinned)
 
 
@@ -231,9 +249,9 @@ def evaluation_batches(
 
 
 def normalise(
-    images: UInt8[Tensor, "b 3 h w"], preprocess: Preprocess, device: torch.device
+    images: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"], preprocess: Preprocess, device: torch.device
 ) -> Float[Tensor, "b 3 h w"]:
-    """uint8 pixels to the numbers that the model expects, on the device: (x / 255 - mean) / std."""
+    """Pixels from 0 to 255 to the numbers that the model expects, on the device: (x / 255 - mean) / std."""
     span = torch.tensor(preprocess.std, device=device).mul_(255).view(3, 1, 1)
     shift = (
         -torch.tensor(preprocess.mean, device=device).div_(torch.tensor(preprocess.std, device=device)).view(3, 1, 1)

@@ -18,6 +18,8 @@ from vitrail.core.progress import say
 from vitrail.core.run import RunFolder, environment
 from vitrail.data.batches import Broken, default_workers, training_batches
 from vitrail.data.grammar import Role, open_data, require_classes
+from vitrail.data.mixing import Mixing
+from vitrail.data.order import distinct
 from vitrail.data.sources import Source
 from vitrail.data.subsets import Subset
 from vitrail.data.views import Preprocess
@@ -30,6 +32,7 @@ from vitrail.train.averaging import averaged
 from vitrail.train.checkpoint import Saver, restore_checkpoint
 from vitrail.train.health import BadStep, refuse_more
 from vitrail.train.loop import Every, Meter, fit
+from vitrail.train.loss import class_weights
 from vitrail.train.parallel import communicating, spread, whole_model
 from vitrail.train.step import Training, TrainState, start, train_step
 from vitrail.weights.bundle import save_bundle
@@ -69,6 +72,9 @@ def check_training(config: Training) -> None:
         raise BadInput(f"a warm-up of {config.schedule.warmup} steps is longer than the run of {config.steps}")
     if config.average is not None and not 0 < config.average < 1:
         raise BadInput(f"average is {config.average}, expected between 0 and 1, such as 0.9999")
+    config.augment.check()
+    config.mixing.check()
+    distinct(config.batch, config.sampling.repeats)
     processes = launched().size
     if config.batch < processes:
         raise BadInput(f"a batch of {config.batch} images cannot be shared by {processes} processes")
@@ -91,6 +97,9 @@ def run_training(
     dtype = devices.choose_precision(config.precision, device)
     runner = spread(model.to(device), machine, device, dtype)
     state = start(model, config, Broken(len(data[0])), runner)
+    if config.class_weights is not None:
+        counts = np.bincount(data[0].labels, minlength=len(data[0].classes))
+        state.weights = class_weights(counts, config.class_weights).to(device)
     saver = Saver(run.path / "checkpoints")
     if restore_checkpoint(run.path / "checkpoints", state):
         if run.writes:
@@ -139,6 +148,8 @@ def _fit(
         rank=here.rank,
         world=here.size,
         pinned=next(state.model.parameters()).is_cuda,
+        sampling=config.sampling,
+        predecessor=config.mixing != Mixing(),
     )
 
     def log(state: TrainState) -> None:

@@ -54,9 +54,7 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
 
-def add_to_some(
-    x: Float[Tensor, "b n d"], branch: Callable[[Tensor], Tensor], rate: float
-) -> Float[Tensor, "b n d"]:
+def add_to_some(x: Float[Tensor, "b n d"], branch: Callable[[Tensor], Tensor], rate: float) -> Float[Tensor, "b n d"]:
     """Stochastic depth (arXiv 1603.09382): x + branch(x), with the branch left out for a share `rate` of the batch.
 
     round(B · (1 - rate)) images, at least one, are drawn from torch's global generator. The branch is computed for them

@@ -6,8 +6,8 @@ from vitrail.core.errors import unknown
 from vitrail.jobs.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.recipes import finetuning as paper_finetuning
+from vitrail.recipes import later, small
 from vitrail.recipes import pretraining as paper_pretraining
-from vitrail.recipes import small
 
 PRETRAINING: dict[str, Callable[[], Pretrain]] = {
     "digits": small.digits,
@@ -15,6 +15,7 @@ PRETRAINING: dict[str, Callable[[], Pretrain]] = {
     "cifar10": small.cifar10,
     "tiny-imagenet": small.tiny_imagenet,
     **paper_pretraining.RECIPES,
+    **later.RECIPES,
 }
 
 FINETUNING: dict[str, Callable[[], Finetune]] = {

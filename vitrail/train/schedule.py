@@ -35,9 +35,13 @@ class Rsqrt:
 
 @dataclass(frozen=True)
 class Steps:
-    """A tenth at each of some shares of the run: BiT's fine-tuning. Its pre-training: at 30, 60 and 80 of 90 epochs."""
+    """Down to a tenth at each of some shares of the run: BiT. The defaults are those of its longer fine-tuning.
 
-    warmup: int = 0  # steps; BiT's fine-tuning: 500, of short runs 100; its pre-training: 5,000
+    Its code: a warm-up of 500 steps of 10,000 or 20,000; of 500 steps 100, and `at` is 0.4, 0.6, 0.8. Pre-training:
+    5,000 steps, and the rate falls at 30, 60 and 80 of 90 epochs.
+    """
+
+    warmup: int = 0  # steps
     at: tuple[float, ...] = (0.3, 0.6, 0.9)  # of all steps, the warm-up included
     factor: float = 0.1
 

@@ -10,12 +10,14 @@ from torch.distributed.tensor import DTensor
 
 from vitrail.core import dist
 from vitrail.core.device import Precision
-from vitrail.core.seeds import torch_seed
+from vitrail.core.seeds import generator, torch_seed
 from vitrail.data.batches import Batch, Broken, normalise
+from vitrail.data.mixing import Mixing, mix
+from vitrail.data.sampling import Sampling
 from vitrail.data.views import Augment, Preprocess
 from vitrail.models.build import Model
 from vitrail.train.averaging import Average, start_average, update_average
-from vitrail.train.loss import LossConfig, Softmax, loss
+from vitrail.train.loss import Balance, LossConfig, Softmax, loss
 from vitrail.train.optim import Adam, OptimizerConfig, build_optimizer, set_learning_rate
 from vitrail.train.parallel import gradients_summed
 from vitrail.train.schedule import Cosine, ScheduleConfig, learning_rate
@@ -37,6 +39,9 @@ class Training:
     clip: float | None = 1.0  # of the global norm of the gradient
     average: float | None = None  # Polyak averaging of the weights with this factor, 0.9999 in Table 2
     augment: Augment = field(default_factory=Augment)
+    mixing: Mixing = Mixing()  # mixup and CutMix
+    sampling: Sampling = Sampling()  # repeated augmentation, balanced classes
+    class_weights: Balance | None = None  # in the loss: classes count by their rarity
     micro_batch: int | None = None  # images a forward pass, when a batch does not fit in memory
     precision: Precision = "auto"
     log_every: int = 50  # steps
@@ -59,6 +64,7 @@ class TrainState:
     copied: float = 0.0  # seconds that this process spent bringing batches to the device; of this session
     restarts: int = 0
     skipped: list[int] = field(default_factory=list)  # steps whose batch had broken the training
+    weights: Tensor | None = None  # of the classes in the loss, on the device
 
 
 class Metrics(NamedTuple):
@@ -93,16 +99,24 @@ def train_step(
     state.optimizer.zero_grad(set_to_none=True)
 
     begun = time.perf_counter()
-    images, labels = normalise(batch.images, preprocess, device), batch.labels.to(device, non_blocking=True)
+    pixels, labels = batch.images.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
     state.copied += time.perf_counter() - begun
+    targets = labels
+    if config.mixing != Mixing():
+        classes = state.model.config.num_classes
+        rng = generator(config.seed, "mixing", state.step)
+        pixels, targets = mix(pixels, labels, classes, config.mixing, rng)
+        labels = labels[1:]
+    images = normalise(pixels, preprocess, device)
     whole = config.batch if world.size > 1 else len(labels)
     parts = micro_batches(config, world.size)
     total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    for i, (x, y) in enumerate(zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)):
+    split = (images.tensor_split(parts), targets.tensor_split(parts), labels.tensor_split(parts))
+    for i, (x, target, y) in enumerate(zip(*split, strict=True)):
         with gradients_summed(runner, now=i == parts - 1):
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 logits = runner(x).logits
-            part = loss(logits, y, config.loss) * (len(y) / whole) if len(y) else logits.sum() * 0
+            part = loss(logits, target, config.loss, state.weights) * (len(y) / whole) if len(y) else logits.sum() * 0
             (part * world.size).backward()  # gradients are averaged over processes
         total += part.detach()
         correct += (logits.detach().argmax(dim=-1) == y).sum()

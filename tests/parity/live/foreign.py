@@ -4,9 +4,12 @@ import sys
 from importlib.util import find_spec
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+
+from tests.data.pictures import smooth
 
 # Relative to the largest expected number. What is promised is 1e-4, but that would not notice the other GELU.
 TOLERANCE = 1e-5
@@ -49,6 +52,13 @@ def _numbers(name: str, noise: Tensor) -> Tensor:
 
 def images(size: tuple[int, int], count: int = 2) -> Tensor:
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+def photograph(height: int, width: int) -> np.ndarray:
+    """Soft gradients under noise and edges, as in a photograph."""
+    noise = np.random.default_rng(0).normal(0, 12, (height, width, 3))
+    edges = 60 * ((np.add.outer(np.arange(height), np.arange(width)) // 17) % 2)[..., None]
+    return (smooth(height, width) * 0.7 + noise + edges).clip(0, 255).astype(np.uint8)
 
 
 def apart(got: Tensor, want: Tensor) -> float:

