@@ -30,7 +30,7 @@ def test_pretraining_learns_digits(digits_run: Path) -> None:
 
 
 def test_a_bundle_judged_again_gives_the_same_accuracy(digits_run: Path) -> None:
-    again = evaluate(Evaluate(model=str(digits_run / "bundle"), data="digits@test"))
+    again = evaluate(Evaluate(model=str(digits_run / "bundle"), data="digits@test", precision="float32"))
     first = read_json(digits_run / "evaluation" / "evaluation.json")
     assert again["correct"] == first["correct"]
     assert again["confusion"] == first["confusion"]

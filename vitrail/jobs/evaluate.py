@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.core.device import Machine, choose_device
+from vitrail.core.device import Machine, Precision, choose_device, choose_precision
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
 from vitrail.data.grammar import open_data
@@ -23,6 +23,7 @@ class Evaluate:
     model: str
     data: str
     resolution: int | None = None
+    precision: Precision = "auto"
 
 
 def evaluate(config: Evaluate, folder: Path | None = None, machine: Machine | None = None) -> dict[str, Any]:
@@ -32,11 +33,18 @@ def evaluate(config: Evaluate, folder: Path | None = None, machine: Machine | No
         BadInput: a model without a classifier, or data with classes that the model does not know.
     """
     machine = machine or Machine()
-    model = load(config.model, resolution=config.resolution, device=choose_device(machine.device))
+    device = choose_device(machine.device)
+    model = load(config.model, resolution=config.resolution, device=device)
     if not model.config.num_classes:
         raise BadInput(f"{config.model} has no classifier; `vitrail linear` judges features")
     source = _with_classes_of_model(open_data(config.data, "test"), model.classes, config)
-    result = judge(model, source, model.preprocess, workers=machine.workers)
+    result = judge(
+        model,
+        source,
+        model.preprocess,
+        dtype=choose_precision(config.precision, device),
+        workers=machine.workers,
+    )
     return result.write(folder, config.data, config.model) if folder else result.as_json(config.data, config.model)
 
 
