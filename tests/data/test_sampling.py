@@ -25,7 +25,7 @@ def endless(batch: int, steps: int, seed: int = 0) -> list[tuple[int, int]]:
 
 def test_an_index_has_every_example_under_its_class() -> None:
     members = ByClass(LABELS).members
-    assert [sorted(m.tolist()) for m in members] == [np.flatnonzero(LABELS == k).tolist() for k in sorted(COUNTS)]
+    assert [sorted(m.tolist()) for m in members] == [np.flatnonzero(k == LABELS).tolist() for k in sorted(COUNTS)]
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 10])
@@ -45,7 +45,7 @@ def test_each_class_reads_its_examples_in_permutations_of_its_own() -> None:
         mine = [row for row in rows if LABELS[row[1]] == k]
         assert len(mine) == 200
         passes = [mine[start : start + count] for start in range(0, 200 - 200 % count, count)]
-        assert all(sorted(index for _, index in one) == np.flatnonzero(LABELS == k).tolist() for one in passes)
+        assert all(sorted(index for _, index in one) == np.flatnonzero(k == LABELS).tolist() for one in passes)
         assert all({n for n, _ in one} == {number} for number, one in enumerate(passes))
         orders = {tuple(index for _, index in one) for one in passes}
         assert len(orders) == (len(passes) if count > 1 else 1)

@@ -12,7 +12,8 @@ from typing import Any
 STEPS = 50
 ARGUMENTS = (
     f"--steps {STEPS} --schedule.warmup 4 --batch 24 --micro-batch 7 --log-every 1 --save-every 11 "
-    "--evaluate-every 25 --average 0.98 --precision float32 --augment.flip --mixing.mixup 0.2 --mixing.cutmix 1.0 --workers 0 --device cpu"
+    "--evaluate-every 25 --average 0.98 --precision float32 --augment.flip --mixing.mixup 0.2 --mixing.cutmix 1.0 "
+    "--workers 0 --device cpu"
 ).split()
 
 

@@ -13,7 +13,6 @@ from safetensors import safe_open
 
 from tests.jobs.many import command, environment, rows, run, workers_of
 
-
 STEPS = ("--steps", "150", "--save-every", "3", "--evaluate-every", "5")  # long enough to be killed in
 
 

@@ -36,7 +36,6 @@ from vitrail.models.table import describe, names
 from vitrail.models.variants import NAMES, variant
 from vitrail.models.vit import ViTConfig
 
-
 # The choices of a config, which is made in the test: checks of types at run time draw random numbers of their own.
 STAGES = {
     "units": st.lists(st.integers(1, 3), max_size=4).map(tuple),

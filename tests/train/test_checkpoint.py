@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.train.small import MODEL, advance, assert_equal, everything, fresh, training
+from vitrail.core.dist import World
 from vitrail.core.errors import BadInput
 from vitrail.train import checkpoint
-from vitrail.core.dist import World
 from vitrail.train.checkpoint import KEPT, restore_checkpoint, save_checkpoint
 from vitrail.train.optim import Adam, Momentum, OptimizerConfig
 from vitrail.train.pieces import snapshot, write_pieces
@@ -75,15 +75,16 @@ def test_no_checkpoint_is_a_new_start(tmp_path: Path) -> None:
     assert (state.step, state.restarts) == (0, 0)
 
 
+PART = "part-0-of-1.safetensors"
 DAMAGES = {
-    "weights cut": lambda p: (p / "part-0-of-1.safetensors").write_bytes((p / "part-0-of-1.safetensors").read_bytes()[:2000]),
-    "weights missing": lambda p: (p / "part-0-of-1.safetensors").unlink(),
-    "weights empty": lambda p: (p / "part-0-of-1.safetensors").write_bytes(b""),
+    "weights cut": lambda p: (p / PART).write_bytes((p / PART).read_bytes()[:2000]),
+    "weights missing": lambda p: (p / PART).unlink(),
+    "weights empty": lambda p: (p / PART).write_bytes(b""),
     "numbers cut": lambda p: (p / "state.json").write_text((p / "state.json").read_text()[:20]),
     "numbers missing": lambda p: (p / "state.json").unlink(),
     "numbers of nothing": lambda p: (p / "state.json").write_text("{}"),
     "numbers a list": lambda p: (p / "state.json").write_text("[]"),
-    "weights of nothing": lambda p: write_pieces(p / "part-0-of-1.safetensors", *snapshot({"a": torch.zeros(1)}, World())),
+    "weights of nothing": lambda p: write_pieces(p / PART, *snapshot({"a": torch.zeros(1)}, World())),
 }
 
 

@@ -209,7 +209,13 @@ def test_steps_fall_by_default_where_the_hyper_rule_says() -> None:
     rates = [learning_rate(Steps(500), 1.0, step, 10_000) for step in range(10_000)]
     assert [step for step in range(501, 10_000) if rates[step] != rates[step - 1]] == [3000, 6000, 9000]
     assert rates[-1] == pytest.approx(1e-3)
-    assert learning_rate(Steps(at=(0.57,), factor=0.5), 1.0, 57, 100) == 0.5  # 0.57 · 100 is 56.99… in floating point
+    assert learning_rate(Steps(at=(0.55,), factor=0.5), 1.0, 55, 100) == 0.5  # 0.55 · 100 is above 55 in floating point
+
+
+@pytest.mark.parametrize("schedule", [Rsqrt(timescale=0), Rsqrt(cooldown=-1)])
+def test_lengths_that_mean_nothing_are_refused(schedule: Rsqrt) -> None:
+    with pytest.raises(BadInput, match="timescale"):
+        learning_rate(schedule, 1.0, 0, 100)
 
 
 @pytest.mark.parametrize("at", [(30.0, 60.0), (0.0,), (0.5, 1.0)])

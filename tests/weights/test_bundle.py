@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from vitrail.weights.npz import read_vit_npz
 
 import vitrail
 from vitrail.core.errors import BadInput
@@ -19,7 +20,6 @@ from vitrail.data.views import CentreCrop, Preprocess
 from vitrail.models.build import build
 from vitrail.models.vit import ViT, ViTConfig
 from vitrail.weights.bundle import read_bundle, save_bundle
-from vitrail.weights.npz import read_vit_npz
 from vitrail.weights.tensors import read_npz, read_safetensors
 
 CONFIG = ViTConfig(patch=4, width=16, depth=2, heads=2, mlp=32, resolution=(8, 12), num_classes=3, hidden=8)

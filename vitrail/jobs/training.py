@@ -34,6 +34,7 @@ from vitrail.train.health import BadStep, refuse_more
 from vitrail.train.loop import Every, Meter, fit
 from vitrail.train.loss import class_weights
 from vitrail.train.parallel import communicating, spread, whole_model
+from vitrail.train.schedule import Rsqrt, Steps
 from vitrail.train.step import Training, TrainState, start, train_step
 from vitrail.weights.bundle import save_bundle
 
@@ -72,6 +73,8 @@ def check_training(config: Training) -> None:
         raise BadInput(f"a warm-up of {config.schedule.warmup} steps is longer than the run of {config.steps}")
     if config.average is not None and not 0 < config.average < 1:
         raise BadInput(f"average is {config.average}, expected between 0 and 1, such as 0.9999")
+    if isinstance(config.schedule, (Rsqrt, Steps)):
+        config.schedule.check()
     config.augment.check()
     config.mixing.check()
     distinct(config.batch, config.sampling.repeats)

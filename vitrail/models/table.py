@@ -5,8 +5,9 @@ from typing import Any
 
 from vitrail.models.build import ModelConfig, as_size
 from vitrail.models.cost import inference_activations, multiply_adds, parameters, training_activations
-from vitrail.models.resnet import ResNetConfig
+from vitrail.models.resnet import ResNetConfig, Stages
 from vitrail.models.variants import NAMES, variant
+from vitrail.models.vit import ViTConfig
 
 ADAM = 16  # bytes a parameter: its value, its gradient and two moments, in float32
 MEMORIES = {"24 GB": 24e9, "80 GB": 80e9}  # of common accelerators; 10^9 bytes, so that some is left
@@ -45,14 +46,18 @@ def describe(name: str, resolution: int, num_classes: int) -> dict[str, Any]:
 
 
 def _sizes(config: ModelConfig) -> dict[str, Any]:
-    if isinstance(config, ResNetConfig):
-        encoder = dict.fromkeys(("depth", "width", "heads", "mlp", "patch"))
-        kind, stages, tokens = "ResNet", config.stages, config.grid[0] * config.grid[1]
-    else:
-        encoder = {key: getattr(config, key) for key in ("depth", "width", "heads", "mlp", "patch")}
-        kind, stages, tokens = "hybrid" if config.backbone else "ViT", config.backbone, config.tokens
-    units, channels = (list(stages.units), stages.width) if stages else (None, None)
-    return {"kind": kind, **encoder, "tokens": tokens, "stages": units, "channels": channels}
+    sizes = ("depth", "width", "heads", "mlp", "patch")
+    match config:
+        case ResNetConfig(stages):
+            places = config.grid[0] * config.grid[1]
+            return {"kind": "ResNet", **dict.fromkeys(sizes), "tokens": places, **_under(stages)}
+        case ViTConfig(backbone=under):
+            encoder = {key: getattr(config, key) for key in (*sizes, "tokens")}
+            return {"kind": "hybrid" if under else "ViT", **encoder, **_under(under)}
+
+
+def _under(stages: Stages | None) -> dict[str, Any]:
+    return {"stages": list(stages.units) if stages else None, "channels": stages.width if stages else None}
 
 
 COLUMNS = ("stages", "layers", "width", "heads", "MLP", "tokens", "parameters", "GMACs", "training", "inference")

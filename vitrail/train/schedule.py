@@ -32,6 +32,11 @@ class Rsqrt:
     timescale: int = 10_000  # steps after the warm-up until the rate is 1 / sqrt(2) of the base
     cooldown: int = 0  # the last so many steps; g/14: 50,000 of a million
 
+    def check(self) -> None:
+        """Raises BadInput for lengths that mean nothing."""
+        if self.timescale < 1 or self.cooldown < 0:
+            raise BadInput(f"a timescale is at least one step, a cooldown none: {self}")
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -58,7 +63,7 @@ def learning_rate(config: ScheduleConfig, base: float, step: int, steps: int) ->
     """The rate of the update that follows `step` finished ones, of `steps` in all.
 
     The official formula: decay runs from the end of the warm-up to the end; the warm-up multiplies it, so the rate at
-    step 0 is exactly 0 when there is a warm-up.
+    step 0 is exactly 0 when there is a warm-up. Raises BadInput for a schedule that means nothing.
     """
     after = max(0, step - config.warmup)
     progress = min(1.0, after / max(1, steps - config.warmup))
@@ -68,6 +73,7 @@ def learning_rate(config: ScheduleConfig, base: float, step: int, steps: int) ->
         case Cosine():
             rate = base * 0.5 * (1 + cos(pi * progress))
         case Rsqrt(timescale=timescale, cooldown=cooldown):
+            config.check()
             rate = base / sqrt(1 + after / timescale)
             if cooldown:
                 rate *= min(1.0, max(0, steps - step) / cooldown)
