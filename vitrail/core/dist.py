@@ -3,6 +3,7 @@
 Nothing here is pickled: numbers travel as tensors, everything else as bytes.
 """
 
+import gc
 import json
 import os
 from collections.abc import Iterator
@@ -75,6 +76,9 @@ def joined(device: torch.device, patience: float = 1800.0) -> Iterator[World]:
         yield world()
     finally:
         distributed.destroy_process_group()
+        # what still holds the groups (FSDP2's cycles) must let go of them here: a gloo thread that gives back a tensor
+        # while the interpreter ends is killed by it, and the process aborts
+        gc.collect()
 
 
 def local_size() -> int:
