@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from vitrail.weights.npz import read_vit_npz
 
 import vitrail
 from vitrail.core.errors import BadInput
@@ -265,7 +264,7 @@ def test_damaged_npz_files_are_refused_with_a_sentence(tmp_path: Path, compresse
 def test_an_npz_of_something_else_says_what_is_missing(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", weights=np.zeros(3))
     with pytest.raises(BadInput, match="not a ViT in Google's layout: missing or misshapen 'embedding/kernel'"):
-        read_vit_npz(tmp_path / "x.npz")
+        vitrail.load(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize(
@@ -283,7 +282,7 @@ def test_an_npz_of_something_else_says_what_is_missing(tmp_path: Path) -> None:
         ("Transformer/encoder_norm/scale", None),
         ("Transformer/encoderblock_1/LayerNorm_0/bias", None),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "none" if value is None else str(value.shape),
 )
 def test_an_official_file_with_something_wrong_is_refused(
     goldens: Path, tmp_path: Path, key: str, value: np.ndarray | None
@@ -311,11 +310,14 @@ def test_a_run_folder_stands_for_its_bundle(digits_run: Path) -> None:
 def test_what_is_no_model_gets_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such model: 'no/model'; expected a bundle"):
         vitrail.load("no/model")
-    with pytest.raises(BadInput, match="is no model: a bundle holds"):
+    with pytest.raises(BadInput, match=r"is no model: it has no config\.json. Expected a bundle"):
         vitrail.load(tmp_path)
     (tmp_path / "weights.pt").write_bytes(b"")
-    with pytest.raises(BadInput, match=r"is a \.pt; expected a bundle"):
+    with pytest.raises(BadInput, match=r"weights\.pt is not a whole file of torch"):
         vitrail.load(tmp_path / "weights.pt")
+    (tmp_path / "weights.onnx").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"is a \.onnx; expected a bundle"):
+        vitrail.load(tmp_path / "weights.onnx")
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "metrics.jsonl").write_text("")
     with pytest.raises(BadInput, match="has not written its bundle yet"):

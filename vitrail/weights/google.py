@@ -231,13 +231,13 @@ def _config(named: Mapping[str, Tensor], vintage: Vintage, resolution: tuple[int
         hidden=named["pre_logits/kernel"].shape[1] if "pre_logits/kernel" in named else None,
         backbone=stages,
     )
-    table = next((named[name] for name in _POSITIONS if name in named), None)
-    position, size = _positions(config, table, resolution)
+    name = next((name for name in _POSITIONS if name in named), None)
+    position, size = _positions(config, name, None if name is None else named[name], resolution)
     return replace(config, position=position, resolution=size)
 
 
 def _positions(
-    config: ViTConfig, table: Tensor | None, resolution: tuple[int, int] | None
+    config: ViTConfig, name: str | None, table: Tensor | None, resolution: tuple[int, int] | None
 ) -> tuple[PositionConfig, tuple[int, int]]:
     if table is None:
         if resolution is None:
@@ -246,11 +246,13 @@ def _positions(
                 "resolution=224 or --resolution 224"
             )
         return SinCos2d(), resolution
-    for entry in (config.class_token, False):
+    # vit_jax adds its table after the class token is put first, big_vision before
+    for entry in (config.class_token,) if name == _POSITIONS[0] else (config.class_token, False):
         side = isqrt(table.shape[1] - entry)
         if side * side == table.shape[1] - entry and side:
             return Learned1d(class_entry=entry or not config.class_token), (side * config.stride, side * config.stride)
-    raise BadInput(f"{table.shape[1]} positions are no square grid")
+    token = " and a class token" if config.class_token else ""
+    raise BadInput(f"{name!r} has {table.shape[1]} positions, which are no square grid{token}")
 
 
 def _stages(named: Mapping[str, Tensor]) -> Stages | None:
