@@ -160,7 +160,8 @@ def _fit(
         row: dict[str, float | None] = dict(meter.read(state))
         if row:
             row |= _machine_row(config, state, row["images_per_second"] or 0.0, peak * here.size)
-            run.log({"kind": "train", "step": state.step, "epoch": epoch, **row, "seconds": state.seconds})
+            row |= {"seconds": state.seconds, "session": state.restarts}
+            run.log({"kind": "train", "step": state.step, "epoch": epoch, **row})
 
     def judge(state: TrainState) -> None:
         if validation is not None:
