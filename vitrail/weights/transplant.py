@@ -18,7 +18,7 @@ from vitrail.models.resample import (
     resample_relative,
     resample_table,
 )
-from vitrail.models.resnet import ResNetConfig
+from vitrail.models.resnet import ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.published import Published
 
@@ -47,6 +47,7 @@ def transplant(
     Raises:
         BadInput: an encoder of another size, or a classifier of other classes that was to be kept.
     """
+    _same_encoder(published.config, config)
     config.check()
     with torch.device("meta"):
         new = build(config).state_dict()  # names and shapes, without memory
@@ -60,20 +61,41 @@ def transplant(
         shape = tuple(target.shape)
         if name in resampled:
             state[name] = resampled[name]
-            rows.append(Row(name, "resampled", None if source is None else tuple(source.shape), shape))
+            known = None if source is None else tuple(source.shape)
+            rows.append(Row(name, "new" if source is None else "resampled", known, shape))
         elif source is None or (name.startswith("pos_embed") and _computed_anew(published.config, config)):
             rows.append(Row(name, "new", None, shape))
         elif source.shape == target.shape:
             state[name] = source
             rows.append(Row(name, "taken", tuple(source.shape), shape))
         else:
-            raise BadInput(
-                f"{name!r} is {tuple(source.shape)} in the source and {shape} in the new model: only classes, "
-                "resolution, patch size and pooling may differ"
-            )
+            raise BadInput(f"{name!r} is {tuple(source.shape)} in the source and {shape} in the new model: {_ALLOWED}")
     used = {row.name for row in rows if row.action in ("taken", "resampled")}
     rows += [Row(name, "left out", tuple(t.shape), None) for name, t in published.state.items() if name not in used]
     return _filled(config, state, complete=state.keys() == new.keys()), rows
+
+
+_ALLOWED = "only classes, resolution, patch size and pooling may differ"
+_ENCODER = ("width", "depth", "heads", "mlp", "backbone", "gated", "qk_norm")  # heads have no shape of their own
+
+
+def _same_encoder(old: ModelConfig, new: ModelConfig) -> None:
+    """Raises BadInput for another encoder; constants such as eps may differ, they change no tensor."""
+    if isinstance(old, ViTConfig) and isinstance(new, ViTConfig):
+        parts = {name: (getattr(old, name), getattr(new, name)) for name in _ENCODER}
+        parts["backbone"] = (_trunk(old.backbone), _trunk(new.backbone))
+        parts["layer_scale"] = (old.layer_scale is not None, new.layer_scale is not None)
+    elif isinstance(old, ResNetConfig) and isinstance(new, ResNetConfig):
+        parts = {"stages": (_trunk(old.stages), _trunk(new.stages))}
+    else:
+        parts = {"kind": (type(old).__name__, type(new).__name__)}
+    for name, (had, wanted) in parts.items():
+        if had != wanted:
+            raise BadInput(f"{name!r} is {had} in the source and {wanted} in the new model: {_ALLOWED}")
+
+
+def _trunk(stages: Stages | None) -> tuple[tuple[int, ...], int, str] | None:
+    return None if stages is None else (stages.units, stages.width, stages.order)
 
 
 def _computed_anew(old: ModelConfig, new: ModelConfig) -> bool:
@@ -104,6 +126,8 @@ def _resampled(published: Published, new: ModelConfig, interpolation: Interpolat
     made: dict[str, Tensor] = {}
     if old.patch != new.patch:
         made["patch_embed.proj.weight"] = resample_patches(state["patch_embed.proj.weight"], new.patch)
+    if isinstance(new.position, Relative) and not _computed_anew(old, new) and old.prefix != new.prefix:
+        raise BadInput("relative positions count the class token and registers: these cannot change")
     entries = (has_class_entry(old.position, old.class_token), has_class_entry(new.position, new.class_token))
     if _computed_anew(old, new) or (old.grid == new.grid and entries[0] == entries[1]):
         return made
@@ -117,10 +141,8 @@ def _resampled(published: Published, new: ModelConfig, interpolation: Interpolat
             if entries[1] and not entries[0]:
                 made["pos_embed.token"] = torch.zeros(made["pos_embed.x"].shape[0], 1, new.width)
         case Relative():
-            if old.prefix != new.prefix:
-                raise BadInput("relative positions count the class token and registers: these cannot change")
             made["pos_embed"] = resample_relative(state["pos_embed"], old.grid, new.grid, interpolation)
-    return made
+    return {name: tensor for name, tensor in made.items() if tensor is not state.get(name)}  # same length: taken
 
 
 def _entry(table: Tensor, entries: tuple[bool, bool]) -> Tensor:
