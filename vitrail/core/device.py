@@ -6,6 +6,7 @@ import resource
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -114,6 +115,33 @@ def memory_gib(device: torch.device) -> float | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (ValueError, OSError):
+        return None
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes that could be allocated now, without swapping; None where it is not known (no Linux)."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    free = [room for room in (_meminfo(), _control_group()) if room is not None]
+    return min(free) if free else None
+
+
+def _meminfo() -> int | None:
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _control_group() -> int | None:
+    """What a container still may take."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no such group, or "max"
         return None
 
 

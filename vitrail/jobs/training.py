@@ -16,10 +16,11 @@ from vitrail.core.errors import BadInput, nearest
 from vitrail.core.files import write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder, environment
-from vitrail.data.batches import Broken, default_workers, training_batches
+from vitrail.data.batches import Batches, Broken, default_workers, training_batches
 from vitrail.data.grammar import Role, open_data, require_classes
 from vitrail.data.mixing import Mixing
 from vitrail.data.order import distinct
+from vitrail.data.resident import Resident, check_resident
 from vitrail.data.sources import Source
 from vitrail.data.subsets import Subset
 from vitrail.data.views import Preprocess
@@ -33,6 +34,7 @@ from vitrail.train.checkpoint import Saver, restore_checkpoint
 from vitrail.train.health import BadStep, refuse_more
 from vitrail.train.loop import Every, Meter, fit
 from vitrail.train.loss import class_weights
+from vitrail.train.memory import settle_micro_batch, surviving
 from vitrail.train.parallel import communicating, spread, whole_model
 from vitrail.train.schedule import Rsqrt, Steps
 from vitrail.train.step import Training, TrainState, start, train_step
@@ -76,6 +78,8 @@ def check_training(config: Training) -> None:
     if isinstance(config.schedule, (Rsqrt, Steps)):
         config.schedule.check()
     config.augment.check()
+    if config.resident:
+        check_resident(config.augment)
     config.mixing.check()
     distinct(config.batch, config.sampling.repeats)
     processes = launched().size
@@ -104,7 +108,9 @@ def run_training(
         counts = np.bincount(data[0].labels, minlength=len(data[0].classes))
         state.weights = class_weights(counts, config.class_weights).to(device)
     saver = Saver(run.path / "checkpoints")
-    if restore_checkpoint(run.path / "checkpoints", state):
+    continued = restore_checkpoint(run.path / "checkpoints", state)
+    settle_micro_batch(state, config, dtype, run.path)
+    if continued:
         if run.writes:
             say(f"continuing {run.path} from step {state.step} of {config.steps}")
     else:
@@ -113,9 +119,11 @@ def run_training(
     facts = _environment(device, dtype, machine)
     if run.writes:
         write_json(run.path / "environment.json", facts)
+    unfinished = state.step < config.steps
+    held = Resident(data[0], config.augment, preprocess, device) if config.resident and unfinished else None
     while state.step < config.steps:
         try:
-            _fit(config, run, state, preprocess, data, machine, dtype, saver, facts["peak_flops"])
+            _fit(config, run, state, preprocess, data, machine, dtype, saver, facts["peak_flops"], held)
         except BadStep as bad:
             saver.wait()
             _go_back(run, state, bad)
@@ -134,23 +142,21 @@ def _fit(
     dtype: torch.dtype,
     saver: Saver,
     peak: float,
+    held: Resident | None,
 ) -> None:
-    """From the state to the last step; `peak` is the measured FLOP/s of one device."""
+    """From the state to the last step; `peak` is the measured FLOP/s of one device, `held` the data where resident."""
     train, validation, _ = data
     here = dist.world()
     meter = Meter()
-    batches = training_batches(
-        train,
-        config.augment,
-        preprocess,
+    made = partial(training_batches, train, config.augment, preprocess, workers=machine.workers)
+    made = partial(made, pinned=next(state.model.parameters()).is_cuda)
+    batches: Batches = (held.batches if held else made)(
         batch=config.batch,
         seed=config.seed,
         start=state.step,
         stop=config.steps,
-        workers=machine.workers,
         rank=here.rank,
         world=here.size,
-        pinned=next(state.model.parameters()).is_cuda,
         sampling=config.sampling,
         predecessor=config.mixing != Mixing(),
     )
@@ -175,7 +181,7 @@ def _fit(
     fit(
         state,
         batches,
-        partial(train_step, config=config, preprocess=preprocess, dtype=dtype),
+        surviving(partial(train_step, config=config, preprocess=preprocess, dtype=dtype), run.path),
         steps=config.steps,
         meter=meter,
         every=[

@@ -25,7 +25,7 @@ from vitrail.train.step import TrainState
 
 LOWER = "Lower the learning rate, lengthen the warm-up, or set --clip 1, and start again in another folder"
 KEPT = 2  # the newest, and one before it in case a disk loses it
-FORMAT = 2
+FORMAT = 3
 PATIENCE = 1800.0  # seconds that the first process waits for the files of the others
 
 
@@ -157,11 +157,13 @@ def _try_to_restore(path: Path, state: TrainState) -> str | None:
         numbers = read_json(path / "state.json")
         if numbers["format"] != FORMAT:
             return f"it has the format {numbers['format']!r}, this vitrail reads {FORMAT}"
-        counters = [numbers[key] for key in ("step", "seconds", "waited", "restarts", "broken", "skipped")]
+        counters = [
+            numbers[key] for key in ("step", "seconds", "waited", "restarts", "micro_batch", "broken", "skipped")
+        ]
         _restore(state, Pieces([path / _part(rank, numbers["parts"]) for rank in range(numbers["parts"])]))
     except (BadInput, KeyError, TypeError, ValueError, RuntimeError) as problem:
         return str(problem)
-    state.step, state.seconds, state.waited, state.restarts, broken, skipped = counters
+    state.step, state.seconds, state.waited, state.restarts, state.micro_batch, broken, skipped = counters
     state.broken.found.update(broken)
     state.skipped.clear()
     state.skipped.extend(skipped)
@@ -182,6 +184,7 @@ def _numbers(state: TrainState) -> dict[str, Any]:
         "seconds": state.seconds,
         "waited": state.waited,
         "restarts": state.restarts,
+        "micro_batch": state.micro_batch,
         "broken": state.broken.found,
         "skipped": list(state.skipped),
     }

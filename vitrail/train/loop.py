@@ -13,7 +13,7 @@ from vitrail.core import dist
 from vitrail.core.device import synchronize
 from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.progress import progress
-from vitrail.data.batches import Batch, Loader
+from vitrail.data.batches import Batch, Batches
 from vitrail.train.health import Health
 from vitrail.train.step import Metrics, TrainState
 from vitrail.train.watchdog import Watchdog
@@ -99,7 +99,7 @@ class Meter:
 
 def fit(
     state: TrainState,
-    batches: Loader,
+    batches: Batches,
     update: Callable[[TrainState, Batch], Metrics],
     *,
     steps: int,

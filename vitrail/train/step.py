@@ -41,8 +41,9 @@ class Training:
     augment: Augment = field(default_factory=Augment)
     mixing: Mixing = Mixing()  # mixup and CutMix
     sampling: Sampling = Sampling()  # repeated augmentation, balanced classes
+    resident: bool = False  # the whole set decoded once, on the device, augmented there in batches (small sets)
     class_weights: Balance | None = None  # in the loss: classes count by their rarity
-    micro_batch: int | None = None  # images a forward pass, when a batch does not fit in memory
+    micro_batch: int | None = None  # images a forward pass; None: as many as fit in memory
     precision: Precision = "auto"
     log_every: int = 50  # steps
     evaluate_every: int = 500  # steps
@@ -65,6 +66,9 @@ class TrainState:
     restarts: int = 0
     skipped: list[int] = field(default_factory=list)  # steps whose batch had broken the training
     weights: Tensor | None = None  # of the classes in the loss, on the device
+    micro_batch: int = (
+        0  # images a forward pass of a process, where memory asks for fewer than the config; 0: it does not
+    )
 
 
 class Metrics(NamedTuple):
@@ -109,7 +113,7 @@ def train_step(
         labels = labels[1:]
     images = normalise(pixels, preprocess, device)
     whole = config.batch if world.size > 1 else len(labels)
-    parts = micro_batches(config, world.size)
+    parts = micro_batches(state, config, world.size)
     total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
     split = (images.tensor_split(parts), targets.tensor_split(parts), labels.tensor_split(parts))
     for i, (x, target, y) in enumerate(zip(*split, strict=True)):
@@ -129,10 +133,10 @@ def train_step(
     return Metrics(total, correct, len(labels), norm, rate)
 
 
-def micro_batches(config: Training, world: int) -> int:
+def micro_batches(state: TrainState, config: Training, world: int) -> int:
     """How many forward passes a step takes, the same in every process."""
     largest = -(-config.batch // world)
-    return -(-largest // (config.micro_batch or largest))
+    return -(-largest // (state.micro_batch or config.micro_batch or largest))
 
 
 def _clip(optimizer: torch.optim.Optimizer, limit: float | None) -> Tensor:
