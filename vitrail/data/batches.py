@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -155,6 +155,18 @@ def _decode(example: Example) -> Pixels:
     except BrokenImage as problem:
         problem.key = example.key
         raise
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What training reads: the batches of `steps`, and the seconds that were spent on waiting for them so far."""
+
+    steps: range
+    waited: float
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
 
 
 class Loader:
