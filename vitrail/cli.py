@@ -13,6 +13,8 @@ from vitrail.core.errors import BadInput, Interrupted, nearest, unknown
 if TYPE_CHECKING:
     from vitrail.core.device import Machine
 
+PROOFS = Path(__file__).parent / "recipes/proofs"  # as recipes.proof says; a report is to start without torch
+
 
 class Command(NamedTuple):
     """A sub-command: what it does in a line, how it is used, and the function that does it."""
@@ -46,6 +48,7 @@ class CommonTraining(Common):
 
     sharding: Literal["replicated", "sharded", "hybrid"] = "replicated"  # in each process a whole model, or a part
     compile: bool | None = None  # torch.compile of the layers; None: on CUDA
+    graphs: bool = False  # CUDA graphs of the whole model: for small ones, whose kernels are short
     recompute: bool = False  # activations again in the backward pass: less memory, a third more time
     stall: float = 600.0  # seconds without a step after which many processes print their stacks and stop
 
@@ -53,8 +56,8 @@ class CommonTraining(Common):
         """Where to run."""
         from dataclasses import replace
 
-        said = {"sharding": self.sharding, "compile": self.compile, "recompute": self.recompute, "stall": self.stall}
-        return replace(super().machine(), **said)  # type: ignore[arg-type]
+        names = ("sharding", "compile", "graphs", "recompute", "stall")
+        return replace(super().machine(), **{name: getattr(self, name) for name in names})
 
 
 def _parse(command: str, kind: Any, args: list[str], default: Any = None) -> Any:
@@ -139,12 +142,16 @@ def _train(
 
 def _show_run(options: Any, result: dict[str, Any]) -> int:
     from vitrail.report import make
+    from vitrail.report.verdict import of_run
 
-    page = make(options.out)
+    page = make(options.out, PROOFS)
+    verdict = of_run(options.out)
     text = f"{result['steps']} steps in {result['seconds']:.0f} s, {result['images_per_second']:,.0f} images/s"
     if result["accuracy"] is not None:
         text = f"accuracy {_percent(result)} of {result['count']:,} images; {text}"
-    _print({**result, "folder": str(options.out)}, options.common, f"{text}\nmodel: {options.out / 'bundle'}\n{page}")
+    said = None if verdict is None else {"bound": verdict.bound, "said": str(verdict)}
+    lines = [text, *([] if verdict is None else [str(verdict)]), f"model: {options.out / 'bundle'}", str(page)]
+    _print({**result, "folder": str(options.out), "verdict": said}, options.common, "\n".join(lines))
     return 0
 
 
@@ -272,7 +279,7 @@ def _report(args: list[str]) -> int:
         json: bool = False  # one JSON object on standard output, alone
 
     options = _parse("report", Options, args)
-    page = make(options.folder)
+    page = make(options.folder, PROOFS)
     print(json.dumps({"report": str(page)}) if options.json else page)
     return 0
 

@@ -28,11 +28,11 @@ PAGES = {
 }
 
 
-def make(folder: Path) -> Path:
+def make(folder: Path, proofs: Path | None = None) -> Path:
     """Writes report.html into a folder that vitrail wrote, or into a folder of such folders, and returns its path.
 
     The pages of the folders inside are made too, so that no link is dead. Raises BadInput where there is nothing to
-    report on.
+    report on. `proofs` is the folder of the recipes' proofs, with which runs are compared.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -43,15 +43,15 @@ def make(folder: Path) -> Path:
         if mark == "demo.json":
             for part in parts_of(opened):
                 if mark_of(part.path) not in (None, "demo.json"):
-                    make(part.path)
-        return _write(folder, PAGES[mark](opened))
+                    make(part.path, proofs)
+        return _write(folder, run_page(opened, proofs) if mark == "config.json" else PAGES[mark](opened))
     inside = sorted(child for child in folder.iterdir() if not child.name.startswith(".") and mark_of(child))
     if not inside:
         raise BadInput(
             f"{folder} holds nothing to report on; expected one of {', '.join(PAGES)}, or folders that hold one of them"
         )
     for child in inside:
-        make(child)
+        make(child, proofs)
     return _write(folder, index_page(Folder(folder), inside))
 
 

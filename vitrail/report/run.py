@@ -4,17 +4,18 @@ import json
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from vitrail.report import curves, evaluation, inspection, numbers
+from vitrail.report import curves, evaluation, inspection, machine, numbers, proof
 from vitrail.report.page import Section, fragment, page
 from vitrail.report.reading import Folder, Json, objects, texts
 
 JOBS = {"pretrain": "Pre-training", "finetune": "Fine-tuning"}
 
 
-def run_page(folder: Folder) -> str:
-    """The whole page; parts whose files do not exist yet are left out."""
+def run_page(folder: Folder, proofs: Path | None = None) -> str:
+    """The whole page; parts whose files do not exist yet are left out. `proofs`: the folder of the recipes' proofs."""
     config = folder.json("config.json") or {}
     result = folder.json("result.json")
     train, validation = curves.metrics(folder)
@@ -23,6 +24,8 @@ def run_page(folder: Folder) -> str:
     sections = [
         evaluation.section(tested or folder, validation=validation, opening=_same_images(tested, config)),
         curves.section(train, validation),
+        proof.section(folder, config, result, planned_steps(config), proofs) if proofs else None,
+        machine.section(folder),
         inspection.section(inspected, of_this_run=True) if inspected else None,
         transplant(folder),
         cost(result),

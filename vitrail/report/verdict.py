@@ -163,7 +163,8 @@ def _waiting(used: Usage, environment: Json, resident: bool) -> str:
     cores = f"this machine has {environment['cores']} core{'' if environment['cores'] == 1 else 's'}"
     if free == 0:
         return f"{said}: {more} would be needed, but {cores}, all in use: {_or(others)}"
-    return f"{said}: {more} would be needed, but {cores}, {free} free: --workers {workers + free} helps in part; {_or(others)}"
+    part = f"--workers {workers + free} helps in part; {_or(others)}"
+    return f"{said}: {more} would be needed, but {cores}, {free} free: {part}"
 
 
 def _free_cores(environment: Json, workers: int) -> int | None:

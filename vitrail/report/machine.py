@@ -1,0 +1,62 @@
+"""How a run used its machine: the verdict, and where the time went over the steps."""
+
+from collections.abc import Sequence
+
+from vitrail.report import curves, numbers, verdict
+from vitrail.report.page import Section, fragment
+from vitrail.report.reading import Folder, Json
+from vitrail.report.stack import Layer, stack_chart
+
+MOST = 200  # rows in the chart: neighbours beyond it are averaged
+COLOUR = {"computing": 0, "waiting": 1, "copying": 4, "communicating": 3}
+NAMES = {"waiting": "waiting for data"}
+SEEN = 0.005  # the least share that is drawn
+
+
+def section(folder: Folder) -> Section | None:
+    """None where the log has no speeds yet."""
+    judged = verdict.of_run(folder)
+    if judged is None:
+        return None
+    train, _ = curves.metrics(folder)
+    rows = [row for row in train if numbers.known(row.get("waiting"))]
+    drawings = []
+    if rows:
+        ends, layers = _layers(rows)
+        said = "Shares of the training time over the steps: " + ", ".join(layer.name for layer in layers) + "."
+        drawings.append(("", stack_chart(ends, layers, title=said), _note(layers)))
+    body = fragment(
+        "machine.html.j2",
+        sentences=[judged.sentence, *filter(None, [judged.memory])],
+        drawings=drawings,
+        rule=verdict.RULES,
+    )
+    return Section("Where the time went", "time", body)
+
+
+def _layers(rows: Sequence[Json]) -> tuple[list[float], list[Layer]]:
+    """The ends of the rows, and computing below what is lost; what is never seen is left out."""
+    size = -(-len(rows) // MOST)
+    groups = [rows[i : i + size] for i in range(0, len(rows), size)]
+    lost = {
+        name: [sum(_share(row, name) for row in group) / len(group) for group in groups]
+        for name in ("waiting", "copying", "communicating")
+    }
+    computing = [max(0.0, 1 - sum(parts)) for parts in zip(*lost.values(), strict=True)]
+    shares = {"computing": computing, **{name: values for name, values in lost.items() if max(values) >= SEEN}}
+    layers = [Layer(NAMES.get(name, name), values, COLOUR[name]) for name, values in shares.items()]
+    return [0.0, *(float(group[-1]["step"]) for group in groups)], layers
+
+
+def _share(row: Json, name: str) -> float:
+    value = row.get(name)
+    return min(1.0, max(0.0, float(value))) if numbers.known(value) else 0.0  # type: ignore[arg-type]
+
+
+def _note(layers: Sequence[Layer]) -> str:
+    drawn = {layer.name for layer in layers}
+    absent = [name for name in ("waiting", "copying", "communicating") if NAMES.get(name, name) not in drawn]
+    if not absent:
+        return ""
+    said = " and ".join(absent) if len(absent) < 3 else "waiting, copying and communicating"
+    return f"Not drawn: {said}, below {numbers.percent(SEEN)} of the time everywhere or not measured."
