@@ -16,6 +16,7 @@ from vitrail.core.errors import BadInput
 
 Sharding = Literal["replicated", "sharded", "hybrid"]
 Precision = Literal["auto", "float32", "bfloat16"]
+TrainingPrecision = Precision | Literal["float8"]  # float8: of linear layers' products; bfloat16 for all else
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Machine:
     # Of training. Rounding apart, these do not change results either.
     sharding: Sharding = "replicated"  # under torchrun: a whole model in each process, or a part (FSDP2)
     compile: bool | None = None  # torch.compile of the layers; None: on CUDA
+    graphs: bool = False  # CUDA graphs of the whole model: for small ones, whose kernels are shorter than their launch
     recompute: bool = False  # activations of a layer in the backward pass again: less memory, a third more time
     stall: float = 600.0  # seconds without a step after which a run under torchrun prints all stacks and stops
 
@@ -59,11 +61,11 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
+def choose_precision(name: TrainingPrecision, device: torch.device) -> torch.dtype:
     """The dtype of activations and matrix products; weights and optimiser state are always float32."""
     if name == "auto":
         return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    return torch.float32 if name == "float32" else torch.bfloat16
 
 
 @lru_cache

@@ -102,7 +102,7 @@ def run_training(
         say(border)
     device = devices.choose_device(machine.device)
     dtype = devices.choose_precision(config.precision, device)
-    runner = spread(model.to(device), machine, device, dtype)
+    runner = spread(model.to(device), machine, device, dtype, config.precision == "float8")
     state = start(model, config, Broken(len(data[0])), runner)
     if config.class_weights is not None:
         counts = np.bincount(data[0].labels, minlength=len(data[0].classes))

@@ -1,4 +1,4 @@
-"""How a model is spread over devices: recomputation, compilation, then replicas (DDP) or shards (FSDP2).
+"""How a model is spread over devices: 8-bit products, recomputation, compilation, replicas (DDP) or shards (FSDP2).
 
 Applied from outside: the model stays the one that was built, with the same names of its weights.
 """
@@ -20,15 +20,29 @@ from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.models.build import Model, build
 from vitrail.models.resnet import ResNet
+from vitrail.train.float8 import check_float8, in_float8
 
 
-def spread(model: Model, machine: Machine, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """What is called to run `model` in training: the model itself, or what wraps it. `model` must be on `device`."""
+def spread(model: Model, machine: Machine, device: torch.device, dtype: torch.dtype, float8: bool = False) -> nn.Module:
+    """What is called to run `model` in training: the model itself, or what wraps it. `model` must be on `device`.
+
+    Raises:
+        BadInput: 8-bit products or CUDA graphs where there are none, or processes that cannot be grouped.
+    """
     units = layers(model)
+    if float8:
+        check_float8(device)
+        in_float8(units)
     if machine.recompute:
         for unit in units:
             unit.forward = partial(checkpoint, unit.forward, use_reentrant=False)
-    if machine.compile if machine.compile is not None else device.type == "cuda":
+    if machine.graphs:
+        if device.type != "cuda" or dist.world().size > 1:
+            raise BadInput(
+                f"--graphs needs one process on a CUDA device, this is {device}, {dist.world().size} processes"
+            )
+        model.compile(dynamic=False, mode="reduce-overhead")
+    elif machine.compile if machine.compile is not None else device.type == "cuda":
         for unit in units:
             unit.compile(dynamic=False)
     world = dist.world()

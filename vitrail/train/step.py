@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from vitrail.core import dist
-from vitrail.core.device import Precision
+from vitrail.core.device import TrainingPrecision
 from vitrail.core.seeds import generator, torch_seed
 from vitrail.data.batches import Batch, Broken, normalise
 from vitrail.data.mixing import Mixing, mix
@@ -44,7 +44,7 @@ class Training:
     resident: bool = False  # the whole set decoded once, on the device, augmented there in batches (small sets)
     class_weights: Balance | None = None  # in the loss: classes count by their rarity
     micro_batch: int | None = None  # images a forward pass; None: as many as fit in memory
-    precision: Precision = "auto"
+    precision: TrainingPrecision = "auto"
     log_every: int = 50  # steps
     evaluate_every: int = 500  # steps
     save_every: int = 500  # steps
@@ -118,6 +118,8 @@ def train_step(
     split = (images.tensor_split(parts), targets.tensor_split(parts), labels.tensor_split(parts))
     for i, (x, target, y) in enumerate(zip(*split, strict=True)):
         with gradients_summed(runner, now=i == parts - 1):
+            if device.type == "cuda":
+                torch.compiler.cudagraph_mark_step_begin()  # graphs may overwrite what the pass before returned
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 logits = runner(x).logits
             part = loss(logits, target, config.loss, state.weights) * (len(y) / whole) if len(y) else logits.sum() * 0
