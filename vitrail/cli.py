@@ -285,31 +285,21 @@ def _report(args: list[str]) -> int:
 
 
 def _recipes(args: list[str]) -> int:
-    from vitrail.models.cost import parameters, training_flops
-    from vitrail.recipes import FINETUNING, PRETRAINING
+    import tyro
+
+    from vitrail.recipes.table import chosen, describe, facts, listing
 
     @dataclass(frozen=True)
     class Options:
+        name: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # "digits", "finetune digits"; none: a line of each
         json: bool = False  # one JSON object on standard output, alone
 
     options = _parse("recipes", Options, args)
-    rows: list[dict[str, Any]] = []
-    for name, recipe in PRETRAINING.items():
-        config = recipe()
-        images = config.steps * config.batch
-        size, flops = parameters(config.model), training_flops(config.model) * images
-        rows.append({"command": "pretrain", "recipe": name, "images": images, "parameters": size, "flops": flops})
-        rows[-1]["about"] = (recipe.__doc__ or "").strip().split("\n")[0]
-    for name, tuning in FINETUNING.items():
-        about = (tuning.__doc__ or "").strip().split("\n")[0]
-        count = tuning().steps * tuning().batch
-        rows.append({"command": "finetune", "recipe": name, "images": count, "about": about})
+    rows = [describe(command, name) for command, name in chosen(options.name)]
     if options.json:
         print(json.dumps({"recipes": rows}))
         return 0
-    for row in rows:
-        cost = f"{row['parameters'] / 1e6:6.1f} M {row['flops']:8.1e} FLOP" if "flops" in row else " " * 22
-        print(f"{row['command']} {row['recipe']:<26} {row['images']:8.1e} images  {cost}  {row['about']}")
+    print("\n\n".join(map(facts, rows)) if options.name else listing(rows))
     return 0
 
 
@@ -411,7 +401,9 @@ COMMANDS = {
         _convert,
     ),
     "report": Command("(Re)make the page of a run or of a folder of runs.", "vitrail report runs", _report),
-    "recipes": Command("The recipes, with their cost.", "vitrail recipes", _recipes),
+    "recipes": Command(
+        "The recipes, or one: source, cost, what to expect, proof.", "vitrail recipes cifar10", _recipes
+    ),
     "models": Command("The models, with sizes and cost.", "vitrail models B/16 --resolution 384", _models),
 }
 

@@ -6,7 +6,7 @@ None was run here: they take hundreds of accelerator-hours and more.
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from vitrail.data.mixing import Mixing
 from vitrail.data.randaugment import RandAugment
@@ -17,6 +17,7 @@ from vitrail.models.position import SinCos2d
 from vitrail.models.resnet import ResNetConfig
 from vitrail.models.variants import variant
 from vitrail.models.vit import ViTConfig
+from vitrail.recipes.about import About
 from vitrail.recipes.pretraining import steps_of
 from vitrail.train.loss import Sigmoid, Softmax
 from vitrail.train.optim import Adam, Momentum
@@ -140,9 +141,9 @@ def bit(model: str, data: Data) -> Pretrain:
     )
 
 
-def _named(about: str, made: Callable[..., Pretrain], *arguments: object) -> Callable[[], Pretrain]:
+def _named(about: About, made: Callable[..., Pretrain], *arguments: object) -> Callable[[], Pretrain]:
     recipe = partial(made, *arguments)
-    recipe.__doc__ = f"{about} Not run here."
+    recipe.__doc__ = about.docstring()
     return recipe
 
 
@@ -151,29 +152,58 @@ def _short(model: str) -> str:
 
 
 REACHED = {90: 76.5, 150: 78.5, 300: 80.0}  # top-1 on ImageNet's validation images, of the authors' better plain S/16
+# top-1 on ImageNet of the authors' largest BiTs, fine-tuned their way
+TUNED = {("R152x4", "imagenet"): 81.30, ("R152x4", "imagenet21k"): 85.39}
+
+
+def _augreg(r: Recommended) -> About:
+    name = f"augreg-imagenet21k-{_short(r.model)}"
+    regularised = ", dropout and stochastic depth 0.1" if r.regularised else ""
+    return About(
+        f"{r.model} on ImageNet-21k with augmentation {r.augmentation}, decay {r.decay:g}{regularised}, 300 epochs.",
+        "AugReg (arXiv 2106.10270), the authors' recommended checkpoint of this model.",
+        f"theirs gave {r.imagenet} % on ImageNet, fine-tuned at 384 pixels, after"
+        f" {steps_of('imagenet21k', 300):,} steps (300 epochs). Not run here.",
+        f"vitrail pretrain {name} --train IMAGENET21K@train --out runs/{name}",
+    )
+
+
+def _plain(epochs: int) -> About:
+    name = f"better-plain-s16-{epochs}"
+    return About(
+        f"S/16 on ImageNet, {epochs} epochs, as plain as it can be.",
+        "Better plain ViT baselines (arXiv 2205.01580).",
+        f"theirs gave {REACHED[epochs]} % of ImageNet's validation images after {better_plain(epochs).steps:,} steps"
+        f" ({epochs} epochs). Not run here.",
+        f"vitrail pretrain {name} --train IMAGENET@train[:99%] --validation IMAGENET@train[99%:]"
+        f" --test IMAGENET@validation --out runs/{name}",
+    )
+
+
+def _bit(model: str, data: Data) -> About:
+    name = f"bit-{data}-{_short(model)}"
+    tuned = TUNED.get((model, data))
+    at = f"after {steps_of(data, 90):,} steps (90 epochs)"
+    theirs = f"theirs gave {tuned} % on ImageNet, fine-tuned, {at}" if tuned else f"not known {at}"
+    return About(
+        f"{model} on {data}, 90 epochs of SGD.",
+        "BiT (arXiv 1912.11370), section 3.3.",
+        f"{theirs}. Not run here.",
+        f"vitrail pretrain {name} --train {data.upper()}@train --out runs/{name}",
+    )
+
 
 RECIPES: dict[str, Callable[[], Pretrain]] = {
     **{
         f"augreg-imagenet21k-{_short(r.model)}": _named(
-            f"AugReg: {r.model}, {r.augmentation}; theirs gave {r.imagenet} % on ImageNet, fine-tuned at 384 pixels.",
-            augreg,
-            r.model,
-            "imagenet21k",
-            r.augmentation,
-            r.decay,
-            r.regularised,
+            _augreg(r), augreg, r.model, "imagenet21k", r.augmentation, r.decay, r.regularised
         )
         for r in RECOMMENDED
     },
+    **{f"better-plain-s16-{epochs}": _named(_plain(epochs), better_plain, epochs) for epochs in REACHED},
     **{
-        f"better-plain-s16-{epochs}": _named(
-            f"Better plain ViT: S/16, ImageNet, {epochs} epochs; theirs gave {reached} %.", better_plain, epochs
-        )
-        for epochs, reached in REACHED.items()
-    },
-    **{
-        f"bit-{data}-{_short(model)}": _named(f"BiT upstream: {model} on {data}, 90 epochs of SGD.", bit, model, data)
-        for data in ("imagenet21k", "imagenet")
+        f"bit-{data}-{_short(model)}": _named(_bit(model, data), bit, model, data)
+        for data in get_args(Data)
         for model in ("R50x1", "R50x3", "R101x1", "R101x3", "R152x2", "R152x4")
     },
 }

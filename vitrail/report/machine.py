@@ -10,7 +10,7 @@ from vitrail.report.stack import Layer, stack_chart
 MOST = 200  # rows in the chart: neighbours beyond it are averaged
 COLOUR = {"computing": 0, "waiting": 1, "copying": 4, "communicating": 3}
 NAMES = {"waiting": "waiting for data"}
-SEEN = 0.005  # the least share that is drawn
+SEEN = 0.01  # what never takes so much of the time is not drawn
 
 
 def section(folder: Folder) -> Section | None:
