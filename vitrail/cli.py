@@ -341,7 +341,7 @@ def _convert(args: list[str]) -> int:
         to: Layout = "bundle"
         resolution: int | None = None  # what it was trained at, for the few files that do not say it
         model: str | None = None  # a model with as many heads ("S/16"), for the state dicts that do not say it
-        tolerance: float = 1e-4  # of the logits, relative to the largest
+        tolerance: float = 1e-4  # of logits and representation, relative to the largest
         json: bool = False  # one JSON object on standard output, alone
 
     options = _parse("convert", Options, args)
@@ -359,7 +359,8 @@ def _convert(args: list[str]) -> int:
     verdict = "agrees" if done.agrees else f"DIFFERS by more than {done.tolerance:g}: do not use it"
     print(f"{done.destination}: {done.parameters:,} parameters in {done.tensors} tensors, as {done.layout}")
     print(f"{done.equal_tensors} of {done.tensors} tensors are equal bit for bit after loading it back")
-    print(f"largest difference of a logit {done.difference:.2g}, relative {done.relative:.2g}: the copy {verdict}")
+    print(f"largest difference of a logit {done.difference:.2g}")
+    print(f"of logits and representation, relative to the largest, {done.relative:.2g}: the copy {verdict}")
     for line in done.changed:
         print(f"not in this layout: {line}")
     for name in done.left_over:

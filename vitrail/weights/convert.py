@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from vitrail.core.config import difference
 from vitrail.core.errors import BadInput, nearest
@@ -24,7 +25,7 @@ from vitrail.weights.timm import timm_keys, write_timm
 from vitrail.weights.transplant import transplant
 
 Layout = Literal["bundle", "npz", "timm", "huggingface"]
-TOLERANCE = 1e-4  # of the logits, relative to the largest
+TOLERANCE = 1e-4  # of logits and representation, relative to the largest
 _IMAGES = 4
 
 
@@ -39,7 +40,7 @@ class Conversion:
     tensors: int
     equal_tensors: int  # bit for bit, by our names
     difference: float  # largest of the logits, absolute
-    relative: float  # to the largest logit of the source
+    relative: float  # largest of logits or representation, to the largest of the source
     tolerance: float
     changed: tuple[str, ...]  # what the layout cannot say: lines "gelu: 'exact' → 'tanh'"
     left_over: tuple[str, ...]  # names in the source that are no part of the model
@@ -59,7 +60,9 @@ def convert(
     model: str | None = None,
     tolerance: float = TOLERANCE,
 ) -> Conversion:
-    """Writes `source` (any MODEL) to `destination` in a layout, loads it back, and compares logits on fixed images.
+    """Writes `source` (any MODEL) to `destination` in a layout, loads it back, and compares outputs on fixed images.
+
+    The representation is compared too, because a classifier that was never trained is zero and hides everything.
 
     Args:
         resolution: what the model was trained at, for the few files that do not say it.
@@ -80,12 +83,11 @@ def convert(
     _WRITERS[layout](published, before, destination)
     back = read_published(destination, resolution=published.config.resolution, model=model)
     after = _model(back)
-    images = torch.randn(_IMAGES, 3, *published.config.resolution, generator=torch.Generator().manual_seed(0)).clamp(
-        -1, 1
-    )
+    size = published.config.resolution
+    images = torch.randn(_IMAGES, 3, *size, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     with torch.inference_mode():
-        wanted_logits, got = before(images).logits, after(images).logits
-    largest = float((wanted_logits - got).abs().max()) if got.shape == wanted_logits.shape else float("inf")
+        wanted, got = before(images), after(images)
+    logits, representation = _apart(got.logits, wanted.logits), _apart(got.representation, wanted.representation)
     equal = sum(n in back.state and torch.equal(t, back.state[n]) for n, t in published.state.items())
     return Conversion(
         source=str(source),
@@ -94,12 +96,20 @@ def convert(
         parameters=sum(tensor.numel() for tensor in published.state.values()),
         tensors=len(published.state),
         equal_tensors=equal,
-        difference=largest,
-        relative=largest / max(float(wanted_logits.abs().max()), 1e-30),
+        difference=logits[0],
+        relative=max(logits[1], representation[1]),
         tolerance=tolerance,
         changed=tuple(difference(published.config, back.config)),
         left_over=published.left_over,
     )
+
+
+def _apart(got: Tensor, wanted: Tensor) -> tuple[float, float]:
+    """The largest difference, and relative to the largest number that is wanted; infinite where NaN or shapes differ."""
+    if got.shape != wanted.shape:
+        return float("inf"), float("inf")
+    largest = float((got - wanted).abs().max().nan_to_num(nan=float("inf"), posinf=float("inf")))
+    return largest, largest / max(float(wanted.abs().max()), 1e-30)
 
 
 def _model(published: Published) -> Model:

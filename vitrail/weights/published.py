@@ -11,6 +11,7 @@ from vitrail.core.errors import BadInput
 from vitrail.data.views import Preprocess
 from vitrail.models.build import ModelConfig, build
 from vitrail.models.cost import parameters
+from vitrail.models.vit import ViTConfig
 from vitrail.weights.tensors import refuse_not_finite
 
 
@@ -29,6 +30,12 @@ class Published:
 def check_state(config: ModelConfig, state: dict[str, Tensor], source: Path) -> None:
     """Raises BadInput unless `state` has exactly the names and shapes of a model of `config`, all finite."""
     config.check()
+    if isinstance(config, ViTConfig):
+        layers = config.depth + (sum(config.backbone.units) if config.backbone else 0)
+    else:
+        layers = sum(config.stages.units)
+    if layers > len(state):  # each has several; building a million empty layers takes an hour
+        raise BadInput(f"{source}: the config asks for {layers:,} layers, the file holds {len(state):,} tensors")
     asked, held = parameters(config), sum(tensor.numel() for tensor in state.values())
     if asked > 2 * held + 1_000_000:  # before anything of that size is built
         raise BadInput(f"{source}: the config asks for {asked:,} parameters, the file holds {held:,}")

@@ -17,6 +17,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json
 
 MAX_BYTES = 64 << 30  # of one file's tensors, unpacked: five times the largest ViT published
+_SPARE, _RATIO = 256 << 20, 8  # bytes that any .npz may unpack to, and times its own size: weights hardly compress
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -109,10 +110,11 @@ def as_tensors(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, Tensor
     for name, array in arrays.items():
         if array.dtype.kind == "V" and array.dtype.itemsize == 2:
             tensors[name] = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-        elif array.dtype.kind in "fiub":
-            tensors[name] = torch.from_numpy(np.ascontiguousarray(array))
+        elif array.dtype.kind in "iub" or array.dtype in ("float16", "float32", "float64"):
+            native = array.astype(array.dtype.newbyteorder("="), copy=False)
+            tensors[name] = torch.from_numpy(np.ascontiguousarray(native))
         else:
-            raise BadInput(f"{path}: {name!r} holds {array.dtype}, which are no numbers")
+            raise BadInput(f"{path}: {name!r} holds {array.dtype}, which are no numbers that torch has")
     return tensors
 
 
@@ -123,7 +125,7 @@ def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an `.npz`; the size of each is checked against its header before it is unpacked.
+    """All arrays of an `.npz`; what they claim together and each against its header is checked before it is unpacked.
 
     Raises:
         BadInput: not an `.npz`, an object array (which would be a pickle), or members larger than they say.
@@ -132,13 +134,15 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise BadInput(f"{path} does not exist")
     try:
         with zipfile.ZipFile(path) as archive:
-            total = 0
-            for member in archive.infolist():
-                total += _checked_size(archive, member, path)
-            if total > MAX_BYTES:
+            claimed = sum(member.file_size for member in archive.infolist())
+            allowed = min(MAX_BYTES, _SPARE + _RATIO * path.stat().st_size)
+            if claimed > allowed:
                 raise BadInput(
-                    f"{path} would unpack to {total / 2**30:.0f} GiB, more than the {MAX_BYTES >> 30} allowed"
+                    f"{path} would unpack to {claimed / 2**30:.1f} GiB, more than the {allowed / 2**30:.1f} that weights "
+                    "in a file of its size can have"
                 )
+            for member in archive.infolist():
+                _check_size(archive, member, path)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except BadInput:
@@ -147,7 +151,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise BadInput(f"{path} is not a whole .npz file: {problem}") from None
 
 
-def _checked_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> int:
+def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -159,7 +163,6 @@ def _checked_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path)
         expected = file.tell() + int(np.prod(shape, dtype=object)) * dtype.itemsize
     if expected != member.file_size:
         raise BadInput(f"{path}: {member.filename} is {member.file_size} bytes, its header says {expected}")
-    return member.file_size
 
 
 def refuse_not_finite(tensors: dict[str, Tensor], path: Path) -> None:
