@@ -165,6 +165,8 @@ class Resident:
         self, key: int, n: Int64[Tensor, " b"], index: Int64[Tensor, " b"]
     ) -> UInt8[Tensor, "b 3 {self.preprocess.resolution[0]} {self.preprocess.resolution[1]}"]:
         """Of example `index` the n-th random view, for each of a batch: a function of (key, n, index) alone."""
+        if not len(index):  # no image of a batch can be read
+            return torch.empty(0, 3, *self.preprocess.resolution, dtype=torch.uint8, device=self.images.device)
         draws = Draws(key, n, index)
         mirrored = draws.uniform(_FLIP, 1)[:, 0] < (0.5 if self.augment.flip else 0.0)
         views = self._cropped(draws, index, mirrored)
