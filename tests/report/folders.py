@@ -140,7 +140,12 @@ def metrics(folder: Path, *, steps: int, best: float, tail: str = "") -> None:
                 "gradient_norm": 0.8,
                 "images_per_second": 812.0,
                 "waiting": 0.02,
+                "copying": 0.001,
+                "communicating": None,
+                "flops_share": 0.41,
+                "memory_gib": 1.5,
                 "seconds": step / 10,
+                "session": 0,
             }
         )
         if step % 50 == 0:
@@ -174,6 +179,7 @@ def run(
             "processor": "A processor with a long name @ 2.10 GHz",
             "cores": 2,
             "threads": 2,
+            "workers": 1,
             "device": "cpu",
             "precision": "bfloat16",
             "memory_gib": 7.75,
@@ -221,6 +227,32 @@ def run(
             {"name": "pre_logits.weight", "action": "left out", "from": [192, 192], "to": None},
         ]
         write(folder / "transplant.json", {"source": "pretrain/bundle", "rows": rows})
+
+
+def proof(folder: Path, *, config: Any = None, scale: float = 1.0, accuracy: float = 0.9, steps: int = 500) -> Path:
+    """The proof of `run`'s recipe in a folder of proofs, its losses multiplied by `scale`."""
+    made = folder / "made"
+    metrics(made, steps=steps, best=accuracy)
+    rows = [json.loads(line) for line in (made / "metrics.jsonl").read_text().splitlines()]
+    content = {
+        "recipe": "digits",
+        "job": "pretrain",
+        "config": config or {"train": "digits@train", "steps": steps, "schedule": {"warmup": 50}, "seed": 7},
+        "machine": {"processor": "A slow processor", "device": "cpu", "precision": "float32", "threads": 2},
+        "vitrail": "0.1.0",
+        "date": "2026-11-23",
+        "seconds": 95.0,
+        "accuracy": accuracy,
+        "interval": [accuracy - 0.02, accuracy + 0.02],
+        "count": 300,
+        "weights_sha256": "0" * 64,
+        "curve": {
+            "train": [[row["step"], scale * row["loss"]] for row in rows if row["kind"] == "train"],
+            "validation": [[r["step"], r["loss"], r["accuracy"]] for r in rows if r["kind"] == "validation"],
+        },
+    }
+    write(folder / "pretrain-digits.json", content)
+    return folder
 
 
 def linear(folder: Path, *, helps: bool = True) -> None:
