@@ -51,12 +51,16 @@ class CommonTraining(Common):
     graphs: bool = False  # CUDA graphs of the whole model: for small ones, whose kernels are short
     recompute: bool = False  # activations again in the backward pass: less memory, a third more time
     stall: float = 600.0  # seconds without a step after which many processes print their stacks and stop
+    track: tuple[str, ...] = ()  # trackio, wandb: where the numbers go besides the run folder
 
     def machine(self) -> "Machine":
         """Where to run."""
         from dataclasses import replace
 
-        names = ("sharding", "compile", "graphs", "recompute", "stall")
+        from vitrail.core.trackers import check_trackers
+
+        check_trackers(self.track)
+        names = ("sharding", "compile", "graphs", "recompute", "stall", "track")
         return replace(super().machine(), **{name: getattr(self, name) for name in names})
 
 

@@ -15,6 +15,7 @@ from vitrail.core import dist
 from vitrail.core.config import difference, from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, remove_leftovers, write_json, write_text_atomic
+from vitrail.core.trackers import Trackers
 
 State = Literal["new", "unfinished", "finished"]
 
@@ -32,6 +33,8 @@ class RunFolder:
         self.writes = dist.world().first
         self._metrics = self.path / "metrics.jsonl"
         self._lock: Any = None
+        self._config = config
+        self._trackers: Trackers | None = None
         if not self.writes:
             heard = dist.gathered_json(None)[0]
             if "problem" in heard:
@@ -87,7 +90,10 @@ class RunFolder:
             raise BadInput(f"{self.path} holds a run of another config ({'; '.join(changes)}); {advice}")
 
     def close(self) -> None:
-        """Lets other processes open the folder."""
+        """Ends what tracks the run, and lets other processes open the folder."""
+        if self._trackers is not None:
+            self._trackers.close()
+            self._trackers = None
         if self._lock is not None:
             self._lock.close()
 
@@ -98,9 +104,11 @@ class RunFolder:
         self.close()
 
     def log(self, row: dict[str, Any]) -> None:
-        """Appends one row to metrics.jsonl."""
+        """Appends one row to metrics.jsonl, and shows it to what tracks the run."""
         if not self.writes:
             return
+        if self._trackers is not None:
+            self._trackers.log(row)
         with open(self._metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -109,6 +117,17 @@ class RunFolder:
         if self.writes and self._metrics.exists():
             kept = [json.dumps(row) for row in read_metrics(self._metrics) if row["step"] <= step]
             write_text_atomic(self._metrics, "".join(line + "\n" for line in kept))
+        if self._trackers is not None:
+            self._trackers.rewind(step)
+
+    def track(self, names: tuple[str, ...], step: int) -> None:
+        """From here on, where the run goes on from `step`, rows go to TensorBoard's files and to these trackers too.
+
+        Raises:
+            BadInput: a tracker that is not known or not installed.
+        """
+        if self.writes and self._trackers is None:
+            self._trackers = Trackers(self.path, names, to_json(self._config), step)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rows so far."""

@@ -116,6 +116,7 @@ def run_training(
     else:
         saver.save(state)  # where a run goes back to that breaks before its first save
     run.rewind_metrics(state.step)
+    run.track(machine.track, state.step)
     facts = _environment(device, dtype, machine)
     if run.writes:
         write_json(run.path / "environment.json", facts)

@@ -1,0 +1,235 @@
+"""Where the rows of metrics.jsonl go besides: TensorBoard wherever it is installed, trackio and wandb when asked for.
+
+A tracker lives in a thread of its own, from importing it on: a slow or broken one neither stops nor slows training. The
+first thing that goes wrong is said once, and that tracker is dropped. `trackers.json` holds what a tracker knows this
+folder by, so that a run that goes on goes on there too.
+"""
+
+import io
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from queue import Full, Queue
+from typing import Any, Protocol
+from uuid import uuid4
+
+from vitrail.core.errors import BadInput, unknown
+from vitrail.core.files import read_json, write_json
+from vitrail.core.progress import say
+
+KNOWN = ("trackio", "wandb")
+PROJECT = "vitrail"
+PATIENCE = 10.0  # seconds that the end of a run waits for its trackers, in all
+WAITING = 10_000  # rows that may wait for a slow tracker
+
+Row = dict[str, Any]
+
+
+class Tracker(Protocol):
+    """What takes numbers. All is called in one thread."""
+
+    def log(self, step: int, values: dict[str, float]) -> None: ...
+
+    def rewind(self, step: int) -> None:
+        """What came after `step` will come again."""
+
+    def close(self) -> None: ...
+
+
+def check_trackers(names: Iterable[str]) -> None:
+    """Raises BadInput for a tracker that is not known or not installed."""
+    for name in names:
+        if name not in KNOWN:
+            raise unknown("tracker", name, KNOWN)
+        if find_spec(name) is None:
+            raise BadInput(f"--track {name}: {name} is not installed; pip install 'vitrail[logging]'")
+
+
+class Trackers:
+    """All trackers of a run; `log` takes a row of metrics.jsonl and returns at once.
+
+    Args:
+        folder: of the run. TensorBoard's files lie in `tensorboard/` below it.
+        names: from KNOWN.
+        config: of the run, as JSON.
+        step: at which the run goes on; what a tracker has of later steps will come again.
+
+    Raises:
+        BadInput: a tracker that is not known or not installed.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str], config: Any, step: int):
+        names = tuple(dict.fromkeys(names))
+        check_trackers(names)
+        opening: dict[str, Callable[[], Tracker]] = {}
+        if find_spec("tensorboard") is not None:
+            opening["tensorboard"] = partial(_TensorBoard, folder / "tensorboard", step)
+        if "trackio" in names:
+            opening["trackio"] = partial(_Trackio, f"{folder.name}-{_identity(folder, 'trackio')}", config)
+        if "wandb" in names:
+            opening["wandb"] = partial(_Wandb, folder, _identity(folder, "wandb"), config)
+        self._aside = [_Aside(name, open_) for name, open_ in opening.items()]
+
+    def log(self, row: Row) -> None:
+        """The numbers of a row, each named `kind/name`; what could not be measured is left out."""
+        named = {name: value for name, value in row.items() if name not in ("kind", "step")}
+        values = {f"{row['kind']}/{n}": float(v) for n, v in named.items() if isinstance(v, int | float)}
+        for tracker in self._aside:
+            tracker.ask(lambda t: t.log(row["step"], values))
+
+    def rewind(self, step: int) -> None:
+        """The run has gone back to `step`."""
+        for tracker in self._aside:
+            tracker.ask(lambda t: t.rewind(step))
+
+    def close(self, patience: float = PATIENCE) -> None:
+        """Waits, within `patience` seconds for each, until everything is written."""
+        for tracker in self._aside:
+            tracker.ask(None)
+        for tracker in self._aside:
+            tracker.join(patience)
+
+
+def _identity(folder: Path, name: str) -> str:
+    """By what a tracker knows the run of this folder: drawn once."""
+    path = folder / "trackers.json"
+    known = read_json(path) if path.exists() else {}
+    if name not in known:
+        known[name] = uuid4().hex[:8]
+        write_json(path, known)
+    return str(known[name])
+
+
+class _Aside:
+    """A tracker in its thread, and what waits for it."""
+
+    def __init__(self, name: str, open_: Callable[[], Tracker]):
+        self._name, self._open = name, open_
+        self._waiting: Queue[Callable[[Tracker], None] | None] = Queue(WAITING)
+        self._dropped = False
+        # a daemon: one that hangs does not keep the program from ending
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def ask(self, wish: Callable[[Tracker], None] | None) -> None:
+        """Leaves something to be done; None: the end."""
+        if self._dropped:
+            return
+        try:
+            self._waiting.put_nowait(wish)
+        except Full:
+            self._drop(f"it is {WAITING:,} rows behind")
+
+    def join(self, patience: float) -> None:
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            self._drop(f"it has not finished within {patience:g} s")
+
+    def _run(self) -> None:
+        with _PrintsToErrors():
+            try:
+                tracker = self._open()
+                while (wish := self._waiting.get()) is not None and not self._dropped:
+                    wish(tracker)
+                tracker.close()
+            except (Exception, SystemExit) as problem:
+                text = str(problem).strip().split("\n")[0] or type(problem).__name__
+                self._drop(text)
+
+    def _drop(self, problem: str) -> None:
+        if not self._dropped:
+            self._dropped = True
+            say(f"{self._name}: {problem}; the run goes on without it, its numbers are in metrics.jsonl")
+
+
+class _PrintsToErrors(io.TextIOBase):
+    """Standard output, but that what this thread prints goes to standard error: output is for machines."""
+
+    def __enter__(self) -> "_PrintsToErrors":
+        self._thread, self._whole = threading.get_ident(), sys.stdout
+        sys.stdout = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if sys.stdout is self:
+            sys.stdout = self._whole
+
+    def write(self, text: str) -> int:
+        return (sys.stderr if threading.get_ident() == self._thread else self._whole).write(text)
+
+    def flush(self) -> None:
+        self._whole.flush()
+
+    def isatty(self) -> bool:
+        return self._whole.isatty()
+
+    def fileno(self) -> int:
+        return self._whole.fileno()
+
+
+class _TensorBoard:
+    """Event files. A new file says from which step on the older ones no longer count."""
+
+    def __init__(self, folder: Path, step: int):
+        self._folder = folder
+        self._begin(step if folder.exists() else None)
+
+    def _begin(self, step: int | None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(self._folder), purge_step=None if step is None else step + 1)
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def rewind(self, step: int) -> None:
+        self._writer.close()
+        self._begin(step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Trackio:
+    """trackio has no rewinding: steps that are done again are there twice, with the same numbers."""
+
+    def __init__(self, name: str, config: Any):
+        import trackio
+
+        self._run = trackio.init(project=PROJECT, name=name, config=config, resume="allow")
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        self._run.log(values, step=step)
+
+    def rewind(self, step: int) -> None:
+        pass
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class _Wandb:
+    """The step is a number of ours: wandb's own never goes back, and it would drop the rows of a run that does."""
+
+    def __init__(self, folder: Path, identity: str, config: Any):
+        import wandb
+
+        self._run = wandb.init(
+            project=PROJECT, id=identity, name=folder.name, dir=str(folder), config=config, resume="allow"
+        )
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        self._run.log({**values, "step": step})
+
+    def rewind(self, step: int) -> None:
+        pass
+
+    def close(self) -> None:
+        self._run.finish()
