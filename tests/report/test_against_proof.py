@@ -74,6 +74,7 @@ def test_other_options_are_named_and_nothing_is_judged(run: Path, tmp_path: Path
     assert "The proof's 1,000 steps are stretched to the length of this run." in text
     assert "seed" not in text.split("other options than the proof")[1].split(".")[0]
     assert "On course:" not in text
+    assert "on course" not in text.split("training done")[1].split("Validation accuracy")[0]
 
 
 def test_a_recipe_without_proof_says_so(run: Path, tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_the_page_says_where_the_time_went(run: Path) -> None:
     assert judged.sentence.replace("\u00a0", " ") in text
     drawing = next(part for part in read(make(run)).drawings if "Shares" in str(part["aria-label"]))
     assert drawing["aria-label"] == "Shares of the training time over the steps: computing, waiting for data."
-    assert "Not drawn: copying and communicating, below 1.0 % of the time everywhere or not measured." in text
+    assert "Not drawn: copying and communicating, below 1 % of the time everywhere or not measured." in text
     assert "10 % of the time or more" in text
 
 

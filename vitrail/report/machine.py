@@ -59,4 +59,4 @@ def _note(layers: Sequence[Layer]) -> str:
     if not absent:
         return ""
     said = " and ".join(absent) if len(absent) < 3 else "waiting, copying and communicating"
-    return f"Not drawn: {said}, below {numbers.percent(SEEN)} of the time everywhere or not measured."
+    return f"Not drawn: {said}, below {numbers.percent(SEEN, 0)} of the time everywhere or not measured."

@@ -66,7 +66,7 @@ def section(folder: Folder, config: Json, result: Json | None, planned: int | No
         "proof.html.j2",
         sentences=sentences,
         head=["training done", "steps", "#this run", "#proof", "#allowed", ""],
-        rows=[_row(point, planned) for point in points],
+        rows=[_row(point, planned, judged=not other) for point in points],
         drawings=drawings,
         rule=course.RULE,
     )
@@ -116,17 +116,12 @@ def _shares(points: Sequence[Point]) -> str:
     return (shares[0] if len(shares) == 1 else f"{', '.join(shares[:-1])} and {shares[-1]}") + "\u00a0%"
 
 
-def _row(point: Point, planned: int) -> list[str]:
+def _row(point: Point, planned: int, *, judged: bool) -> list[str]:
     steps = f"{numbers.count(math.floor(point.start * planned + 1e-6) + 1)}–{numbers.count(point.stop * planned)}"
     loss = numbers.UNKNOWN if point.loss is None else numbers.plain(point.loss)
-    return [
-        _shares([point]),
-        steps,
-        loss,
-        numbers.plain(point.proof),
-        f"± {numbers.plain(point.tolerance, 2)}",
-        point.where,
-    ]
+    where = "within" if point.where == "on course" and not judged else point.where
+    allowed = f"± {numbers.plain(point.tolerance, 2)}"
+    return [_shares([point]), steps, loss, numbers.plain(point.proof), allowed, where]
 
 
 def _what(proof: Json, steps: int) -> str:
