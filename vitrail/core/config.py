@@ -73,7 +73,7 @@ def _read_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
         name = value.get("type")
         if name is None and len(classes) == 1:
             return _read(next(iter(classes.values())), value, where)
-        if name not in classes:
+        if not isinstance(name, str) or name not in classes:
             raise BadInput(f"{where}.type is {name!r}{nearest(str(name), classes)}")
         return _read(classes[name], value, where)
     problems = []

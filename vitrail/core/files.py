@@ -99,5 +99,5 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist") from None
-    except (ValueError, UnicodeDecodeError) as problem:
+    except (ValueError, RecursionError) as problem:  # one of them is UnicodeDecodeError
         raise BadInput(f"{path} is not valid JSON: {problem}") from None

@@ -57,8 +57,11 @@ def read_bundle(folder: Path) -> Published:
         raise BadInput(f"{folder} is no vitrail bundle: its config.json has no key 'model'")
     if config.get("format") != FORMAT:
         raise BadInput(f"{folder} is a bundle of format {config.get('format')!r}; this vitrail reads format {FORMAT}")
-    model: ModelConfig = from_json(ModelConfig, config["model"], "model")
-    model.check()
+    try:
+        model: ModelConfig = from_json(ModelConfig, config["model"], "model")
+        preprocess = from_json(Preprocess, config.get("preprocess"), "preprocess")
+    except BadInput as problem:
+        raise BadInput(f"{folder / 'config.json'}: {problem}") from None
     names = config.get("classes")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise BadInput(f"{folder}: the classes in config.json are {names!r}, expected a list of names")
@@ -72,8 +75,8 @@ def read_bundle(folder: Path) -> Published:
         raise BadInput(f"{weights} is not the file this bundle was written with (its SHA-256 differs from config.json)")
     state = read_safetensors(weights)
     check_state(model, state, folder)
-    preprocess = from_json(Preprocess, config.get("preprocess"), "preprocess")
-    return Published(model, state, preprocess, classes, dict(config.get("provenance") or {}))
+    provenance = config.get("provenance")
+    return Published(model, state, preprocess, classes, provenance if isinstance(provenance, dict) else {})
 
 
 def _sha256(path: Path) -> str:

@@ -105,7 +105,7 @@ def convert(
 
 
 def _apart(got: Tensor, wanted: Tensor) -> tuple[float, float]:
-    """The largest difference, and relative to the largest number that is wanted; infinite where NaN or shapes differ."""
+    """The largest difference, and relative to the largest number wanted; infinite for NaN or another shape."""
     if got.shape != wanted.shape:
         return float("inf"), float("inf")
     largest = float((got - wanted).abs().max().nan_to_num(nan=float("inf"), posinf=float("inf")))

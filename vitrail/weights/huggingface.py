@@ -17,7 +17,7 @@ from vitrail.models.position import Learned1d
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.layout import Line, left_over, read, same, stacked, write
 from vitrail.weights.published import Published, check_state
-from vitrail.weights.timm import three
+from vitrail.weights.timm import agree, three
 
 Kind = Literal["vit", "dinov2", "dinov2_with_registers"]
 KINDS: tuple[Kind, ...] = ("vit", "dinov2", "dinov2_with_registers")
@@ -75,6 +75,8 @@ def _config(kind: Kind, bare: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         last = bare[f"encoder.layer.0.mlp.{'weights_out' if gated else 'fc2'}.weight"]
         mlp, hidden = last.shape[1], None
         pool = TokenAndAverage() if classes else ClassToken()
+    sizes = {"hidden_size": projection.shape[0], "num_hidden_layers": depth, "patch_size": projection.shape[2]}
+    agree(sizes | ({"intermediate_size": mlp} if kind == "vit" else {}), about)
     registers = bare["embeddings.register_tokens"].shape[1] if "embeddings.register_tokens" in bare else 0
     return ViTConfig(
         patch=projection.shape[2],
@@ -274,8 +276,10 @@ def _preprocess(folder: Path, config: ViTConfig) -> Preprocess | None:
     size, crop = said.get("size"), said.get("crop_size")
     resize: SquareResize | CentreCrop = SquareResize()
     if said.get("do_center_crop") and isinstance(size, dict) and isinstance(size.get("shortest_edge"), int):
-        side = crop.get("height") if isinstance(crop, dict) else crop
-        resize = CentreCrop(min(1.0, float(side) / size["shortest_edge"])) if isinstance(side, int) else CentreCrop()
+        side, edge = crop.get("height") if isinstance(crop, dict) else crop, size["shortest_edge"]
+        if not isinstance(side, int) or min(side, edge) < 1:
+            raise BadInput(f"{path}: a crop of {side!r} of {edge!r} pixels; both must be positive numbers")
+        resize = CentreCrop(min(1.0, side / edge))
     made = Preprocess(config.resolution, resize, interpolation="bicubic" if said.get("resample") == 3 else "bilinear")
     if said.get("do_normalize", True) and "image_mean" in said:
         made = replace(made, mean=three(said["image_mean"], path), std=three(said.get("image_std"), path))

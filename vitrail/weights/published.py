@@ -14,6 +14,8 @@ from vitrail.models.cost import parameters
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.tensors import refuse_not_finite
 
+MAX_SIDE = 16_384  # pixels of a file's resolution; the memory of everything later grows with it
+
 
 @dataclass(frozen=True)
 class Published:
@@ -29,7 +31,12 @@ class Published:
 
 def check_state(config: ModelConfig, state: dict[str, Tensor], source: Path) -> None:
     """Raises BadInput unless `state` has exactly the names and shapes of a model of `config`, all finite."""
-    config.check()
+    try:
+        config.check()
+    except BadInput as problem:
+        raise BadInput(f"{source}: {problem}") from None
+    if max(config.resolution) > MAX_SIDE:
+        raise BadInput(f"{source}: a resolution of {config.resolution} pixels; up to {MAX_SIDE} a side are read")
     if isinstance(config, ViTConfig):
         layers = config.depth + (sum(config.backbone.units) if config.backbone else 0)
     else:
@@ -39,8 +46,11 @@ def check_state(config: ModelConfig, state: dict[str, Tensor], source: Path) -> 
     asked, held = parameters(config), sum(tensor.numel() for tensor in state.values())
     if asked > 2 * held + 1_000_000:  # before anything of that size is built
         raise BadInput(f"{source}: the config asks for {asked:,} parameters, the file holds {held:,}")
-    with torch.device("meta"):
-        expected = {name: tuple(t.shape) for name, t in build(config).state_dict().items()}
+    try:
+        with torch.device("meta"):
+            expected = {name: tuple(t.shape) for name, t in build(config).state_dict().items()}
+    except (ValueError, RuntimeError, TypeError) as problem:
+        raise BadInput(f"{source}: no model can be built as its config says: {problem}") from None
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or extra:
         lacks = f"lacks {missing[0]!r} and {len(missing) - 1} more" if missing else f"has an unknown {extra[0]!r}"

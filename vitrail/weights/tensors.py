@@ -1,5 +1,6 @@
 """Tensors from files, with nothing executed and nothing believed: safetensors, `.npz`, and `.pth`."""
 
+import io
 import pickle
 import warnings
 import zipfile
@@ -17,6 +18,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json
 
 MAX_BYTES = 64 << 30  # of one file's tensors, unpacked: five times the largest ViT published
+_MAX_HEADER = 10_000  # bytes of an array's header in an .npz; numpy's own limit
 _SPARE, _RATIO = 256 << 20, 8  # bytes that any .npz may unpack to, and times its own size: weights hardly compress
 
 
@@ -138,8 +140,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             allowed = min(MAX_BYTES, _SPARE + _RATIO * path.stat().st_size)
             if claimed > allowed:
                 raise BadInput(
-                    f"{path} would unpack to {claimed / 2**30:.1f} GiB, more than the {allowed / 2**30:.1f} that weights "
-                    "in a file of its size can have"
+                    f"{path} would unpack to {claimed / 2**30:.1f} GiB, more than the {allowed / 2**30:.1f} allowed "
+                    "for a file of its size"
                 )
             for member in archive.infolist():
                 _check_size(archive, member, path)
@@ -154,13 +156,18 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
+        first = version == (1, 0)
+        size = file.read(2 if first else 4)
+        length = int.from_bytes(size, "little")
+        if length > _MAX_HEADER:  # numpy would read it three times over before it complains
+            raise BadInput(f"{path}: {member.filename} has a header of {length:,} bytes, an array's has a hundred")
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(io.BytesIO(size + file.read(length)))
         if dtype.hasobject:
             raise BadInput(
                 f"{path}: {member.filename} holds Python objects, which are not weights and are never loaded"
             )
-        expected = file.tell() + int(np.prod(shape, dtype=object)) * dtype.itemsize
+        expected = np.lib.format.MAGIC_LEN + len(size) + length + int(np.prod(shape, dtype=object)) * dtype.itemsize
     if expected != member.file_size:
         raise BadInput(f"{path}: {member.filename} is {member.file_size} bytes, its header says {expected}")
 

@@ -61,9 +61,9 @@ def read_timm(
     """
     state, ignored = _named(tensors)
     settings = _pretrained(about)
-    arguments = dict(about.get("model_args") or {})
-    size = _size(arguments.get("img_size"), path) or _size(settings.get("input_size"), path) or resolution
     try:
+        arguments = dict(about.get("model_args") or {})
+        size = _size(arguments.get("img_size"), path) or _size(settings.get("input_size"), path) or resolution
         if "stem.conv.weight" in state:
             config: ModelConfig = _resnet(state, size)
         elif "patch_embed.proj.weight" in state:
@@ -75,7 +75,10 @@ def read_timm(
             raise BadInput(f"{path}: {problem}") from None
         raise BadInput(f"{path} is no model in timm's layout: missing or misshapen {problem}") from None
     check_state(config, state, path)
-    preprocess = _preprocess(settings, config, path)
+    try:
+        preprocess = _preprocess(settings, config, path)
+    except (ValueError, TypeError) as problem:
+        raise BadInput(f"{path}: the preprocessing in config.json cannot be read: {problem}") from None
     labels = settings.get("label_names")
     classes = tuple(map(str, labels)) if isinstance(labels, list) and len(labels) == config.num_classes else None
     provenance = {"source": str(about.get("architecture") or path.name), "layout": "timm"}
@@ -175,8 +178,16 @@ def _vit(
         qk_norm="blocks.0.attn.q_norm.weight" in state,
         gated=gated,
     )
+    agree({"embed_dim": config.width, "depth": config.depth}, arguments)
     position, size = _positions(state, config, size)
     return replace(config, position=position, resolution=size)
+
+
+def agree(found: Mapping[str, int], said: Mapping[str, Any]) -> None:
+    """Raises BadInput where a config says another number than the weights."""
+    for name, number in found.items():
+        if said.get(name) is not None and said[name] != number:
+            raise BadInput(f"config.json says {name} {said[name]!r}, the weights have {number}")
 
 
 def _heads(
