@@ -33,10 +33,14 @@ def fetch(source: str) -> Path:
     except errors.RevisionNotFoundError:
         raise BadInput(f"{source}: the model has no revision {revision!r}") from None
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as problem:
-        reason = str(problem).split("\n")[0][:200]
+        cache = huggingface_hub.constants.HF_HUB_CACHE
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            reason = "HF_HUB_OFFLINE is set, so nothing is downloaded"
+        else:
+            reason = "it could not be downloaded: " + str(problem).split("\n")[0][:200].rstrip(".")
         raise BadInput(
-            f"{source} is not in the hub's cache and could not be downloaded ({type(problem).__name__}: {reason}). "
-            "Download it where there is a network and give the folder"
+            f"{source} is not in the hub's cache {cache}, and {reason}; download it where there is a network and give "
+            "the folder"
         ) from None
     except errors.HFValidationError as problem:
         raise BadInput(f"{source!r} is no name of the hub: {problem}") from None
