@@ -161,12 +161,12 @@ def test_the_noise_is_that_of_one_image_and_the_rest_stays() -> None:
     changed = (got != 7).flatten(1).any(1)
     assert abs(int(changed.sum()) - 500) < 4 * np.sqrt(375)
     values = got[got != 7].double()
-    assert abs(float(values.mean()) - 128) < 0.5  # measured 0.1; 150,000 values with a deviation of 58: 0.15
+    assert abs(float(values.mean()) - 128) < 0.5  # measured 0.18; 117,000 values of deviation 58: 0.17
     rng = np.random.default_rng(0)
     theirs = np.clip(np.rint(128 + 58 * rng.standard_normal(len(values))), 0, 255)
     theirs = theirs[theirs != 7]
     histograms = [np.bincount(np.asarray(v, dtype=int), minlength=256) / len(v) for v in (values, theirs)]
-    assert np.abs(np.cumsum(histograms[0] - histograms[1])).max() < 0.007  # KS at 0.001; measured 0.003
+    assert np.abs(np.cumsum(histograms[0] - histograms[1])).max() < 0.007  # measured 0.0029; once in 1,000: 0.008
     channels = got[changed].double().flatten(2)
     apart = channels[:, 0] != channels[:, 1]
     assert float(apart.double().mean()) > 0.25, "each channel has its own noise"

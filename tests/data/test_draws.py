@@ -41,7 +41,7 @@ def test_numbers_are_even_and_neighbours_have_nothing_to_do_with_each_other() ->
     numbers = torch.stack([Draws(KEY, *places(400, i)).uniform(0, 25) for i in range(4)]).numpy()
     assert numbers.min() >= 0
     assert numbers.max() < 1
-    assert stats.kstest(numbers.ravel(), "uniform").pvalue > 0.01  # measured 0.22
+    assert stats.kstest(numbers.ravel(), "uniform").pvalue > 0.01  # measured 0.67
     for axis in range(3):
         first, second = numbers.take(range(3), axis=axis).ravel(), numbers.take(range(1, 4), axis=axis).ravel()
         limit = 4 / np.sqrt(len(first))

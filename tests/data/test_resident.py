@@ -181,8 +181,8 @@ def test_views_are_distributed_as_those_of_the_workers(augment: Augment, shape: 
         np.abs(samples[0].mean(0) - samples[1].mean(0)).max() / samples[1].std(0).max().clip(1), 0
     )
     print({name: round(float(d), 3) for name, d in distances.items()})
-    assert distances.pop("pixels") < 0.09  # of their deviation: the largest of 576 means, each +- 0.026 of it
-    assert max(distances.values()) < 0.0503
+    assert distances.pop("pixels") < 0.09  # of their deviation: the largest of 576, each +- 0.026; measured 0.074
+    assert max(distances.values()) < 0.0503  # measured: at most 0.040
 
 
 def test_images_of_different_sizes_give_boxes_in_the_proportions_of_each() -> None:
