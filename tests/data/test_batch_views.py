@@ -10,7 +10,7 @@ from PIL import Image
 from tests.data.pictures import noise
 from vitrail.core.seeds import torch_seed
 from vitrail.data import augment
-from vitrail.data.batch_views import ATTEMPTS, erased, inception_boxes, resized, window_places, windows
+from vitrail.data.batch_views import _AT_ONCE, ATTEMPTS, erased, inception_boxes, resized, window_places, windows
 from vitrail.data.draws import Draws
 from vitrail.data.erasing import RandomErasing, rectangle
 
@@ -110,7 +110,7 @@ def test_large_batches_are_resized_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     boxes: Any = tuple(torch.full((7,), v, dtype=torch.float64) for v in (2, 3, 15, 11))
     mirrored = torch.arange(7) % 2 == 0
     whole = resized(images, boxes, (8, 8), mirrored)
-    monkeypatch.setattr("vitrail.data.batch_views._CHUNK", 3 * 20 * 30 * 2)
+    monkeypatch.setitem(_AT_ONCE, "cpu", 3 * 20 * 30 * 2)
     assert torch.equal(resized(images, boxes, (8, 8), mirrored), whole)
 
 
