@@ -91,10 +91,11 @@ def test_a_run_without_recipe_or_without_proofs_has_no_such_part(run: Path, tmp_
     assert "recipe's proof" not in page(run, folders.proof(tmp_path / "proofs"))
 
 
-@pytest.mark.parametrize("recipe", ["../secret/digits", "/etc/passwd", "a b", "Digits"])
+@pytest.mark.parametrize("recipe", ["x/../../secret/pretrain-digits", "/etc/passwd", "a b", "Digits"])
 def test_a_recipe_is_a_plain_name(run: Path, tmp_path: Path, recipe: str) -> None:
     folders.proof(tmp_path / "secret")
-    (tmp_path / "proofs/pretrain-..").mkdir(parents=True)
+    (tmp_path / "proofs/pretrain-x").mkdir(parents=True)
+    assert recipe[0] != "x" or (tmp_path / f"proofs/pretrain-{recipe}.json").is_file()  # it would be found
     config = json.loads((run / "config.json").read_text())
     folders.write(run / "config.json", {**config, "recipe": recipe})
     assert "was not run here" in page(run, tmp_path / "proofs")

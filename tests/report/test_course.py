@@ -49,6 +49,16 @@ def test_just_inside_and_just_outside_what_is_allowed() -> None:
     assert points(log(noise=0, curve=lambda s: 0.1 + 2.2 * math.exp(-6 * s) + shift), proof)[2].where == "above"
 
 
+def test_while_nothing_has_moved_little_is_allowed() -> None:
+    """15 % of a loss of 2.3 would be 0.35, three times what is to be learned by then."""
+
+    def slow(share: float) -> float:
+        return 2.3 - 2 * max(0.0, share - 0.1)
+
+    first, second, *_ = points(log(curve=lambda share: slow(share) + 0.15), log(curve=slow))
+    assert (first.where, second.where) == ("above", "above")
+
+
 def test_a_noisier_proof_allows_more() -> None:
     calm, noisy = points(log(), log(noise=0.01))[2], points(log(), log(noise=0.2))[2]
     assert noisy.tolerance > calm.tolerance + 0.1

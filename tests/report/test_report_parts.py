@@ -1,16 +1,21 @@
 """The parts of the pages by themselves: numbers in words, scales, labels, pictures, sentences."""
 
+import json
 import math
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vitrail.report import axes, numbers
+from vitrail.report import axes, machine, numbers
 from vitrail.report.charts import Line, line_chart
 from vitrail.report.demo import compare
 from vitrail.report.linear import findings
 from vitrail.report.pictures import attention_overlay, cut_into_patches, filter_tiles, position_tiles, viridis
+from vitrail.report.reading import Folder
+from vitrail.report.stack import Layer, stack_chart
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,30 @@ def test_line_chart_survives_one_point_and_nothing_finite() -> None:
         drawing = line_chart([Line("a < b", [1], y)], title="t", x_label="x", y_label="y")
         assert "nan" not in drawing
         assert "a < b" not in drawing
+
+
+def heights(drawing: str) -> list[tuple[float, float]]:
+    """The highest and the lowest share of each area of a stack chart (220 high: 30 above, 46 below the plot)."""
+    areas = re.findall(r'<path d="([^"]*)" class="layer"', drawing.split('class="narrow"')[0])
+    ys = [[(174 - float(y)) / 144 for y in re.findall(r"[ML][\d.]+ ([\d.]+)", area)] for area in areas]
+    return [(min(each), max(each)) for each in ys]
+
+
+def test_layers_lie_on_each_other() -> None:
+    layers = [Layer("a", [0.5, 0.5]), Layer("b", [0.25, 0.25]), Layer("c", [0.25, 0.25])]
+    found = heights(stack_chart([0, 10, 20], layers, title="t"))
+    assert found == [pytest.approx((0, 0.5), abs=1e-3), pytest.approx((0.5, 0.75), abs=1e-3), (0.75, 1)]
+
+
+def test_computing_is_what_is_left_of_the_time(tmp_path: Path) -> None:
+    row = {"kind": "train", "images_per_second": 9.0, "waiting": 0.2, "copying": None, "communicating": 0.1}
+    lines = [json.dumps({**row, "step": 5 * (i + 1)}) for i in range(500)]  # more rows than are drawn
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    made = machine.section(Folder(tmp_path))
+    assert made is not None
+    found = heights(made.body)
+    assert found == [pytest.approx(ends, abs=1e-3) for ends in ((0, 0.7), (0.7, 0.9), (0.9, 1))]
+    assert len(made.body) < 40_000
 
 
 def test_viridis_ends_where_matplotlibs_does() -> None:

@@ -7,7 +7,7 @@ from vitrail.report.page import Section, fragment
 from vitrail.report.reading import Folder, Json
 from vitrail.report.stack import Layer, stack_chart
 
-MOST = 200  # rows in the chart: neighbours beyond it are averaged
+MOST = 120  # rows in the chart: neighbours beyond it are averaged
 COLOUR = {"computing": 0, "waiting": 1, "copying": 4, "communicating": 3}
 NAMES = {"waiting": "waiting for data"}
 SEEN = 0.01  # what never takes so much of the time is not drawn
