@@ -214,6 +214,17 @@ def test_a_run_with_a_broken_tracker_is_the_run_without(tmp_path: Path, fakes: d
     assert options["config"]["batch"] == 8
 
 
+def test_one_that_cannot_be_imported_is_reported_too(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    def without(name: str) -> ModuleType:
+        raise ImportError("protobuf is too old")
+
+    monkeypatch.setattr(trackers, "import_module", without)
+    tracked = Trackers(tmp_path, (), {}, 0)
+    tracked.log(row(1, 1.0))
+    tracked.close()
+    assert "tensorboard: protobuf is too old; the run goes on without it" in " ".join(capsys.readouterr().err.split())
+
+
 def test_only_the_first_process_tracks(tmp_path: Path, fakes: dict[str, Fake]) -> None:
     run = RunFolder(tmp_path / "run", "pretrain", small())
     run.writes = False

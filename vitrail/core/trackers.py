@@ -1,8 +1,10 @@
 """Where the rows of metrics.jsonl go besides: TensorBoard wherever it is installed, trackio and wandb when asked for.
 
-A tracker lives in a thread of its own, from importing it on: a slow or broken one neither stops nor slows training. The
-first thing that goes wrong is said once, and that tracker is dropped. `trackers.json` holds what a tracker knows this
-folder by, so that a run that goes on goes on there too.
+A tracker lives in a thread of its own: a slow or broken one neither stops nor slows training. The first thing that goes
+wrong is said once, and that tracker is dropped. Only importing it is done before (TensorBoard: 0.2 s): worker processes
+are forked, and a module that another thread is importing just then would stay locked in them for ever.
+
+`trackers.json` holds what a tracker knows this folder by, so that a run that goes on goes on there too.
 """
 
 import io
@@ -10,9 +12,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Full, Queue
+from types import ModuleType
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -64,14 +68,20 @@ class Trackers:
     def __init__(self, folder: Path, names: Iterable[str], config: Any, step: int):
         names = tuple(dict.fromkeys(names))
         check_trackers(names)
-        opening: dict[str, Callable[[], Tracker]] = {}
+        opening: dict[str, Callable[[ModuleType], Tracker]] = {}
         if find_spec("tensorboard") is not None:
-            opening["tensorboard"] = partial(_TensorBoard, folder / "tensorboard", step)
+            opening["torch.utils.tensorboard"] = partial(_TensorBoard, folder / "tensorboard", step)
         if "trackio" in names:
             opening["trackio"] = partial(_Trackio, f"{folder.name}-{_identity(folder, 'trackio')}", config)
         if "wandb" in names:
             opening["wandb"] = partial(_Wandb, folder, _identity(folder, "wandb"), config)
-        self._aside = [_Aside(name, open_) for name, open_ in opening.items()]
+        self._aside: list[_Aside] = []
+        for name, open_ in opening.items():
+            short = name.rpartition(".")[2]
+            try:
+                self._aside.append(_Aside(short, partial(open_, import_module(name))))
+            except Exception as problem:  # whatever the packages that it needs may raise
+                _say_dropped(short, str(problem) or type(problem).__name__)
 
     def log(self, row: Row) -> None:
         """The numbers of a row, each named `kind/name`; what could not be measured is left out."""
@@ -136,13 +146,17 @@ class _Aside:
                     wish(tracker)
                 tracker.close()
             except (Exception, SystemExit) as problem:
-                text = str(problem).strip().split("\n")[0] or type(problem).__name__
-                self._drop(text)
+                self._drop(str(problem) or type(problem).__name__)
 
     def _drop(self, problem: str) -> None:
         if not self._dropped:
             self._dropped = True
-            say(f"{self._name}: {problem}; the run goes on without it, its numbers are in metrics.jsonl")
+            _say_dropped(self._name, problem)
+
+
+def _say_dropped(name: str, problem: str) -> None:
+    first = problem.strip().split("\n")[0]
+    say(f"{name}: {first}; the run goes on without it, its numbers are in metrics.jsonl")
 
 
 class _PrintsToErrors(io.TextIOBase):
@@ -173,14 +187,13 @@ class _PrintsToErrors(io.TextIOBase):
 class _TensorBoard:
     """Event files. A new file says from which step on the older ones no longer count."""
 
-    def __init__(self, folder: Path, step: int):
-        self._folder = folder
+    def __init__(self, folder: Path, step: int, package: ModuleType):
+        self._folder, self._package = folder, package
         self._begin(step if folder.exists() else None)
 
     def _begin(self, step: int | None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(self._folder), purge_step=None if step is None else step + 1)
+        purge = None if step is None else step + 1
+        self._writer = self._package.SummaryWriter(str(self._folder), purge_step=purge)
 
     def log(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -198,10 +211,8 @@ class _TensorBoard:
 class _Trackio:
     """trackio has no rewinding: steps that are done again are there twice, with the same numbers."""
 
-    def __init__(self, name: str, config: Any):
-        import trackio
-
-        self._run = trackio.init(project=PROJECT, name=name, config=config, resume="allow")
+    def __init__(self, name: str, config: Any, package: ModuleType):
+        self._run = package.init(project=PROJECT, name=name, config=config, resume="allow")
 
     def log(self, step: int, values: dict[str, float]) -> None:
         self._run.log(values, step=step)
@@ -216,10 +227,8 @@ class _Trackio:
 class _Wandb:
     """The step is a number of ours: wandb's own never goes back, and it would drop the rows of a run that does."""
 
-    def __init__(self, folder: Path, identity: str, config: Any):
-        import wandb
-
-        self._run = wandb.init(
+    def __init__(self, folder: Path, identity: str, config: Any, package: ModuleType):
+        self._run = package.init(
             project=PROJECT, id=identity, name=folder.name, dir=str(folder), config=config, resume="allow"
         )
         self._run.define_metric("step")
