@@ -209,6 +209,21 @@ def test_images_of_different_sizes_give_boxes_in_the_proportions_of_each() -> No
             assert distance < 0.0503, name
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("augment", [SHAKEN, Augment(crop=PadCrop(), erasing=RandomErasing()), PLAIN], ids=str)
+def test_cuda_makes_the_batches_of_the_cpu_and_waits_for_nothing(augment: Augment) -> None:
+    source = source_of(20, (4,))
+    ours = resident(source, augment, device=torch.device("cuda"))
+    list(ours)  # what is made once: tables, kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        batches = list(ours)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    on_cpu = [b._replace(images=b.images.cpu(), labels=b.labels.cpu()) for b in batches]
+    assert_same(on_cpu, list(resident(source, augment)))
+
+
 @pytest.mark.parametrize(
     ("augment", "option"),
     [

@@ -134,6 +134,7 @@ def erased(
     u = draws.uniform(first, 2 * tries + 3)
     area = (u[:, :tries] * (config.area[1] - config.area[0]) + config.area[0]) * (height * width)
     least, most = log(config.aspect[0]), log(config.aspect[1])
+    # of all functions here the exponential alone may be rounded otherwise on another device
     aspect = (u[:, tries : 2 * tries] * (most - least) + least).exp_()
     rows, columns = (area * aspect).sqrt_().round_(), (area / aspect).sqrt_().round_()
     fits = (rows < height) & (columns < width)
