@@ -23,8 +23,8 @@ def test_the_same_is_the_same() -> None:
     assert departures(to_json(PLAIN), to_json(PLAIN)) == []
 
 
-def test_seed_and_intervals_do_not_count() -> None:
-    other = changed(seed=3, log_every=7, evaluate_every=9, save_every=11, micro_batch=16)
+def test_what_draws_or_looks_otherwise_does_not_count() -> None:
+    other = changed(seed=3, log_every=7, evaluate_every=9, save_every=11, micro_batch=16, resident=True)
     assert departures(to_json(PLAIN), other) == []
 
 

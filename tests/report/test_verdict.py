@@ -73,6 +73,8 @@ def test_a_resident_set_is_not_told_to_be_resident() -> None:
     assert "--resident" not in found.sentence
     assert "worker" not in found.sentence
     assert "lighter --augment" in found.sentence
+    idle = verdict(rows(flops_share=0.1), GPU | {"device": "cpu", "cores": 2, "threads": 1}, resident=True)
+    assert "OMP_NUM_THREADS; 1 of 2 cores now" in str(idle)  # no worker needs the other core
 
 
 def test_copying() -> None:

@@ -70,8 +70,7 @@ def proof(job: str, recipe: str, folder: Path = PROOFS) -> Proof | None:
 def write_proof(run: Path, folder: Path = PROOFS) -> Path:
     """Makes the proof of a recipe from a finished run of it, and returns its path.
 
-    The seed and the intervals of the log may be others than the recipe's; a log of 200 rows or more gives the finest
-    curve.
+    What core.experiment leaves aside may be other than in the recipe; a log of 200 rows or more gives the finest curve.
 
     Raises:
         BadInput: the run is not finished, not by a recipe, or of other options than the recipe's.

@@ -59,6 +59,8 @@ def verdict(rows: Sequence[Json], environment: Json, *, resident: bool = False) 
     `environment` is what environment.json holds, that is: of the last session, like the rows that are judged.
     `resident`: the set lies on the device already and no process prepares images.
     """
+    if resident:
+        environment = {**environment, "workers": 0}
     kept = steady(rows)
     used = usage(kept)
     if used is None:
@@ -199,7 +201,7 @@ def _computing(used: Usage, environment: Json) -> str:
             else ""
         )
         return f"{said}: {idle}spend the idle arithmetic on a wider model with larger patches"
-    return f"{said}: a larger --batch, or a wider model with larger patches, fills the device better"
+    return f"{said}: use a larger --batch, --graphs for a small model, or a wider model with larger patches"
 
 
 def _memory(rows: Sequence[Json], environment: Json) -> str:
