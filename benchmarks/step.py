@@ -229,9 +229,7 @@ def main() -> None:
     cases = [c for c in (CUDA if device.type == "cuda" else CPU) if not options.models or c.name in options.models]
     machine = f"{describe_device(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}, {dtype}"
     print(machine)
-    print(
-        f"{'model':>6} {'pixels':>6} {'batch':>5} {'images/s':>9} {'of peak':>8} {'ours / timm':>12}  range (ours; peer)"
-    )
+    print(f"{'model':>6} {'pixels':>6} {'batch':>5} {'images/s':>9} {'of peak':>8} {'ratio':>12}  range (ours; timm)")
     rows = []
     for case in cases:
         row = compare(case, device, dtype, options.rounds, options.least)

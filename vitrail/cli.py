@@ -101,7 +101,8 @@ def _print(result: dict[str, Any], common: Common, text: str) -> None:
     print(json.dumps(result) if common.json else text)
 
 
-def _recipe_name(command: str, args: list[str], known: list[str]) -> tuple[str, list[str]]:
+def _recipe_name(command: str, args: list[str], recipes: Mapping[str, Any]) -> tuple[str, list[str]]:
+    known = list(recipes)
     if not args or args[0].startswith("-"):
         entry = COMMANDS[command]
         if args and args[0] in ("-h", "--help"):
@@ -109,7 +110,7 @@ def _recipe_name(command: str, args: list[str], known: list[str]) -> tuple[str, 
             print(f"For example:\n  {entry.usage}\n\nThe options of a recipe: vitrail {command} {known[0]} --help")
             raise SystemExit(0)
         raise BadInput(f"vitrail {command} needs a recipe first; known are: {', '.join(known)}")
-    if args[0] not in known:
+    if args[0] not in recipes:
         raise unknown("recipe", args[0], known)
     return args[0], args[1:]
 
@@ -135,7 +136,7 @@ def _train(
     kind: type,
     job: Callable[..., dict[str, Any]],
 ) -> int:
-    name, rest = _recipe_name(command, args, list(recipes))
+    name, rest = _recipe_name(command, args, recipes)
     options_type, default = _command(kind, out=True, default=recipes[name](), common=CommonTraining)
     options = _parse(f"{command} {name}", options_type, rest, default)
     from vitrail.core.dist import launched

@@ -10,6 +10,7 @@ from vitrail.data.named import NAMED, data_root
 
 FACTS = {
     "cifar10": {"splits": {"train": 50_000, "test": 10_000}, "classes": 10, "side": 32},
+    "cifar100": {"splits": {"train": 50_000, "test": 10_000}, "classes": 100, "side": 32},
     "tiny-imagenet": {"splits": {"train": 100_000, "validation": 10_000}, "classes": 200, "side": 64},
 }
 

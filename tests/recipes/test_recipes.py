@@ -88,7 +88,7 @@ def test_a_fine_tuning_has_the_cost_of_its_model() -> None:
 def test_names_of_both_commands_are_told_apart() -> None:
     assert chosen(["digits"]) == [("pretrain", "digits"), ("finetune", "digits")]
     assert chosen(["finetune", "digits"]) == [("finetune", "digits")]
-    assert len(listing([describe(*one) for one in EVERY]).splitlines()) == len(EVERY)
+    assert len(listing([describe(*one) for one in EVERY]).splitlines()) == len(EVERY) + 1  # and the grid
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,9 @@ def test_the_command_prints_one_or_all(capsys: pytest.CaptureFixture[str]) -> No
 
     assert printed("cifar10").startswith("pretrain cifar10\n")
     assert "\n\nfinetune cifar10\n" in printed("cifar10")
-    assert len(printed().splitlines()) == len(EVERY)
+    *lines, grid = printed().splitlines()
+    assert len(lines) == len(EVERY)
+    assert "augreg-DATA-MODEL-AUGMENTATION-DECAY[-regularised]" in grid
     rows = json.loads(printed("pretrain", "cifar10", "--json"))["recipes"]
     assert [row["recipe"] for row in rows] == ["cifar10"]
     assert {"source", "expected", "run", "memory_gib", "proof"} <= rows[0].keys()

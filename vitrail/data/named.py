@@ -59,6 +59,7 @@ NAMED = {
         scattered_digits,
     ),
     "cifar10": Named("60,000 photographs, 32 px, 10 classes", ("train", "test"), _parquet("cifar10")),
+    "cifar100": Named("60,000 photographs, 32 px, 100 classes", ("train", "test"), _parquet("cifar100")),
     "tiny-imagenet": Named(
         "110,000 photographs, 64 px, 200 classes", ("train", "validation"), _parquet("tiny-imagenet")
     ),

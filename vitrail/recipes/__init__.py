@@ -6,22 +6,29 @@ from vitrail.core.errors import unknown
 from vitrail.jobs.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.recipes import finetuning as paper_finetuning
-from vitrail.recipes import later, small
+from vitrail.recipes import gpu, later, small
 from vitrail.recipes import pretraining as paper_pretraining
+from vitrail.recipes.grid import WithGrid
 
-PRETRAINING: dict[str, Callable[[], Pretrain]] = {
-    "digits": small.digits,
-    "scattered-digits": small.scattered_digits,
-    "cifar10": small.cifar10,
-    "tiny-imagenet": small.tiny_imagenet,
-    **paper_pretraining.RECIPES,
-    **later.RECIPES,
-}
+PRETRAINING: dict[str, Callable[[], Pretrain]] = WithGrid(
+    {
+        "digits": small.digits,
+        "scattered-digits": small.scattered_digits,
+        "cifar10": small.cifar10,
+        "cifar100": small.cifar100,
+        "tiny-imagenet": small.tiny_imagenet,
+        "folder": small.folder,
+        **gpu.PRETRAINING,
+        **paper_pretraining.RECIPES,
+        **later.RECIPES,
+    }
+)
 
 FINETUNING: dict[str, Callable[[], Finetune]] = {
     "digits": small.finetune_digits,
     "cifar10": small.finetune_cifar10,
     "folder": small.finetune_folder,
+    **gpu.FINETUNING,
     **paper_finetuning.RECIPES,
 }
 

@@ -147,7 +147,8 @@ def _named(about: About, made: Callable[..., Pretrain], *arguments: object) -> C
     return recipe
 
 
-def _short(model: str) -> str:
+def short(model: str) -> str:
+    """ "b16", "r50-l32": a model in the name of a recipe."""
     return model.lower().replace("/", "").replace("+", "-")
 
 
@@ -157,7 +158,7 @@ TUNED = {("R152x4", "imagenet"): 81.30, ("R152x4", "imagenet21k"): 85.39}
 
 
 def _augreg(r: Recommended) -> About:
-    name = f"augreg-imagenet21k-{_short(r.model)}"
+    name = f"augreg-imagenet21k-{short(r.model)}"
     regularised = ", dropout and stochastic depth 0.1" if r.regularised else ""
     return About(
         f"{r.model} on ImageNet-21k with augmentation {r.augmentation}, decay {r.decay:g}{regularised}, 300 epochs.",
@@ -181,7 +182,7 @@ def _plain(epochs: int) -> About:
 
 
 def _bit(model: str, data: Data) -> About:
-    name = f"bit-{data}-{_short(model)}"
+    name = f"bit-{data}-{short(model)}"
     tuned = TUNED.get((model, data))
     at = f"after {steps_of(data, 90):,} steps (90 epochs)"
     theirs = f"theirs gave {tuned} % on ImageNet, fine-tuned, {at}" if tuned else f"not known {at}"
@@ -195,14 +196,14 @@ def _bit(model: str, data: Data) -> About:
 
 RECIPES: dict[str, Callable[[], Pretrain]] = {
     **{
-        f"augreg-imagenet21k-{_short(r.model)}": _named(
+        f"augreg-imagenet21k-{short(r.model)}": _named(
             _augreg(r), augreg, r.model, "imagenet21k", r.augmentation, r.decay, r.regularised
         )
         for r in RECOMMENDED
     },
     **{f"better-plain-s16-{epochs}": _named(_plain(epochs), better_plain, epochs) for epochs in REACHED},
     **{
-        f"bit-{data}-{_short(model)}": _named(_bit(model, data), bit, model, data)
+        f"bit-{data}-{short(model)}": _named(_bit(model, data), bit, model, data)
         for data in get_args(Data)
         for model in ("R50x1", "R50x3", "R101x1", "R101x3", "R152x2", "R152x4")
     },

@@ -10,6 +10,7 @@ from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.cost import parameters, training_activations, training_flops
 from vitrail.recipes import FINETUNING, PRETRAINING
 from vitrail.recipes.about import about
+from vitrail.recipes.grid import NAMES, cells
 from vitrail.recipes.proof import proof
 from vitrail.train.optim import Adam
 
@@ -30,7 +31,7 @@ def chosen(words: Sequence[str]) -> list[tuple[str, str]]:
     commands = [words[0]] if len(words) == 2 and words[0] in RECIPES else list(RECIPES)
     if len(words) > 2 or (len(words) == 2 and words[0] not in RECIPES):
         raise BadInput(f"expected one recipe, or pretrain or finetune and a recipe, not {' '.join(words)!r}")
-    found = [(command, name) for command, name in every if command in commands and name == words[-1]]
+    found = [(command, words[-1]) for command in commands if words[-1] in RECIPES[command]]
     if not found:
         raise unknown("recipe", words[-1], [name for command, name in every if command in commands])
     return found
@@ -72,7 +73,7 @@ def describe(command: str, name: str) -> dict[str, Any]:
 
 
 def listing(rows: Sequence[dict[str, Any]]) -> str:
-    """A line for each recipe."""
+    """A line for each recipe, and one for the grid whose cells no list names."""
     lines = []
     for row in rows:
         cost = " " * 22
@@ -82,7 +83,7 @@ def listing(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(
             f"{row['command']} {row['recipe']:<26} {row['images']:8.1e} images  {cost}  {tried:<8}  {row['about']}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, f"and AugReg's grid, {len(cells())} more: {NAMES}"])
 
 
 def facts(row: dict[str, Any]) -> str:
