@@ -6,40 +6,16 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
+from vitrail.command import Command, Common, parse, show
+from vitrail.command import options as options_of
 from vitrail.core.errors import BadInput, Interrupted, nearest, unknown
 
 if TYPE_CHECKING:
     from vitrail.core.device import Machine
 
 PROOFS = Path(__file__).parent / "recipes/proofs"  # as recipes.proof says; a report is to start without torch
-
-
-class Command(NamedTuple):
-    """A sub-command: what it does in a line, how it is used, and the function that does it."""
-
-    about: str
-    usage: str
-    run: Callable[[list[str]], int]
-
-
-@dataclass(frozen=True)
-class Common:
-    """Options that every command has."""
-
-    device: str = "auto"  # auto, cpu, cuda, cuda:N
-    workers: int | None = None  # processes that decode images; None: one fewer than there are cores
-    data_root: Path | None = None  # folder of the named data sets; otherwise the environment variable VITRAIL_DATA
-    json: bool = False  # one JSON object on standard output, alone
-
-    def machine(self) -> "Machine":
-        """Where to run; also tells the named data sets where they lie."""
-        from vitrail.core.device import Machine
-
-        if self.data_root is not None:
-            os.environ["VITRAIL_DATA"] = str(self.data_root)
-        return Machine(self.device, self.workers)
 
 
 @dataclass(frozen=True)
@@ -65,40 +41,7 @@ class CommonTraining(Common):
 
 
 def _parse(command: str, kind: Any, args: list[str], default: Any = None) -> Any:
-    """tyro from a dataclass; exits with code 2 and the nearest option for one that it does not know."""
-    import tyro
-
-    entry = COMMANDS[command.split()[0]]
-    about = f"{entry.about}\n\nFor example:\n  {entry.usage}"
-    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
-    return tyro.cli(kind, prog=f"vitrail {command}", description=about, args=args, default=default, config=config)
-
-
-def _command(kind: type, *, out: bool | None, default: Any, common: type = Common) -> tuple[Any, Any]:
-    """A dataclass of `--out`, the config's own options without a prefix, and the common ones; and its default.
-
-    `out`: True: required, None: optional, False: absent.
-    """
-    from dataclasses import field, make_dataclass
-
-    import tyro
-
-    flat = tyro.conf.arg(name="")
-    fields: list[Any] = []
-    if out is not None and out:
-        fields.append(("out", Annotated[Path, tyro.conf.arg(help="folder to write")]))
-    fields.append(("config", Annotated[kind, flat]))
-    if out is None:
-        fields.append(("out", Annotated[Path | None, tyro.conf.arg(help="folder to write")], field(default=None)))
-    fields.append(("common", Annotated[common, flat], field(default_factory=common)))
-    made = make_dataclass("Options", fields, frozen=True)
-    if default is None:
-        return made, None
-    return made, made(**{"config": default, **({"out": tyro.MISSING} if out else {})})
-
-
-def _print(result: dict[str, Any], common: Common, text: str) -> None:
-    print(json.dumps(result) if common.json else text)
+    return parse(command, COMMANDS[command.split()[0]], kind, args, default)
 
 
 def _recipe_name(command: str, args: list[str], recipes: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -137,7 +80,7 @@ def _train(
     job: Callable[..., dict[str, Any]],
 ) -> int:
     name, rest = _recipe_name(command, args, recipes)
-    options_type, default = _command(kind, out=True, default=recipes[name](), common=CommonTraining)
+    options_type, default = options_of(kind, out=True, default=recipes[name](), common=CommonTraining)
     options = _parse(f"{command} {name}", options_type, rest, default)
     from vitrail.core.dist import launched
 
@@ -156,7 +99,7 @@ def _show_run(options: Any, result: dict[str, Any]) -> int:
         text = f"accuracy {_percent(result)} of {result['count']:,} images; {text}"
     said = None if verdict is None else {"bound": verdict.bound, "said": str(verdict)}
     lines = [text, *([] if verdict is None else [str(verdict)]), f"model: {options.out / 'bundle'}", str(page)]
-    _print({**result, "folder": str(options.out), "verdict": said}, options.common, "\n".join(lines))
+    show({**result, "folder": str(options.out), "verdict": said}, options.common, "\n".join(lines))
     return 0
 
 
@@ -168,7 +111,7 @@ def _percent(result: dict[str, Any]) -> str:
 def _linear(args: list[str]) -> int:
     from vitrail.jobs.linear import Linear, linear
 
-    kind, _ = _command(Linear, out=None, default=None)
+    kind, _ = options_of(Linear, out=None, default=None)
     options = _parse("linear", kind, args)
     result = linear(options.config, options.out, options.common.machine())
     lines = []
@@ -180,14 +123,14 @@ def _linear(args: list[str]) -> int:
         from vitrail.report import make
 
         lines.append(str(make(options.out)))
-    _print(result, options.common, "\n".join(lines))
+    show(result, options.common, "\n".join(lines))
     return 0
 
 
 def _evaluate(args: list[str]) -> int:
     from vitrail.jobs.evaluate import Evaluate, evaluate
 
-    kind, _ = _command(Evaluate, out=None, default=None)
+    kind, _ = options_of(Evaluate, out=None, default=None)
     options = _parse("evaluate", kind, args)
     result = evaluate(options.config, options.out, options.common.machine())
     text = f"accuracy {_percent(result)} of {result['count']:,} images; loss {result['loss']:.3f}"
@@ -198,7 +141,7 @@ def _evaluate(args: list[str]) -> int:
         from vitrail.report import make
 
         text += f"\n{make(options.out)}"
-    _print(result, options.common, text)
+    show(result, options.common, text)
     return 1 if result["broken"] else 0
 
 
@@ -241,12 +184,12 @@ def _inspect(args: list[str]) -> int:
     from vitrail.jobs.inspect import Inspect, inspect
     from vitrail.report import make
 
-    kind, _ = _command(Inspect, out=None, default=None)
+    kind, _ = options_of(Inspect, out=None, default=None)
     options = _parse("inspect", kind, args)
     if options.out is None:
         raise BadInput("vitrail inspect needs --out DIR for its figures")
     result = inspect(options.config, options.out, options.common.machine())
-    _print(result, options.common, str(make(options.out)))
+    show(result, options.common, str(make(options.out)))
     return 0
 
 
@@ -267,8 +210,14 @@ def _demo(args: list[str]) -> int:
     for run in result["runs"].values():
         make(options.out / run)
     page = make(options.out)
-    _print({**result, "report": str(page)}, options.common, f"{result['seconds']:.0f} s; open {page}")
+    show({**result, "report": str(page)}, options.common, f"{result['seconds']:.0f} s; open {page}")
     return 0
+
+
+def _data(args: list[str]) -> int:
+    from vitrail.cli_data import data
+
+    return data(args)
 
 
 def _report(args: list[str]) -> int:
@@ -405,6 +354,11 @@ COMMANDS = {
         "Any checkpoint to any layout, and a check that outputs agree.",
         "vitrail convert ViT-B_16.npz models/b16 --to bundle",
         _convert,
+    ),
+    "data": Command(
+        "Examine data, prepare them, find copies of test images.",
+        "vitrail data check photos --out runs/checked",
+        _data,
     ),
     "report": Command("(Re)make the page of a run or of a folder of runs.", "vitrail report runs", _report),
     "recipes": Command(
