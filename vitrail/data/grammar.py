@@ -34,6 +34,25 @@ def open_data(text: str, role: Role = "train") -> Source:
     return slice_of(source, match["start"], match["stop"])
 
 
+def splits_of(text: str) -> tuple[str, ...]:
+    """The splits that a source has, training first; none where it has none, or where `text` names one already.
+
+    Raises:
+        BadInput: nothing there.
+    """
+    name, _, rest = text.rpartition("@") if "@" in text else (text, "", "")
+    if rest and not rest.startswith("["):
+        return ()
+    if name in NAMED:
+        return NAMED[name].splits
+    path = Path(name)
+    if not path.is_dir():
+        return ()
+    known = [split for names in ROLES.values() for split in names]
+    found = parquet_splits(path) or [p.name for p in path.iterdir() if p.is_dir() and p.name in known]
+    return tuple(sorted(found, key=lambda split: (known.index(split) if split in known else len(known), split)))
+
+
 def require_classes(source: Source, text: str) -> None:
     """Refuses data that nothing can be learned from: fewer than two classes."""
     if len(source.classes) < 2:
