@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.pictures import encoded, folder_of_images, noise, write_parquet
+from tests.data.pictures import encoded, folder_of_images, noise, write_arrow, write_parquet, write_tar
 from vitrail.core.errors import BadInput
 from vitrail.data.grammar import open_data, require_classes
+from vitrail.data.layouts import expand
 
 
 @pytest.fixture
@@ -143,6 +144,8 @@ def test_the_training_split_says_which_classes_there_are(photos: Path) -> None:
 
 def test_a_named_set_without_its_root_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("VITRAIL_DATA", raising=False)
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VITRAIL_OFFLINE", "1")
     with pytest.raises(BadInput, match="cifar10 is not on this machine: set VITRAIL_DATA"):
         open_data("cifar10")
     write_parquet(tmp_path / "cifar10" / "train-0.parquet", [encoded(noise(4, 4, i)) for i in range(3)], [0, 1, 1])
@@ -150,3 +153,52 @@ def test_a_named_set_without_its_root_says_what_to_set(monkeypatch: pytest.Monke
     assert np.array_equal(open_data("cifar10").labels, [0, 1, 1])
     with pytest.raises(BadInput, match="unknown split"):
         open_data("cifar10@test")
+
+
+def test_braces_stand_for_numbers() -> None:
+    assert expand("s-{08..11}.tar") == ["s-08.tar", "s-09.tar", "s-10.tar", "s-11.tar"]
+    assert expand("s-{8..11}.tar") == ["s-8.tar", "s-9.tar", "s-10.tar", "s-11.tar"]
+    assert expand("{0..1}/{00..01}.tar") == ["0/00.tar", "0/01.tar", "1/00.tar", "1/01.tar"]
+    for wrong in ("s-{3..1}.tar", "s-{a..b}.tar", "s-{0..99999999}.tar"):
+        with pytest.raises(BadInput, match="expected two numbers"):
+            expand(wrong)
+
+
+def test_tar_shards_by_pattern_braces_folder_and_split(tmp_path: Path) -> None:
+    images = [encoded(noise(4, 4, i)) for i in range(4)]
+    for name in ("train-000000", "train-000001", "test-000000"):
+        write_tar(tmp_path / "split" / f"{name}.tar", images, ["a", "b", "a", "b"])
+        write_tar(tmp_path / "whole" / f"shards-{name[-6:]}{name[1]}.tar", images, ["a", "b", "a", "b"])
+    assert len(open_data(f"{tmp_path}/split")) == 8
+    assert len(open_data(f"{tmp_path}/split", "test")) == 4
+    assert len(open_data(f"{tmp_path}/split/*.tar")) == 12
+    assert len(open_data(f"{tmp_path}/split/train-{{000000..000001}}.tar@[:3]")) == 3
+    assert len(open_data(f"{tmp_path}/whole")) == 12
+    with pytest.raises(BadInput, match="train-000002.tar does not exist"):
+        open_data(f"{tmp_path}/split/train-{{000000..000002}}.tar")
+    with pytest.raises(BadInput, match="has no splits"):
+        open_data(f"{tmp_path}/whole@train")
+
+
+def test_a_pattern_of_several_kinds_is_refused(tmp_path: Path) -> None:
+    images = [encoded(noise(4, 4, i)) for i in range(2)]
+    write_tar(tmp_path / "x.tar", images, ["a", "b"])
+    write_arrow(tmp_path / "x.arrow", images, [0, 1], ["a", "b"])
+    with pytest.raises(BadInput, match=r"matches several kinds of files, such as .*x\.arrow and .*x\.tar; name one"):
+        open_data(f"{tmp_path}/x.*")
+    with pytest.raises(BadInput, match="holds both .arrow and .tar files"):
+        open_data(str(tmp_path))
+    (tmp_path / "x.csv").write_text("path,label\n")
+    with pytest.raises(BadInput, match=r"matches .*x\.csv; a pattern must match .parquet, .arrow, .tar files only"):
+        open_data(f"{tmp_path}/x.*")
+
+
+def test_the_sign_may_be_part_of_a_path(tmp_path: Path) -> None:
+    folder = tmp_path / "me@home" / "photos"
+    folder_of_images(folder, {"cat": 2, "dog": 3})
+    assert len(open_data(str(folder))) == 5
+    assert len(open_data(f"{folder}@[:2]")) == 2
+
+
+def test_validation_goes_by_several_names(photos: Path) -> None:
+    assert len(open_data(f"{photos}@validation")) == len(open_data(f"{photos}@valid")) == 3

@@ -10,8 +10,10 @@ import pytest
 
 from tests.data.pictures import encoded, folder_of_images, noise, write_parquet
 from vitrail.core.errors import BadInput
+from vitrail.data.folder import FolderSource
 from vitrail.data.image import BrokenImage
-from vitrail.data.sources import FolderSource, ParquetSource, Source
+from vitrail.data.parquet import ParquetSource
+from vitrail.data.sources import Source
 
 PICTURES = [encoded(noise(4, 4, seed)) for seed in range(17)]
 
@@ -163,3 +165,54 @@ def test_a_row_without_an_image_is_broken(tmp_path: Path) -> None:
     assert as_bytes(source, 0) == PICTURES[0]
     with pytest.raises(BrokenImage, match="no image bytes"):
         source[1]
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ({"image": [1, 2], "label": [0, 1]}, "'image' is int64, expected bytes, or a struct with a field 'bytes'"),
+        ({"image": [{"path": "x"}], "label": [0]}, "'image' is struct<path: string>, expected bytes"),
+        ({"image": [{"bytes": "text"}], "label": [0]}, "'image' is struct<bytes: string>, expected bytes"),
+        ({"image": [b"x"], "label": [0.5]}, "'label' is double, expected whole numbers"),
+        ({"image": [b"x", b"y"], "label": [0, None]}, "1 rows of column 'label' are empty"),
+        ({"image": [b"x"], "label": [10**12]}, "holds the label 1,000,000,000,000, with 1 rows"),
+    ],
+)
+def test_wrong_types_are_refused(tmp_path: Path, table: dict[str, list[object]], sentence: str) -> None:
+    parquet.write_table(pa.table(table), tmp_path / "x.parquet")
+    with pytest.raises(BadInput, match=sentence):
+        ParquetSource([tmp_path / "x.parquet"])
+
+
+def test_damaged_parquet_is_a_sentence_or_a_broken_image(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    write_parquet(tmp_path / "x.parquet", PICTURES, [i % 3 for i in range(17)])
+    whole = (tmp_path / "x.parquet").read_bytes()
+    outcomes = set()
+    for n in range(100):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), rng.integers(1, 10)):
+            data[place] = rng.integers(256)
+        other = tmp_path / f"{n}.parquet"
+        other.write_bytes(data)
+        try:
+            source = ParquetSource([other])
+        except BadInput:
+            outcomes.add("refused")
+            continue
+        for i in range(len(source)):
+            try:
+                source[i]
+                outcomes.add("read")
+            except BrokenImage:
+                outcomes.add("broken")
+    assert {"refused", "read"} <= outcomes
+
+
+def test_a_parquet_file_that_vanishes_breaks_its_images(several: list[Path]) -> None:
+    source = ParquetSource(several)
+    several[1].unlink()
+    assert as_bytes(source, 0) == PICTURES[0]
+    with pytest.raises(BrokenImage, match=r"unreadable: .*No such file") as raised:
+        source[7]
+    assert raised.value.key == f"{several[1].name}:7"

@@ -3,11 +3,17 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from vitrail.core.errors import BadInput, unknown
+from vitrail.core.cache import cache_folder
+from vitrail.core.errors import BadInput
+from vitrail.data import official
 from vitrail.data.digits import digits, scattered_digits
-from vitrail.data.sources import ParquetSource, Source
+from vitrail.data.downloads import Archive, fetch, offline
+from vitrail.data.layouts import open_folder
+from vitrail.data.official import Reader
+from vitrail.data.sources import Source
 
 
 @dataclass(frozen=True)
@@ -19,48 +25,132 @@ class Named:
     open: Callable[[str], Source]
 
 
+@dataclass(frozen=True)
+class Published:
+    """Where a set is published, and how it is read as it lies there. `marks` are files that only this layout has."""
+
+    archives: tuple[Archive, ...]
+    read: Reader
+    marks: tuple[str, ...]
+
+
 def data_root() -> Path | None:
     """The folder with one sub-folder for each named data set: VITRAIL_DATA (the command line's --data-root)."""
     root = os.environ.get("VITRAIL_DATA")
     return Path(root) if root else None
 
 
-def _parquet(name: str) -> Callable[[str], Source]:
-    def opened(split: str) -> Source:
-        root = data_root()
-        if root is None:
-            raise BadInput(
-                f"{name} is not on this machine: set VITRAIL_DATA (or --data-root) to a folder that holds "
-                f"{name}/{split}-*.parquet, or name its folder instead, as in ./{name}@{split}"
-            )
-        files = parquet_splits(root / name)
-        if not files:
-            raise BadInput(f"{root / name} holds no parquet files; VITRAIL_DATA is {root}")
-        if split not in files:
-            raise unknown(f"split of {root / name}", split, files)
-        return ParquetSource(files[split])
-
-    return opened
+def _open(name: str, published: Published | None, hint: str, split: str) -> Source:
+    """From VITRAIL_DATA, in any layout or the official one; otherwise from the official place, kept there."""
+    root = data_root()
+    here = (root or cache_folder() / "data") / name
+    if not here.is_dir() and published is not None and not offline():
+        try:
+            fetch(published.archives, here)
+        except BadInput as problem:
+            raise BadInput(f"{_absent(name, split, root)}; {problem}") from None
+    if not here.is_dir():
+        raise BadInput(f"{_absent(name, split, root)}{hint}")
+    if published is not None and all((here / mark).exists() for mark in published.marks):
+        return published.read(here, split)
+    return open_folder(here, split, "train")
 
 
-def parquet_splits(folder: Path) -> dict[str, list[Path]]:
-    """The parquet files of a folder (or of `data/` in it) by split: `train-00000-of-00004.parquet` is of `train`."""
-    splits: dict[str, list[Path]] = {}
-    for file in sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]):
-        splits.setdefault(file.stem.split("-")[0], []).append(file)
-    return splits
+def _absent(name: str, split: str, root: Path | None) -> str:
+    if root is None:
+        return (
+            f"{name} is not on this machine: set VITRAIL_DATA (or --data-root) to a folder that holds "
+            f"{name}/{split}-*.parquet, images as {name}/{split}/CLASS/FILE or what `vitrail data prepare` writes, or "
+            f"name its folder instead, as in ./{name}@{split}"
+        )
+    return f"{name} is not on this machine: {root / name} does not exist (VITRAIL_DATA is {root})"
 
 
-NAMED = {
+def _named(
+    name: str, about: str, splits: tuple[str, ...], published: Published | None = None, hint: str = ""
+) -> tuple[str, Named]:
+    return name, Named(about, splits, partial(_open, name, published, hint))
+
+
+_TORONTO = "https://www.cs.toronto.edu/~kriz/"
+_OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/"
+_HOUSES = "http://ufldl.stanford.edu/housenumbers/"
+_BY_HAND = "; its authors give it only by hand (a registration, a form or a shared drive)"
+
+# MD5 sums are those of the authors' pages, or of the libraries that have read these files for years (torchvision).
+CIFAR10 = Published(
+    (Archive(_TORONTO + "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),),
+    official.cifar10,
+    ("cifar-10-batches-bin/batches.meta.txt",),
+)
+CIFAR100 = Published(
+    (Archive(_TORONTO + "cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),),
+    official.cifar100,
+    ("cifar-100-binary/fine_label_names.txt",),
+)
+TINY_IMAGENET = Published(
+    (Archive("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"),),
+    official.tiny_imagenet,
+    ("tiny-imagenet-200/wnids.txt",),
+)
+PETS = Published(
+    (
+        Archive(_OXFORD + "pets/data/images.tar.gz", "5c4f3ee8e5d25df40f4fd59a7f44e54c"),
+        Archive(_OXFORD + "pets/data/annotations.tar.gz", "95a8c909bbe2e81eed6a22bccdf3f68f"),
+    ),
+    official.pets,
+    ("annotations/trainval.txt", "images"),
+)
+FLOWERS = Published(
+    (
+        Archive(_OXFORD + "flowers/102/102flowers.tgz", "52808999861908f626f3c1f4e79d11fa"),
+        Archive(_OXFORD + "flowers/102/imagelabels.mat", "e0620be6f572b9609742df49c70aed4d"),
+        Archive(_OXFORD + "flowers/102/setid.mat", "a5357ecc9cb78c4bef273ce3793fc85c"),
+    ),
+    official.flowers,
+    ("setid.mat", "imagelabels.mat", "jpg"),
+)
+TEXTURES = Published(
+    (Archive(_OXFORD + "dtd/download/dtd-r1.0.1.tar.gz", "fff73e5086ae6bdbea199a49dfb8a4c1"),),
+    official.textures,
+    ("dtd/labels/train1.txt",),
+)
+SVHN = Published(
+    (
+        Archive(_HOUSES + "train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),
+        Archive(_HOUSES + "test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"),
+    ),
+    official.svhn,
+    ("train_32x32.mat",),
+)
+EUROSAT = Published(
+    (Archive("https://madm.dfki.de/files/sentinel/EuroSAT.zip", "c8fa014336c82ac7804f0398fcb19387"),),
+    official.eurosat,
+    ("2750",),
+)
+
+# fmt: off
+NAMED: dict[str, Named] = {
     "digits": Named("1,797 real handwritten digits, 8 px, 10 classes (with scikit-learn)", ("train", "test"), digits),
     "scattered-digits": Named(
         "the same digits at a random place and size on 24 px; seen- (0 to 6) and unseen- (7 to 9) splits",
         ("train", "test", "seen-train", "seen-test", "unseen-train", "unseen-test"),
         scattered_digits,
     ),
-    "cifar10": Named("60,000 photographs, 32 px, 10 classes", ("train", "test"), _parquet("cifar10")),
-    "cifar100": Named("60,000 photographs, 32 px, 100 classes", ("train", "test"), _parquet("cifar100")),
-    "tiny-imagenet": Named(
-        "110,000 photographs, 64 px, 200 classes", ("train", "validation"), _parquet("tiny-imagenet")
-    ),
+    **dict((
+        _named("cifar10", "60,000 photographs, 32 px, 10 classes", ("train", "test"), CIFAR10),
+        _named("cifar100", "60,000 photographs, 32 px, 100 classes", ("train", "test"), CIFAR100),
+        _named("tiny-imagenet", "110,000 photographs, 64 px, 200 classes", ("train", "validation"), TINY_IMAGENET),
+        _named("pets", "7,349 photographs of cats and dogs, 37 breeds", ("train", "test"), PETS),
+        _named("flowers", "8,189 photographs, 102 flowers", ("train", "validation", "test"), FLOWERS),
+        _named("imagenet", "1,331,167 photographs, 1,000 classes", ("train", "validation"), None, _BY_HAND),
+        # of VTAB, what are plain images
+        _named("caltech101", "9,144 photographs, 102 classes", ("train", "test"), None, _BY_HAND),
+        _named("dtd", "5,640 textures, 47 classes", ("train", "validation", "test"), TEXTURES),
+        _named("svhn", "99,289 house numbers, 32 px, 10 classes", ("train", "test"), SVHN),
+        _named("sun397", "108,753 photographs, 397 scenes", ("train", "validation", "test"), None, _BY_HAND),
+        _named("eurosat", "27,000 satellite images, 64 px, 10 classes", ("train",), EUROSAT),
+        _named("resisc45", "31,500 satellite images, 256 px, 45 classes", ("train",), None, _BY_HAND),
+    )),
 }
+# fmt: on

@@ -16,8 +16,12 @@ class Subset(Source):
         self.source = source
         self.indices = np.asarray(indices, dtype=np.int64)
         self.classes = source.classes if classes is None else classes
-        self._renamed = {source.classes.index(name): new for new, name in enumerate(self.classes)}
-        self.labels = np.array([self._renamed[int(label)] for label in source.labels[self.indices]], dtype=np.int64)
+        place = {name: label for label, name in enumerate(self.classes)}
+        new = np.array([place.get(name, -1) for name in source.classes], dtype=np.int64)
+        self.labels = new[source.labels[self.indices]]
+        if (self.labels < 0).any():
+            lost = source.classes[int(source.labels[self.indices][self.labels < 0][0])]
+            raise ValueError(f"a subset without the class {lost!r} cannot hold its images")
 
     def __getitem__(self, index: int) -> Example:
         example = self.source[int(self.indices[index])]
@@ -49,6 +53,29 @@ def some_classes(source: Source, names: Sequence[str]) -> Subset:
             raise unknown("class", name, source.classes)
     wanted = [source.classes.index(name) for name in names]
     return Subset(source, np.flatnonzero(np.isin(source.labels, wanted)), tuple(names))
+
+
+def sample(source: Source, count: int, seed: int) -> Subset:
+    """`count` examples at random, in the order of the source; of one seed, a smaller sample is a part of a larger one.
+
+    Raises:
+        BadInput: less than one example, or more than there are.
+    """
+    if not 1 <= count <= len(source):
+        raise BadInput(f"a sample of {count:,} images asked for; expected 1 to {len(source):,}, as many as there are")
+    return Subset(source, np.sort(generator(seed, "sample").permutation(len(source))[:count]))
+
+
+def share(source: Source, part: float, seed: int) -> Subset:
+    """`sample` for a share of the examples, from above 0 to 1: 0.1 is a tenth."""
+    if not 0 < part <= 1:
+        raise BadInput(f"a share of {part:g} of the images asked for; expected above 0 to 1, such as 0.1")
+    return sample(source, max(1, round(part * len(source))), seed)
+
+
+def few(source: Source, count: int, seed: int) -> Subset:
+    """`count` images a class, as `shots` draws them."""
+    return Subset(source, shots(source, count, seed))
 
 
 def shots(source: Source, count: int, seed: int) -> np.ndarray:

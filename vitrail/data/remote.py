@@ -1,0 +1,166 @@
+"""Files of object stores (`s3://`, `gs://`, …) through fsspec, copied on first use to a local cache of bounded size.
+
+What lies in a store is taken not to change under its name, except that opening a source asks anew for the few files
+that describe it (manifests, shards).
+"""
+
+import hashlib
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vitrail.core.cache import cache_folder, cache_limit
+from vitrail.core.errors import BadInput
+from vitrail.core.files import atomic_path
+
+_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_remote(name: str) -> bool:
+    """Whether this is the address of an object store, and not a path."""
+    return bool(_ADDRESS.match(name)) and not name.startswith("hf://")
+
+
+def local(name: str, fresh: bool = False) -> Path:
+    """Where the file lies on this machine: itself, or its copy, which is fetched first where there is none.
+
+    To be opened at once: a copy may be removed again when others need its place.
+
+    Args:
+        fresh: ask the store whether the file is still the one that was copied.
+
+    Raises:
+        OSError: the file cannot be had; the message says why.
+    """
+    if not is_remote(name):
+        return Path(name)
+    copy = _copy_of(name)
+    version = copy.with_name(copy.name + ".version")
+    if fresh:
+        known = version.read_text() if copy.exists() and version.exists() else None
+        now = _version(name)
+        if now != known:
+            _fetch(name, copy)
+            with atomic_path(version) as temporary:
+                temporary.write_text(now)
+    elif not copy.exists():
+        _fetch(name, copy)
+    with suppress(OSError):
+        os.utime(copy)  # the least recently used are removed first
+    return copy
+
+
+def matching(pattern: str) -> list[str]:
+    """The addresses that a pattern with `*` and `?` matches, sorted."""
+    system, path = _open(pattern)
+    return sorted(system.unstrip_protocol(found) for found in _ask(pattern, system.glob, path))
+
+
+def below(address: str) -> list[str]:
+    """All files below an address, relative to it, sorted; those in hidden folders left out."""
+    system, path = _open(address)
+    start = path.rstrip("/") + "/"
+    found = [str(name).removeprefix(start) for name in _ask(address, system.find, path)]
+    return sorted(name for name in found if not any(part.startswith(".") for part in name.split("/")))
+
+
+def is_file(address: str) -> bool:
+    """Whether there is a file of this very name."""
+    system, path = _open(address)
+    return bool(_ask(address, system.isfile, path))
+
+
+def _open(address: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+    except ImportError:
+        raise BadInput(f"{address}: object stores need fsspec: pip install 'vitrail[cluster]'") from None
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+    except (ImportError, ValueError) as problem:  # no such protocol, or its package is missing
+        raise BadInput(f"{address} cannot be opened: {str(problem).rstrip('.')}") from None
+    except Exception as problem:  # credentials, regions, …: every store has errors of its own
+        raise BadInput(f"{address} cannot be opened: {type(problem).__name__}: {_line(problem)}") from None
+    return system, path
+
+
+def _ask(address: str, question: Any, *args: Any) -> Any:
+    try:
+        return question(*args)
+    except Exception as problem:
+        raise BadInput(f"{address} cannot be read: {type(problem).__name__}: {_line(problem)}") from None
+
+
+def _line(problem: Exception) -> str:
+    return (str(problem).split("\n")[0] or "no reason given")[:200].rstrip(".")
+
+
+def _version(address: str) -> str:
+    """What changes when the file does: its size, and the store's tag or time of it."""
+    system, path = _open(address)
+    try:
+        info = system.info(path)
+    except FileNotFoundError:
+        raise OSError(f"{address} does not exist") from None
+    except Exception as problem:
+        raise OSError(f"{address}: {type(problem).__name__}: {_line(problem)}") from None
+    tags = [str(info.get(key)) for key in ("size", "ETag", "etag", "mtime", "LastModified", "updated", "created")]
+    return "|".join(tags)
+
+
+def _copy_of(address: str) -> Path:
+    name = hashlib.sha256(address.encode("utf-8", "surrogateescape")).hexdigest()
+    return cache_folder() / "objects" / name[:2] / f"{name[2:34]}{Path(address).suffix[:10]}"
+
+
+def _fetch(address: str, copy: Path) -> None:
+    system, path = _open(address)
+    try:
+        size = int(system.size(path) or 0)
+        _make_place(size, address)
+        with atomic_path(copy) as temporary:
+            system.get_file(path, str(temporary))
+    except FileNotFoundError:
+        raise OSError(f"{address} does not exist") from None
+    except (OSError, BadInput):
+        raise
+    except Exception as problem:
+        raise OSError(f"{address}: {type(problem).__name__}: {_line(problem)}") from None
+
+
+class _Since:
+    """Bytes that this process has fetched since it last looked at the whole cache."""
+
+    fetched: int | None = None
+
+
+def _make_place(size: int, address: str) -> None:
+    """Removes the copies that were used longest ago, until `size` bytes more stay below the limit.
+
+    Looking at all copies takes a while, so each process does it once for every 64th of the limit that it fetched, and
+    leaves an eighth of the limit free: with up to eight processes the cache stays below it.
+    """
+    limit = cache_limit()
+    if size > limit * 7 // 8:
+        raise OSError(
+            f"{address} has {size / 2**30:.1f} GiB and does not fit into the cache of {limit / 2**30:.1f} GiB at "
+            f"{cache_folder()}; set VITRAIL_CACHE_GIB to more"
+        )
+    if _Since.fetched is not None and _Since.fetched + size <= limit // 64:
+        _Since.fetched += size
+        return
+    copies = []
+    for file in (cache_folder() / "objects").glob("*/*"):
+        with suppress(OSError):
+            if not file.name.startswith(".") and file.suffix != ".version":
+                facts = file.stat()
+                copies.append((facts.st_mtime_ns, facts.st_size, file))
+    total = sum(copy[1] for copy in copies)
+    for _, bytes_, file in sorted(copies, key=lambda copy: copy[0]):
+        if total + size <= limit * 7 // 8:
+            break
+        file.unlink(missing_ok=True)
+        total -= bytes_
+    _Since.fetched = 0
