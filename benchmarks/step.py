@@ -13,6 +13,7 @@ in for the part that fails. Neither is a dependency of vitrail: `make .venv/pari
 """
 
 import argparse
+import gc
 import json
 import statistics
 import sys
@@ -178,10 +179,26 @@ def plan(cases: tuple[Case, ...]) -> None:
         )
 
 
+def peak_alone(make: Callable[[], Callable[[], None]], device: torch.device) -> int | None:
+    """Peak memory of a few steps of one side, with nothing else on the device."""
+    if device.type != "cuda":
+        return None
+    step = make()
+    for _ in range(3):
+        step()
+    peak = peak_memory(step, device)
+    del step
+    gc.collect()
+    torch.cuda.empty_cache()
+    return peak
+
+
 def compare(case: Case, device: torch.device, dtype: torch.dtype, rounds: int, least: float) -> dict[str, Any]:
     """One row of the table."""
     config = replace(variant(case.name), resolution=(case.resolution, case.resolution), num_classes=1000, gelu="exact")
     assert isinstance(config, ViTConfig)
+    memory = peak_alone(lambda: our_step(config, case, device, dtype, True), device)
+    peer_memory = peak_alone(lambda: their_step(config, case, device, dtype, True, False), device)
     kinds = (True,) if device.type == "cuda" else (False, True)
     mine = {compiled: our_step(config, case, device, dtype, compiled) for compiled in kinds}
     flags = [(True, False)] if device.type == "cuda" else [(c, last) for c in (False, True) for last in (False, True)]
@@ -208,8 +225,8 @@ def compare(case: Case, device: torch.device, dtype: torch.dtype, rounds: int, l
         "flops_share": rate * training_flops(config) / peak_flops(device, dtype),
         "compiled": compiled,
         "peer": {"compiled": best[0], "channels_last": best[1]},
-        "memory": peak_memory(ours, device),
-        "peer_memory": peak_memory(theirs, device),
+        "memory": memory,
+        "peer_memory": peer_memory,
     }
 
 

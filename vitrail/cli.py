@@ -24,6 +24,7 @@ class CommonTraining(Common):
 
     sharding: Literal["replicated", "sharded", "hybrid"] = "replicated"  # in each process a whole model, or a part
     compile: bool | None = None  # torch.compile of the layers; None: on CUDA
+    deterministic: bool = False  # on CUDA: only kernels that add in the same order every time; slower
     graphs: bool = False  # CUDA graphs of the whole model: for small ones, whose kernels are short
     recompute: bool = False  # activations again in the backward pass: less memory, a third more time
     stall: float = 600.0  # seconds without a step after which many processes print their stacks and stop
@@ -36,7 +37,7 @@ class CommonTraining(Common):
         from vitrail.core.trackers import check_trackers
 
         check_trackers(self.track)
-        names = ("sharding", "compile", "graphs", "recompute", "stall", "track")
+        names = ("sharding", "compile", "deterministic", "graphs", "recompute", "stall", "track")
         return replace(super().machine(), **{name: getattr(self, name) for name in names})
 
 

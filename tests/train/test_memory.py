@@ -1,5 +1,6 @@
 """A batch that does not fit in memory is cut into parts; the update stays that of the whole batch."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
 from vitrail.models.cost import training_activations
 from vitrail.train import memory
+from vitrail.train.checkpoint import restore_checkpoint, save_checkpoint
 from vitrail.train.memory import settle_micro_batch, surviving
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine
@@ -77,7 +79,7 @@ def test_other_errors_of_a_step_stay_what_they_are(tmp_path: Path) -> None:
         surviving(broken, tmp_path)(fresh(CONFIG), batch)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("images", "expected"), [(100, 0), (12, 0), (7, 7), (1, 1), (0, 1)])
+@pytest.mark.parametrize(("images", "expected"), [(100, 12), (12, 12), (7, 7), (1, 1), (0, 1)])
 def test_the_most_that_fits_by_the_estimate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int, expected: int
 ) -> None:
@@ -86,6 +88,36 @@ def test_the_most_that_fits_by_the_estimate(
     state = fresh(CONFIG)
     settle_micro_batch(state, CONFIG, torch.float32, tmp_path)
     assert state.micro_batch == expected
+
+
+def test_a_run_that_goes_on_keeps_its_own_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda device: 10**12)
+    first = fresh(CONFIG)
+    first.micro_batch = 5
+    save_checkpoint(tmp_path / "checkpoints", first)
+    later = fresh(CONFIG)
+    assert restore_checkpoint(tmp_path / "checkpoints", later)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 0)
+    settle_micro_batch(later, CONFIG, torch.float32, tmp_path)
+    assert later.micro_batch == 5
+
+
+def test_recomputation_leaves_room_for_more_images() -> None:
+    deep = replace(MODEL, depth=8)
+    assert training_activations(deep, 4, recompute=True) < 0.5 * training_activations(deep, 4)
+    assert training_activations(MODEL, 4, recompute=True) > training_activations(MODEL, 4)  # one block: nothing saved
+
+
+def test_memory_that_ends_in_the_update_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (batch,) = batches(CONFIG, stop=1)
+    state = fresh(CONFIG)
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(state.optimizer, "step", full)
+    with pytest.raises(BadInput, match=r"memory ran out in the update of the weights at step 0.*--micro-batch"):
+        update(tmp_path)(state, batch)  # type: ignore[operator]
 
 
 def test_trying_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -24,10 +24,11 @@ class Machine:
     """Where a job runs. Not a part of its config: the results do not depend on the number of workers."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:N
-    workers: int | None = None  # processes that decode and augment; None: one fewer than there are cores
+    workers: int | None = None  # processes that decode and augment; None: by measurement, fewer than there are cores
     # Of training. Rounding apart, these do not change results either.
     sharding: Sharding = "replicated"  # under torchrun: a whole model in each process, or a part (FSDP2)
     compile: bool | None = None  # torch.compile of the layers; None: on CUDA
+    deterministic: bool = False  # on CUDA: only kernels that add in the same order every time; slower, bit for bit
     graphs: bool = False  # CUDA graphs of the whole model: for small ones, whose kernels are shorter than their launch
     recompute: bool = False  # activations of a layer in the backward pass again: less memory, a third more time
     stall: float = 600.0  # seconds without a step after which a run under torchrun prints all stacks and stops
@@ -46,9 +47,17 @@ def choose_device(name: str = "auto") -> torch.device:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise BadInput(f"--device {name}: expected auto, cpu, cuda, or cuda:N")
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", launched().local_rank)  # each process of a machine has its own
-    return device
+    if device.type != "cuda":
+        return device
+    processes, devices = launched(), torch.cuda.device_count()
+    if device.index is not None and processes.size > 1:
+        raise BadInput(
+            f"--device {name}: {processes.size} processes cannot share one device; say cuda, each has its own"
+        )
+    index = processes.local_rank if device.index is None else device.index
+    if index >= devices:
+        raise BadInput(f"--device {name}: there are {devices} CUDA devices, none is number {index} (they count from 0)")
+    return torch.device("cuda", index)
 
 
 @lru_cache
@@ -66,6 +75,8 @@ def choose_precision(name: TrainingPrecision, device: torch.device) -> torch.dty
     """The dtype of activations and matrix products; weights and optimiser state are always float32."""
     if name == "auto":
         return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+    if name == "float32" and device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # convolutions too: its default rounds them to 10 bits
     return torch.float32 if name == "float32" else torch.bfloat16
 
 
@@ -140,11 +151,13 @@ def _meminfo() -> int | None:
 
 
 def _control_group() -> int | None:
-    """What a container still may take."""
+    """What a container still may take; files that were read and can be dropped again do not count as taken."""
     group = Path("/sys/fs/cgroup")
     try:
-        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no such group, or "max"
+        limit, taken = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return limit - taken + sum(int(fields[name]) for name in ("inactive_file", "active_file"))
+    except (OSError, ValueError, KeyError):  # no such group, or "max"
         return None
 
 

@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import sys
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,8 @@ from vitrail.core.config import difference, from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, remove_leftovers, write_json, write_text_atomic
 from vitrail.core.trackers import Trackers
+
+PATIENCE = 8.0  # seconds that a folder in use is waited for: the workers of a killed run notice it after five
 
 State = Literal["new", "unfinished", "finished"]
 
@@ -70,12 +73,17 @@ class RunFolder:
 
     def _acquire(self) -> Any:
         lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held as long as the run
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise BadInput(f"{self.path} is in use by another process that is still running") from None
-        return lock
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            except OSError:
+                if time.monotonic() < end:
+                    time.sleep(0.1)
+                    continue
+                lock.close()
+                raise BadInput(f"{self.path} is in use by another process that is still running") from None
 
     def _check_same(self, stored: dict[str, Any], job: str, config: Any) -> None:
         advice = "give another --out, or the options of that run to continue it"

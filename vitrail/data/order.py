@@ -12,9 +12,10 @@ from vitrail.core.errors import BadInput
 from vitrail.core.seeds import generator
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)  # a batch may span two epochs; each process of a large set holds these tables
 def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    return generator(seed, "order", epoch).permutation(size)
+    order = generator(seed, "order", epoch).permutation(size)
+    return order.astype(np.uint32) if size < 2**32 else order
 
 
 def examples(seed: int, step: int, batch: int, size: int, repeats: int = 1) -> list[tuple[int, int]]:

@@ -24,14 +24,21 @@ from vitrail.evals.intervals import wilson
 from vitrail.models.build import Model
 
 MISTAKES = 24  # how many are kept with their images
+DENSE = 1000  # classes up to which there is a confusion matrix: that of 21,843 would take 4 GB
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured. `confusion` int64 [K, K]: row true class, column predicted; `images` of the mistakes."""
+    """What was measured; `images` of the mistakes.
+
+    counts, rights: int64 [K], images of each true class, and how many of them were recognised
+    confusion: int64 [K, K], row true class, column predicted; None above DENSE classes
+    """
 
     classes: tuple[str, ...]
-    confusion: np.ndarray
+    counts: np.ndarray
+    rights: np.ndarray
+    confusion: np.ndarray | None
     loss: float
     top5: float | None
     calibration: dict[str, Any]
@@ -43,12 +50,12 @@ class Evaluation:
     @property
     def count(self) -> int:
         """Images that were judged."""
-        return int(self.confusion.sum())
+        return int(self.counts.sum())
 
     @property
     def correct(self) -> int:
         """Of these, how many were right."""
-        return int(np.trace(self.confusion))
+        return int(self.rights.sum())
 
     @property
     def accuracy(self) -> float:
@@ -62,7 +69,8 @@ class Evaluation:
 
     def as_json(self, data: str, model: str) -> dict[str, Any]:
         """For evaluation.json (docs/files.md)."""
-        per_class = [_class_row(name, self.confusion[i], i) for i, name in enumerate(self.classes)]
+        counted = zip(self.classes, self.counts.tolist(), self.rights.tolist(), strict=True)
+        per_class = [_class_row(*row) for row in counted]
         shares = [row["accuracy"] for row in per_class if row["accuracy"] is not None]
         return {
             "data": data,
@@ -75,7 +83,7 @@ class Evaluation:
             "loss": self.loss,
             "balanced_accuracy": float(np.mean(shares)),
             "classes": list(self.classes),
-            "confusion": self.confusion.tolist(),
+            "confusion": None if self.confusion is None else self.confusion.tolist(),
             "per_class": per_class,
             "calibration": self.calibration,
             "mistakes": self.mistakes,
@@ -93,8 +101,7 @@ class Evaluation:
         return summary
 
 
-def _class_row(name: str, predictions: np.ndarray, label: int) -> dict[str, Any]:
-    count, correct = int(predictions.sum()), int(predictions[label])
+def _class_row(name: str, count: int, correct: int) -> dict[str, Any]:
     share = correct / count if count else None
     return {"name": name, "count": count, "correct": correct, "accuracy": share, "interval": wilson(correct, count)}
 
@@ -126,17 +133,19 @@ def evaluate(
         tally = _Tally.merged([_Tally.unpack(part, classes) for part in dist.gathered(tally.pack())])
         for found in dist.gathered_json(broken.found):
             broken.add(list(found.items()))
-    if not tally.confusion.any():
+    if not tally.counts.any():
         raise BadInput("not one image can be read: " + "; ".join(f"{k}: {r}" for k, r in broken.found.items()))
-    count = int(tally.confusion.sum())
+    count = int(tally.counts.sum())
     worst = sorted(tally.worst, key=_severity, reverse=True)[:MISTAKES]
     images = [wrong.image.transpose(1, 2, 0) for wrong in worst]
     return Evaluation(
         classes=classes,
+        counts=tally.counts,
+        rights=tally.rights,
         confusion=tally.confusion,
         loss=tally.loss / count,
         top5=tally.in_top5 / count if len(classes) > 5 else None,
-        calibration=calibration(np.concatenate(tally.confidences), np.concatenate(tally.rights)),
+        calibration=calibration(np.concatenate(tally.confidences), np.concatenate(tally.sure)),
         mistakes=[wrong.row for wrong in worst],
         images=np.stack(images) if images else np.zeros((0, *preprocess.resolution, 3), np.uint8),
         broken=broken,
@@ -161,10 +170,12 @@ class _Tally:
 
     def __init__(self, classes: tuple[str, ...]):
         self.classes = classes
-        self.confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        many = len(classes) > DENSE
+        self.confusion = None if many else np.zeros((len(classes), len(classes)), dtype=np.int64)
+        self.counts, self.rights = (np.zeros(len(classes), dtype=np.int64) for _ in range(2))
         self.loss, self.in_top5 = 0.0, 0
         self.confidences: list[np.ndarray] = []
-        self.rights: list[np.ndarray] = []
+        self.sure: list[np.ndarray] = []  # whether each confident answer was right
         self.worst: list[_Wrong] = []
 
     def add(self, batch: Batch, logits: Tensor) -> None:
@@ -172,11 +183,15 @@ class _Tally:
         self.loss += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
         confidence, predicted = logits.softmax(dim=-1).max(dim=-1)
         right = predicted == batch.labels
-        np.add.at(self.confusion, (batch.labels.numpy(), predicted.numpy()), 1)
+        truth = batch.labels.numpy()
+        np.add.at(self.counts, truth, 1)
+        np.add.at(self.rights, truth[right.numpy()], 1)
+        if self.confusion is not None:
+            np.add.at(self.confusion, (truth, predicted.numpy()), 1)
         if len(self.classes) > 5:
             self.in_top5 += int((logits.topk(5).indices == batch.labels[:, None]).any(dim=-1).sum())
         self.confidences.append(confidence.numpy())
-        self.rights.append(right.numpy())
+        self.sure.append(right.numpy())
         wrong = torch.nonzero(~right).flatten()
         for i in wrong[confidence[wrong].argsort(descending=True)][:MISTAKES].tolist():
             row = {
@@ -194,9 +209,11 @@ class _Tally:
         buffer = io.BytesIO()
         np.savez(
             buffer,
-            confusion=self.confusion,
+            confusion=np.zeros(0) if self.confusion is None else self.confusion,
+            counts=self.counts,
+            rights=self.rights,
             confidences=np.concatenate([np.zeros(0, np.float32), *self.confidences]),
-            rights=np.concatenate([np.zeros(0, bool), *self.rights]),
+            sure=np.concatenate([np.zeros(0, bool), *self.sure]),
             images=np.stack([wrong.image for wrong in self.worst]) if self.worst else np.zeros(0),
             numbers=np.frombuffer(json.dumps(numbers).encode(), np.uint8),
         )
@@ -208,8 +225,11 @@ class _Tally:
         tally = _Tally(classes)
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             numbers = json.loads(arrays["numbers"].tobytes())
-            tally.confusion, tally.loss, tally.in_top5 = arrays["confusion"], numbers["loss"], numbers["in_top5"]
-            tally.confidences, tally.rights = [arrays["confidences"]], [arrays["rights"]]
+            tally.loss, tally.in_top5 = numbers["loss"], numbers["in_top5"]
+            tally.counts, tally.rights = arrays["counts"], arrays["rights"]
+            if tally.confusion is not None:
+                tally.confusion = arrays["confusion"]
+            tally.confidences, tally.sure = [arrays["confidences"]], [arrays["sure"]]
             tally.worst = [_Wrong(row, image) for row, image in zip(numbers["rows"], arrays["images"], strict=True)]
         return tally
 
@@ -218,10 +238,13 @@ class _Tally:
         """The sum of all."""
         whole = _Tally(tallies[0].classes)
         for tally in tallies:
-            whole.confusion += tally.confusion
+            whole.counts += tally.counts
+            whole.rights += tally.rights
+            if whole.confusion is not None and tally.confusion is not None:
+                whole.confusion += tally.confusion
             whole.loss += tally.loss
             whole.in_top5 += tally.in_top5
             whole.confidences += tally.confidences
-            whole.rights += tally.rights
+            whole.sure += tally.sure
             whole.worst += tally.worst
         return whole

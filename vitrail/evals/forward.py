@@ -7,14 +7,17 @@ import torch
 from torch import Tensor
 
 from vitrail.core import dist
-from vitrail.core.device import choose_precision
+from vitrail.core.device import available_memory, choose_precision
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import progress
+from vitrail.core.watchdog import beat
 from vitrail.data.batches import Batch, Broken, evaluation_batches, normalise
 from vitrail.data.sources import Source
 from vitrail.data.views import Preprocess
 from vitrail.models.build import Model
+from vitrail.models.cost import inference_activations
 
+SHARE = 0.5  # of the free memory, for activations
 LOADER_FROM = 4096  # images from which worker processes earn their start-up time
 
 
@@ -50,6 +53,7 @@ def forward(
     """
     device = next(model.parameters()).device
     dtype = dtype or choose_precision("auto", device)
+    batch = _most(model, device, dtype, batch, together)
     broken = broken or Broken(len(source))
     if workers is None and len(source) < LOADER_FROM:
         workers = 0
@@ -62,6 +66,7 @@ def forward(
     try:
         with progress(title, len(loader)) as bar, torch.inference_mode():
             for part in loader:
+                beat()
                 broken.add(part.broken)
                 bar.advance(f"{seen + len(part.labels):,} images")
                 images = part.images
@@ -78,3 +83,10 @@ def forward(
         model.train(was_training)
     if not seen and here.size == 1:
         raise BadInput("not one image can be read: " + "; ".join(f"{k}: {r}" for k, r in broken.found.items()))
+
+
+def _most(model: Model, device: torch.device, dtype: torch.dtype, batch: int, together: bool) -> int:
+    """At most so many images a pass, and no more than there is memory for; the same in all processes of a run."""
+    room, each = available_memory(device), inference_activations(model.config, 4 if dtype == torch.float32 else 3)
+    most = batch if room is None else max(1, min(batch, int(SHARE * room / each)))
+    return min(dist.gathered_json(most)) if together else most

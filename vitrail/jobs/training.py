@@ -1,5 +1,6 @@
 """What pre-training and fine-tuning share: open the data, restore, fit, judge, and leave a bundle."""
 
+import os
 from dataclasses import replace
 from functools import partial
 from math import isfinite
@@ -16,7 +17,7 @@ from vitrail.core.errors import BadInput, nearest
 from vitrail.core.files import write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder, environment
-from vitrail.data.batches import Batches, Broken, default_workers, training_batches
+from vitrail.data.batches import Batches, Broken, choose_workers, training_batches
 from vitrail.data.grammar import Role, open_data, require_classes
 from vitrail.data.mixing import Mixing
 from vitrail.data.order import distinct
@@ -35,10 +36,12 @@ from vitrail.train.health import BadStep, refuse_more
 from vitrail.train.loop import Every, Meter, fit
 from vitrail.train.loss import class_weights
 from vitrail.train.memory import settle_micro_batch, surviving
-from vitrail.train.parallel import communicating, spread, whole_model
+from vitrail.train.parallel import communicating, spread, whole_model, whole_norm
 from vitrail.train.schedule import Rsqrt, Steps
-from vitrail.train.step import Training, TrainState, start, train_step
+from vitrail.train.step import Training, TrainState, micro_batches, start, train_step
 from vitrail.weights.bundle import save_bundle
+
+REACHED = 0.7  # of the measured peak: training steps do not get further, so nobody asks for more images
 
 
 def open_training_data(config: Training) -> tuple[Source, Source | None, Source | None]:
@@ -69,6 +72,12 @@ def check_training(config: Training) -> None:
     for name in ("steps", "batch", "log_every", "evaluate_every", "save_every"):
         if getattr(config, name) < 1:
             raise BadInput(f"{name} is {getattr(config, name)}, expected at least 1")
+    if config.micro_batch is not None and config.micro_batch < 1:
+        raise BadInput(f"micro_batch is {config.micro_batch}, expected at least 1")
+    if config.clip is not None and config.clip <= 0:
+        raise BadInput(f"clip is {config.clip}, expected above 0, such as 1; leave it out for none")
+    if not config.optimizer.lr >= 0:
+        raise BadInput(f"the learning rate is {config.optimizer.lr}, expected 0 or more")
     if config.seed < 0:
         raise BadInput(f"seed is {config.seed}, expected a number from 0")
     if config.schedule.warmup > config.steps:
@@ -102,6 +111,9 @@ def run_training(
         say(border)
     device = devices.choose_device(machine.device)
     dtype = devices.choose_precision(config.precision, device)
+    if machine.deterministic and device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
     runner = spread(model.to(device), machine, device, dtype, config.precision == "float8")
     state = start(model, config, Broken(len(data[0])), runner)
     if config.class_weights is not None:
@@ -109,7 +121,13 @@ def run_training(
         state.weights = class_weights(counts, config.class_weights).to(device)
     saver = Saver(run.path / "checkpoints")
     continued = restore_checkpoint(run.path / "checkpoints", state)
-    settle_micro_batch(state, config, dtype, run.path)
+    unfinished = state.step < config.steps
+    held = Resident(data[0], config.augment, preprocess, device) if config.resident and unfinished else None
+    settle_micro_batch(state, config, dtype, run.path, machine.recompute)
+    if machine.graphs and micro_batches(state, config, dist.world().size) > 1:
+        raise BadInput(
+            f"--graphs needs a batch in one pass, {config.batch} take passes of {state.micro_batch}; leave it out"
+        )
     if continued:
         if run.writes:
             say(f"continuing {run.path} from step {state.step} of {config.steps}")
@@ -117,14 +135,13 @@ def run_training(
         saver.save(state)  # where a run goes back to that breaks before its first save
     run.rewind_metrics(state.step)
     run.track(machine.track, state.step)
-    facts = _environment(device, dtype, machine)
+    workers = _workers(config, machine, model, preprocess, data[0], devices.peak_flops(device, dtype))
+    facts = _environment(device, dtype, workers)
     if run.writes:
         write_json(run.path / "environment.json", facts)
-    unfinished = state.step < config.steps
-    held = Resident(data[0], config.augment, preprocess, device) if config.resident and unfinished else None
     while state.step < config.steps:
         try:
-            _fit(config, run, state, preprocess, data, machine, dtype, saver, facts["peak_flops"], held)
+            _fit(config, run, state, preprocess, data, machine, dtype, saver, facts, held)
         except BadStep as bad:
             saver.wait()
             _go_back(run, state, bad)
@@ -142,15 +159,15 @@ def _fit(
     machine: Machine,
     dtype: torch.dtype,
     saver: Saver,
-    peak: float,
+    facts: dict[str, Any],
     held: Resident | None,
 ) -> None:
-    """From the state to the last step; `peak` is the measured FLOP/s of one device, `held` the data where resident."""
+    """From the state to the last step; `facts` are of the environment, `held` the data where resident."""
     train, validation, _ = data
     here = dist.world()
     meter = Meter()
-    made = partial(training_batches, train, config.augment, preprocess, workers=machine.workers)
-    made = partial(made, pinned=next(state.model.parameters()).is_cuda)
+    made = partial(training_batches, train, config.augment, preprocess, workers=facts["workers"])
+    made = partial(made, device=next(state.model.parameters()).device)
     batches: Batches = (held.batches if held else made)(
         batch=config.batch,
         seed=config.seed,
@@ -166,7 +183,7 @@ def _fit(
         epoch = state.step * config.batch / len(train)
         row: dict[str, float | None] = dict(meter.read(state))
         if row:
-            row |= _machine_row(config, state, row["images_per_second"] or 0.0, peak * here.size)
+            row |= _machine_row(config, state, row["images_per_second"] or 0.0, facts["peak_flops"] * here.size)
             row |= {"seconds": state.seconds, "session": state.restarts}
             run.log({"kind": "train", "step": state.step, "epoch": epoch, **row})
 
@@ -182,7 +199,7 @@ def _fit(
     fit(
         state,
         batches,
-        surviving(partial(train_step, config=config, preprocess=preprocess, dtype=dtype), run.path),
+        surviving(partial(train_step, config=config, preprocess=preprocess, dtype=dtype), run.path, not machine.graphs),
         steps=config.steps,
         meter=meter,
         every=[
@@ -210,7 +227,7 @@ def _machine_row(config: Training, state: TrainState, rate: float, peak: float) 
 def _go_back(run: RunFolder, state: TrainState, bad: BadStep) -> None:
     """To the last good checkpoint, to leave out the batch that broke the training; what it was stays in `failures/`."""
     folder = run.path / "failures" / f"step-{bad.step:08d}"
-    norms = {name: float(p.detach().norm()) for name, p in state.model.named_parameters()} if run.writes else {}
+    norms = {name: whole_norm(p.detach()) for name, p in state.model.named_parameters()}
     keys = [key for part in dist.gathered_json(bad.keys) for key in part]
     skipped = [*state.skipped, bad.step]
     if run.writes:
@@ -225,9 +242,18 @@ def _go_back(run: RunFolder, state: TrainState, bad: BadStep) -> None:
     run.rewind_metrics(state.step)
 
 
-def _environment(device: torch.device, dtype: torch.dtype, machine: Machine) -> dict[str, Any]:
+def _workers(
+    config: Training, machine: Machine, model: Model, preprocess: Preprocess, train: Source, peak: float
+) -> int:
+    """How many processes make batches: as many as are asked for, or enough for the fastest that the model could train."""
+    if machine.workers is not None or config.resident:
+        return machine.workers or 0
+    return choose_workers(train, config.augment, preprocess, REACHED * peak / training_flops(model.config))
+
+
+def _environment(device: torch.device, dtype: torch.dtype, workers: int) -> dict[str, Any]:
     return environment(
-        workers=default_workers() if machine.workers is None else machine.workers,
+        workers=workers,
         processor=devices.describe_device(device),
         threads=torch.get_num_threads(),
         device=str(device),

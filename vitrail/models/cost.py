@@ -68,7 +68,7 @@ def pretraining_exaflops(config: ModelConfig, images: float, epochs: float, *, p
     return 6 * multiply_adds(config, padding=padding) * images * epochs / 1e18
 
 
-def training_activations(config: ModelConfig, bytes_per_number: int = 4) -> int:
+def training_activations(config: ModelConfig, bytes_per_number: int = 4, *, recompute: bool = False) -> int:
     """Bytes that autograd keeps for the backward pass of each image of a batch.
 
     Holds for the forward pass as it is written, run eagerly, with PyTorch's fused attention; relative positions are
@@ -78,6 +78,9 @@ def training_activations(config: ModelConfig, bytes_per_number: int = 4) -> int:
 
     `bytes_per_number`: 4 for float32, 2 where weights and all are bfloat16. Autocast lies between: the residual
     stream stays in float32, and on CUDA also what norms return. Dropout's masks take a byte a number, as on CUDA.
+
+    `recompute`: of every block of a ViT only the input is kept, and all of one block at a time. (A ResNet's units are
+    counted whole: the estimate is then too large.)
     """
     b = bytes_per_number
     match config:
@@ -88,7 +91,10 @@ def training_activations(config: ModelConfig, bytes_per_number: int = 4) -> int:
                 kept += last + _GROUP_STATISTICS  # what the last norm and its ReLU return
             return kept + (stages.channels * b if config.num_classes else 0)
         case ViTConfig():
-            return _stem_kept(config, b) + config.depth * _block_kept(config, b) + _head_kept(config, b)
+            blocks = config.depth * _block_kept(config, b)
+            if recompute:
+                blocks = config.depth * config.tokens * config.width * b + _block_kept(config, b)
+            return _stem_kept(config, b) + blocks + _head_kept(config, b)
 
 
 def inference_activations(config: ModelConfig, bytes_per_number: int = 4) -> int:

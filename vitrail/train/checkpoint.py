@@ -20,10 +20,11 @@ from vitrail.core import dist
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, sync_folder, write_json
 from vitrail.core.progress import say
+from vitrail.core.watchdog import beat
+from vitrail.train.health import ADVICE
 from vitrail.train.pieces import Pieces, Rows, local, snapshot, write_pieces
 from vitrail.train.step import TrainState
 
-LOWER = "Lower the learning rate, lengthen the warm-up, or set --clip 1, and start again in another folder"
 KEPT = 2  # the newest, and one before it in case a disk loses it
 FORMAT = 3
 PATIENCE = 1800.0  # seconds that the first process waits for the files of the others
@@ -47,7 +48,10 @@ class Saver:
         self.wait()
         copies, rows = snapshot(_tensors(state), dist.world())
         if dist.any_of(not all(bool(torch.isfinite(t).all()) for t in copies.values())):
-            raise BadInput(f"the weights hold NaN or infinity at step {state.step}, which is not saved. {LOWER}")
+            raise BadInput(
+                f"the weights hold NaN or infinity at step {state.step}, which is not saved. {ADVICE}, "
+                "and start again in another folder"
+            )
         numbers = _numbers(state)
         arguments = (self._folder, state.step, dist.world(), copies, rows, numbers)
         self._thread = threading.Thread(target=self._write, args=arguments, name="checkpoint")
@@ -55,9 +59,11 @@ class Saver:
 
     def wait(self) -> None:
         """Until all is written; raises BadInput when it could not be."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        while self._thread is not None:
+            self._thread.join(timeout=10)
+            beat()
+            if not self._thread.is_alive():
+                self._thread = None
         problem, self._problem = self._problem, None
         if problem is not None:
             raise problem
@@ -157,16 +163,17 @@ def _try_to_restore(path: Path, state: TrainState) -> str | None:
         numbers = read_json(path / "state.json")
         if numbers["format"] != FORMAT:
             return f"it has the format {numbers['format']!r}, this vitrail reads {FORMAT}"
-        counters = [
-            numbers[key] for key in ("step", "seconds", "waited", "restarts", "micro_batch", "broken", "skipped")
-        ]
+        names = ("step", "seconds", "waited", "restarts", "micro_batch", "broken", "skipped", "losses")
+        counters = [numbers[name] for name in names]
         _restore(state, Pieces([path / _part(rank, numbers["parts"]) for rank in range(numbers["parts"])]))
     except (BadInput, KeyError, TypeError, ValueError, RuntimeError) as problem:
         return str(problem)
-    state.step, state.seconds, state.waited, state.restarts, state.micro_batch, broken, skipped = counters
+    state.step, state.seconds, state.waited, state.restarts, micro_batch, broken, skipped, losses = counters
+    state.micro_batch = micro_batch if numbers["parts"] == dist.world().size else 0  # of other processes: decided anew
     state.broken.found.update(broken)
-    state.skipped.clear()
-    state.skipped.extend(skipped)
+    state.skipped[:] = skipped
+    state.losses.clear()
+    state.losses.extend(losses)
     return None
 
 
@@ -187,6 +194,7 @@ def _numbers(state: TrainState) -> dict[str, Any]:
         "micro_batch": state.micro_batch,
         "broken": state.broken.found,
         "skipped": list(state.skipped),
+        "losses": list(state.losses),
     }
 
 

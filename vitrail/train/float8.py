@@ -33,5 +33,7 @@ def in_float8(layers: list[nn.Module], emulate: bool = False) -> None:
     def fits(module: nn.Module, name: str) -> bool:
         return isinstance(module, nn.Linear) and not (module.in_features % _MULTIPLE or module.out_features % _MULTIPLE)
 
+    # padded: the inner side of a weight gradient's product is the number of tokens, which divides by nothing
+    config = Float8LinearConfig(emulate=emulate, pad_inner_dim=True)
     for layer in layers:
-        convert_to_float8_training(layer, module_filter_fn=fits, config=Float8LinearConfig(emulate=emulate))
+        convert_to_float8_training(layer, module_filter_fn=fits, config=config)

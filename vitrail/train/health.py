@@ -12,6 +12,7 @@ REMEMBERED = 100  # steps whose losses say what is usual
 JUDGED_FROM = 50  # steps after which there is a usual
 SPIKE = 4.0  # a loss above this multiple of the median, plus one nat, has jumped
 SKIPS = 2  # batches that a run may leave out
+ADVICE = "Lower the learning rate, lengthen the warm-up, or set --clip 1"
 
 
 class BadStep(Exception):
@@ -22,11 +23,16 @@ class BadStep(Exception):
         self.step, self.reason, self.keys = step, reason, list(keys)
 
 
+def no_losses() -> deque[float]:
+    """What a run remembers of its losses, at its start."""
+    return deque(maxlen=REMEMBERED)
+
+
 @dataclass
 class Health:
-    """Looks at every loss and gradient norm."""
+    """Looks at every loss and gradient norm; `usual` are the last losses."""
 
-    usual: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    usual: deque[float] = field(default_factory=no_losses)
 
     def check(self, step: int, loss: float, gradient_norm: float, keys: Sequence[str]) -> None:
         """Raises BadStep; all processes must see the same numbers."""
@@ -47,5 +53,5 @@ def refuse_more(skipped: Sequence[int], bad: BadStep, evidence: str) -> None:
         raise BadInput(
             f"at step {bad.step} {bad.reason}, after the batches of steps {', '.join(map(str, skipped))} had been left "
             f"out; the evidence is in {evidence}, the last checkpoint is whole. "
-            "Lower the learning rate, lengthen the warm-up, or set --clip 1"
+            f"{ADVICE}"
         )

@@ -8,15 +8,16 @@ from types import FrameType, TracebackType
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from vitrail.core import dist
 from vitrail.core.device import synchronize
 from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.progress import progress
+from vitrail.core.watchdog import Watchdog
 from vitrail.data.batches import Batch, Batches
 from vitrail.train.health import Health
 from vitrail.train.step import Metrics, TrainState
-from vitrail.train.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,16 @@ class Every:
 
 
 class SignalWatch:
-    """Remembers SIGINT and SIGTERM until the step is finished; a second one stops at once."""
+    """Remembers SIGINT and SIGTERM until the step is finished and saved; a second Ctrl-C, seconds later, stops at once.
+
+    Launchers and batch systems send the same signal to a process twice, by themselves and by its group.
+    """
+
+    patience = 2.0  # seconds in which a signal is still the same one
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._first = 0.0
         self._old: dict[int, object] = {}
 
     def __enter__(self) -> "SignalWatch":
@@ -48,9 +55,10 @@ class SignalWatch:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received is None:
+            self.received, self._first = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._first > self.patience:
             raise KeyboardInterrupt
-        self.received = number
 
 
 class Meter:
@@ -120,12 +128,11 @@ def fit(
         Interrupted: after a SIGINT or SIGTERM in any process, once the step is finished and saved.
         BadStep: the loss or the gradient is no number any more, or the loss has jumped.
     """
-    health = health or Health()
-    stop: int | None = None
+    health = health or Health(state.losses)
     tasks = list(every)
     device = next(state.model.parameters()).device
     meter.start(state)
-    late: _Late | None = None
+    late: _Judged | None = None
     with SignalWatch() as watch, Watchdog(stall) as dog, progress(title, steps, state.step) as bar:
         before, waited = time.perf_counter(), batches.waited
         for batch in batches:
@@ -133,18 +140,24 @@ def fit(
             if not len(batch.labels):
                 raise BadInput(f"step {state.step}: none of the images of its batch can be read: {batch.broken[:3]}")
             metrics = None
+            pending, late = [late] if late is not None else [], None
             if state.step in state.skipped:
                 state.step += 1
             else:
                 begun = state.step
                 metrics = update(state, batch)
                 meter.add(metrics)
-                now_known = _Late(begun, metrics, batch.keys)
-                # on CUDA one step late: its numbers are there while the device still works on this one
-                judged, late = (late, now_known) if device.type == "cuda" else (now_known, None)
-                stop = _agree(watch.received, judged, health)
+                late = _Judged.of(begun, metrics, batch.keys)
             due = [t for t in tasks if state.step % t.steps == 0 or state.step == steps]
-            if any(t.aside for t in due):
+            aside = any(t.aside for t in due)
+            # one step late where the device works by itself; but never after something was made of a bad update
+            if late is not None and (aside or state.step == steps or not judges_late(device)):
+                pending, late = [*pending, late], None
+            stop = _agree(watch.received, pending, health)
+            if stop is not None and late is not None:
+                _agree(None, [late], health)
+                late = None
+            if aside:
                 synchronize(device)
             now = time.perf_counter()
             state.seconds += now - before
@@ -163,24 +176,49 @@ def fit(
                 raise Interrupted(stop)
 
 
-class _Late(NamedTuple):
-    """A step whose numbers are still to be looked at."""
+def judges_late(device: torch.device) -> bool:
+    """Whether a step is judged when the next has been given to the device, so that it never waits for us."""
+    return device.type == "cuda"
+
+
+class _Judged(NamedTuple):
+    """A step whose loss and gradient norm are still to be looked at: on their way to the CPU, `ready` when there."""
 
     step: int
-    metrics: Metrics
+    numbers: Tensor
+    ready: torch.cuda.Event | None
     keys: list[str]
 
+    @staticmethod
+    def of(step: int, metrics: Metrics, keys: list[str]) -> "_Judged":
+        """Starts the copy behind what the device has been given so far, and does not wait for it."""
+        numbers = torch.stack([metrics.loss.double(), metrics.gradient_norm.double()])
+        if not numbers.is_cuda:
+            return _Judged(step, numbers, None, keys)
+        there = torch.empty(2, dtype=torch.float64, pin_memory=True).copy_(numbers, non_blocking=True)
+        ready = torch.cuda.Event()
+        ready.record()
+        return _Judged(step, there, ready, keys)
 
-def _agree(received: int | None, judged: _Late | None, health: Health) -> int | None:
-    """The signal that any process has received, after all have seen the same loss; raises BadStep."""
-    loss = float(judged.metrics.loss) if judged is not None else 0.0
-    world = dist.world()
-    if world.size > 1:
-        loss, number = dist.summed(torch.tensor([loss, float(received or 0)], dtype=torch.float64)).tolist()
+    def read(self) -> tuple[float, float]:
+        """Loss of this process, and norm of the whole gradient."""
+        if self.ready is not None:
+            self.ready.synchronize()
+        loss, norm = self.numbers.tolist()
+        return loss, norm
+
+
+def _agree(received: int | None, judged: list[_Judged], health: Health) -> int | None:
+    """The signal that any process has received, after all have seen the same losses; raises BadStep."""
+    seen = [step.read() for step in judged]
+    losses = [loss for loss, _ in seen]
+    if dist.world().size > 1:
+        told = torch.tensor([*losses, float(received or 0)], dtype=torch.float64)
+        *losses, number = dist.summed(told).tolist()
         if number:
             received = signal.SIGINT if received is None else received
-    if judged is not None:
-        health.check(judged.step, loss, float(judged.metrics.gradient_norm), judged.keys)
+    for step, loss, (_, norm) in zip(judged, losses, seen, strict=True):
+        health.check(step.step, loss, norm, step.keys)
     return received
 
 

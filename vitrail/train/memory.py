@@ -24,8 +24,10 @@ _FILE = "micro_batch.json"  # in the run's folder: what a process that ran out o
 MOMENTS = 2  # numbers that Adam keeps for each parameter, from its first step on
 
 
-def settle_micro_batch(state: TrainState, config: Training, dtype: torch.dtype, folder: Path) -> None:
-    """Sets `state.micro_batch`, for all processes alike, where memory asks for it; a resumed run keeps its own.
+def settle_micro_batch(
+    state: TrainState, config: Training, dtype: torch.dtype, folder: Path, recompute: bool = False
+) -> None:
+    """Sets `state.micro_batch`, for all processes alike; a run that goes on with as many processes keeps its own.
 
     A given `config.micro_batch` is taken. Otherwise as many images as `available_memory` has room for by
     `models.cost`, with this process's whole part of the batch as the most; on CUDA, where nothing is sharded, that is
@@ -40,17 +42,15 @@ def settle_micro_batch(state: TrainState, config: Training, dtype: torch.dtype, 
     if not wanted:
         device = next(state.model.parameters()).device
         room = available_memory(device)
-        each = training_activations(state.model.config, 4 if dtype == torch.float32 else 3)
+        each = training_activations(state.model.config, 4 if dtype == torch.float32 else 3, recompute=recompute)
         wanted = largest if room is None else max(1, min(largest, int(SHARE * room / each)))
         if device.type == "cuda" and dist.world().size == 1:
             wanted = _most(lambda images: _fits(state, images, dtype), largest)
     left = read_json(folder / _FILE)["micro_batch"] if (folder / _FILE).exists() else wanted
-    found = min(dist.gathered_json(min(wanted, left)))
-    if found < min(largest, config.micro_batch or largest):
-        state.micro_batch = found
-        if dist.world().first:
-            parts = -(-largest // found)
-            say(f"a batch of {config.batch} does not fit in memory at once: {parts} passes of {found} images")
+    state.micro_batch = min(dist.gathered_json(min(wanted, left, largest)))
+    if state.micro_batch < min(largest, config.micro_batch or largest) and dist.world().first:
+        parts = -(-largest // state.micro_batch)
+        say(f"a batch of {config.batch} does not fit in memory at once: {parts} passes of {state.micro_batch} images")
 
 
 def _most(fits: Callable[[int], bool], images: int) -> int:
@@ -97,11 +97,13 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def surviving(update: Callable[[TrainState, Batch], Metrics], folder: Path) -> Callable[[TrainState, Batch], Metrics]:
+def surviving(
+    update: Callable[[TrainState, Batch], Metrics], folder: Path, in_parts: bool = True
+) -> Callable[[TrainState, Batch], Metrics]:
     """`update`, and where memory runs out the same step again with half as many images a forward pass.
 
     Of several processes one cannot go back alone: it leaves the smaller number in `folder` and ends, and the launcher's
-    restart (`torchrun --max-restarts`) goes on with it from the last checkpoint.
+    restart (`torchrun --max-restarts`) goes on with it from the last checkpoint. `in_parts=False`: steps cannot be cut.
     """
 
     def careful(state: TrainState, batch: Batch) -> Metrics:
@@ -109,7 +111,7 @@ def surviving(update: Callable[[TrainState, Batch], Metrics], folder: Path) -> C
             try:
                 return update(state, batch)
             except RuntimeError as problem:
-                if not out_of_memory(problem):
+                if not out_of_memory(problem) or not in_parts:
                     raise
             _halve(state, len(batch.labels), folder)  # outside of the handler, which holds on to the step's tensors
 

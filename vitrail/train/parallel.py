@@ -43,6 +43,7 @@ def spread(model: Model, machine: Machine, device: torch.device, dtype: torch.dt
             )
         model.compile(dynamic=False, mode="reduce-overhead")
     elif machine.compile if machine.compile is not None else device.type == "cuda":
+        _allow_variants(len(units))
         for unit in units:
             unit.compile(dynamic=False)
     world = dist.world()
@@ -53,10 +54,19 @@ def spread(model: Model, machine: Machine, device: torch.device, dtype: torch.dt
         return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
     mesh = _mesh(machine, device, world)
     low = dtype != torch.float32
-    policy = MixedPrecisionPolicy(dtype, torch.float32) if low else MixedPrecisionPolicy()
+    # the residual stream stays in float32, as under autocast without shards
+    policy = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False) if low else MixedPrecisionPolicy()
     for unit in [*units, model]:
         fully_shard(unit, mesh=mesh, mp_policy=policy)
     return model
+
+
+def _allow_variants(units: int) -> None:
+    """One compiled function serves all layers: it has a variant for every rate of stochastic depth, batch and mode."""
+    import torch._dynamo.config as dynamo
+
+    dynamo.recompile_limit = max(dynamo.recompile_limit, 8 * units)
+    dynamo.accumulated_recompile_limit = max(dynamo.accumulated_recompile_limit, 64 * units)
 
 
 def communicating(runner: nn.Module) -> float | None:
@@ -83,6 +93,12 @@ def whole_model(model: Model) -> Model:
         whole = build(model.config)
     whole.load_state_dict(state, assign=True)
     return whole.eval()
+
+
+def whole_norm(tensor: torch.Tensor) -> float:
+    """Of all rows, where this process holds some of them; all processes must call it."""
+    norm = tensor.norm()
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def layers(model: Model) -> list[nn.Module]:

@@ -1,6 +1,7 @@
 """One batch, one update, its metrics; and all that a training run must remember."""
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from vitrail.core import dist
 from vitrail.core.device import TrainingPrecision
+from vitrail.core.errors import BadInput
 from vitrail.core.seeds import generator, torch_seed
 from vitrail.data.batches import Batch, Broken, normalise
 from vitrail.data.mixing import Mixing, mix
@@ -17,6 +19,7 @@ from vitrail.data.sampling import Sampling
 from vitrail.data.views import Augment, Preprocess
 from vitrail.models.build import Model
 from vitrail.train.averaging import Average, start_average, update_average
+from vitrail.train.health import no_losses
 from vitrail.train.loss import Balance, LossConfig, Softmax, loss
 from vitrail.train.optim import Adam, OptimizerConfig, build_optimizer, set_learning_rate
 from vitrail.train.parallel import gradients_summed
@@ -66,9 +69,8 @@ class TrainState:
     restarts: int = 0
     skipped: list[int] = field(default_factory=list)  # steps whose batch had broken the training
     weights: Tensor | None = None  # of the classes in the loss, on the device
-    micro_batch: int = (
-        0  # images a forward pass of a process, where memory asks for fewer than the config; 0: it does not
-    )
+    micro_batch: int = 0  # images a forward pass of a process (train/memory.py); 0: not decided, all
+    losses: deque[float] = field(default_factory=no_losses)  # the last ones, that say what a jump is
 
 
 class Metrics(NamedTuple):
@@ -128,7 +130,13 @@ def train_step(
         correct += (logits.detach().argmax(dim=-1) == y).sum()
 
     norm = _clip(state.optimizer, config.clip)
-    state.optimizer.step()
+    try:
+        state.optimizer.step()
+    except torch.OutOfMemoryError:
+        raise BadInput(
+            f"memory ran out in the update of the weights at step {state.step}, which cannot be done twice; the last "
+            "checkpoint is whole: start again with a smaller --micro-batch"
+        ) from None
     if state.average is not None and config.average is not None:
         update_average(state.average, state.model, config.average)
     state.step += 1

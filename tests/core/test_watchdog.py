@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from tests.jobs.many import environment
-from vitrail.train.watchdog import STALLED, Watchdog
+from vitrail.core.watchdog import STALLED, Watchdog
 
 SCRIPT = Path(__file__).with_name("stalling.py")
 

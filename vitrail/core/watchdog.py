@@ -13,6 +13,13 @@ from vitrail.core import dist
 
 STALLED = 70  # exit code of a process that the watchdog ended
 _KEY = "vitrail/stalled"
+_watching: "Watchdog | None" = None
+
+
+def beat() -> None:
+    """Says that this process gets on, to the watchdog of its run where there is one: for long tasks between steps."""
+    if _watching is not None:
+        _watching.beat()
 
 
 class Watchdog:
@@ -30,13 +37,17 @@ class Watchdog:
 
     def __enter__(self) -> "Watchdog":
         if dist.world().size > 1 and self._seconds > 0:
+            global _watching
+            _watching = self
             self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
             self._thread.start()
         return self
 
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        global _watching
         self._done.set()
         if self._thread is not None:
+            _watching = None
             self._thread.join()
 
     def _watch(self) -> None:

@@ -6,7 +6,7 @@ import time
 import torch
 
 from vitrail.core import dist
-from vitrail.train.watchdog import Watchdog
+from vitrail.core.watchdog import Watchdog
 
 
 def where_it_hangs() -> None:

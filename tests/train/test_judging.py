@@ -1,0 +1,90 @@
+"""On CUDA a step is judged when the next has begun; a bad one still never gets into a checkpoint. Here, on the CPU."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.train.small import batches, fresh, training, update
+from vitrail.core.errors import Interrupted
+from vitrail.data.batches import Batch
+from vitrail.train import loop
+from vitrail.train.checkpoint import checkpoint_steps, restore_checkpoint, save_checkpoint
+from vitrail.train.health import BadStep
+from vitrail.train.loop import Every, Meter, fit
+from vitrail.train.step import Metrics, TrainState
+
+CONFIG = training(steps=20)
+
+
+@pytest.fixture(autouse=True)
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "judges_late", lambda device: True)
+
+
+def run(folder: Path, bad: int, save_every: int = 5, signal_at: int | None = None) -> tuple[TrainState, list[int]]:
+    """Trains until the update after `bad` steps has a loss that is no number. Returns the steps that were begun."""
+    state, begun = fresh(CONFIG), list[int]()
+
+    def breaking(state: TrainState, batch: Batch) -> Metrics:
+        begun.append(state.step)
+        if state.step == signal_at:
+            signal.raise_signal(signal.SIGTERM)
+        metrics = update(state, batch, CONFIG)
+        if begun[-1] == bad:
+            return metrics._replace(loss=torch.tensor(float("nan")))
+        return metrics
+
+    def save(state: TrainState) -> None:
+        save_checkpoint(folder, state)
+
+    fit(
+        state,
+        batches(CONFIG),
+        breaking,
+        steps=CONFIG.steps,
+        meter=Meter(),
+        every=[Every(save_every, save)],
+        save=save,
+    )
+    return state, begun
+
+
+def test_a_bad_step_is_found_one_step_later(tmp_path: Path) -> None:
+    with pytest.raises(BadStep) as found:
+        run(tmp_path, bad=7)
+    assert found.value.step == 7
+    assert checkpoint_steps(tmp_path) == [5]
+
+
+def test_a_bad_step_before_a_save_is_found_before_it(tmp_path: Path) -> None:
+    with pytest.raises(BadStep) as found:
+        run(tmp_path, bad=9)  # the update that makes step 10, which is to be saved
+    assert found.value.step == 9
+    assert checkpoint_steps(tmp_path) == [5]
+
+
+def test_the_last_step_is_judged(tmp_path: Path) -> None:
+    with pytest.raises(BadStep) as found:
+        run(tmp_path, bad=19, save_every=100)
+    assert found.value.step == 19
+    assert checkpoint_steps(tmp_path) == []
+
+
+def test_a_bad_step_is_not_saved_after_a_signal(tmp_path: Path) -> None:
+    with pytest.raises(BadStep):
+        run(tmp_path, bad=6, signal_at=6)
+    assert checkpoint_steps(tmp_path) == [5]
+    with pytest.raises(Interrupted):
+        run(tmp_path / "good", bad=100, signal_at=6)
+    assert checkpoint_steps(tmp_path / "good") == [5, 7]
+
+
+def test_what_is_usual_goes_on_after_a_restart(tmp_path: Path) -> None:
+    state, _ = run(tmp_path, bad=100)
+    assert len(state.losses) == 20
+    again = fresh(CONFIG)
+    assert restore_checkpoint(tmp_path, again)
+    assert list(again.losses) == list(state.losses)
+    assert again.losses.maxlen == state.losses.maxlen
