@@ -1,0 +1,36 @@
+"""SIGINT and SIGTERM are noted, and work stops where it is safe to."""
+
+import signal
+from types import FrameType, TracebackType
+
+from vitrail.core.errors import Interrupted
+
+
+class SignalWatch:
+    """Remembers SIGINT and SIGTERM until somebody looks; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._old: dict[int, object] = {}
+
+    def __enter__(self) -> "SignalWatch":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._old[number] = signal.signal(number, self._note)
+            except ValueError:  # not the main thread: whoever runs us decides about signals
+                break
+        return self
+
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def check(self) -> None:
+        """Raises Interrupted where a signal came."""
+        if self.received is not None:
+            raise Interrupted(self.received)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
