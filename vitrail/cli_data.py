@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from vitrail.command import Command, Common, parse, show
 from vitrail.core.errors import BadInput, nearest
@@ -41,6 +41,43 @@ def _check(args: list[str]) -> int:
     if chosen.common.json:
         say(summary(result))
     return 1 if result["findings"] else 0
+
+
+def _prepare(args: list[str]) -> int:
+    import tyro
+
+    from vitrail.jobs.prepare import prepare, prepare_config, summary
+
+    @dataclass(frozen=True)
+    class Options:
+        data: Annotated[str, tyro.conf.Positional]  # what to prepare; all its splits where none is named
+        out: Annotated[Path, tyro.conf.Positional]  # folder to write, of a folder for each split
+        side: int = 256  # pixels of the shorter side, at most; nothing is made larger
+        encoding: Literal["jpeg", "png", "webp"] = "jpeg"  # png and webp are lossless
+        quality: int | None = None  # of jpeg, 1 to 100; None: 90
+        container: Literal["arrow", "tar"] = "arrow"  # arrow: mapped into memory; tar: WebDataset's layout
+        shard_mib: int | None = None  # about so large a shard; None: 256
+        shard_images: int | None = None  # instead, so many images a shard
+        cluster: Literal["ray"] | None = None  # a shard a task on the cluster that RAY_ADDRESS names
+        workers: int | None = None  # processes; None: one a core
+        data_root: Path | None = None  # folder of the named data sets; otherwise the environment variable VITRAIL_DATA
+        json: bool = False  # one JSON object on standard output, alone
+
+    chosen = _parse("prepare", Options, args)
+    common = Common(data_root=chosen.data_root, json=chosen.json)
+    common.find_data()
+    config = prepare_config(
+        chosen.data,
+        chosen.side,
+        chosen.container,
+        encoding=chosen.encoding,
+        quality=chosen.quality,
+        shard_mib=chosen.shard_mib,
+        shard_images=chosen.shard_images,
+    )
+    prepared = prepare(config, chosen.out, chosen.workers, chosen.cluster)
+    show({"folder": str(chosen.out), "prepared": prepared}, common, summary(prepared, chosen.out))
+    return 1 if any(part["dropped"] for part in prepared) else 0
 
 
 def _duplicates(args: list[str]) -> int:
@@ -92,6 +129,11 @@ COMMANDS = {
         "The doctor: broken, odd, duplicated, leaking, conflicting, unbalanced and unlikely images.",
         "vitrail data check photos@train --against photos@test --out runs/checked",
         _check,
+    ),
+    "prepare": Command(
+        "Images made small, encoded anew and sharded once, so that training never waits for them.",
+        "vitrail data prepare photos prepared/photos --side 256",
+        _prepare,
     ),
     "duplicates": Command(
         "Images of TRAIN that are also in the test sets; and TRAIN without them.",
