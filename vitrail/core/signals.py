@@ -1,16 +1,23 @@
 """SIGINT and SIGTERM are noted, and work stops where it is safe to."""
 
 import signal
+import time
 from types import FrameType, TracebackType
 
 from vitrail.core.errors import Interrupted
 
 
 class SignalWatch:
-    """Remembers SIGINT and SIGTERM until somebody looks; a second one stops at once."""
+    """Remembers SIGINT and SIGTERM until what was begun is saved; a second Ctrl-C, seconds later, stops at once.
+
+    Launchers and batch systems send the same signal to a process twice, by themselves and by its group.
+    """
+
+    patience = 2.0  # seconds in which a signal is still the same one
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._first = 0.0
         self._old: dict[int, object] = {}
 
     def __enter__(self) -> "SignalWatch":
@@ -31,6 +38,7 @@ class SignalWatch:
             raise Interrupted(self.received)
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received is None:
+            self.received, self._first = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._first > self.patience:
             raise KeyboardInterrupt
-        self.received = number

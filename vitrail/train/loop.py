@@ -4,7 +4,6 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import FrameType, TracebackType
 from typing import NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from vitrail.core import dist
 from vitrail.core.device import synchronize
 from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.progress import progress
+from vitrail.core.signals import SignalWatch
 from vitrail.core.watchdog import Watchdog
 from vitrail.data.batches import Batch, Batches
 from vitrail.train.health import Health
@@ -27,38 +27,6 @@ class Every:
     steps: int
     task: Callable[[TrainState], None]
     aside: bool = True
-
-
-class SignalWatch:
-    """Remembers SIGINT and SIGTERM until the step is finished and saved; a second Ctrl-C, seconds later, stops at once.
-
-    Launchers and batch systems send the same signal to a process twice, by themselves and by its group.
-    """
-
-    patience = 2.0  # seconds in which a signal is still the same one
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._first = 0.0
-        self._old: dict[int, object] = {}
-
-    def __enter__(self) -> "SignalWatch":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._old[number] = signal.signal(number, self._note)
-            except ValueError:  # not the main thread: whoever runs us decides about signals
-                break
-        return self
-
-    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if self.received is None:
-            self.received, self._first = number, time.monotonic()
-        elif number == signal.SIGINT and time.monotonic() - self._first > self.patience:
-            raise KeyboardInterrupt
 
 
 class Meter:
