@@ -1,6 +1,6 @@
 """Data sets as their authors publish them: which files say what, and the sources that read them as they lie."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from vitrail.data.sources import ArraySource, FileSource, Source, binary
 Reader = Callable[[Path, str], Source]  # of the unpacked folder and a split
 
 
-def cifar(folder: Path, split: str, files: dict[str, tuple[str, ...]], names: str, labels: int) -> Source:
+def cifar(folder: Path, split: str, files: Mapping[str, tuple[str, ...]], names: str, labels: int) -> Source:
     """The binary version: a record is `labels` bytes, of which the last is the class, and 3 x 32 x 32 pixels."""
     records = []
     for name in files[split]:

@@ -252,11 +252,11 @@ def _read(place: Path, stamp: dict[str, int]) -> TarIndex | None:
             table.validate(full=True)
             refused = Refusals()
             refused.counts, refused.first = about["refused"]
-            keys, labels = table["key"].cast(pa.large_string()), table["label"].cast(pa.large_string())
-            parts = [keys, table["offset"].cast(pa.int64()), table["size"].cast(pa.int64()), labels]
+            keys, labels = (_one(table[name].cast(pa.large_string())) for name in ("key", "label"))
+            offsets, sizes = (_one(table[name].cast(pa.int64())) for name in ("offset", "size"))
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
-    return TarIndex(*(_one(part) for part in parts), refused)
+    return TarIndex(keys, offsets, sizes, labels, refused)
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
