@@ -136,6 +136,8 @@ def test_parquet_of_wrong_types_is_refused(photos: Path, columns: dict[str, list
         ),
         (b"path,label\na.png,c\xe9\n", "labels are no text in UTF-8"),
         (b"\xff\xfe\x00path", "is no text in UTF-8"),
+        ("path,la\rbel,x\na,b,c\n", "the first line cannot be read"),
+        ("path," * 20_000 + "label\n", "has a first line of more than 65,536 bytes"),
     ],
 )
 def test_bad_manifests_get_a_sentence(tmp_path: Path, text: str | bytes, sentence: str) -> None:

@@ -141,10 +141,17 @@ def _header(path: Path, file: str) -> tuple[list[str], str]:
     if not text:
         raise BadInput(f"{file} is empty; expected a header such as path,label and a row for each image")
     for delimiter in ("\t",) if file.endswith(".tsv") else (",", ";", "\t"):
-        names = next(plain_csv.reader([text], delimiter=delimiter))
+        names = _cells(text, delimiter, file)
         if any(name in names for name in PATH):
             return names, delimiter
-    return next(plain_csv.reader([text])), ","
+    return _cells(text, ",", file), ","
+
+
+def _cells(line: str, delimiter: str, file: str) -> list[str]:
+    try:
+        return next(plain_csv.reader([line], delimiter=delimiter))
+    except plain_csv.Error as problem:
+        raise BadInput(f"{file}: the first line cannot be read: {problem}") from None
 
 
 def _column(names: list[str], wanted: tuple[str, ...], file: str) -> str:

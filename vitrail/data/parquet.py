@@ -90,6 +90,8 @@ class ParquetSource(Source):
             images, paths = self._group(which)
         except image.BrokenImage as problem:
             raise image.BrokenImage(str(problem), key) from None
+        if row >= len(images):
+            raise image.BrokenImage("the row group has fewer rows than the file says", key)
         data, path = images[row].as_py(), paths[row].as_py() if paths is not None else None
         key += f":{path}" if path else ""
         if not isinstance(data, bytes):
@@ -152,6 +154,10 @@ def _labels(opened: parquet.ParquetFile, column: str, file: str) -> np.ndarray:
         labels = opened.read(columns=[column])[0]
     except (pa.ArrowException, OSError) as problem:
         raise BadInput(f"{file}: column {column!r} cannot be read: {_line(problem)}") from None
+    if len(labels) != opened.metadata.num_rows:
+        raise BadInput(
+            f"{file} says {opened.metadata.num_rows:,} rows, and its labels are {len(labels):,}: it is damaged"
+        )
     if labels.null_count:
         raise BadInput(f"{file}: {labels.null_count:,} rows of column {column!r} are empty")
     return labels.to_numpy().astype(np.int64)
