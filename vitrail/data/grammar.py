@@ -11,6 +11,7 @@ from vitrail.data.remote import is_remote
 from vitrail.data.sources import Source
 from vitrail.data.splits import splits_of
 from vitrail.data.subsets import slice_of
+from vitrail.data.view import read_view
 
 __all__ = ["ROLES", "Role", "open_data", "require_classes", "splits_of"]
 
@@ -22,7 +23,8 @@ def open_data(text: str, role: Role = "train") -> Source:
 
     SOURCE is the name of a data set, a folder of images (`class/file`, or `train|val|test/class/file`), a manifest
     (`.csv`, `.tsv`, `.parquet`), a folder, file or pattern of parquet, tar or Arrow shards
-    (`shards-{000000..000009}.tar`), any of these in an object store (`s3://bucket/photos`), or `hf://owner/name`.
+    (`shards-{000000..000009}.tar`), any of these in an object store (`s3://bucket/photos`), `hf://owner/name`, or a
+    filtered view of any of these (`kept.json`, which `vitrail data duplicates` writes).
 
     Raises:
         BadInput: nothing there, no such split, nothing in it, or a slice that does not parse.
@@ -53,7 +55,16 @@ def _open_split(name: str, split: str | None, role: Role) -> Source:
         return open_hub(name, split, role)
     if is_remote(name) or any(c in name for c in "*?{"):
         return open_place(name, split, role)
+    if name.endswith(".json") and Path(name).is_file():
+        return _open_view(Path(name), split)
     if not name or not Path(name).exists():
         hint = nearest(name, NAMED) if "/" not in name else ""
         raise BadInput(f"no such data: {name!r} is neither a folder nor a named data set{hint}")
     return open_place(name, split, role)
+
+
+def _open_view(file: Path, split: str | None) -> Source:
+    if split is not None:
+        raise BadInput(f"{file} is a view of one source and has no splits; leave out @{split}")
+    view = read_view(file)
+    return view.of(open_data(view.data, "train"))

@@ -9,6 +9,7 @@ from vitrail.core.files import write_text_atomic
 from vitrail.report import numbers
 from vitrail.report.bars import Bar, bar_chart
 from vitrail.report.demo import demo_page, parts_of
+from vitrail.report.doctor import check_page, duplicates_page
 from vitrail.report.evaluation import evaluation_page
 from vitrail.report.inspection import inspection_page
 from vitrail.report.linear import linear_page
@@ -25,6 +26,14 @@ PAGES = {
     "evaluation.json": evaluation_page,
     "linear.json": linear_page,
     "inspection.json": inspection_page,
+    "check.json": check_page,
+    "duplicates.json": duplicates_page,
+}
+OTHERS = {
+    "demo.json": "demo",
+    "inspection.json": "inspection",
+    "check.json": "data check",
+    "duplicates.json": "duplicates",
 }
 
 
@@ -107,7 +116,7 @@ def _row(folder: Folder) -> Row:
         best = max(rows, key=lambda row: row["mean"], default={})
         what = f"few-shot, {best.get('shots')} a class, {best.get('features')}" if best else "few-shot"
         return Row(name, link, what, "", _number(best.get("mean")), best.get("interval"), _number(content.get("count")))
-    what = "demo" if mark == "demo.json" else "inspection"
+    what = OTHERS.get(mark or "", "folder")
     return Row(name, link, what, seconds=_number(content.get("seconds")))
 
 

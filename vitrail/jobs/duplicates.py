@@ -1,0 +1,233 @@
+"""Near-duplicate removal (section 4.1): training data without the images that are also in the test sets."""
+
+import csv
+import io
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail.core.errors import BadInput
+from vitrail.core.files import write_json, write_text_atomic
+from vitrail.core.progress import say
+from vitrail.data.duplicates import Copies, Pair, find_copies
+from vitrail.data.examination import Examined, examine
+from vitrail.data.gallery import Gallery
+from vitrail.data.grammar import open_data
+from vitrail.data.sources import Source
+from vitrail.data.subsets import Subset
+from vitrail.data.view import write_view
+
+LISTED = 10_000  # pairs in the JSON; the CSV holds all
+DRAWN = 24  # pairs on the page: half of them the least similar, which are most in doubt
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Where to look for copies, of what, and how."""
+
+    train: str
+    against: tuple[str, ...] = ()  # none: copies within `train`
+    model: str | None = None
+    features: float = 0.95
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A set, by its name; what was seen of it; and the place of its first image among all."""
+
+    name: str
+    source: Source
+    table: Examined
+    start: int
+
+    @property
+    def places(self) -> range:
+        """Of its images among all."""
+        return range(self.start, self.start + len(self.table))
+
+    def reference(self, place: int) -> dict[str, Any]:
+        """For JSON: which image that is."""
+        row = place - self.start
+        index = int(self.table.index[row])
+        label = self.source.classes[int(self.source.labels[index])]
+        return {"data": self.name, "index": index, "key": str(self.table.key[row]), "label": label}
+
+
+def duplicates(
+    config: Duplicates, folder: Path | None = None, *, workers: int | None = None, device: str = "auto"
+) -> dict[str, Any]:
+    """Finds the copies and returns the content of duplicates.json (docs/files.md).
+
+    Where a folder is given, it holds after that duplicates.json, duplicates.csv, pictures.npz and kept.json, the
+    filtered view of `train`, which is DATA.
+
+    Raises:
+        BadInput: data that cannot be opened, a threshold that means nothing, or a set without a readable image.
+    """
+    if not 0 < config.features <= 1:
+        raise BadInput(f"--features {config.features} is a cosine from which images are copies; expected 0.8 to 1")
+    started = time.perf_counter()
+    names = [(config.train, open_data(config.train, "train"))]
+    names += [(name, open_data(name, "test")) for name in config.against]
+    compared = compare_sets(names, workers)
+    for one in compared:
+        if not one.table.readable.any():
+            raise BadInput(f"not one image of {one.name} can be read: {one.table.key[0]}: {one.table.reason[0]}")
+    examined = time.perf_counter()
+    vectors = features_of(config.model, compared, device) if config.model else None
+    say(f"comparing {sum(len(c.table) for c in compared):,} images")
+    copies = find_copies(
+        [c.table for c in compared],
+        new=len(config.against),
+        features=vectors,
+        alike_features=config.features,
+    )
+    train, tests = compared[0], compared[1:]
+    pairs, sets = _across(train, tests, copies) if tests else _within(train, copies)
+    dropped = np.unique([pair.first if tests else pair.second for _, pair in pairs]).astype(np.int64)
+    if not tests:
+        dropped = np.flatnonzero(~copies.kept(train.places))
+    rows = [_row(train, other, pair) for other, pair in pairs]
+    gallery = Gallery()
+    for i in _drawn(rows):
+        ends = (train, rows[i]["first"]), (pairs[i][0], rows[i]["second"])
+        numbers = [gallery.add(str(one.start), one.source, end["index"]) for one, end in ends]
+        rows[i]["pictures"] = None if None in numbers else numbers
+    result = {
+        "train": config.train,
+        "against": list(config.against),
+        "model": config.model,
+        "count": len(train.table),
+        "unreadable": [_broken(c, row) for c in compared for row in np.flatnonzero(~c.table.readable)[:LISTED]],
+        "sets": sets,
+        "found": len(rows),
+        "pairs": rows[:LISTED],
+        "dropped": len(dropped),
+        "kept": len(train.table) - len(dropped),
+        "view": "kept.json" if folder else None,
+        "seconds": time.perf_counter() - started,
+        "comparing_seconds": time.perf_counter() - examined,
+    }
+    if folder is not None:
+        write_view(folder / "kept.json", config.train, train.source, train.table.index[dropped])
+        write_text_atomic(folder / "duplicates.csv", _table(rows))
+        gallery.write(folder / "pictures.npz")
+        write_json(folder / "duplicates.json", result)
+    return result
+
+
+def compare_sets(named: list[tuple[str, Source]], workers: int | None) -> list[Compared]:
+    """Examines each set; places count on through them."""
+    compared, start = [], 0
+    for name, source in named:
+        table = examine(source, workers=workers, title=name)
+        compared.append(Compared(name, source, table, start))
+        start += len(table)
+    return compared
+
+
+def features_of(model: str, compared: list[Compared], device: str) -> np.ndarray:
+    """float32 [n, D] of the images of all sets, NaN for those that cannot be read."""
+    from vitrail.core.device import choose_device  # torch, which only this needs
+    from vitrail.evals.features import features
+    from vitrail.weights.load import load
+
+    loaded = load(model, device=choose_device(device))
+    parts = []
+    for one in compared:
+        rows = np.flatnonzero(one.table.readable)
+        values = features(loaded, Subset(one.source, one.table.index[rows]), loaded.preprocess).values
+        if len(values) != len(rows):
+            raise BadInput(f"{one.name} has changed while it was read: {len(rows) - len(values)} images are broken now")
+        part = np.full((len(one.table), values.shape[1]), np.nan, np.float32)
+        part[rows] = values
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def _across(
+    train: Compared, tests: list[Compared], copies: Copies
+) -> tuple[list[tuple[Compared, Pair]], list[dict[str, Any]]]:
+    """The pairs of a training image and a test image, and for each test set how much of it is in `train`."""
+    pairs, sets = [], []
+    for test in tests:
+        touched: set[int] = set()
+        conflicts: set[int] = set()
+        same = test.source.classes == train.source.classes
+        for place in copies.places(train.places):
+            for pair in copies.of(place, test.places):
+                pairs.append((test, pair))
+                touched.add(pair.second)
+                if same and train.reference(place)["label"] != test.reference(pair.second)["label"]:
+                    conflicts.add(pair.second)
+        count = len(test.table)
+        row = {"data": test.name, "count": count, "copies": len(touched), "share": len(touched) / count}
+        sets.append({**row, "conflicts": len(conflicts) if same else None})
+    return pairs, sets
+
+
+def _within(train: Compared, copies: Copies) -> tuple[list[tuple[Compared, Pair]], list[dict[str, Any]]]:
+    """The pairs within `train`, each once, and how many images have a copy."""
+    pairs: list[tuple[Compared, Pair]] = []
+    touched: set[int] = set()
+    conflicts: set[int] = set()
+    for place in copies.places(train.places):
+        for pair in copies.of(place, train.places):
+            touched.add(place)
+            if train.reference(pair.first)["label"] != train.reference(pair.second)["label"]:
+                conflicts.add(place)
+            if pair.first == place:
+                pairs.append((train, pair))
+    count = len(train.table)
+    row = {"data": train.name, "count": count, "copies": len(touched), "share": len(touched) / count}
+    return pairs, [{**row, "conflicts": len(conflicts)}]
+
+
+def _row(train: Compared, other: Compared, pair: Pair) -> dict[str, Any]:
+    return {
+        "first": train.reference(pair.first),
+        "second": other.reference(pair.second),
+        "kind": pair.kind,
+        "similarity": round(pair.similarity, 4),
+        "mirrored": pair.mirrored,
+        "pictures": None,
+    }
+
+
+def _drawn(rows: list[dict[str, Any]]) -> list[int]:
+    """Which pairs are shown: the least similar ones, and others from among all."""
+    doubtful = sorted(range(len(rows)), key=lambda i: rows[i]["similarity"])[: DRAWN // 2]
+    even = np.linspace(0, max(0, len(rows) - 1), DRAWN // 2).astype(int).tolist() if rows else []
+    return list(dict.fromkeys([*doubtful, *even]))
+
+
+def _broken(one: Compared, row: int) -> dict[str, Any]:
+    return {"data": one.name, "key": str(one.table.key[row]), "reason": str(one.table.reason[row])}
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """One line a pair."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    names = ("data", "index", "key", "label")
+    writer.writerow([*names, *(f"copy_{name}" for name in names), "kind", "similarity", "mirrored"])
+    for row in rows:
+        ends = [row[end][name] for end in ("first", "second") for name in names]
+        writer.writerow([*ends, row["kind"], row["similarity"], row["mirrored"]])
+    return text.getvalue()
+
+
+def summary(result: dict[str, Any]) -> str:
+    """For people: a line for each set, and what is left."""
+    lines = []
+    for row in result["sets"]:
+        where = f"also in {result['train']}" if result["against"] else "copies of another"
+        said = f"{row['data']}: {row['copies']:,} of {row['count']:,} images ({row['share']:.2%}) are {where}"
+        lines.append(said + (f", {row['conflicts']:,} under another label" if row["conflicts"] else ""))
+    lines.append(f"{result['dropped']:,} of the {result['count']:,} images of {result['train']} are to be left out")
+    if result["unreadable"]:
+        lines.append(f"{len(result['unreadable']):,} images cannot be read: vitrail data check names them")
+    return "\n".join(lines)
