@@ -23,7 +23,6 @@ from PIL import Image
 
 from vitrail.core.files import atomic_path
 from vitrail.data import image
-from vitrail.data.augment import resize
 from vitrail.data.image import BrokenImage, Pixels
 from vitrail.data.sources import Source
 
@@ -144,7 +143,9 @@ def prepare_image(stored: bytes | Pixels, form: Form) -> tuple[bytes, bool]:
     shorter = min(height, width)
     if shorter > form.side:
         scale = form.side / shorter
-        pixels = resize(pixels, (max(form.side, round(height * scale)), max(form.side, round(width * scale))))
+        size = (max(form.side, round(width * scale)), max(form.side, round(height * scale)))
+        # Pillow's filter to the bit, and no torch in processes that only prepare
+        pixels = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BILINEAR))
     elif isinstance(stored, bytes) and _is_plain(stored, form.encoding):
         return stored, True
     return encode(pixels, form.encoding), False
