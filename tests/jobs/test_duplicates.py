@@ -44,7 +44,7 @@ def test_copies_of_test_images_leave_the_training_set(photos: Path, tmp_path: Pa
     assert len(kept) == 10
     again = duplicates(Duplicates(str(tmp_path / "out" / "kept.json"), (f"{photos}@test",)), workers=1)
     assert (again["found"], again["dropped"]) == (0, 0)
-    rows = list(csv.DictReader((tmp_path / "out" / "duplicates.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out" / "duplicates.csv").read_text().splitlines()))
     assert {Path(row["copy_key"]).name for row in rows} == {"mirrored.png", "again.jpg"}
     assert "2 of 8 images" in summary(result)
 

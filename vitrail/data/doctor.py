@@ -224,7 +224,10 @@ _FEW = ("Classes with few images", "Too few to learn from, or to measure on: col
 
 def _copies(patients: list[Patient], copies: Copies) -> list[Finding]:
     """Copies across sets, under two labels, and within sets."""
-    leaks, conflicts, equal, near = [], [], [], []
+    leaks: list[Item] = []
+    conflicts: list[Item] = []
+    equal: list[Item] = []
+    near: list[Item] = []
     for i, patient in enumerate(patients):
         if not patient.judged:
             continue

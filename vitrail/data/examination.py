@@ -54,7 +54,7 @@ class Examined:
     @property
     def readable(self) -> np.ndarray:
         """bool [n]."""
-        return self.digest.any(axis=1)
+        return np.asarray(self.digest.any(axis=1))
 
     @staticmethod
     def empty(count: int) -> "Examined":
@@ -121,7 +121,9 @@ def _examine(stored: bytes | image.Pixels, seen: Examined, row: int) -> None:
         pixels = stored
     seen.size[row] = pixels.shape[:2]
     seen.thumbnail[row] = thumbnail(pixels)
-    hashed = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16, person=b"%dx%d" % pixels.shape[:2]).digest()
+    hashed = hashlib.blake2b(
+        np.ascontiguousarray(pixels).data, digest_size=16, person=b"%dx%d" % pixels.shape[:2]
+    ).digest()
     seen.digest[row] = np.frombuffer(hashed, np.uint64)
 
 

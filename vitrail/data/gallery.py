@@ -1,6 +1,7 @@
 """Small pictures of some examples, for the pages: `pictures.npz`, one array each."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -39,4 +40,5 @@ class Gallery:
     def write(self, path: Path) -> None:
         """Writes uint8 [H, W, 3] each, named by its number."""
         with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, **{str(i): picture for i, picture in enumerate(self.pictures)})
+            held: dict[str, Any] = {str(i): picture for i, picture in enumerate(self.pictures)}
+            np.savez_compressed(temporary, **held)

@@ -27,8 +27,8 @@ SAMPLE = 1000  # images that --quick reads of each set
 LISTED = 1000  # items of a finding in the JSON, and ten times as many unreadable ones; the CSV holds all
 DRAWN = 12  # items of a finding on the page
 NEIGHBOURS = 10
-SURE = 0.8  # share of the neighbours, or probability of the classifier, that makes another class likely
-DOUBTED = 0.01  # share or probability up to which a label is unlikely
+AGREED = 0.8  # share of the neighbours that makes another class likely
+DOUBTED = 0.05  # share of the neighbours, or probability of the classifier, up to which a label is unlikely
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def check(
     gallery = Gallery()
     rows = [_row(finding, gallery) for finding in found]
     drops = _drops(found)
-    result = {
+    result: dict[str, Any] = {
         "data": config.data,
         "against": list(config.against),
         "model": config.model,
@@ -141,20 +141,30 @@ def _unlikely(model: str, judged: list[Patient], device: str) -> list[Finding]:
             raise BadInput(f"{patient.name} has changed while it was read")
         if knows:
             places = np.array([loaded.classes.index(name) for name in patient.source.classes])
-            shares = torch.cat([part.logits for part in parts]).softmax(dim=-1).numpy()
+            shares = torch.cat([part.logits for part in parts]).softmax(dim=-1).numpy()[:, places]
             predicted, share = shares.argmax(axis=1), shares.max(axis=1)
-            own = shares[np.arange(len(rows)), places[readable.labels]]
-            names = [loaded.classes[i] for i in predicted]
+            own = shares[np.arange(len(rows)), readable.labels]
+            # as sure as it is, on average, of the images that do have that label (Northcutt et al. 2021)
+            enough = np.array(
+                [shares[readable.labels == k, k].mean() if k in readable.labels else 1 for k in range(len(places))]
+            )
+            sure = share >= enough[predicted]
         else:
             values = torch.cat([part.representation for part in parts]).numpy()
             votes = leave_one_out(values, readable.labels, len(patient.source.classes), NEIGHBOURS)
             predicted, share, own = votes
-            names = [patient.source.classes[i] for i in predicted]
-        doubted = np.flatnonzero((own <= DOUBTED) & (share >= SURE))
+            sure = share >= AGREED
+        doubted = np.flatnonzero((own <= DOUBTED) & sure)
         for i in doubted[np.argsort(-share[doubted], kind="stable")].tolist():
             by = "of the classifier" if knows else f"of {NEIGHBOURS} neighbours"
             label = patient.label(int(rows[i]))
-            items.append(Item(patient, int(rows[i]), f"labelled {label}; {share[i]:.0%} {by} say {names[i]}"))
+            items.append(
+                Item(
+                    patient,
+                    int(rows[i]),
+                    f"labelled {label}; {share[i]:.0%} {by} say {patient.source.classes[predicted[i]]}",
+                )
+            )
     return [Finding("unlikely", *UNLIKELY, items)] if items else []
 
 

@@ -101,7 +101,9 @@ def duplicates(
         "against": list(config.against),
         "model": config.model,
         "count": len(train.table),
-        "unreadable": [_broken(c, row) for c in compared for row in np.flatnonzero(~c.table.readable)[:LISTED]],
+        "unreadable": [
+            _broken(c, row) for c in compared for row in np.flatnonzero(~c.table.readable)[:LISTED].tolist()
+        ],
         "sets": sets,
         "found": len(rows),
         "pairs": rows[:LISTED],

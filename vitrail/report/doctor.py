@@ -142,8 +142,8 @@ def _shown(pixels: np.ndarray, alt: str) -> Picture:
 
 
 def _classes(one: Json) -> Section | None:
-    counted = [(str(c.get("name")), c.get("count")) for c in objects(one.get("classes"))]
-    known = [(name, count) for name, count in counted if numbers.known(count)]
+    classes = objects(one.get("classes"))
+    known = [(str(c.get("name")), int(c["count"])) for c in classes if numbers.known(c.get("count"))]
     largest = max((count for _, count in known), default=0)
     if not largest:
         return None
