@@ -67,7 +67,7 @@ def main() -> None:
             start=begin,
             stop=begin + options.steps,
             workers=0,
-            pinned=device.type == "cuda",
+            device=device,
         )
 
     torch.manual_seed(0)

@@ -77,7 +77,7 @@ def main() -> None:
             common = {"batch": options.batch, "seed": 0, "start": 0, "stop": 10**9}
             resident = iter(held.batches(**common))
             loader = training_batches(
-                source, augment, PREPROCESS, workers=options.workers, pinned=device.type == "cuda", **common
+                source, augment, PREPROCESS, workers=options.workers, device=device, **common
             )
             workers = iter(loader)
             for batches in (resident, workers):

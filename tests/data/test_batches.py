@@ -1,5 +1,8 @@
 """Batches: the same for any number of workers and ranks and from any step; broken images named and replaced."""
 
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +35,8 @@ def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
         assert [tuple(row) for row in a.broken] == [tuple(row) for row in b.broken]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # more than there may be cores
+@pytest.mark.parametrize("workers", [1, 2, 4])
 def test_batches_are_the_same_for_any_number_of_workers(workers: int) -> None:
     source = source_of(20, broken=(4,))
     assert_same(list(training(source, workers=workers)), list(training(source)))
@@ -61,7 +65,35 @@ def test_an_example_looks_different_in_every_epoch_and_under_every_seed() -> Non
         assert not torch.equal(view, other[key])
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_is_made_where_it_is_handed_over_and_copied_once(workers: int) -> None:
+    batch = next(iter(training(source_of(20), workers=workers)))
+    assert batch.images.is_shared() == bool(workers)
+    assert batch.images.permute(0, 2, 3, 1).is_contiguous()  # the order in which pixels are decoded
+    assert batch.images.untyped_storage().nbytes() == batch.images.numel()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_a_worker_keeps_no_copy_of_what_it_handed_over() -> None:
+    """Memory that two processes share is mapped by both while the one holds it, and by none afterwards."""
+    loader = training(source_of(20), stop=40, workers=1)
+    for batch in loader:
+        del batch
+    mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if "/torch_" in line]
+    assert len(mapped) <= 2
+
+
+def test_the_seconds_of_waiting_are_counted() -> None:
+    loader = training(source_of(20), stop=4)
+    assert loader.waited == 0
+    begun = time.perf_counter()
+    for _ in loader:
+        time.sleep(0.05)
+    spent = time.perf_counter() - begun
+    assert 0 < loader.waited < spent - 4 * 0.05 + 0.01
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
 def test_the_ranks_together_see_the_global_batch(world: int) -> None:
     source = source_of(20, broken=(4,))
     whole = list(training(source))
@@ -136,6 +168,14 @@ def test_pixels_become_minus_one_to_one() -> None:
     pixels = np.arange(256, dtype=np.float32).reshape(16, 16)
     assert np.array_equal(got[0, 2].numpy(), pixels / np.float32(127.5) - 1)  # bit for bit
     assert (got.amin(), got.amax()) == (-1, 1)
+
+
+def test_the_order_in_memory_is_that_of_the_shape_whatever_it_was() -> None:
+    images = torch.from_numpy(noise(6, 7)).permute(2, 0, 1)[None]
+    assert not images.is_contiguous()
+    got = normalise(images, Preprocess(), torch.device("cpu"))
+    assert got.is_contiguous()
+    assert torch.equal(got, normalise(images.contiguous(), Preprocess(), torch.device("cpu")))
 
 
 def test_any_mean_and_deviation_are_applied_by_channel() -> None:

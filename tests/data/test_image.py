@@ -4,12 +4,13 @@ import io
 import struct
 import time
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
-from tests.data.pictures import encoded, noise, smooth
+from tests.data.pictures import encoded, noise, photograph, smooth
 from vitrail.data.image import BrokenImage, decode
 
 ORIENTATION = 0x0112
@@ -69,6 +70,84 @@ def test_jpeg_agrees_with_pillow(subsampling: int, shape: tuple[int, int]) -> No
     assert difference.max() <= 2  # measured 0: both are libjpeg-turbo; its upsampling may differ between versions
     progressive = encoded(noise(*shape), "JPEG", quality=85, subsampling=subsampling, progressive=True)
     assert np.abs(decode(progressive).astype(int) - as_pillow_sees_it(progressive)).max() <= 2
+
+
+PICTURE = Image.fromarray(photograph(40, 56))
+
+# kind, mode, options of saving -> the largest difference from Pillow's own conversion that is allowed
+MODES = [
+    ("JPEG", "RGB", {}, 0),  # measured 0 for all: both are libjpeg-turbo, and the rest is Pillow itself
+    ("JPEG", "L", {}, 0),
+    ("JPEG", "CMYK", {}, 0),
+    ("JPEG", "RGB", {"subsampling": 0, "progressive": True}, 0),
+    ("PNG", "1", {}, 0),
+    ("PNG", "L", {}, 0),
+    ("PNG", "P", {}, 0),
+    ("PNG", "RGB", {}, 0),
+    ("WEBP", "RGB", {}, 0),
+    ("WEBP", "RGB", {"lossless": True}, 0),
+    ("GIF", "P", {}, 0),
+    ("GIF", "L", {}, 0),
+    ("BMP", "1", {}, 0),
+    ("BMP", "L", {}, 0),
+    ("BMP", "P", {}, 0),
+    ("BMP", "RGB", {}, 0),
+    ("TIFF", "1", {"compression": "group4"}, 0),
+    ("TIFF", "L", {}, 0),
+    ("TIFF", "P", {}, 0),
+    ("TIFF", "RGB", {"compression": "tiff_lzw"}, 0),
+    ("TIFF", "RGB", {"compression": "jpeg"}, 0),
+    ("TIFF", "CMYK", {}, 0),
+    ("TIFF", "YCbCr", {}, 0),
+    ("TIFF", "LAB", {}, 0),
+    ("PPM", "L", {}, 0),
+    ("PPM", "RGB", {}, 0),
+    ("AVIF", "RGB", {"speed": 10}, 0),
+]
+
+
+@pytest.mark.parametrize(("kind", "mode", "options", "bound"), MODES, ids=lambda v: str(v))
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6])
+def test_every_mode_of_every_format_is_as_pillow_converts_it(
+    kind: str, mode: str, options: dict[str, Any], bound: int, orientation: int | None
+) -> None:
+    if orientation is not None and kind not in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF"):
+        pytest.skip(f"{kind} has no EXIF")
+    picture = PICTURE.quantize(64) if mode == "P" else converted(mode)
+    exif = {} if orientation is None else {"exif": exif_of(orientation)}
+    data = encoded(picture, kind, **options, **exif)
+    got = decode(data).astype(int)
+    assert got.shape == ((56, 40, 3) if orientation == 6 else (40, 56, 3))
+    assert np.abs(got - as_pillow_sees_it(data)).max() <= bound
+
+
+def converted(mode: str) -> Image.Image:
+    if mode != "LAB":
+        return PICTURE.convert(mode)
+    lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    result = ImageCms.applyTransform(PICTURE, lab)
+    assert result is not None
+    return result
+
+
+def exif_of(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_of_every_format_is_laid_on_black(kind: str, mode: str) -> None:
+    if mode == "LA" and kind == "AVIF":
+        pytest.skip("AVIF has no such mode")
+    alpha = Image.fromarray(smooth(40, 56)[..., 0])
+    picture = PICTURE.convert(mode)
+    picture.putalpha(alpha)
+    data = encoded(picture, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    with Image.open(io.BytesIO(data)) as opened:
+        stored = np.asarray(opened.convert("RGBA")).astype(float)
+    assert np.abs(decode(data) - stored[..., :3] * stored[..., 3:] / 255).max() <= 1  # rounding
 
 
 def test_a_cmyk_jpeg_becomes_rgb() -> None:

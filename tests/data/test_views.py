@@ -10,11 +10,12 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy import stats
 
-from tests.data.pictures import noise
+from tests.data.pictures import encoded, noise, photograph
 from vitrail.core.config import from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.data import augment, views
 from vitrail.data.erasing import RandomErasing
+from vitrail.data.image import decode, look
 from vitrail.data.randaugment import RandAugment
 from vitrail.data.views import (
     Augment,
@@ -24,6 +25,7 @@ from vitrail.data.views import (
     InceptionCrop,
     PadCrop,
     Preprocess,
+    RandomResizedCrop,
     Resize,
     ResizeCrop,
     SimpleRandomCrop,
@@ -39,7 +41,7 @@ AREA = (0.05, 1.0)
 def slow_box(height: int, width: int, area: tuple[float, float], rng: np.random.Generator) -> tuple[int, ...]:
     """`sample_distorted_bounding_box` in words: a uniform aspect, then a uniform height among those that fit."""
     while True:
-        ratio = rng.uniform(3 / 4, 4 / 3)
+        ratio = rng.uniform(0.75, 1.33)
         fitting = []
         for h in range(1, height + 1):
             w = round(h * ratio)
@@ -48,6 +50,93 @@ def slow_box(height: int, width: int, area: tuple[float, float], rng: np.random.
         if fitting:
             h, w = fitting[rng.integers(len(fitting))]
             return h, w
+
+
+def literal_box(height: int, width: int, area: tuple[float, float], rng: np.random.Generator) -> tuple[int, ...]:
+    """TensorFlow's sample_distorted_bounding_box_op.cc line by line, in its float32, rounding to even."""
+    f, low, high = np.float32, np.float32(0.75), np.float32(1.33)
+    for _ in range(100):
+        aspect = f(rng.random(dtype=np.float32)) * (high - low) + low
+        min_area = f(area[0]) * f(width) * f(height)
+        max_area = f(area[1]) * f(width) * f(height)
+        h = int(np.rint(np.sqrt(min_area / aspect)))
+        max_height = int(np.rint(np.sqrt(max_area / aspect)))
+        if np.rint(f(max_height) * aspect) > width:
+            max_height = int((width + 0.5 - 0.0000001) / aspect)
+            if np.rint(f(max_height) * aspect) > width:
+                max_height -= 1
+        max_height = min(max_height, height)
+        if h >= max_height:
+            h = max_height
+        if h < max_height:
+            h += int(rng.integers(max_height - h + 1))
+        w = int(np.rint(f(h) * aspect))
+        if w * h < min_area:
+            h += 1
+            w = int(np.rint(f(h) * aspect))
+        if w * h > max_area:
+            h -= 1
+            w = int(np.rint(f(h) * aspect))
+        if w * h < min_area or w * h > max_area or w > width or h > height or w <= 0 or h <= 0:
+            continue
+        y = int(rng.integers(height - h)) if h < height else 0
+        x = int(rng.integers(width - w)) if w < width else 0
+        return x, y, x + w, y + h
+    return 0, 0, width, height
+
+
+# height, width -> how far the distributions of two samples of 100,000 may lie apart; by chance 0.0087 in one of 1,000
+@pytest.mark.parametrize("shape", [(375, 500), (500, 333), (48, 64)])
+def test_100_000_boxes_are_as_those_of_tensorflows_code(shape: tuple[int, int]) -> None:
+    height, width = shape
+    rng, count = np.random.default_rng(7), 100_000
+    ours = np.array([augment.inception_box(height, width, AREA, rng) for _ in range(count)])
+    theirs = np.array([literal_box(height, width, AREA, rng) for _ in range(count)])
+    for name, a, b in zip(STATISTICS, statistics_of(ours, shape), statistics_of(theirs, shape), strict=True):
+        distance = stats.ks_2samp(a, b).statistic
+        assert distance < 0.0087, name
+        assert abs(a.mean() - b.mean()) < 4 * np.sqrt((a.var() + b.var()) / count), name
+
+
+STATISTICS = ("area", "aspect", "top", "left", "middle, down", "middle, across")
+
+
+def statistics_of(boxes: np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:
+    left, top, right, bottom = boxes.T.astype(float)
+    height, width = shape
+    area, aspect = (right - left) * (bottom - top) / (height * width), (right - left) / (bottom - top)
+    return [area, aspect, top / height, left / width, (top + bottom) / height, (left + right) / width]
+
+
+def literal_torchvision_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, ...]:
+    """`RandomResizedCrop.get_params` line by line."""
+    area = height * width
+    for _ in range(10):
+        target_area = area * rng.uniform(0.08, 1.0)
+        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        w, h = round(np.sqrt(target_area * ratio)), round(np.sqrt(target_area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            i, j = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+            return j, i, j + w, i + h
+    if width / height < 3 / 4:
+        w, h = width, round(width / (3 / 4))
+    elif width / height > 4 / 3:
+        w, h = round(height * (4 / 3)), height
+    else:
+        w, h = width, height
+    i, j = (height - h) // 2, (width - w) // 2
+    return j, i, j + w, i + h
+
+
+@pytest.mark.parametrize("shape", [(375, 500), (100, 600), (600, 100)])
+def test_torchvisions_boxes_are_drawn_as_torchvision_does(shape: tuple[int, int]) -> None:
+    ours_rng, theirs_rng = np.random.default_rng(3), np.random.default_rng(3)
+    ours = np.array([augment.torchvision_box(*shape, (0.08, 1.0), ours_rng) for _ in range(3000)])
+    theirs = np.array([literal_torchvision_box(*shape, theirs_rng) for _ in range(3000)])
+    assert np.array_equal(ours, theirs)
+    if shape == (375, 500):  # larger boxes than TensorFlow's
+        inception = np.array([augment.inception_box(*shape, (0.08, 1.0), ours_rng) for _ in range(3000)])
+        assert statistics_of(ours, shape)[0].mean() > statistics_of(inception, shape)[0].mean() + 0.05
 
 
 @pytest.mark.parametrize("shape", [(60, 80), (75, 40)])
@@ -108,7 +197,7 @@ def test_nothing_fits_a_strip_so_it_is_taken_whole() -> None:
     assert augment.inception_box(1000, 3, AREA, rng) == (0, 0, 3, 1000)
 
 
-CROPS: list[Crop] = [InceptionCrop(), PadCrop(2), ResizeCrop(), SimpleRandomCrop(2), WholeImage()]
+CROPS: list[Crop] = [InceptionCrop(), RandomResizedCrop(), PadCrop(2), ResizeCrop(), SimpleRandomCrop(2), WholeImage()]
 EVERYTHING = Augment(
     three_augment=True, jitter=ColourJitter(), randaugment=RandAugment(), erasing=RandomErasing(probability=1.0)
 )
@@ -181,6 +270,29 @@ def test_a_view_is_cropped_flipped_coloured_augmented_and_erased_in_this_order(m
         (config.randaugment, rng, preprocess.mean),
         (config.erasing, rng),
     ]
+
+
+@pytest.mark.parametrize("crop", CROPS, ids=lambda c: type(c).__name__)
+def test_a_jpeg_that_is_still_to_be_decoded_gives_the_view_of_its_pixels(crop: Crop) -> None:
+    data = encoded(photograph(90, 120), "JPEG", quality=95)
+    config, preprocess = Augment(crop), Preprocess((64, 64))  # no box has twice the resolution
+    for seed in range(20):
+        one, other = np.random.default_rng(seed), np.random.default_rng(seed)
+        view = training_view(look(data), config, preprocess, one)
+        assert np.array_equal(view, training_view(decode(data), config, preprocess, other))
+        assert one.bit_generator.state == other.bit_generator.state
+
+
+@pytest.mark.parametrize("crop", [InceptionCrop(), RandomResizedCrop(), ResizeCrop()], ids=lambda c: type(c).__name__)
+def test_a_large_jpeg_is_decoded_smaller_and_gives_nearly_the_view_of_its_pixels(crop: Crop) -> None:
+    data = encoded(photograph(400, 520), "JPEG", quality=95)
+    config, preprocess = Augment(crop), Preprocess((48, 48))
+    for seed in range(20):
+        view = training_view(look(data), config, preprocess, np.random.default_rng(seed))
+        expected = training_view(decode(data), config, preprocess, np.random.default_rng(seed))
+        difference = np.abs(view.astype(int) - expected)
+        assert difference.mean() < 3
+        assert difference.max() < 20
 
 
 def test_the_evaluation_view_is_the_middle_of_the_resized_image() -> None:
@@ -366,6 +478,9 @@ def test_configs_are_checked() -> None:
     for wrong, message in (
         (Augment(SimpleRandomCrop(-1)), "padding is -1"),
         (Augment(PadCrop(-1)), "padding is -1"),
+        (Augment(InceptionCrop((0.5, 0.2))), "the area of a crop"),
+        (Augment(RandomResizedCrop((0.0, 1.0))), "the area of a crop"),
+        (Augment(RandomResizedCrop(aspect=(2.0, 1.0))), "the aspect of a crop"),
         (Augment(jitter=ColourJitter(contrast=-0.1)), "strengths of colour jitter"),
         (Augment(randaugment=RandAugment(layers=-1)), "layers"),
         (Augment(erasing=RandomErasing(probability=2.0)), "probability of erasing"),

@@ -1,31 +1,56 @@
 """Augmentations: functions of (pixels, rng) to pixels. Pixels are uint8 [H, W, 3].
 
 Resizing is Pillow's bilinear or bicubic filter, which averages over the pixels that it removes when an image shrinks.
+Random boxes are resized by torch's bilinear filter, which is the same but for rounding, and several times as fast.
 """
 
 from functools import lru_cache
-from math import sqrt
+from math import ceil, exp, floor, log, sqrt
 from typing import Literal
 
 import numpy as np
+import torch
+from jaxtyping import UInt8
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from vitrail.data.image import Pixels
+from vitrail.data.image import Box, FloatBox, Picture, Pixels, Size, part_of, size_of
 
 Interpolation = Literal["bilinear", "bicubic"]
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
-Size = tuple[int, int]  # height, width
-Box = tuple[int, int, int, int]  # left, top, right, bottom
+# TensorFlow's default, which the official code leaves as it is: 1.33, not 4/3.
+ASPECT = (0.75, 1.33)  # width over height
 
 
-def resize(pixels: Pixels, size: Size, box: Box | None = None, interpolation: Interpolation = "bilinear") -> Pixels:
-    """Resizes the image, or the box of it, to exactly `size`; aspect is not kept."""
+def resize(
+    pixels: Pixels, size: Size, box: FloatBox | None = None, interpolation: Interpolation = "bilinear"
+) -> Pixels:
+    """Resizes the image, or the box of it, to exactly `size`; aspect is not kept.
+
+    Of a box, what lies outside is not looked at, as if it were cut out first.
+    """
     height, width = size
     if box is None and pixels.shape[:2] == size:
         return pixels
+    if box is not None:
+        left, top, right, bottom = box
+        y, x = floor(top), floor(left)
+        pixels, box = pixels[y : ceil(bottom), x : ceil(right)], (left - x, top - y, right - x, bottom - y)
     image = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(image.resize((width, height), _FILTERS[interpolation], box=box))
+
+
+def resize_fast(pixels: Pixels, size: Size) -> Pixels:
+    """`resize`, bilinear, by torch: in a fifth of the time, and rounded otherwise (pixels differ by 2 at most)."""
+    resized = torch.ops.aten._upsample_bilinear2d_aa.default(_as_tensor(pixels), size, False)
+    return resized[0].permute(1, 2, 0).numpy()
+
+
+def _as_tensor(pixels: Pixels) -> UInt8[torch.Tensor, "1 3 h w"]:
+    """The same memory where it can be; channels last, for which torch has fast kernels."""
+    # torch warns of memory that it cannot write to, and has no negative strides
+    pixels = np.ascontiguousarray(pixels) if pixels.flags.writeable else pixels.copy()
+    return torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
 
 
 def cover(pixels: Pixels, size: Size, share: float = 1.0, interpolation: Interpolation = "bilinear") -> Pixels:
@@ -53,12 +78,27 @@ def random_crop(pixels: Pixels, size: Size, rng: np.random.Generator) -> Pixels:
 
 def flip(pixels: Pixels) -> Pixels:
     """Left becomes right."""
-    return pixels[:, ::-1]
+    # a view with a negative stride would be copied in 150 µs (224 pixels), and torch has a kernel that takes 9
+    return _as_tensor(pixels).flip(3)[0].permute(1, 2, 0).numpy()
 
 
-def inception_crop(pixels: Pixels, size: Size, area: tuple[float, float], rng: np.random.Generator) -> Pixels:
-    """A box of random area and aspect, resized to `size` (the crop of Inception)."""
-    return resize(pixels, size, inception_box(pixels.shape[0], pixels.shape[1], area, rng))
+def inception_crop(picture: Picture, size: Size, area: tuple[float, float], rng: np.random.Generator) -> Pixels:
+    """A box of random area and aspect, resized to `size` (the crop of Inception); raises BrokenImage."""
+    return _box_resized(picture, size, inception_box(*size_of(picture), area, rng))
+
+
+def random_resized_crop(
+    picture: Picture, size: Size, area: tuple[float, float], aspect: tuple[float, float], rng: np.random.Generator
+) -> Pixels:
+    """A box as torchvision's RandomResizedCrop draws it, resized to `size`; raises BrokenImage."""
+    return _box_resized(picture, size, torchvision_box(*size_of(picture), area, rng, aspect))
+
+
+def _box_resized(picture: Picture, size: Size, box: Box) -> Pixels:
+    pixels, (left, top, right, bottom) = part_of(picture, box, size)
+    if all(float(edge).is_integer() for edge in (left, top, right, bottom)):
+        return resize_fast(pixels[int(top) : int(bottom), int(left) : int(right)], size)
+    return resize(pixels, size, (left, top, right, bottom))
 
 
 def inception_box(
@@ -66,7 +106,7 @@ def inception_box(
     width: int,
     area: tuple[float, float],
     rng: np.random.Generator,
-    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    aspect: tuple[float, float] = ASPECT,
 ) -> Box:
     """A random box as TensorFlow's `sample_distorted_bounding_box` draws it.
 
@@ -99,6 +139,31 @@ def inception_box(
             left = int(rng.integers(width - box_width)) if box_width < width else 0
             return left, top, left + box_width, top + box_height
     return 0, 0, width, height
+
+
+def torchvision_box(
+    height: int,
+    width: int,
+    area: tuple[float, float],
+    rng: np.random.Generator,
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Box:
+    """A random box as torchvision's `RandomResizedCrop` draws it.
+
+    The share of the area is uniform, and so is the logarithm of the aspect. When 10 draws do not fit, the largest box
+    in the middle whose aspect is within the range.
+    """
+    for _ in range(10):
+        share = rng.uniform(*area) * height * width
+        ratio = exp(rng.uniform(log(aspect[0]), log(aspect[1])))
+        box_width, box_height = round(sqrt(share * ratio)), round(sqrt(share / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            top, left = int(rng.integers(height - box_height + 1)), int(rng.integers(width - box_width + 1))
+            return left, top, left + box_width, top + box_height
+    ratio = min(max(width / height, aspect[0]), aspect[1])
+    box_width, box_height = min(width, round(height * ratio)), min(height, round(width / ratio))
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    return left, top, left + box_width, top + box_height
 
 
 def pad_crop(pixels: Pixels, padding: int, rng: np.random.Generator, size: Size | None = None) -> Pixels:

@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from vitrail.data.augment import Size
+from vitrail.data.augment import ASPECT
 from vitrail.data.draws import Draws
 from vitrail.data.erasing import DEVIATION, GREY, RandomErasing
+from vitrail.data.image import Size
 
 ATTEMPTS = 100  # of an inception box: as many as one image has in `augment.inception_box`
 _WEIGHT = 2.0**22  # Pillow's weights are whole numbers of this
@@ -32,7 +33,7 @@ def inception_boxes(
     area: tuple[float, float],
     draws: Draws,
     first: int,
-    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    aspect: tuple[float, float] = ASPECT,
 ) -> Boxes:
     """`augment.inception_box` for images of `sizes` (height, width); takes 2 · ATTEMPTS + 2 draws from `first` on."""
     height, width = sizes.double().unsqueeze(2).unbind(1)
@@ -93,6 +94,9 @@ def _weights(start: Tensor, length: Tensor, pixels: int, out: int, mirrored: Ten
     weights = torch.arange(pixels, dtype=torch.float64, device=start.device) - centre[:, :, None]
     weights = weights.add_(0.5).mul_(1.0 / scale.clamp(min=1.0)[:, :, None])
     weights = weights.abs_().neg_().add_(1.0).clamp_(min=0.0)
+    pixel = torch.arange(pixels, device=start.device)
+    inside = (pixel >= start[:, None].floor()) & (pixel < (start + length)[:, None].ceil())  # as if it were cut out
+    weights.mul_(inside[:, None, :])
     return weights.div_(weights.sum(dim=2, keepdim=True)).mul_(_WEIGHT).add_(0.5).floor_().mul_(1 / _WEIGHT)
 
 

@@ -3,31 +3,38 @@
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
+from math import prod
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from vitrail.core import dist
 from vitrail.core.device import usable_cores
 from vitrail.core.errors import BadInput
 from vitrail.core.seeds import Keyed
 from vitrail.data import image
-from vitrail.data.image import BrokenImage, Pixels
+from vitrail.data.image import BrokenImage, Picture, Pixels
 from vitrail.data.order import share_of_rank
 from vitrail.data.sampling import Plan, Sampling, plan
-from vitrail.data.sources import Example, Source
+from vitrail.data.sources import Source
 from vitrail.data.views import Augment, Preprocess, evaluation_view, training_view
+from vitrail.data.workers import default_workers, enough_workers, seconds_an_image
 
 STAND_INS = 100  # how many examples in a row are tried in place of a broken one
 
 
 class Batch(NamedTuple):
-    """What crosses from data to models. `broken` lists (key, reason) of images that others stand in for."""
+    """What crosses from data to models. `broken` lists (key, reason) of images that others stand in for.
+
+    In memory the channels of a pixel lie side by side, as decoders write them; `normalise` puts them in order.
+    """
 
     images: UInt8[Tensor, "b 3 h w"]
     labels: Int64[Tensor, " b"]
@@ -59,9 +66,14 @@ class Broken:
         return [{"key": key, "reason": reason} for key, reason in self.found.items()]
 
 
+def to_picture(example_image: bytes | Pixels) -> Picture:
+    """A stored image as far as its size is known; raises BrokenImage."""
+    return image.look(example_image) if isinstance(example_image, bytes) else example_image
+
+
 def to_pixels(example_image: bytes | Pixels) -> Pixels:
     """The pixels of a stored image; raises BrokenImage."""
-    return image.decode(example_image) if isinstance(example_image, bytes) else example_image
+    return image.whole(to_picture(example_image))
 
 
 class _TrainingSteps(Dataset[Batch]):
@@ -95,7 +107,9 @@ class _TrainingSteps(Dataset[Batch]):
     def _view(self, epoch: int, index: int) -> tuple[Pixels, int, str]:
         example = self.source[index]
         rng = self.random.at(epoch, index)
-        return training_view(_decode(example), self.augment, self.preprocess, rng), example.label, example.key
+        with _named(example.key):
+            view = training_view(to_picture(example.image), self.augment, self.preprocess, rng)
+        return view, example.label, example.key
 
 
 class _EvaluationParts(Dataset[Batch]):
@@ -118,15 +132,19 @@ class _EvaluationParts(Dataset[Batch]):
 
     def _view(self, index: int) -> tuple[Pixels, int, str]:
         example = self.source[index]
-        return evaluation_view(_decode(example), self.preprocess), example.label, example.key
+        with _named(example.key):
+            return evaluation_view(to_pixels(example.image), self.preprocess), example.label, example.key
 
 
 class _Views:
-    """Collects views into one uint8 tensor; every view is copied once. Never raises: it may run in a worker."""
+    """Collects views into one uint8 tensor; every view is copied once. Never raises: it may run in a worker.
+
+    In a worker the tensor lies in shared memory from the start, so that handing it over copies nothing.
+    """
 
     def __init__(self, count: int, preprocess: Preprocess):
-        self.images = torch.empty(count, 3, *preprocess.resolution, dtype=torch.uint8)
-        self.array = self.images.numpy()
+        pixels = _shared((count, *preprocess.resolution, 3))
+        self.array, self.images = pixels.numpy(), pixels.permute(0, 3, 1, 2)
         self.labels: list[int] = []
         self.keys: list[str] = []
         self.broken: list[tuple[str, str]] = []
@@ -139,7 +157,7 @@ class _Views:
             except BrokenImage as problem:
                 self.broken.append((problem.key or f"example {index}", str(problem)))
                 continue
-            self.array[len(self.labels)] = pixels.transpose(2, 0, 1)
+            self.array[len(self.labels)] = pixels
             self.labels.append(label)
             self.keys.append(key)
             return
@@ -149,11 +167,21 @@ class _Views:
         return Batch(self.images[: len(self.labels)], labels, self.keys, self.broken)
 
 
-def _decode(example: Example) -> Pixels:
+def _shared(shape: tuple[int, ...]) -> Tensor:
+    """An uint8 tensor of any content, in memory that other processes can have where this is a worker."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    memory = torch.UntypedStorage._new_shared(prod(shape))  # as torch's own collation does
+    return torch.empty(0, dtype=torch.uint8).set_(memory, 0, shape)  # type: ignore[call-overload]
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Says of which image it is that it is broken."""
     try:
-        return to_pixels(example.image)
+        yield
     except BrokenImage as problem:
-        problem.key = example.key
+        problem.key = key
         raise
 
 
@@ -170,10 +198,16 @@ class Batches(Protocol):
 
 
 class Loader:
-    """Iterates over batches, with worker processes or without, and knows how long it was waited for."""
+    """Iterates over batches, with worker processes or without, and knows how long it was waited for.
 
-    def __init__(self, dataset: Dataset[Batch], steps: range, workers: int | None, pinned: bool = False):
+    Where `device` is a CUDA device the batches arrive on it, copied beside its work; otherwise they stay in memory.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Batch], steps: range, workers: int | None, device: torch.device = torch.device("cpu")
+    ):
         workers = default_workers() if workers is None else workers
+        self._device = device
         self.steps = steps
         self.waited = 0.0  # seconds that the consumer spent waiting, in all
         self._loader: DataLoader[Batch] = DataLoader(
@@ -182,10 +216,10 @@ class Loader:
             sampler=steps,  # any iterable of indices will do
             num_workers=workers,
             prefetch_factor=4 if workers else None,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_leave_signals,
             collate_fn=_as_it_is,  # the default one would walk through every key and turn tuples into lists
             persistent_workers=False,
-            pin_memory=pinned,
+            pin_memory=device.type == "cuda",
         )
 
     def __len__(self) -> int:
@@ -193,7 +227,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         start = time.perf_counter()
-        for batch in self._loader:
+        for batch in self._loader if self._device.type != "cuda" else _on(self._device, self._loader):
             self.waited += time.perf_counter() - start
             yield batch
             start = time.perf_counter()
@@ -203,14 +237,35 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _ignore_interrupts(_: int) -> None:
-    # Ctrl-C reaches the whole process group; the main process decides what happens, after saving
+def _leave_signals(_: int) -> None:
+    # Ctrl-C, torchrun and batch systems signal the whole process group; the main process decides what happens, after
+    # it has saved. A worker that is still there a minute after it was told to end does end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
 
 
-def default_workers() -> int:
-    """One process fewer than there are cores, at least one, at most eight."""
-    return max(1, min(8, usable_cores() - 1))
+def _on(device: torch.device, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches on a CUDA device, from pinned memory, by a stream of their own."""
+    stream = torch.cuda.Stream(device)
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            images = batch.images.to(device, non_blocking=True)
+            labels = batch.labels.to(device, non_blocking=True)
+        using = torch.cuda.current_stream(device)
+        using.wait_stream(stream)  # the work queued from here on, not this process
+        for tensor in (images, labels):
+            tensor.record_stream(using)  # their memory belongs to the other stream, and is used by this one
+        yield batch._replace(images=images, labels=labels)
+
+
+def choose_workers(source: Source, augment: Augment, preprocess: Preprocess, rate: float) -> int:
+    """The workers that make `rate` training views a second; measures what one costs, in a third of a second."""
+    rng = np.random.default_rng(0)
+
+    def view(index: int) -> Pixels:
+        return training_view(to_picture(source[index].image), augment, preprocess, rng)
+
+    return enough_workers(seconds_an_image(source, view), rate, usable_cores() // dist.local_size())
 
 
 def training_batches(
@@ -225,7 +280,7 @@ def training_batches(
     workers: int | None = None,
     rank: int = 0,
     world: int = 1,
-    pinned: bool = False,
+    device: torch.device = torch.device("cpu"),
     sampling: Sampling = Sampling(),
     predecessor: bool = False,
 ) -> Loader:
@@ -234,13 +289,13 @@ def training_batches(
     The batch of a step is the same whatever `start`, `workers` and `world` are.
 
     Args:
-        pinned: in memory that a CUDA device can copy from beside its work.
+        device: where the batches go, if it is a CUDA device.
         predecessor: before its part, a rank also gets the example before it (the last, before the first): for mixing.
     """
     steps = plan(sampling, seed, source.labels if sampling.balanced else len(source), batch)
     part = share_of_rank(batch, rank, world)
     dataset = _TrainingSteps(source, augment, preprocess, steps, seed, part, predecessor)
-    return Loader(dataset, range(start, stop), workers, pinned)
+    return Loader(dataset, range(start, stop), workers, device)
 
 
 def evaluation_batches(
@@ -264,12 +319,20 @@ def normalise(
     images: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"], preprocess: Preprocess, device: torch.device
 ) -> Float[Tensor, "b 3 h w"]:
     """Pixels from 0 to 255 to the numbers that the model expects, on the device: (x / 255 - mean) / std."""
-    span = torch.tensor(preprocess.std, device=device).mul_(255).view(3, 1, 1)
-    shift = (
-        -torch.tensor(preprocess.mean, device=device).div_(torch.tensor(preprocess.std, device=device)).view(3, 1, 1)
-    )
+    shift, span = _scale(preprocess.mean, preprocess.std, device)
+    numbers = images.to(device, non_blocking=True).to(torch.float32, memory_format=torch.contiguous_format)
     # a division, as in the official code: a product with 1 / 127.5 would leave 255 at 1.0000001
-    return torch.addcdiv(shift, images.to(device, non_blocking=True).float(), span)
+    return torch.addcdiv(shift, numbers, span)
+
+
+@lru_cache(maxsize=16)
+def _scale(
+    mean: tuple[float, float, float], std: tuple[float, float, float], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """-mean / std, and 255 std: made once, since a copy from the CPU would let the device wait at every step."""
+    with torch.inference_mode(False):
+        span = torch.tensor(std, device=device).mul_(255).view(3, 1, 1)
+        return -torch.tensor(mean, device=device).div_(torch.tensor(std, device=device)).view(3, 1, 1), span
 
 
 def stack(pixels: list[Pixels]) -> UInt8[Tensor, "b 3 h w"]:

@@ -36,6 +36,7 @@ from vitrail.data.views import (
     InceptionCrop,
     PadCrop,
     Preprocess,
+    RandomResizedCrop,
     ResizeCrop,
     SimpleRandomCrop,
     WholeImage,
@@ -60,6 +61,11 @@ def check_resident(augment: Augment) -> None:
                 f"resident data cannot be augmented with augment.{name}: leave it out, or leave out --resident, and "
                 "worker processes will do it"
             )
+    if isinstance(augment.crop, RandomResizedCrop):
+        raise BadInput(
+            "resident data cannot be cropped as torchvision does: take InceptionCrop, or leave out --resident, and "
+            "worker processes will do it"
+        )
 
 
 class Resident:
@@ -183,7 +189,7 @@ class Resident:
                 return resized(self.images[index], boxes, size, mirrored)
             case PadCrop(padding) | SimpleRandomCrop(padding):
                 pass
-            case ResizeCrop() | WholeImage():
+            case RandomResizedCrop() | ResizeCrop() | WholeImage():
                 pass
         u = draws.uniform(_CROP, 2)
         rows = window_places(sizes[:, 0], size[0], padding, u[:, 0], torch.zeros_like(mirrored))
@@ -307,7 +313,7 @@ def _prepared(augment: Augment, preprocess: Preprocess) -> Callable[[Pixels], Pi
     """What `views.training_view` does to an image before anything random."""
     height, width = preprocess.resolution
     match augment.crop:
-        case InceptionCrop():
+        case InceptionCrop() | RandomResizedCrop():
             return lambda pixels: pixels
         case PadCrop() | WholeImage():
             return lambda pixels: evaluation_view(pixels, preprocess)

@@ -8,7 +8,7 @@ from vitrail.core.errors import BadInput
 from vitrail.data import augment
 from vitrail.data.augment import Interpolation
 from vitrail.data.erasing import RandomErasing, erase
-from vitrail.data.image import Pixels
+from vitrail.data.image import Picture, Pixels, part_of, size_of, whole
 from vitrail.data.randaugment import RandAugment, rand_augment
 
 
@@ -40,9 +40,17 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class InceptionCrop:
-    """A random box of `area` of the image, resized to the resolution. The paper's: 5 to 100 %."""
+    """A random box of `area` of the image, as TensorFlow draws it, resized. The paper's: 5 to 100 %."""
 
     area: tuple[float, float] = (0.05, 1.0)
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """The same as torchvision draws it, with its defaults: larger boxes, as the area is uniform."""
+
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width over height
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class WholeImage:
     """The evaluation view, also for training."""
 
 
-Crop = InceptionCrop | PadCrop | ResizeCrop | SimpleRandomCrop | WholeImage
+Crop = InceptionCrop | RandomResizedCrop | PadCrop | ResizeCrop | SimpleRandomCrop | WholeImage
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,13 @@ class Augment:
         """Raises BadInput for numbers that mean nothing."""
         if isinstance(self.crop, (PadCrop, SimpleRandomCrop)) and self.crop.padding < 0:
             raise BadInput(f"padding is {self.crop.padding} pixels, expected 0 or more")
+        if (
+            isinstance(self.crop, (InceptionCrop, RandomResizedCrop))
+            and not 0 < self.crop.area[0] <= self.crop.area[1] <= 1
+        ):
+            raise BadInput(f"the area of a crop is {self.crop.area}, expected two shares, as 0.05 and 1.0")
+        if isinstance(self.crop, RandomResizedCrop) and not 0 < self.crop.aspect[0] <= self.crop.aspect[1]:
+            raise BadInput(f"the aspect of a crop is {self.crop.aspect}, expected two numbers, as 0.75 and 1.33")
         if self.jitter and min(self.jitter.brightness, self.jitter.contrast, self.jitter.saturation) < 0:
             raise BadInput(f"the strengths of colour jitter are 0 or more: {self.jitter}")
         if self.randaugment:
@@ -116,21 +131,33 @@ def evaluation_view(pixels: Pixels, preprocess: Preprocess) -> Pixels:
             return augment.centre_crop(augment.cover(pixels, size, share, preprocess.interpolation), size)
 
 
-def training_view(pixels: Pixels, config: Augment, preprocess: Preprocess, rng: np.random.Generator) -> Pixels:
-    """One random view: uint8 [H, W, 3] at the resolution; a function of the generator alone."""
+def training_view(picture: Picture, config: Augment, preprocess: Preprocess, rng: np.random.Generator) -> Pixels:
+    """One random view: uint8 [H, W, 3] at the resolution; a function of the picture and the generator alone.
+
+    Of a JPEG that is still to be decoded, what a crop does not show is left out, and what it shows is decoded no larger
+    than it has to be: the boxes are the same, and pixels differ a little where the box has twice the resolution.
+
+    Raises:
+        BrokenImage: a JPEG cannot be decoded.
+    """
     size = preprocess.resolution
     match config.crop:
         case InceptionCrop(area):
-            view = augment.inception_crop(pixels, size, area, rng)
+            view = augment.inception_crop(picture, size, area, rng)
+        case RandomResizedCrop(area, aspect):
+            view = augment.random_resized_crop(picture, size, area, aspect, rng)
         case PadCrop(padding):
-            view = augment.pad_crop(evaluation_view(pixels, preprocess), padding, rng)
+            view = augment.pad_crop(evaluation_view(whole(picture), preprocess), padding, rng)
         case ResizeCrop(share):
             larger = (round(size[0] / share), round(size[1] / share))
-            view = augment.random_crop(augment.resize(pixels, larger), size, rng)
+            height, width = size_of(picture)
+            pixels, box = part_of(picture, (0, 0, width, height), larger)
+            view = augment.random_crop(augment.resize(pixels, larger, box), size, rng)
         case SimpleRandomCrop(padding):
-            view = augment.pad_crop(augment.cover(pixels, size, 1.0, preprocess.interpolation), padding, rng, size)
+            covering = augment.cover(whole(picture), size, 1.0, preprocess.interpolation)
+            view = augment.pad_crop(covering, padding, rng, size)
         case WholeImage():
-            view = evaluation_view(pixels, preprocess)
+            view = evaluation_view(whole(picture), preprocess)
     if config.flip and rng.random() < 0.5:
         view = augment.flip(view)
     if config.three_augment:

@@ -1,0 +1,207 @@
+"""Loading: vitrail's against torchvision's transforms on PIL images in a DataLoader, in turns, a core and all cores.
+
+    python benchmarks/loader.py --photos FOLDER [--cifar10 FOLDER] [--tiny FOLDER] [--rounds 7] [--memory] [--out FILE]
+
+FOLDER holds JPEG files (photos), or parquet files in Hugging Face's image layout. Both sides read the same files and
+make uint8 batches of random crops, half of them flipped; torch's threads are one in every process. What is compared:
+
+    photos              decode, inception crop to 224, flip, from the files as they are
+    prepared            the same from files whose shorter side is 256 (JPEG 90); theirs from the originals
+    cifar10             32 pixels from parquet, shifted by up to 4 pixels, flipped
+    tiny-imagenet       64 pixels from parquet, inception crop, flipped
+
+Prints images a second and the median over the rounds of (ours / theirs), with its range. With --memory also what the
+loader holds at the start and at the end of an epoch of 100,000 images (of --tiny): the main process and its workers,
+shared pages counted once.
+"""
+
+import argparse
+import io
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from vitrail.core.device import processor_name, usable_cores
+from vitrail.data import augment
+from vitrail.data.batches import training_batches
+from vitrail.data.grammar import open_data
+from vitrail.data.image import decode
+from vitrail.data.sources import Example, Source
+from vitrail.data.views import Augment, InceptionCrop, PadCrop, Preprocess, SquareResize
+
+BATCH = 32
+SKIPPED = 10  # batches: workers have started
+
+
+class Files(Source):
+    """JPEG files of a folder, all of one class."""
+
+    def __init__(self, folder: Path):
+        self.paths = sorted(folder.glob("*.jp*g"))
+        self.labels, self.classes = np.zeros(len(self.paths), np.int64), ("photo",)
+
+    def __getitem__(self, index: int) -> Example:
+        return Example(self.paths[index].read_bytes(), 0, self.paths[index].name)
+
+
+class Peer(Dataset[Any]):
+    """What people write: a file opened by PIL, and transforms."""
+
+    def __init__(self, source: Source, transform: Callable[[Image.Image], Any]):
+        if isinstance(source, Files):
+            self.files: list[Any] = list(source.paths)
+        else:
+            self.files = [source[i].image for i in range(len(source))]
+        self.labels, self.transform = source.labels.tolist(), transform
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        file = self.files[index]
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            return self.transform(image.convert("RGB")), self.labels[index]
+
+
+def torchvision() -> ModuleType:
+    """torchvision's transforms; its compiled operators, which no transform of PIL images needs, may not load."""
+    described = "torchvision._meta_registrations"
+    sys.modules.setdefault(described, ModuleType(described))
+    from torchvision import transforms
+
+    return transforms
+
+
+def rate(batches: Iterator[Any], count: int) -> float:
+    """Images a second over so many batches, after the first few."""
+    for _ in range(SKIPPED):
+        next(batches)
+    start = time.perf_counter()
+    for _ in range(count):
+        next(batches)
+    return count * BATCH / (time.perf_counter() - start)
+
+
+def ours(source: Source, view: tuple[Augment, Preprocess], workers: int) -> Iterator[Any]:
+    return iter(training_batches(source, *view, batch=BATCH, seed=0, start=0, stop=10**9, workers=workers))
+
+
+def theirs(peer: Peer, workers: int) -> Iterator[Any]:
+    drawn = torch.utils.data.RandomSampler(peer, replacement=True, num_samples=10**9)
+    options: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
+    return iter(DataLoader(peer, BATCH, sampler=drawn, num_workers=workers, **options))
+
+
+def prepare(source: Source, folder: Path, side: int = 256) -> Source:
+    """JPEG 90 of each image, its shorter side at most `side`."""
+    for i in range(len(source)):
+        example = source[i]
+        assert isinstance(example.image, bytes)
+        pixels = decode(example.image)
+        shorter = min(pixels.shape[:2])
+        size = tuple(round(s * min(1.0, side / shorter)) for s in pixels.shape[:2])
+        Image.fromarray(augment.resize(pixels, (size[0], size[1]))).save(folder / f"{i:05d}.jpg", quality=90)
+    return Files(folder)
+
+
+def compare(name: str, a: Source, view: tuple[Augment, Preprocess], b: Peer, options: Any) -> list[str]:
+    lines = []
+    for workers in (0, usable_cores()):
+        ratios, rates = [], []
+        for turn in range(options.rounds):
+            seen: dict[str, float] = {}
+            for who in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):
+                batches = ours(a, view, workers) if who == "ours" else theirs(b, workers)
+                few = options.batches * (4 if who == "ours" else 1) * (max(1, workers))
+                seen[who] = rate(batches, few if len(a) < 1000 else 4 * few)
+                del batches  # the processes end, and leave the cores to the others
+            ratios.append(seen["ours"] / seen["theirs"])
+            rates.append((seen["ours"], seen["theirs"]))
+        mine, other = (statistics.median(pair[i] for pair in rates) for i in range(2))
+        where = "one core" if not workers else f"{workers} workers"
+        middle = statistics.median(ratios)
+        lines.append(
+            f"{name:>15} {where:>10} {mine:>9.0f} {other:>9.0f} {middle:>7.2f}  {min(ratios):.2f} to {max(ratios):.2f}"
+        )
+        print(lines[-1], flush=True)
+    return lines
+
+
+def held() -> float:
+    """MiB of this process and its children, pages that they share counted once."""
+    me = os.getpid()
+    children = Path(f"/proc/{me}/task/{me}/children").read_text().split()
+    total = 0
+    for process in (me, *children):
+        rows = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        total += next(int(row.split()[1]) for row in rows if row.startswith("Pss:"))
+    return total / 1024
+
+
+def memory(source: Source, view: tuple[Augment, Preprocess], images: int = 100_000) -> list[str]:
+    batch, lines = 128, []
+    steps = images // batch
+    loader = training_batches(source, *view, batch=batch, seed=0, start=0, stop=steps, workers=usable_cores())
+    start = time.perf_counter()
+    for step, _ in enumerate(loader, 1):
+        if step % (steps // 10) == 0:
+            lines.append(f"memory after {step * batch:>7,} images: {held():,.0f} MiB")
+            print(lines[-1], flush=True)
+    lines.append(f"{steps * batch / (time.perf_counter() - start):,.0f} images/s with {usable_cores()} workers")
+    print(lines[-1], flush=True)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for name in ("photos", "cifar10", "tiny", "out"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batches", type=int, default=6, help=f"of {BATCH} photos, of theirs, a round and core")
+    parser.add_argument("--memory", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    transforms = torchvision()
+    machine = f"{processor_name()}, {usable_cores()} cores, torch {torch.__version__}"
+    lines = [machine, f"{'':>15} {'':>10} {'ours/s':>9} {'theirs/s':>9} {'ratio':>7}  range"]
+    print("\n".join(lines))
+    flipped = [transforms.RandomHorizontalFlip(), transforms.PILToTensor()]
+
+    def cropped(side: int) -> Callable[[Image.Image], Any]:
+        return transforms.Compose([transforms.RandomResizedCrop(side, scale=(0.05, 1.0)), *flipped])
+
+    with tempfile.TemporaryDirectory() as temporary:
+        if options.photos:
+            photos, view = Files(options.photos), (Augment(InceptionCrop()), Preprocess((224, 224)))
+            peer = Peer(photos, cropped(224))
+            lines += compare("photos", photos, view, peer, options)
+            lines += compare("prepared", prepare(photos, Path(temporary)), view, peer, options)
+        if options.cifar10:
+            cifar = open_data(f"{options.cifar10}@train")
+            view = Augment(PadCrop(4)), Preprocess((32, 32), SquareResize())
+            shifted = transforms.RandomCrop(32, padding=4, padding_mode="reflect")
+            peer = Peer(cifar, transforms.Compose([shifted, *flipped]))
+            lines += compare("cifar10", cifar, view, peer, options)
+        if options.tiny:
+            tiny = open_data(f"{options.tiny}@train")
+            view = Augment(InceptionCrop()), Preprocess((64, 64), SquareResize())
+            lines += compare("tiny-imagenet", tiny, view, Peer(tiny, cropped(64)), options)
+            if options.memory:
+                lines += memory(open_data(f"{options.tiny}@train"), view)
+    if options.out:
+        options.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""What the head of a JPEG says before a pixel is decoded (size, orientation, scans), and a file of some of its rows."""
+
+import re
+import struct
+from typing import NamedTuple
+
+MAX_SCANS = 100  # progressive files have about 10; each takes a pass over all pixels, however few its bytes
+
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the others of these define tables
+_BARE = frozenset([0x01, *range(0xD0, 0xD8)])  # markers without a length
+_EXIF, _XMP = b"Exif\x00\x00", b"http://ns.adobe.com/xap/1.0/\x00"
+_XMP_ORIENTATION = re.compile(rb"""tiff:Orientation(?:=["']|>)([1-8])""")
+_ORIENTATION = 0x0112
+_NUMBERS = {1: "B", 3: "H", 4: "I"}  # TIFF's types of whole numbers
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")  # within a scan nothing else looks like it
+_END = b"\xff\xd9"
+
+
+class Head(NamedTuple):
+    """Of the stored picture, before it is turned; `orientation` is EXIF's, 1 to 8."""
+
+    height: int
+    width: int
+    orientation: int
+    scans: int
+    frame: int  # where in the file its frame header starts
+    scan: int  # where the data of its first scan start
+    stripe: int  # rows between two restart markers, after which decoding can start; 0: not known, or there are none
+
+
+def read_head(data: bytes) -> Head | None:
+    """The head of a JPEG in grey or colour; None where it is none, or not so plain that this reads it."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    at, frame, interval, exif, xmp = 2, None, 0, 0, 0
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return None
+        marker = data[at + 1]
+        if marker == 0xFF or marker in _BARE:
+            at += 1 if marker == 0xFF else 2
+            continue
+        length = data[at + 2] << 8 | data[at + 3]
+        start, end = at + 4, at + 2 + length
+        if length < 2 or end > len(data):
+            return None
+        if marker in _FRAMES:
+            if frame is not None or length < 8:
+                return None
+            frame = at
+        elif marker == 0xE1 and not exif and data.startswith(_EXIF, start):
+            exif = _exif_orientation(data[start + len(_EXIF) : end])
+        elif marker == 0xE1 and not xmp and data.startswith(_XMP, start):
+            found = _XMP_ORIENTATION.search(data, start, end)
+            xmp = int(found[1]) if found else 0
+        elif marker == 0xDD and length == 4:
+            interval = data[start] << 8 | data[start + 1]
+        elif marker == 0xDA:
+            return _head(data, frame, at, end, interval, exif or xmp or 1)
+        elif marker == 0xD9:
+            return None
+        at = end
+    return None
+
+
+def _head(data: bytes, frame: int | None, scan: int, start: int, interval: int, orientation: int) -> Head | None:
+    if frame is None or start - scan < 5:
+        return None
+    height, width, components = struct.unpack_from(">HHB", data, frame + 5)
+    sampling = data[frame + 11 : frame + 10 + 3 * components : 3]
+    if not (height and width and components in (1, 3) and len(sampling) == components):
+        return None  # CMYK, for one: inverted or not, which decoders do not agree about
+    # a sequential file whose first scan has all components has no other; the mark of a scan is never within one
+    single = data[frame + 1] in (0xC0, 0xC1) and data[scan + 4] == components
+    scans = 1 if single else data.count(b"\xff\xda", scan)
+    down, across = 8, 8  # pixels of what is coded together
+    if components > 1:
+        down, across = 8 * max(s & 15 for s in sampling), 8 * max(s >> 4 for s in sampling)
+    if not (single and down and across):
+        interval = 0
+    lines, rest = divmod(interval, -(-width // across)) if interval else (0, 0)
+    return Head(height, width, orientation, scans, frame, start, 0 if rest else lines * down)
+
+
+def _exif_orientation(tiff: bytes) -> int:
+    """1 to 8, or 0 where it is not said: nothing that is wrong with it is worth an image."""
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])
+    try:
+        if order is None:
+            return 0
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(order + "HH", tiff, entry)
+            if tag == _ORIENTATION:
+                (value,) = struct.unpack_from(order + _NUMBERS.get(kind, "H"), tiff, entry + 8)
+                return value if 1 <= value <= 8 else 0
+    except struct.error:
+        pass
+    return 0
+
+
+class Rows(NamedTuple):
+    """A file that holds `height` rows of another, the first of which is its row `first`."""
+
+    data: bytes
+    first: int
+    height: int
+    clean: bool  # False: a decoder will warn of data after the last row
+
+
+def some_rows(data: bytes, head: Head, top: int, bottom: int) -> Rows:
+    """A file whose pixels are the rows `top` to `bottom` - 1 of a file and more, as few as can be had.
+
+    Where restart markers cut the file into stripes of rows, it is those that are needed; they depend on nothing before
+    them. Otherwise it is all from the first row on, by a frame header that says that there are no more: a decoder stops
+    there. The outermost two rows may differ from those of the whole file, as colours are interpolated across rows.
+    """
+    if head.scans != 1 or data[-2:] != _END:  # of a truncated file nothing is left out, so that it is seen
+        return Rows(data, 0, head.height, True)
+    bottom = min(bottom, head.height)
+    first, last = 0, 0
+    if head.stripe:
+        first, last = max(0, top) // head.stripe, -(-bottom // head.stripe)
+        cuts = [head.scan, *(m.end() for m in _RESTART.finditer(data, head.scan)), len(data)]
+        if len(cuts) - 1 == -(-head.height // head.stripe):
+            parts = [data[cuts[i] : cuts[i + 1] - 2] for i in range(first, last)]  # without the marker, or the end
+            for i in range(len(parts) - 1, 0, -1):
+                parts.insert(i, b"\xff" + bytes([0xD0 + (i - 1) % 8]))  # they are numbered
+            count = bottom - first * head.stripe
+            return Rows(
+                b"".join((_lower(data[: head.scan], head, count), *parts, _END)), first * head.stripe, count, True
+            )
+    if bottom == head.height:
+        return Rows(data, 0, head.height, True)
+    return Rows(_lower(data, head, bottom), 0, bottom, False)
+
+
+def _lower(data: bytes, head: Head, rows: int) -> bytes:
+    """The file with another height in its frame header."""
+    at = head.frame + 5
+    return data[:at] + struct.pack(">H", rows) + data[at + 2 :]
