@@ -13,6 +13,7 @@ from vitrail.data.digits import digits, scattered_digits
 from vitrail.data.downloads import Archive, fetch, offline
 from vitrail.data.layouts import open_folder
 from vitrail.data.official import Reader
+from vitrail.data.real import open_real
 from vitrail.data.sources import Source
 
 
@@ -54,6 +55,12 @@ def _open(name: str, published: Published | None, hint: str, split: str) -> Sour
     if published is not None and all((here / mark).exists() for mark in published.marks):
         return published.read(here, split)
     return open_folder(here, split, "train")
+
+
+def _open_real(split: str) -> Source:
+    """ReaL's labels lie beside ImageNet, as `imagenet/real.json`."""
+    images = _open("imagenet", None, _BY_HAND, split)
+    return open_real(images, (data_root() or cache_folder() / "data") / "imagenet/real.json")
 
 
 def _absent(name: str, split: str, root: Path | None) -> str:
@@ -144,6 +151,10 @@ NAMED: dict[str, Named] = {
         _named("pets", "7,349 photographs of cats and dogs, 37 breeds", ("train", "test"), PETS),
         _named("flowers", "8,189 photographs, 102 flowers", ("train", "validation", "test"), FLOWERS),
         _named("imagenet", "1,331,167 photographs, 1,000 classes", ("train", "validation"), None, _BY_HAND),
+        ("imagenet-real", Named(
+            "46,837 of ImageNet's validation images with all their right labels (imagenet/real.json)",
+            ("validation",), _open_real,
+        )),
         # of VTAB, what are plain images
         _named("caltech101", "9,144 photographs, 102 classes", ("train", "test"), None, _BY_HAND),
         _named("dtd", "5,640 textures, 47 classes", ("train", "validation", "test"), TEXTURES),

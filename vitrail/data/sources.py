@@ -26,6 +26,7 @@ class Source(ABC):
 
     classes: tuple[str, ...]
     labels: np.ndarray
+    several: bool = False  # whether an image may have several right labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -33,6 +34,10 @@ class Source(ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> Example:
         """The example; raises BrokenImage when its file cannot be read."""
+
+    def right(self, key: str) -> tuple[int, ...]:
+        """All labels that are right for the image of that name; only where there are `several`."""
+        raise NotImplementedError
 
 
 class ArraySource(Source):

@@ -22,6 +22,11 @@ class Subset(Source):
         if (self.labels < 0).any():
             lost = source.classes[int(source.labels[self.indices][self.labels < 0][0])]
             raise ValueError(f"a subset without the class {lost!r} cannot hold its images")
+        self._new, self.several = new, source.several
+
+    def right(self, key: str) -> tuple[int, ...]:
+        """All labels that are right for the image of that name."""
+        return tuple(int(self._new[label]) for label in self.source.right(key) if self._new[label] >= 0)
 
     def __getitem__(self, index: int) -> Example:
         example = self.source[int(self.indices[index])]

@@ -128,7 +128,7 @@ def evaluate(
     for batch, logits, _ in forward(
         model, source, preprocess, broken=broken, dtype=dtype, workers=workers, title=title, together=together
     ):
-        tally.add(batch, logits)
+        tally.add(_likeliest(batch, logits, source) if source.several else batch, logits)
     if together and dist.world().size > 1:
         tally = _Tally.merged([_Tally.unpack(part, classes) for part in dist.gathered(tally.pack())])
         for found in dist.gathered_json(broken.found):
@@ -151,6 +151,12 @@ def evaluate(
         broken=broken,
         seconds=time.perf_counter() - started,
     )
+
+
+def _likeliest(batch: Batch, logits: Tensor, source: Source) -> Batch:
+    """Of several right labels the one that the model finds likeliest: it is right where it names any of them."""
+    labels = [max(source.right(key), key=row.tolist().__getitem__) for key, row in zip(batch.keys, logits, strict=True)]
+    return batch._replace(labels=torch.tensor(labels, dtype=torch.int64))
 
 
 class _Wrong(NamedTuple):
