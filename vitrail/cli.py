@@ -120,6 +120,7 @@ def _linear(args: list[str]) -> int:
         low, high = row["interval"] or (row["mean"], row["mean"])
         spread = f"  ({low:.1%} to {high:.1%} over {len(row['accuracies'])} draws)" if row["interval"] else ""
         lines.append(f"{row['features']:>22}  {row['shots']:>3} shots  {row['mean']:.1%}{spread}")
+    lines += [f"broken: {b['key']}: {b['reason']}" for b in result["broken"]]
     if options.out is not None:
         from vitrail.report import make
 
@@ -154,7 +155,7 @@ def _predict(args: list[str]) -> int:
     @dataclass(frozen=True)
     class Options:
         paths: Annotated[tuple[str, ...], tyro.conf.Positional]  # images, folders, patterns
-        model: str  # a bundle, a run folder, or an official .npz
+        model: str  # a bundle, a run folder, .npz, timm or transformers folder, .pth, hf://owner/name
         top: int = 5  # labels an image
         resolution: int | None = None
         out: Path | None = None  # a table: .jsonl, .csv or .parquet
@@ -285,7 +286,7 @@ def _convert(args: list[str]) -> int:
 
     import tyro
 
-    from vitrail.weights.convert import Layout, convert
+    from vitrail.weights.convert import TOLERANCE, Layout, convert
 
     @dataclass(frozen=True)
     class Options:
@@ -296,7 +297,7 @@ def _convert(args: list[str]) -> int:
         to: Layout = "bundle"
         resolution: int | None = None  # what it was trained at, for the few files that do not say it
         model: str | None = None  # a model with as many heads ("S/16"), for the state dicts that do not say it
-        tolerance: float = 1e-4  # of logits and representation, relative to the largest
+        tolerance: float = TOLERANCE  # of logits and representation, relative to the largest
         json: bool = False  # one JSON object on standard output, alone
 
     options = _parse("convert", Options, args)

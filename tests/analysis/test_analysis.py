@@ -10,6 +10,7 @@ from vitrail.analysis.distance import attention_distance, patch_distances
 from vitrail.analysis.filters import embedding_filters, for_display
 from vitrail.analysis.rollout import output_rollout, rollout
 from vitrail.analysis.similarity import position_similarity
+from vitrail.models.head import AttentionPool, AveragePool, ClassToken, TokenAndAverage
 
 
 def random_attention(layers: int = 3, tokens: int = 7, batch: int = 2, heads: int = 4) -> list[Tensor]:
@@ -47,13 +48,29 @@ def test_rollout_takes_layers_one_by_one_and_needs_one() -> None:
 
 def test_the_output_rollout_is_the_row_of_the_class_token_or_the_mean() -> None:
     attention = random_attention(tokens=7)
-    token = output_rollout(attention, (2, 3), 1)
+    token = output_rollout(attention, (2, 3), 1, ClassToken())
     assert token.shape == (2, 2, 3)
     assert torch.equal(token.flatten(1), rollout(attention)[:, 0, 1:])
     attention = random_attention(tokens=6)
-    mean = output_rollout(attention, (3, 2), 0)
+    mean = output_rollout(attention, (3, 2), 0, AveragePool())
     assert torch.allclose(mean.flatten(1), rollout(attention).mean(dim=1))
     assert (mean.sum(dim=(1, 2)) - 1).abs().max() < 1e-6
+
+
+def test_the_output_rollout_is_of_what_the_classifier_reads() -> None:
+    """A class token and two registers come before four patches; the classifier need not read the first row."""
+    attention = random_attention(tokens=7)
+    rows = rollout(attention)[:, :, 3:]
+    token, average = rows[:, 0], rows[:, 3:].mean(dim=1)
+    for pool, expected in (
+        (ClassToken(), token),
+        (AveragePool(class_token=True), average),
+        (TokenAndAverage(), (token + average) / 2),
+        (AttentionPool(), average),
+    ):
+        got = output_rollout(attention, (2, 2), 3, pool)
+        assert torch.allclose(got.flatten(1), expected, atol=1e-7), pool
+    assert (token - average).abs().max() > 0.01
 
 
 @pytest.mark.parametrize(

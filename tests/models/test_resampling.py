@@ -130,6 +130,29 @@ def test_positions_of_the_same_grid_are_left_alone_and_others_must_fill_theirs()
         resample_table(table, (3, 4), (6, 6), 1)
 
 
+@pytest.mark.parametrize(("old", "new"), PAIRS)
+def test_plain_bicubic_has_the_sharper_kernel_and_is_not_antialiased(old: Grid, new: Grid) -> None:
+    """Keys' kernel with a = -3/4 over four neighbours, edges repeated: written out, not torch's."""
+
+    def line(a: int, b: int) -> np.ndarray:
+        weights = np.zeros((b, a))
+        for i in range(b):
+            place = (i + 0.5) * a / b - 0.5
+            low = int(np.floor(place))
+            for j in range(low - 1, low + 3):
+                x = abs(place - j)
+                near = 1.25 * x**3 - 2.25 * x**2 + 1
+                far = -0.75 * x**3 + 3.75 * x**2 - 6 * x + 3
+                weights[i, min(max(j, 0), a - 1)] += near if x <= 1 else far
+        return weights
+
+    table = random_table(old, layers=2)
+    got = resample_table(table, old, new, prefix=0, interpolation="bicubic plain").numpy().reshape(2, *new, 6)
+    grid = table.numpy().reshape(2, *old, 6).astype(np.float64)
+    expected = np.einsum("yh,xw,lhwd->lyxd", line(old[0], new[0]), line(old[1], new[1]), grid)
+    assert np.abs(got - expected).max() < 2e-5  # measured below
+
+
 # columns and rows
 
 
@@ -261,13 +284,12 @@ def test_bicubic_resizing_of_relative_vectors_keeps_the_centre_symmetric() -> No
 
 
 def resize_matrix(old: int, new: int) -> np.ndarray:
-    """B [new², old²]: pixels of a resized patch; bilinear, edges on edges, not antialiased (TensorFlow's)."""
-    line = np.zeros((new, old))
-    for i in range(new):
-        place = min(max((i + 0.5) * old / new - 0.5, 0), old - 1)
-        low = int(place)
-        line[i, low] += 1 - (place - low)
-        line[i, min(low + 1, old - 1)] += place - low
+    """B [new², old²] of resized patches: a triangle, edges on edges, as wide as a new pixel where pixels grow (JAX)."""
+    scale = old / new
+    line = np.array(
+        [[max(0.0, 1 - abs((i + 0.5) * scale - (j + 0.5)) / max(scale, 1.0)) for j in range(old)] for i in range(new)]
+    )
+    line /= line.sum(axis=1, keepdims=True)
     return np.kron(line, line)
 
 

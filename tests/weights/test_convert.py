@@ -22,7 +22,7 @@ from vitrail.models.head import AttentionPool, AveragePool, TokenAndAverage
 from vitrail.models.position import Learned1d, Learned2d, Relative, SinCos2d
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
-from vitrail.weights.bundle import save_bundle
+from vitrail.weights.bundle import RESAMPLED, save_bundle
 from vitrail.weights.convert import Layout, convert
 from vitrail.weights.load import read_published
 
@@ -69,6 +69,11 @@ CASES = {
     "sines and cosines (big_vision)": Case(
         replace(PLAIN, pool=AveragePool(), position=SinCos2d()),
         {"huggingface": f"transformers' vit has no pooling AveragePool{NO}"},
+        {"timm": "position"},
+    ),
+    "sines and cosines, class token (big_vision)": Case(
+        replace(PLAIN, position=SinCos2d()),
+        {"huggingface": f"transformers' vit has no positions SinCos2d of this kind{NO}"},
         {"timm": "position"},
     ),
     "no entry for the class token (big_vision)": Case(
@@ -228,7 +233,11 @@ def test_every_layout_to_every_other(name: str, first: Layout, second: Layout, t
         done = convert(source, destination, layout, resolution=config.resolution)
         assert done.agrees
         assert done.relative <= case.apart
-        fields = {line.split(":")[0].split(".")[0] for line in done.changed}
+        fields = {line.split(":")[0].split(".")[0] for line in done.changed} - {
+            "preprocess",
+            "classes",
+            "positions_resampled",
+        }
         assert fields <= {case.changed.get(layout, "")}
         changed |= fields
     back = read_published(twice, resolution=config.resolution)
@@ -315,7 +324,42 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "largest difference of a logit 0\n" in shown
     assert "relative to the largest, 0: the copy agrees\n" in shown
     assert "left over" not in shown
+    assert "not in this layout: preprocess.resize.type: 'CentreCrop' → 'SquareResize'" in shown
+    assert "not in this layout: classes: 5 names → numbers" in shown
+
+
+def test_a_copy_that_loses_nothing_says_nothing_of_losses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(PLAIN, tmp_path / "source")
+    code, shown = command(capsys, tmp_path / "source", tmp_path / "copy", "--to", "bundle")
+    assert code == 0
     assert "not in this layout" not in shown
+
+
+def test_what_a_layout_loses_of_preprocessing_names_and_positions_is_said(tmp_path: Path) -> None:
+    preprocess = Preprocess((24, 24), CentreCrop(0.9), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "bicubic")
+    save_bundle(tmp_path / "source", enlivened(PLAIN), preprocess, NAMES, {RESAMPLED: "bicubic plain"})
+    changed = convert(tmp_path / "source", tmp_path / "copy.npz", "npz").changed
+    assert "preprocess.mean: [0.1, 0.2, 0.3] → [0.5, 0.5, 0.5]" in changed
+    assert "preprocess.interpolation: 'bicubic' → 'bilinear'" in changed
+    assert "classes: 5 names → numbers" in changed
+    assert "positions_resampled: 'bicubic plain' → 'bilinear'" in changed
+    assert convert(tmp_path / "source", tmp_path / "hf", "huggingface").changed == (
+        "preprocess.resize.share: 0.9 → 0.8888888888888888",  # whole pixels: 24 of 27
+    )
+
+
+@pytest.mark.parametrize("layout", ["npz", "timm"])
+def test_a_copy_that_cannot_be_read_back_is_removed(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(published: object, model: object, destination: Path) -> None:
+        destination.mkdir() if layout == "timm" else destination.write_bytes(b"nothing")
+
+    written(PLAIN, tmp_path / "source")
+    monkeypatch.setitem(converting._WRITERS, layout, broken)
+    with pytest.raises(BadInput, match="the copy could not be read back and was removed: .*copy"):
+        convert(tmp_path / "source", place(tmp_path, "copy", layout), layout)
+    assert {path.name for path in tmp_path.iterdir()} == {"source"}
 
 
 def test_names_that_are_no_part_of_the_model_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -337,7 +381,7 @@ def test_a_layout_that_changes_the_outputs_ends_with_1(tmp_path: Path, capsys: p
     done = json.loads(shown)
     assert code == 1
     assert not done["agrees"]
-    assert done["changed"] == ["gelu: 'exact' → 'tanh'"]
+    assert done["changed"][0] == "gelu: 'exact' → 'tanh'"
     assert 1e-5 < done["relative"] < 1e-3
     code, shown = command(capsys, tmp_path / "source", tmp_path / "again.npz", *options)
     assert code == 1

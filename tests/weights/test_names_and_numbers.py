@@ -1,5 +1,6 @@
 """What published files do differently: prefixes, stacked blocks, other number types, wrappers of training scripts."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from vitrail.weights.load import read_published
 
 PLAIN = ViTConfig(patch=4, width=16, depth=3, heads=2, mlp=32, resolution=(16, 16), num_classes=3, hidden=8)
 POOLED = replace(PLAIN, pool=AttentionPool(), hidden=None)
+TOWER = replace(POOLED, num_classes=0)
 HYBRID = replace(PLAIN, patch=1, backbone=Stages(units=(1, 2), width=32), resolution=(32, 32))
 BITS = ResNetConfig(replace(BIT, units=(1, 11), width=32), (224, 224), num_classes=3)  # more units than one digit
 
@@ -86,8 +88,8 @@ FILES: dict[str, tuple[ModelConfig, Callable[[Arrays], Arrays]]] = {
     "as released": (PLAIN, lambda arrays: arrays),
     "params/": (PLAIN, prefixed("params/")),
     "opt/target/, and the optimizer's": (PLAIN, beside),
-    "one of two towers": (POOLED, prefixed("params/img/")),
-    "img/": (POOLED, prefixed("img/")),
+    "one of two towers": (TOWER, prefixed("params/img/")),
+    "img/": (TOWER, prefixed("img/")),
     "scanned": (POOLED, scanned),
     "scanned, without params/": (POOLED, lambda arrays: scanned(prefixed("")(arrays))),
     "parts of attention pooling inlined": (POOLED, inlined),
@@ -158,6 +160,10 @@ WRAPPERS: dict[str, Callable[[dict[str, Tensor]], Mapping[str, Any]]] = {
     "teacher": lambda state: {"teacher": state, "student": {}},
     "average before the last": lambda state: {"model": {n: t + 1 for n, t in state.items()}, "model_ema": state},
     "timm's average": lambda state: {"state_dict": {n: t + 1 for n, t in state.items()}, "state_dict_ema": state},
+    "a teacher's backbone, without the heads beside it": lambda state: {
+        "teacher": {**{f"backbone.{n}": t for n, t in state.items()}, "head.mlp.0.weight": torch.ones(3, 3)},
+        "student": {f"module.backbone.{n}": t + 1 for n, t in state.items()},
+    },
     "two wrappers": lambda state: {"model": {"state_dict": state}},
     "of many processes": lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}},
 }
@@ -206,7 +212,8 @@ def test_heads_that_nothing_says_are_taken_from_a_named_model(tmp_path: Path) ->
     """No published shape is 96 wide; with so many heads as S/16 has, each is 16 wide."""
     config = replace(TIMM, width=96, heads=6)
     torch.save(random_state(config), tmp_path / "model.pth")
-    with pytest.raises(BadInput, match=r"how many heads a model of width 96 has: name a model with as many"):
+    advice = r"how many heads a model of width 96 has: .* `vitrail convert FILE FOLDER --model S/16 --resolution 224`"
+    with pytest.raises(BadInput, match=advice):
         read_published(tmp_path / "model.pth")
     assert same_state(tmp_path / "model.pth", config, model="S/16")
 
@@ -215,3 +222,69 @@ def test_weights_of_transformers_without_their_config_ask_for_the_folder(tmp_pat
     save_file({"vit.embeddings.patch_embeddings.projection.weight": torch.ones(3)}, tmp_path / "x.safetensors")
     with pytest.raises(BadInput, match=r"weights of transformers without their config\.json: give the folder"):
         vitrail.load(tmp_path / "x.safetensors")
+
+
+def test_meta_s_names_of_deit_iii(tmp_path: Path) -> None:
+    """`gamma_1` and `gamma_2` are what we call layer scale."""
+    scaled = replace(TIMM, layer_scale=1e-5)
+    theirs = {n.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): t
+              for n, t in random_state(scaled).items()}  # fmt: skip
+    assert "blocks.1.gamma_2" in theirs
+    torch.save({"model": theirs}, tmp_path / "deit_3.pth")
+    assert same_state(tmp_path / "deit_3.pth", scaled)
+
+
+def test_the_head_of_a_tower_of_two_is_left_over(tmp_path: Path) -> None:
+    """It projects to what image and text share; its outputs are no classes."""
+    np.savez(tmp_path / "two.npz", **prefixed("params/img/")(arrays_of(POOLED)))
+    published = read_published(tmp_path / "two.npz")
+    assert published.config == TOWER
+    assert published.left_over == ("head/bias", "head/kernel")
+    with pytest.raises(BadInput, match=r"two\.npz has no classifier"):
+        vitrail.Predictor(tmp_path / "two.npz")
+
+
+UNKNOWN = {
+    "Google's": (PLAIN, "Transformer/encoderblock_1/LayerScale_0/scale"),
+    "a hybrid's": (HYBRID, "block1/unit1/conv4/kernel"),
+    "big_vision's": (POOLED, "params/MAPHead_0/LayerNorm_1/scale"),
+    "BiT's": (BITS, "resnet/block1/unit01/d/standardized_conv2d/kernel"),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_an_unknown_weight_of_the_model_itself_is_refused_and_one_beside_it_left_over(
+    case: str, tmp_path: Path
+) -> None:
+    config, name = UNKNOWN[case]
+    np.savez(tmp_path / "beside.npz", **arrays_of(config), **{"opt/step": np.ones(1, np.float32)})
+    assert read_published(tmp_path / "beside.npz").left_over == ("opt/step",)
+    np.savez(tmp_path / "inside.npz", **arrays_of(config), **{name: np.ones(3, np.float32)})
+    with pytest.raises(BadInput, match=rf"inside\.npz has the weights '{name}', which no .* of its shape has"):
+        read_published(tmp_path / "inside.npz")
+
+
+# a file beside its config.json
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "pytorch_model.bin", "model.pth", "model.safetensors.index.json"]
+)
+def test_weights_beside_their_config_are_read_with_it(name: str, tmp_path: Path) -> None:
+    """No shape says that this width has four heads and the other GELU."""
+    config = replace(TIMM, heads=4, gelu="tanh")
+    about = {"architecture": "vit_tiny_patch16_224", "model_args": {"num_heads": 4, "act_layer": "gelu_tanh"}}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    state = random_state(config)
+    if name.endswith(".json"):
+        save_file(state, tmp_path / "part.safetensors")
+        (tmp_path / name).write_text(json.dumps({"weight_map": dict.fromkeys(state, "part.safetensors")}))
+    else:
+        save_file(state, tmp_path / name) if name.endswith(".safetensors") else torch.save(state, tmp_path / name)
+    assert same_state(tmp_path / name, config)
+
+
+def test_a_config_of_something_else_says_nothing_of_a_state_dict(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"job": "pretrain"}')
+    torch.save(random_state(TIMM), tmp_path / "model.pth")
+    assert same_state(tmp_path / "model.pth", TIMM)

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig, TokenAndAverage
+
 
 def rollout(attention: Iterable[Float[Tensor, "b h n n"]]) -> Float[Tensor, "b n n"]:
     """The product over layers, first to last, of (mean over heads + identity) with rows scaled to sum to 1.
@@ -28,12 +30,23 @@ def rollout(attention: Iterable[Float[Tensor, "b h n n"]]) -> Float[Tensor, "b n
 
 
 def output_rollout(
-    attention: Iterable[Float[Tensor, "b h n n"]], grid: tuple[int, int], prefix: int
+    attention: Iterable[Float[Tensor, "b h n n"]], grid: tuple[int, int], prefix: int, pool: PoolConfig
 ) -> Float[Tensor, "b y x"]:
     """The rollout of what the classifier reads, as a map over the patch grid.
 
-    With a class token (prefix 1): its row. With average pooling: the mean of all rows.
+    Of a class token: its row. Of an average: the mean of the rows of the patches. Of both: the mean of the two.
+    Attention pooling weighs the patches by a last attention, which is not among `attention`: they count alike here.
+
+    Args:
+        prefix: how many tokens come before the patches: class token, then registers.
     """
     mixed = rollout(attention)
-    row = mixed[:, 0] if prefix else mixed.mean(dim=1)
+    patches = mixed[:, prefix:].mean(dim=1)
+    match pool:
+        case ClassToken():
+            row = mixed[:, 0]
+        case AveragePool() | AttentionPool():
+            row = patches
+        case TokenAndAverage():
+            row = (mixed[:, 0] + patches) / 2
     return row[:, prefix:].unflatten(1, grid)

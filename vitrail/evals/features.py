@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from vitrail.data.batches import evaluation_batches
+from vitrail.data.batches import Broken, evaluation_batches
 from vitrail.data.sources import Source
 from vitrail.data.views import Preprocess
 from vitrail.evals.forward import forward
@@ -13,17 +13,19 @@ from vitrail.models.build import Model
 
 
 class Features(NamedTuple):
-    """`values` float32 [N, D], `labels` int64 [N]."""
+    """`values` float32 [N, D], `labels` int64 [N], and (key, reason) of the images that could not be read."""
 
     values: np.ndarray
     labels: np.ndarray
+    broken: tuple[tuple[str, str], ...] = ()
 
 
 def features(model: Model, source: Source, preprocess: Preprocess, *, dtype: torch.dtype | None = None) -> Features:
     """What the classifier reads (the official `pre_logits`), for every readable image in the order of the source."""
-    parts = list(forward(model, source, preprocess, dtype=dtype, title="features"))
+    broken = Broken(len(source))
+    parts = list(forward(model, source, preprocess, broken=broken, dtype=dtype, title="features"))
     values = torch.cat([p.representation for p in parts]).numpy()
-    return Features(values, np.concatenate([p.batch.labels.numpy() for p in parts]))
+    return Features(values, np.concatenate([p.batch.labels.numpy() for p in parts]), tuple(broken.found.items()))
 
 
 def pixel_features(source: Source, preprocess: Preprocess) -> Features:

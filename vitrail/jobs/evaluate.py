@@ -1,5 +1,6 @@
 """Judging a model on labelled images."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from vitrail.data.sources import Source
 from vitrail.data.subsets import Subset
 from vitrail.evals.classify import evaluate as judge
 from vitrail.weights.load import load
+from vitrail.weights.published import unusable_classifier
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ def evaluate(config: Evaluate, folder: Path | None = None, machine: Machine | No
     model = load(config.model, resolution=config.resolution, device=device)
     if not model.config.num_classes:
         raise BadInput(f"{config.model} has no classifier; `vitrail linear` judges features")
+    unusable = unusable_classifier(model)
+    if unusable:
+        say(f"{config.model}: {unusable}")
     source = _with_classes_of_model(open_data(config.data, "test"), model.classes, config)
     result = judge(
         model,
@@ -48,12 +53,15 @@ def evaluate(config: Evaluate, folder: Path | None = None, machine: Machine | No
     return result.write(folder, config.data, config.model) if folder else result.as_json(config.data, config.model)
 
 
+_NUMBER = r"(LABEL_)?\d+"  # what transformers calls a class without a name
+
+
 def _with_classes_of_model(source: Source, classes: tuple[str, ...], config: Evaluate) -> Source:
     if source.classes == classes:
         return source
     if set(source.classes) <= set(classes):
         return Subset(source, np.arange(len(source)), classes)
-    if len(source.classes) == len(classes) and all(name.isdigit() for name in classes):
+    if len(source.classes) == len(classes) and all(re.fullmatch(_NUMBER, name) for name in classes):
         say(f"{config.model} does not name its classes: they are taken to be those of {config.data}, in the same order")
         return source
     unknown = next(name for name in source.classes if name not in classes)

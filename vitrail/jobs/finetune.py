@@ -13,11 +13,12 @@ from vitrail.core.files import write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder
 from vitrail.core.seeds import torch_seed
-from vitrail.data.views import Preprocess, Resize, SquareResize
+from vitrail.data.views import Resize, SquareResize
 from vitrail.jobs.training import check_training, open_training_data, run_training
 from vitrail.models.build import as_size
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
 from vitrail.train.step import Training
+from vitrail.weights.bundle import RESAMPLED
 from vitrail.weights.load import attach, read_published
 from vitrail.weights.published import Published
 from vitrail.weights.transplant import as_json, for_transfer, summary, transplant
@@ -49,7 +50,7 @@ def finetune(
     check_training(config)
     if not config.init:
         raise BadInput("fine-tuning starts from a model: give --init MODEL, a bundle or a published checkpoint")
-    published = read_published(config.init)
+    published = read_published(config.init, resolution=config.resolution)
     data = open_training_data(config)
     size = as_size(config.resolution) if config.resolution else None
     machine = machine or Machine()
@@ -63,10 +64,10 @@ def finetune(
         if run.writes:
             write_json(run.path / "transplant.json", as_json(rows, config.init))
             say(summary(rows, config.init))
-        old = published.preprocess or Preprocess()
-        preprocess = replace(old, resolution=model_config.resolution, resize=config.resize)
+        preprocess = replace(published.preprocess, resolution=model_config.resolution, resize=config.resize)
         attach(model, preprocess, data[0].classes)
         about = {"job": "finetune", "recipe": recipe, "init": config.init, "init_trained_on": _origin(published)}
+        about[RESAMPLED] = published.interpolation
         return run_training(config, run, model, preprocess, data, machine, about)
 
 

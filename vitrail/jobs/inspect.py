@@ -12,8 +12,9 @@ from vitrail.analysis.filters import embedding_filters, for_display
 from vitrail.analysis.rollout import output_rollout
 from vitrail.analysis.similarity import position_similarity
 from vitrail.core.device import Machine, choose_device
+from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, write_json
-from vitrail.core.progress import progress
+from vitrail.core.progress import progress, say
 from vitrail.core.seeds import generator
 from vitrail.data.batches import Batch, evaluation_batches, normalise
 from vitrail.data.grammar import open_data
@@ -42,9 +43,17 @@ class Inspect:
 
 
 def inspect(config: Inspect, folder: Path, machine: Machine | None = None) -> dict[str, Any]:
-    """Inspects a model into `folder`; returns what inspection.json holds (docs/files.md)."""
+    """Inspects a model into `folder`; returns what inspection.json holds (docs/files.md).
+
+    Raises:
+        BadInput: a model or images that cannot be used, no images asked for, or all of those chosen are broken.
+    """
+    if min(config.count, config.shown) < 1:
+        raise BadInput(f"count is {config.count} and shown is {config.shown}: both must be at least 1")
     model = load(config.model, resolution=config.resolution, device=choose_device((machine or Machine()).device))
     source = open_data(config.images, "test") if config.images else None
+    if source is not None and isinstance(model, ResNet):
+        say(f"{config.model} is a ResNet and has no attention: its filters are drawn, {config.images} is not used")
     classes = model.classes
     counts = (config.count, config.shown)
     return look_inside(model, model.preprocess, classes, source, folder, name=config.model, counts=counts)
@@ -65,13 +74,14 @@ def look_inside(
     filters, variance = embedding_filters(_first_layer(model).cpu())
     arrays = {"filters": for_display(filters).numpy()}
     images: list[dict[str, Any]] = []
+    judged = 0
     if isinstance(model, ViT):
         table = model.position_table()
         if table is not None:
             arrays["position_similarity"] = position_similarity(table[:1], model.config.prefix).cpu().numpy()
         if source is not None:
             chosen = generator(0, "inspect").permutation(len(source))[: counts[0]]
-            seen, images = _attention(model, preprocess, classes, Subset(source, chosen), counts[1])
+            seen, images, judged = _attention(model, preprocess, classes, Subset(source, chosen), counts[1])
             arrays |= seen
     transformer = config if isinstance(config, ViTConfig) else None
     summary = {
@@ -85,7 +95,7 @@ def look_inside(
         "positions": _kind_of(transformer.position) if transformer else "none",
         "images": images,
         "filters_variance": variance.tolist(),
-        "distance_images": min(counts[0], len(source)) if source is not None and transformer else 0,
+        "distance_images": judged,
     }
     with atomic_path(folder / "arrays.npz") as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
@@ -115,17 +125,20 @@ def _kind_of(position: PositionConfig) -> str:
 
 def _attention(
     model: ViT, preprocess: Preprocess, classes: tuple[str, ...], source: Source, shown: int
-) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+) -> tuple[dict[str, np.ndarray], list[dict[str, Any]], int]:
+    """Arrays, a row for each image shown, and how many images could be read."""
     config, prefix = model.config, model.config.prefix
     device = next(model.parameters()).device
     bytes_each = 4 * config.depth * config.heads * config.tokens**2
     batch = max(1, min(32, ATTENTION_BYTES // bytes_each))
     distances, maps, pictures = [], [], []
     rows: list[dict[str, Any]] = []
+    broken: list[tuple[str, str]] = []
     loader = evaluation_batches(source, preprocess, batch=batch)
     model.eval()
     with progress("inspecting", len(loader)) as bar, torch.inference_mode():
         for part in loader:
+            broken += part.broken
             if len(part.labels):
                 output = model(normalise(part.images, preprocess, device), attention=True)
                 weights = output.attention or ()
@@ -133,16 +146,20 @@ def _attention(
                     torch.stack([attention_distance(w, config.grid, config.stride, prefix) for w in weights], dim=1)
                 )
                 if len(rows) < shown:
-                    maps.append(output_rollout(weights, config.grid, prefix).cpu())
+                    maps.append(output_rollout(weights, config.grid, prefix, config.pool).cpu())
                     pictures.append(part.images.permute(0, 2, 3, 1))
                     rows += _described(part, output.logits.float().cpu(), classes, source.classes)
             bar.advance()
+    if not distances:
+        key, reason = broken[0]
+        raise BadInput(f"not one of the {len(broken)} images chosen can be read; the first is {key}: {reason}")
+    distance = torch.cat(distances)
     arrays = {
-        "attention_distance": torch.cat(distances).mean(dim=0).cpu().numpy(),
+        "attention_distance": distance.mean(dim=0).cpu().numpy(),
         "rollout": torch.cat(maps)[:shown].numpy(),
         "images": torch.cat(pictures)[:shown].numpy(),
     }
-    return arrays, rows[:shown]
+    return arrays, rows[:shown], len(distance)
 
 
 def _described(

@@ -1,4 +1,8 @@
-"""Few-shot linear evaluation of frozen features, in closed form (section 4.1)."""
+"""Few-shot linear evaluation of frozen features, in closed form (section 4.1).
+
+Images are seen by the model's own evaluation view. The official evaluator resizes both sides to 256 pixels and cuts out
+the middle 224, whatever the model: its numbers are those of a slightly other view.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +44,8 @@ def linear(config: Linear, folder: Path | None = None, machine: Machine | None =
     """Evaluates, writes linear.json into `folder` where one is given, and returns its content (docs/files.md).
 
     Raises:
-        BadInput: data that cannot be used, test classes that train lacks, or a class with too few images.
+        BadInput: data that cannot be used, test classes that train lacks, a class with too few images, or broken images
+            among those drawn.
     """
     if not config.shots or min(config.shots) < 1 or config.seeds < 1:
         raise BadInput(f"shots {config.shots} and seeds {config.seeds} must be at least 1")
@@ -64,9 +69,12 @@ def linear(config: Linear, folder: Path | None = None, machine: Machine | None =
         untrained = attach(build(model.config), model.preprocess, model.classes).to(next(model.parameters()).device)
         kinds["random initialisation"] = frozen(untrained)
         kinds["raw pixels"] = lambda source: pixel_features(source, model.preprocess)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    read = 0
+    broken: tuple[tuple[str, str], ...] = ()
     for kind, extract in kinds.items():
         trained, judged = _complete(extract(support), support), extract(test)
+        read, broken = len(judged.labels), judged.broken or broken
         for count in config.shots:
             accuracies = []
             for drawn in draws.values():
@@ -97,7 +105,8 @@ def linear(config: Linear, folder: Path | None = None, machine: Machine | None =
         "test": config.test,
         "ridge": config.ridge,
         "classes": list(train.classes),
-        "count": len(test),
+        "count": read,
+        "broken": [{"key": key, "reason": reason} for key, reason in broken],
         "rows": rows,
     }
     if folder is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Grid = tuple[int, int]
-Interpolation = Literal["bilinear", "bicubic"]
+Interpolation = Literal["bilinear", "bicubic", "bicubic plain"]
 
 
 def resize_image(
@@ -20,11 +20,12 @@ def resize_image(
 ) -> Float[Tensor, "b d y x"]:
     """Bilinear aligns corners: what the official code computes with `scipy.ndimage.zoom(order=1)`.
 
-    Bicubic aligns edges and is antialiased: what timm does.
+    Bicubic aligns edges and is antialiased: what timm does, and Meta for DINOv2 with registers. Plain, it is not
+    antialiased and has a sharper kernel also where the grid grows: what transformers does, and Meta elsewhere.
     """
     if interpolation == "bilinear":
         return F.interpolate(images, size=size, mode="bilinear", align_corners=True)
-    return F.interpolate(images, size=size, mode="bicubic", antialias=True)
+    return F.interpolate(images, size=size, mode="bicubic", antialias=interpolation == "bicubic")
 
 
 def resample_table(
@@ -91,12 +92,13 @@ def _displacements(grid: Grid) -> tuple[Tensor, Tensor]:
 def resample_patches(weight: Float[Tensor, "d c p p"], patch: int) -> Float[Tensor, "d c q q"]:
     """The patch embedding for another patch size by FlexiViT's pseudo-inverse resize (2212.08013, section 3.3).
 
-    The new weight gives a resized patch the token that the old weight gave the patch, exactly where patches grow.
+    The new weight gives a resized patch the token that the old weight gave the patch, exactly where patches grow. The
+    resize is antialiased where they shrink, as `jax.image.resize` is in the official code.
     """
     old = weight.shape[-1]
     if old == patch:
         return weight
     basis = torch.eye(old * old, dtype=torch.float64).unflatten(1, (1, old, old))
-    resized = F.interpolate(basis, size=(patch, patch), mode="bilinear", align_corners=False).flatten(1)
+    resized = F.interpolate(basis, size=(patch, patch), mode="bilinear", antialias=True).flatten(1)
     inverse = torch.linalg.pinv(resized)  # [old² x new²] pseudo-inverted: [new² x old²]
     return (weight.double().flatten(2) @ inverse.T).unflatten(2, (patch, patch)).to(weight.dtype)

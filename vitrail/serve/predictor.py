@@ -11,11 +11,13 @@ from PIL import Image
 
 from vitrail.core.device import choose_device, choose_precision
 from vitrail.core.errors import BadInput
+from vitrail.core.progress import say
 from vitrail.data import image
 from vitrail.data.batches import normalise, stack
 from vitrail.data.image import BrokenImage, Pixels
 from vitrail.data.views import evaluation_view
 from vitrail.weights.load import load
+from vitrail.weights.published import unusable_classifier
 
 
 class Label(NamedTuple):
@@ -37,7 +39,8 @@ class Predictor:
     """Labels images with a model that is loaded once.
 
     Args:
-        source: any MODEL: a bundle, a run folder, an official `.npz`.
+        source: any MODEL that docs/checkpoints.md lists. What its file does not say, and a classifier that was never
+            meant to be used, is said on standard error.
     """
 
     def __init__(self, source: str | Path, device: str = "auto", resolution: int | tuple[int, int] | None = None):
@@ -45,6 +48,9 @@ class Predictor:
         self.model = load(source, resolution=resolution, device=self.device)
         if not self.model.config.num_classes:
             raise BadInput(f"{source} has no classifier: it gives features, not labels")
+        unusable = unusable_classifier(self.model)
+        if unusable:
+            say(f"{source}: {unusable}")
         self.dtype = choose_precision("auto", self.device)
 
     def predict(self, images: Sequence[Any], top: int = 5) -> list[list[Label]]:

@@ -8,17 +8,20 @@ from pathlib import Path
 from torch import Tensor
 
 from vitrail.core.errors import BadInput
-from vitrail.data.views import Preprocess
+from vitrail.data.views import Preprocess, SquareResize
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
-from vitrail.weights.layout import CONV, FLAT, SAME, Line, left_over, read, write
+from vitrail.weights.layout import CONV, FLAT, SAME, Line, left_over, read, units_of_stages, write
 from vitrail.weights.published import Published, check_state
 
 
 def read_bit(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int, int] | None) -> Published:
-    """A BiT ResNet.
+    """A BiT ResNet, whose authors test on the whole image, both sides resized.
+
+    Args:
+        resolution: what it was trained at; these files do not say it.
 
     Raises:
-        BadInput: not such a file, or shapes that contradict each other.
+        BadInput: not such a file, shapes that contradict each other, or weights that no BiT ResNet has.
     """
     named = {re.sub(r"(standardized_conv2d|group_norm|conv2d)_\d+", r"\1", n): t for n, t in tensors.items()}
     try:
@@ -31,10 +34,19 @@ def read_bit(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int, i
         lines = layout(config, digits)
         state = read(lines, named)
     except (KeyError, IndexError, ValueError, RuntimeError) as problem:
+        if isinstance(problem, BadInput):
+            raise BadInput(f"{path}: {problem}") from None
         raise BadInput(f"{path} is not a ResNet in BiT's layout: missing or misshapen {problem}") from None
+    others = left_over(lines, named)
+    unknown = [name for name in others if name.startswith("resnet/")]
+    if unknown:
+        raise BadInput(f"{path} has the weights {unknown[0]!r}, which no BiT ResNet of its shape has")
     check_state(config, state, path)
+    preprocess = Preprocess(config.resolution, SquareResize())
+    size = f"{config.resolution[0]} x {config.resolution[1]}"
+    silent = f"BiT's files do not say their resolution; {size} pixels are assumed, --resolution gives another"
     provenance = {"source": path.name, "layout": "bit npz"}
-    return Published(config, state, Preprocess(config.resolution), None, provenance, left_over(lines, named))
+    return Published(config, state, preprocess, None, provenance, others, assumed=() if resolution else (silent,))
 
 
 def write_bit(config: ResNetConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -67,7 +79,6 @@ def _norm(ours: str, theirs: str) -> list[Line]:
 
 
 def _stages(named: Mapping[str, Tensor]) -> Stages:
-    found = {(int(m[1]), int(m[2])) for name in named if (m := re.match(r"resnet/block(\d+)/unit(\d+)/", name))}
-    units = tuple(sum(b == block for b, _ in found) for block in range(1, 1 + max(b for b, _ in found)))
+    units = units_of_stages(named, r"resnet/block(\d+)/unit(\d+)/")
     width = named["resnet/root_block/standardized_conv2d/kernel"].shape[3]
     return replace(BIT, units=units, width=width)

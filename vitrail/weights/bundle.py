@@ -6,7 +6,7 @@ timm's own keys, so that `timm.create_model("local-dir:FOLDER", pretrained=True)
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from vitrail.core.config import from_json, to_json
 from vitrail.core.errors import BadInput
@@ -14,12 +14,14 @@ from vitrail.core.files import atomic_folder, read_json, write_json, write_text_
 from vitrail.data.views import CentreCrop, Preprocess
 from vitrail.models.build import Model, ModelConfig
 from vitrail.models.cost import parameters
+from vitrail.models.resample import Interpolation
 from vitrail.models.resnet import ResNetConfig
 from vitrail.weights.published import Published, check_state
 from vitrail.weights.tensors import read_safetensors, write_safetensors
 from vitrail.weights.timm import timm_keys
 
 FORMAT = 1
+RESAMPLED = "positions_resampled"  # the provenance's key of how positions come to another grid; without it: bilinear
 
 
 def save_bundle(
@@ -75,8 +77,12 @@ def read_bundle(folder: Path) -> Published:
         raise BadInput(f"{weights} is not the file this bundle was written with (its SHA-256 differs from config.json)")
     state = read_safetensors(weights)
     check_state(model, state, folder)
-    provenance = config.get("provenance")
-    return Published(model, state, preprocess, classes, provenance if isinstance(provenance, dict) else {})
+    said = config.get("provenance")
+    provenance = said if isinstance(said, dict) else {}
+    how = provenance.get(RESAMPLED, "bilinear")
+    if how not in get_args(Interpolation):
+        raise BadInput(f"{folder}: {RESAMPLED} is {how!r}, expected one of {', '.join(get_args(Interpolation))}")
+    return Published(model, state, preprocess, classes, provenance, interpolation=how)
 
 
 def _sha256(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Any checkpoint to any layout; then it is loaded back, and its outputs are compared with those of the source."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +12,16 @@ from torch import Tensor
 from vitrail.core.config import difference
 from vitrail.core.errors import BadInput, nearest
 from vitrail.core.files import atomic_folder, write_json
-from vitrail.data.views import Preprocess
-from vitrail.models.build import Model, as_size
+from vitrail.models.build import Model
 from vitrail.models.resnet import ResNetConfig
 from vitrail.weights.bit import write_bit
-from vitrail.weights.bundle import save_bundle
+from vitrail.weights.bundle import RESAMPLED, save_bundle
 from vitrail.weights.google import write_google
 from vitrail.weights.huggingface import write_huggingface, write_preprocess
-from vitrail.weights.load import attach, read_published
+from vitrail.weights.load import model_of, read_published, read_silently
 from vitrail.weights.published import Published
 from vitrail.weights.tensors import write_npz, write_safetensors
 from vitrail.weights.timm import timm_keys, write_timm
-from vitrail.weights.transplant import transplant
 
 Layout = Literal["bundle", "npz", "timm", "huggingface"]
 TOLERANCE = 1e-4  # of logits and representation, relative to the largest
@@ -69,7 +68,8 @@ def convert(
         model: a variant with as many heads, for the state dicts that do not say it.
 
     Raises:
-        BadInput: a source that cannot be read, a destination that exists, or a model that the layout cannot hold.
+        BadInput: a source that cannot be read, a destination that exists, a model that the layout cannot hold, or a
+            copy that cannot be read back, which is removed.
     """
     if layout not in get_args(Layout):
         raise BadInput(f"unknown layout {layout!r}{nearest(layout, get_args(Layout))}")
@@ -79,10 +79,10 @@ def convert(
         wanted = "a file that ends in .npz" if layout == "npz" else "a folder, without .npz"
         raise BadInput(f"the layout {layout} is {wanted}, not {destination}")
     published = read_published(source, resolution=resolution, model=model)
-    before = _model(published)
+    before = model_of(published).eval()
     _WRITERS[layout](published, before, destination)
-    back = read_published(destination, resolution=published.config.resolution, model=model)
-    after = _model(back)
+    back = _read_back(destination, published.config.resolution, model)
+    after = model_of(back).eval()
     size = published.config.resolution
     images = torch.randn(_IMAGES, 3, *size, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     with torch.inference_mode():
@@ -99,7 +99,7 @@ def convert(
         difference=logits[0],
         relative=max(logits[1], representation[1]),
         tolerance=tolerance,
-        changed=tuple(difference(published.config, back.config)),
+        changed=_changed(published, back, before.classes == after.classes),
         left_over=published.left_over,
     )
 
@@ -112,14 +112,32 @@ def _apart(got: Tensor, wanted: Tensor) -> tuple[float, float]:
     return largest, largest / max(float(wanted.abs().max()), 1e-30)
 
 
-def _model(published: Published) -> Model:
-    made, _ = transplant(published, published.config, new_head=False)
-    preprocess = published.preprocess or Preprocess(as_size(published.config.resolution))
-    return attach(made, preprocess, published.classes).eval()
+def _read_back(destination: Path, resolution: tuple[int, int], model: str | None) -> Published:
+    try:
+        return read_silently(destination, resolution=resolution, model=model)
+    except BadInput as problem:
+        if destination.is_dir():
+            shutil.rmtree(destination)
+        else:
+            destination.unlink()
+        raise BadInput(f"the copy could not be read back and was removed: {problem}") from None
+
+
+def _changed(published: Published, back: Published, same_names: bool) -> tuple[str, ...]:
+    """What the copy says otherwise: the config, how images are prepared, how positions are resampled, class names."""
+    lines = difference(published.config, back.config)
+    lines += [f"preprocess.{line}" for line in difference(published.preprocess, back.preprocess)]
+    if not isinstance(published.config, ResNetConfig) and published.interpolation != back.interpolation:
+        lines.append(f"{RESAMPLED}: {published.interpolation!r} → {back.interpolation!r}")
+    if not same_names:
+        names = "numbers" if back.classes is None else "others"
+        lines.append(f"classes: {published.config.num_classes} names → {names}")
+    return tuple(lines)
 
 
 def _bundle(published: Published, model: Model, destination: Path) -> None:
-    save_bundle(destination, model, model.preprocess, model.classes, published.provenance)
+    provenance = {**published.provenance, RESAMPLED: published.interpolation}
+    save_bundle(destination, model, model.preprocess, model.classes, provenance)
 
 
 def _npz(published: Published, model: Model, destination: Path) -> None:

@@ -10,10 +10,11 @@ from math import isqrt
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from vitrail.core.errors import BadInput
-from vitrail.data.views import Preprocess
+from vitrail.data.views import Preprocess, SquareResize
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken
 from vitrail.models.position import Learned1d, PositionConfig, SinCos2d, sincos2d
 from vitrail.models.resnet import Stages
@@ -29,6 +30,7 @@ from vitrail.weights.layout import (
     heads_kernel,
     left_over,
     read,
+    units_of_stages,
     write,
 )
 from vitrail.weights.published import Published, check_state
@@ -48,16 +50,21 @@ LINEN = Vintage("LayerNorm_0", "MultiHeadDotProductAttention_0", "LayerNorm_1", 
 
 # vit_jax, big_vision, big_vision before 2022
 _POSITIONS = ("Transformer/posembed_input/pos_embedding", "pos_embedding", "Transformer/pos_embedding")
+_OWN = re.compile(r"Transformer/|MAPHead_0/|embedding/|conv_root/|gn_root/|block\d+/unit\d+/")  # the model's, all known
+MAX_DEPTH = 1000  # of blocks that a scan stacked; each becomes tensors
 
 
 def read_google(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int, int] | None) -> Published:
     """A ViT. Its position table must fill a square grid: these files do not store the grid.
 
+    vit_jax tests on the whole image, both sides resized; big_vision on the middle of it. Of a file of two towers the
+    image's is read, without the head, which projects to what the towers share and is no classifier.
+
     Args:
         resolution: only needed where positions are computed and not stored (sines and cosines).
 
     Raises:
-        BadInput: not such a file, or shapes that contradict each other.
+        BadInput: not such a file, shapes that contradict each other, or weights of the model that are not known.
     """
     try:
         prefix = _prefix(tensors)
@@ -65,20 +72,33 @@ def read_google(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int
         named = _map_head_named(_unstacked(named))
         vintage = _vintage(named)
         config = _config(named, vintage, resolution)
-        lines = layout(config, vintage, next((p for p in _POSITIONS if p in named), None))
+        if prefix in _TOWERS:
+            config = replace(config, num_classes=0)
+        table = next((p for p in _POSITIONS if p in named), None)
+        lines = layout(config, vintage, table)
         state = read(lines, named)
-    except (KeyError, IndexError, ValueError, RuntimeError) as problem:
+        if isinstance(config.position, SinCos2d):
+            state["pos_embed"] = _computed(config)
+    except (KeyError, IndexError, ValueError, RuntimeError, ArithmeticError) as problem:
         if isinstance(problem, BadInput):
             raise BadInput(f"{path}: {problem}") from None
         raise BadInput(f"{path} is not a ViT in Google's layout: missing or misshapen {problem}") from None
-    if isinstance(config.position, SinCos2d):
-        state["pos_embed"] = sincos2d(config.grid, config.width)[None]
+    beside = left_over(lines, named)
+    unknown = [name for name in beside if _OWN.match(name)]
+    if unknown:
+        raise BadInput(f"{path} has the weights {prefix + unknown[0]!r}, which no ViT of its shape has")
     check_state(config, state, path)
     others = tuple(sorted(name for name in tensors if not name.startswith(prefix)))
-    provenance = {"source": path.name, "layout": "big_vision" if prefix else "google vit npz"}
-    return Published(
-        config, state, Preprocess(config.resolution), None, provenance, (*left_over(lines, named), *others)
-    )
+    big_vision = bool(prefix) or table != _POSITIONS[0]
+    preprocess = Preprocess(config.resolution) if big_vision else Preprocess(config.resolution, SquareResize())
+    provenance = {"source": path.name, "layout": "big_vision" if big_vision else "google vit npz"}
+    return Published(config, state, preprocess, None, provenance, (*beside, *others))
+
+
+def _computed(config: ViTConfig) -> Tensor:
+    """The table that is not stored; big_vision adds it before the class token is put first, whose row is zero."""
+    table = sincos2d(config.grid, config.width)
+    return torch.cat([torch.zeros(int(config.class_token), config.width), table])[None]
 
 
 def write_google(config: ViTConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -178,10 +198,13 @@ def _backbone(stages: Stages) -> list[Line]:
     return lines
 
 
+_TOWERS = ("params/img/", "img/")
+
+
 def _prefix(tensors: Mapping[str, Tensor]) -> str:
     """What comes before all names: nothing, `params/`, `params/img/` (of two towers), `opt/target/`."""
     found = [name.removesuffix("embedding/kernel") for name in tensors if name.endswith("embedding/kernel")]
-    prefixes = [p for p in found if p in ("", "params/", "params/img/", "img/", "opt/target/")]
+    prefixes = [p for p in found if p in ("", "params/", "opt/target/", *_TOWERS)]
     if not prefixes:
         raise KeyError("embedding/kernel")
     return prefixes[0]
@@ -193,6 +216,8 @@ def _unstacked(named: dict[str, Tensor]) -> dict[str, Tensor]:
     apart = {name: tensor for name, tensor in named.items() if not name.startswith(theirs)}
     for name, tensor in named.items():
         if name.startswith(theirs):
+            if not tensor.ndim or not tensor.numel() or tensor.shape[0] > MAX_DEPTH:
+                raise BadInput(f"{name!r} has the shape {tuple(tensor.shape)}, expected up to {MAX_DEPTH} blocks first")
             for i, layer in enumerate(tensor):
                 apart[f"Transformer/encoderblock_{i}/{name.removeprefix(theirs)}"] = layer
     return apart
@@ -215,7 +240,7 @@ def _config(named: Mapping[str, Tensor], vintage: Vintage, resolution: tuple[int
     kernel = named["embedding/kernel"]
     stages = _stages(named)
     channels = stages.channels if stages else 3
-    if kernel.ndim != 4 or kernel.shape[0] != kernel.shape[1] or kernel.shape[2] != channels:
+    if kernel.ndim != 4 or kernel.shape[0] != kernel.shape[1] or kernel.shape[2] != channels or not kernel.numel():
         raise BadInput(f"the patch embedding has the shape {tuple(kernel.shape)}, expected (P, P, {channels}, D)")
     blocks = {int(m[1]) for name in named if (m := re.match(r"Transformer/encoderblock_(\d+)/", name))}
     first = "Transformer/encoderblock_0"
@@ -258,8 +283,7 @@ def _positions(
 def _stages(named: Mapping[str, Tensor]) -> Stages | None:
     if "conv_root/kernel" not in named:
         return None
-    found = {(int(m[1]), int(m[2])) for name in named if (m := re.match(r"block(\d+)/unit(\d+)/", name))}
-    units = tuple(sum(b == block for b, _ in found) for block in range(1, 1 + max((b for b, _ in found), default=0)))
+    units = units_of_stages(named, r"block(\d+)/unit(\d+)/")
     return Stages(units=units, width=named["conv_root/kernel"].shape[3])
 
 

@@ -6,7 +6,7 @@ from vitrail.core.errors import BadInput
 
 PREFIX = "hf://"
 _FILES = ["*.json", "*.safetensors", "*.npz"]
-_OLDER = ["*.json", "pytorch_model.bin", "*.pth"]
+_OLDER = ["*.json", "pytorch_model.bin", "model.pth"]  # beside a config.json no other name is read
 
 
 def fetch(source: str) -> Path:

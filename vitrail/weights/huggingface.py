@@ -14,10 +14,12 @@ from vitrail.data.views import CentreCrop, Preprocess, SquareResize
 from vitrail.models.build import ModelConfig
 from vitrail.models.head import AveragePool, ClassToken, PoolConfig, TokenAndAverage
 from vitrail.models.position import Learned1d
+from vitrail.models.resample import Interpolation
 from vitrail.models.vit import ViTConfig
+from vitrail.weights.assumed import as_sentence, usual_preprocess
 from vitrail.weights.layout import Line, left_over, read, same, stacked, write
 from vitrail.weights.published import Published, check_state
-from vitrail.weights.timm import agree, three
+from vitrail.weights.timm import agree, three, whole
 
 Kind = Literal["vit", "dinov2", "dinov2_with_registers"]
 KINDS: tuple[Kind, ...] = ("vit", "dinov2", "dinov2_with_registers")
@@ -41,7 +43,7 @@ def read_huggingface(tensors: Mapping[str, Tensor], folder: Path, about: Mapping
         config = _config(cast(Kind, kind), bare, about)
         lines = layout(config, cast(Kind, kind))
         state = read(lines, bare)
-    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as problem:
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError, ArithmeticError) as problem:
         if isinstance(problem, BadInput):
             raise BadInput(f"{folder}: {problem}") from None
         raise BadInput(f"{folder} is no {kind} model of transformers: missing or misshapen {problem}") from None
@@ -52,7 +54,10 @@ def read_huggingface(tensors: Mapping[str, Tensor], folder: Path, about: Mapping
     check_state(config, state, folder)
     provenance = {"source": str(about.get("_name_or_path") or folder.name), "layout": "transformers"}
     classes = _classes(about, config.num_classes)
-    return Published(config, state, _preprocess(folder, config), classes, provenance, others)
+    preprocess, assumed = _preprocess(folder, config, cast(Kind, kind))
+    # as its code does; only the kind with registers is antialiased
+    interpolation: Interpolation = "bicubic" if kind == "dinov2_with_registers" else "bicubic plain"
+    return Published(config, state, preprocess, classes, provenance, others, interpolation, assumed)
 
 
 def _config(kind: Kind, bare: Mapping[str, Tensor], about: Mapping[str, Any]) -> ViTConfig:
@@ -62,7 +67,8 @@ def _config(kind: Kind, bare: Mapping[str, Tensor], about: Mapping[str, Any]) ->
     if activation not in _GELU:
         raise BadInput(f"the activation {activation!r} is not one of {', '.join(_GELU)}")
     size = about.get("image_size", 224)
-    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    sides = (size, size) if isinstance(size, int) else (size[0], size[1])
+    height, width = (whole(side, "image_size") for side in sides)
     classes = bare["classifier.weight"].shape[0] if "classifier.weight" in bare else 0
     if kind == "vit":
         mlp, gated = bare["encoder.layer.0.intermediate.dense.weight"].shape[0], False
@@ -82,7 +88,7 @@ def _config(kind: Kind, bare: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         patch=projection.shape[2],
         width=projection.shape[0],
         depth=depth,
-        heads=int(about["num_attention_heads"]),
+        heads=whole(about["num_attention_heads"], "num_attention_heads"),
         mlp=mlp,
         resolution=(height, width),
         num_classes=classes,
@@ -266,10 +272,15 @@ def _classes(about: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
         return None
 
 
-def _preprocess(folder: Path, config: ViTConfig) -> Preprocess | None:
+_RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # Pillow's numbers
+
+
+def _preprocess(folder: Path, config: ViTConfig, kind: Kind) -> tuple[Preprocess, tuple[str, ...]]:
+    """What preprocessor_config.json says, and sentences on what it does not say or vitrail does not have."""
     path = folder / "preprocessor_config.json"
     if not path.exists():
-        return None
+        usual = usual_preprocess("transformers" if kind == "vit" else "meta", config.resolution)
+        return usual, (as_sentence(usual),)
     said = read_json(path)
     if not isinstance(said, dict):
         raise BadInput(f"{path} holds no object")
@@ -280,7 +291,29 @@ def _preprocess(folder: Path, config: ViTConfig) -> Preprocess | None:
         if not isinstance(side, int) or min(side, edge) < 1:
             raise BadInput(f"{path}: a crop of {side!r} of {edge!r} pixels; both must be positive numbers")
         resize = CentreCrop(min(1.0, side / edge))
-    made = Preprocess(config.resolution, resize, interpolation="bicubic" if said.get("resample") == 3 else "bilinear")
-    if said.get("do_normalize", True) and "image_mean" in said:
+    if not said.get("do_rescale", True):
+        raise BadInput(f"{path}: do_rescale is false; this model reads pixels of 0 to 255, which vitrail does not give")
+    assumed = []
+    kernel = _RESAMPLE.get(said["resample"], "?") if isinstance(said.get("resample"), int) else "bilinear"
+    nearest: Literal["bilinear", "bicubic"] = "bicubic" if kernel in ("bicubic", "lanczos") else "bilinear"
+    if kernel != nearest:
+        assumed.append(f"vitrail has no interpolation {kernel!r} and takes {nearest}")
+    cut = _sides(crop if isinstance(resize, CentreCrop) else size)
+    if cut is not None and cut != config.resolution:
+        pixels = "{} x {} pixels".format(*cut)
+        assumed.append(
+            f"preprocessor_config.json makes images of {pixels}, config.json says image_size "
+            f"{config.resolution[0]} x {config.resolution[1]}, which is taken; --resolution gives another"
+        )
+    made = Preprocess(config.resolution, resize, interpolation=nearest)
+    if not said.get("do_normalize", True):
+        made = replace(made, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    elif "image_mean" in said:
         made = replace(made, mean=three(said["image_mean"], path), std=three(said.get("image_std"), path))
-    return made
+    return made, tuple(assumed)
+
+
+def _sides(size: Any) -> tuple[int, int] | None:
+    """(height, width) of what a preprocessor makes, given as a number or an object; None where it does not say."""
+    sides = (size.get("height"), size.get("width")) if isinstance(size, dict) else (size, size)
+    return cast(tuple[int, int], sides) if all(type(side) is int for side in sides) else None

@@ -3,12 +3,15 @@
 D in · E out · H heads · K head width · p q kernel sides
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor
+
+from vitrail.core.errors import BadInput
 
 
 class Form(NamedTuple):
@@ -79,6 +82,19 @@ def write(lines: Sequence[Line], state: Mapping[str, Tensor]) -> dict[str, Tenso
         for name, part in zip(line.theirs, line.form.write(state[line.ours]), strict=True):
             parts[name] = part.contiguous()
     return parts
+
+
+def units_of_stages(names: Iterable[str], pattern: str) -> tuple[int, ...]:
+    """How many units each stage of a ResNet has, by a pattern of names with the two numbers; none for a root alone.
+
+    Raises:
+        BadInput: stages other than 1 to 4; a name may hold any number.
+    """
+    found = {(int(m[1]), int(m[2])) for name in names if (m := re.match(pattern, name))}
+    stages = {stage for stage, _ in found}
+    if stages - {1, 2, 3, 4}:
+        raise BadInput(f"its names count a block {max(stages)}; a ResNet's are 1 to 4")
+    return tuple(sum(s == stage for s, _ in found) for stage in range(1, 1 + max(stages, default=0)))
 
 
 def left_over(lines: Sequence[Line], names: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
+from vitrail.core.progress import say
 from vitrail.data.views import Preprocess
 from vitrail.models.build import Model, ModelConfig, as_size
 from vitrail.models.variants import variant
@@ -34,6 +36,8 @@ def read_published(
 ) -> Published:
     """What a MODEL holds, its kind recognised from the file. A run folder stands for the bundle in it.
 
+    What the file does not say and had to be assumed is said on standard error.
+
     Args:
         source: a bundle, a run, an `.npz`, a timm or transformers folder, a state dict, or `hf://owner/name[@revision]`.
         resolution: what it was trained at, for the few files that do not say it.
@@ -42,6 +46,17 @@ def read_published(
     Raises:
         BadInput: nothing there, or of a kind that is not read; the message says which kinds are.
     """
+    published = read_silently(source, resolution=resolution, model=model)
+    if launched().first:
+        for sentence in published.assumed:
+            say(f"{source}: {sentence}")
+    return published
+
+
+def read_silently(
+    source: str | Path, *, resolution: int | tuple[int, int] | None = None, model: str | None = None
+) -> Published:
+    """`read_published`, which says nothing."""
     size = as_size(resolution) if resolution is not None else None
     named = variant(model) if model is not None else None
     if str(source).startswith(PREFIX):
@@ -77,19 +92,23 @@ def _folder(path: Path, size: tuple[int, int] | None, named: ModelConfig | None)
     )
 
 
+_READERS = {
+    "model.safetensors": read_safetensors,
+    "model.safetensors.index.json": read_sharded,
+    "pytorch_model.bin": read_pth,
+    "model.pth": read_pth,
+}
+
+
 def _weights(folder: Path) -> dict[str, Tensor]:
-    if (folder / "model.safetensors").exists():
-        return read_safetensors(folder / "model.safetensors")
-    if (folder / "model.safetensors.index.json").exists():
-        return read_sharded(folder / "model.safetensors.index.json")
-    for name in ("pytorch_model.bin", "model.pth"):
+    for name, read in _READERS.items():
         if (folder / name).exists():
-            return read_pth(folder / name)
+            return read(folder / name)
     raise BadInput(f"{folder} has a config.json and no weights: model.safetensors is missing")
 
 
 def _file(path: Path, size: tuple[int, int] | None, named: ModelConfig | None) -> Published:
-    if path.name == "model.safetensors" and (path.parent / "config.json").exists():
+    if path.name in _READERS and _describes_a_model(path.parent / "config.json"):
         return _folder(path.parent, size, named)  # what lies beside it says what shapes cannot
     match path.suffix:
         case ".npz":
@@ -104,6 +123,12 @@ def _file(path: Path, size: tuple[int, int] | None, named: ModelConfig | None) -
     if any("embeddings.patch_embeddings.projection" in name for name in tensors):
         raise BadInput(f"{path} are weights of transformers without their config.json: give the folder")
     return read_timm(tensors, path, {}, size, named)
+
+
+def _describes_a_model(config: Path) -> bool:
+    """A run has a config.json too."""
+    about = read_json(config) if config.exists() else None
+    return isinstance(about, dict) and not about.keys().isdisjoint(("model", "model_type", "architecture"))
 
 
 def _is_bit(tensors: Mapping[str, Any]) -> bool:
@@ -127,6 +152,13 @@ def load(
         model: the name of a variant with as many heads, for the state dicts that do not say how many they have.
     """
     published = read_published(source, resolution=resolution, model=model)
+    return model_of(published, resolution, num_classes).to(device).eval()
+
+
+def model_of(
+    published: Published, resolution: int | tuple[int, int] | None = None, num_classes: int | None = None
+) -> Model:
+    """The model that a file held, at another resolution or with a new classifier where they are given."""
     size = as_size(resolution) if resolution is not None else published.config.resolution
     new_head = num_classes is not None
     if num_classes is not None:
@@ -134,9 +166,8 @@ def load(
     else:
         config = replace(published.config, resolution=size)
     made, _ = transplant(published, config, new_head)
-    preprocess = published.preprocess or Preprocess(size)
     classes = None if new_head else published.classes
-    return attach(made, replace(preprocess, resolution=size), classes).to(device).eval()
+    return attach(made, replace(published.preprocess, resolution=size), classes)
 
 
 def attach(model: Model, preprocess: Preprocess, classes: tuple[str, ...] | None) -> Model:

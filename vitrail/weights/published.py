@@ -9,8 +9,9 @@ from torch import Tensor
 
 from vitrail.core.errors import BadInput
 from vitrail.data.views import Preprocess
-from vitrail.models.build import ModelConfig, build
+from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.cost import parameters
+from vitrail.models.resample import Interpolation
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.tensors import refuse_not_finite
 
@@ -23,10 +24,12 @@ class Published:
 
     config: ModelConfig
     state: dict[str, Tensor]
-    preprocess: Preprocess | None  # None: the file does not say
+    preprocess: Preprocess  # the file's; where it does not say, what its authors do (weights.assumed)
     classes: tuple[str, ...] | None  # None: the file does not say
     provenance: dict[str, Any] = field(default_factory=dict)
     left_over: tuple[str, ...] = ()  # names in the file that are no part of the model
+    interpolation: Interpolation = "bilinear"  # of its positions at another grid, as its authors do
+    assumed: tuple[str, ...] = ()  # sentences for people: what the file does not say, or cannot mean here
 
 
 def check_state(config: ModelConfig, state: dict[str, Tensor], source: Path) -> None:
@@ -59,3 +62,19 @@ def check_state(config: ModelConfig, state: dict[str, Tensor], source: Path) -> 
         if tuple(state[name].shape) != shape:
             raise BadInput(f"{source}: {name!r} has the shape {tuple(state[name].shape)}, expected {shape}")
     refuse_not_finite(state, source)
+
+
+def unusable_classifier(model: Model) -> str | None:
+    """A sentence when a classifier was never meant to be used: one of zeros, or that of an original ImageNet-21k file.
+
+    The released `imagenet21k/*.npz` keep the hidden layer and 21,843 classes, and their classifier is not valid.
+    """
+    weight = next((p for name, p in model.named_parameters() if name in ("head.weight", "head.fc.weight")), None)
+    if weight is None:
+        return None
+    if not weight.any():
+        return "its classifier is zero, so all classes are equally likely: fine-tune it first"
+    config = model.config
+    if isinstance(config, ViTConfig) and config.hidden and config.num_classes == 21_843:
+        return "the classifiers of the original ImageNet-21k files are not valid: use this model for transfer only"
+    return None

@@ -56,7 +56,8 @@ def read_sharded(index: Path) -> dict[str, Tensor]:
 def read_pth(path: Path) -> dict[str, Tensor]:
     """The state dict of a `.pth`, `.pt` or `.bin` by torch's restricted reader, which builds tensors and nothing else.
 
-    A training checkpoint is searched for the weights of the model (`model`, `state_dict`, ...).
+    A training checkpoint is searched for the weights of the model (`model`, `state_dict`, `teacher`, ...); where one of
+    self-supervision keeps a `backbone` beside its heads, the backbone is read alone.
 
     Raises:
         BadInput: not such a file, anything but plain values in it, or tensors that claim more than the file holds.
@@ -90,6 +91,8 @@ def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(loaded, Mapping):
         raise BadInput(f"{path} holds a {type(loaded).__name__}, expected a state dict")
     tensors = {str(n).removeprefix("module."): t for n, t in loaded.items() if isinstance(t, Tensor)}
+    of_backbone = {n.removeprefix("backbone."): t for n, t in tensors.items() if n.startswith("backbone.")}
+    tensors = of_backbone or tensors
     if not tensors:
         raise BadInput(f"{path} holds no tensors by name")
     return tensors
@@ -101,7 +104,7 @@ def _bounded(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     if claimed > 4 * path.stat().st_size:
         raise BadInput(f"{path}: its tensors claim {claimed / 2**30:.1f} GiB, the file holds less")
     for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
             raise BadInput(f"{path}: {name!r} is not a plain tensor")
     return tensors
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import inf, isqrt, nextafter
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -17,8 +17,10 @@ from vitrail.data.views import CentreCrop, Preprocess, SquareResize
 from vitrail.models.build import ModelConfig
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig, has_class_token
 from vitrail.models.position import Learned1d, NoPosition, PositionConfig, SinCos2d
+from vitrail.models.resample import Interpolation
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
+from vitrail.weights.assumed import as_sentence, usual_preprocess
 from vitrail.weights.published import Published, check_state
 
 # Heads of the published shapes, by width; a state dict does not hold them.
@@ -39,7 +41,9 @@ _RENAMED = {
     "pre_logits.fc.weight": "pre_logits.weight",
     "pre_logits.fc.bias": "pre_logits.bias",
 }
+_PARTS = {".mlp.w12.": ".mlp.fc1.", ".mlp.w3.": ".mlp.fc2.", ".gamma_1": ".ls1.gamma", ".gamma_2": ".ls2.gamma"}
 _IGNORED = ("mask_token",)  # of pre-training; no part of the classifier
+_METAS = re.compile(r"mask_token|register_tokens|blocks\.0\.(mlp\.w12\.weight|gamma_1)")  # names that only Meta's have
 
 
 def read_timm(
@@ -61,6 +65,7 @@ def read_timm(
     """
     state, ignored = _named(tensors)
     settings = _pretrained(about)
+    metas = not about and any(_METAS.fullmatch(name) for name in tensors)
     try:
         arguments = dict(about.get("model_args") or {})
         size = _size(arguments.get("img_size"), path) or _size(settings.get("input_size"), path) or resolution
@@ -70,26 +75,30 @@ def read_timm(
             config = _vit(state, str(about.get("architecture", "")), arguments, settings, size, named)
         else:
             raise BadInput(f"{path} is neither a ViT nor a BiT ResNet: it has no patch embedding and no root")
-    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as problem:
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError, RuntimeError, ArithmeticError) as problem:
         if isinstance(problem, BadInput):
             raise BadInput(f"{path}: {problem}") from None
         raise BadInput(f"{path} is no model in timm's layout: missing or misshapen {problem}") from None
     check_state(config, state, path)
     try:
-        preprocess = _preprocess(settings, config, path)
+        preprocess, assumed = _preprocess(settings, config, path, metas or "blocks.0.ls1.gamma" in state)
     except (ValueError, TypeError) as problem:
         raise BadInput(f"{path}: the preprocessing in config.json cannot be read: {problem}") from None
     labels = settings.get("label_names")
     classes = tuple(map(str, labels)) if isinstance(labels, list) and len(labels) == config.num_classes else None
     provenance = {"source": str(about.get("architecture") or path.name), "layout": "timm"}
-    return Published(config, state, preprocess, classes, provenance, ignored)
+    plain = metas and "reg_token" not in state  # Meta antialiases positions only where there are registers; timm always
+    interpolation: Interpolation = "bicubic plain" if plain else "bicubic"
+    return Published(config, state, preprocess, classes, provenance, ignored, interpolation, assumed)
 
 
 def _named(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     state: dict[str, Tensor] = {}
     ignored = []
     for name, tensor in tensors.items():
-        ours = _RENAMED.get(name, name).replace(".mlp.w12.", ".mlp.fc1.").replace(".mlp.w3.", ".mlp.fc2.")
+        ours = _RENAMED.get(name, name)
+        for part, known in _PARTS.items():
+            ours = ours.replace(part, known)
         if ours in _IGNORED:
             ignored.append(name)
         else:
@@ -115,8 +124,8 @@ def _size(value: Any, path: Path) -> tuple[int, int] | None:
     """(height, width) of timm's `img_size` (one number or two) or `input_size` (channels first)."""
     if value is None:
         return None
-    numbers = [value, value] if isinstance(value, int) else list(value)[-2:]
-    if len(numbers) != 2 or not all(isinstance(n, int) and n > 0 for n in numbers):
+    numbers = [value, value] if type(value) is int else list(value)[-2:]
+    if len(numbers) != 2 or not all(type(n) is int and n > 0 for n in numbers):  # True is an int
         raise BadInput(f"{path}: the image size {value!r} is not one or two positive numbers")
     return numbers[0], numbers[1]
 
@@ -152,7 +161,7 @@ def _vit(
     named: ModelConfig | None,
 ) -> ViTConfig:
     width, _, patch, other = state["patch_embed.proj.weight"].shape
-    if patch != other:
+    if patch != other or not patch:
         raise BadInput(f"patches of {patch} x {other} pixels are not square")
     hidden = state["blocks.0.mlp.fc1.weight"].shape[0]
     gated = hidden != state["blocks.0.mlp.fc2.weight"].shape[1]
@@ -200,8 +209,8 @@ def _heads(
     width = state["patch_embed.proj.weight"].shape[0]
     if isinstance(named, ViTConfig):
         return named.heads
-    if isinstance(arguments.get("num_heads"), int):
-        return cast(int, arguments["num_heads"])
+    if arguments.get("num_heads") is not None:
+        return whole(arguments["num_heads"], "num_heads")
     if "blocks.0.attn.q_norm.weight" in state:
         return width // state["blocks.0.attn.q_norm.weight"].shape[0]
     if architecture == "vit_base_patch16_gap_224" or (width == 1536 and not gated):  # SigLIP 2's giant
@@ -209,8 +218,16 @@ def _heads(
     if width in _HEADS:
         return _HEADS[width]
     raise BadInput(
-        f"nothing says how many heads a model of width {width} has: name a model with as many, model='S/16' or --model"
+        f"nothing says how many heads a model of width {width} has: name one with as many, "
+        "`vitrail convert FILE FOLDER --model S/16 --resolution 224`, then use FOLDER (in Python: model='S/16')"
     )
+
+
+def whole(number: Any, name: str) -> int:
+    """A whole number of a config; raises BadInput for anything else, True included."""
+    if type(number) is not int:
+        raise BadInput(f"config.json says {name} {number!r}, expected a whole number")
+    return number
 
 
 def _pool(state: Mapping[str, Tensor], arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> PoolConfig:
@@ -249,18 +266,24 @@ def _positions(
     )
 
 
-def _preprocess(settings: Mapping[str, Any], config: ModelConfig, path: Path) -> Preprocess | None:
+def _preprocess(
+    settings: Mapping[str, Any], config: ModelConfig, path: Path, metas: bool
+) -> tuple[Preprocess, tuple[str, ...]]:
+    """What config.json says, and sentences on what it does not say or vitrail does not have."""
     if "mean" not in settings:
-        return None
+        made = usual_preprocess("meta" if metas else "google", config.resolution)
+        return made, (as_sentence(made),)
     share = float(settings.get("crop_pct") or 0.875)
-    squash = settings.get("crop_mode") == "squash"
-    return Preprocess(
-        config.resolution,
-        SquareResize() if squash else CentreCrop(share),
-        three(settings["mean"], path),
-        three(settings["std"], path),
-        "bicubic" if settings.get("interpolation", "bicubic") == "bicubic" else "bilinear",
-    )
+    mode, kernel = settings.get("crop_mode") or "center", settings.get("interpolation") or "bicubic"
+    nearest: Literal["bilinear", "bicubic"] = "bicubic" if kernel in ("bicubic", "lanczos") else "bilinear"
+    assumed = []
+    if mode not in ("center", "squash"):
+        assumed.append(f"vitrail has no crop_mode {mode!r} and takes the middle of the image")
+    if kernel != nearest:
+        assumed.append(f"vitrail has no interpolation {kernel!r} and takes {nearest}")
+    resize = SquareResize() if mode == "squash" else CentreCrop(share)
+    mean, std = three(settings["mean"], path), three(settings["std"], path)
+    return Preprocess(config.resolution, resize, mean, std, nearest), tuple(assumed)
 
 
 def three(values: Any, path: Path) -> tuple[float, float, float]:

@@ -11,13 +11,7 @@ from vitrail.core.errors import BadInput
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.head import PoolConfig
 from vitrail.models.position import Learned1d, Learned2d, NoPosition, Relative, SinCos2d, has_class_entry
-from vitrail.models.resample import (
-    Interpolation,
-    resample_line,
-    resample_patches,
-    resample_relative,
-    resample_table,
-)
+from vitrail.models.resample import resample_line, resample_patches, resample_relative, resample_table
 from vitrail.models.resnet import ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.published import Published
@@ -36,13 +30,12 @@ class Row:
     target: Shape | None
 
 
-def transplant(
-    published: Published, config: ModelConfig, new_head: bool, interpolation: Interpolation = "bilinear"
-) -> tuple[Model, list[Row]]:
+def transplant(published: Published, config: ModelConfig, new_head: bool) -> tuple[Model, list[Row]]:
     """A model of `config` with every weight of `published` that fits it.
 
-    Positions are resampled to the new grid, the patch embedding to the new patch size. With `new_head` the classifier
-    and the hidden layer before it are left out, and the new classifier starts at zero (appendix B.1.1).
+    Positions are resampled to the new grid as their authors do, the patch embedding to the new patch size. With
+    `new_head` the classifier and the hidden layer before it are left out, and the new classifier starts at zero
+    (appendix B.1.1).
 
     Raises:
         BadInput: an encoder of another size, or a classifier of other classes that was to be kept.
@@ -54,7 +47,7 @@ def transplant(
     old = {} if new_head else dict(published.state)
     if new_head:
         old = {n: t for n, t in published.state.items() if not n.startswith(("head.", "pre_logits."))}
-    resampled = _resampled(published, config, interpolation)
+    resampled = _resampled(published, config)
     rows, state = [], {}
     for name, target in new.items():
         source = old.get(name)
@@ -118,9 +111,9 @@ def _same_kind(old: ModelConfig, new: ModelConfig) -> bool:
     return False
 
 
-def _resampled(published: Published, new: ModelConfig, interpolation: Interpolation) -> dict[str, Tensor]:
+def _resampled(published: Published, new: ModelConfig) -> dict[str, Tensor]:
     """The tensors that change with the grid, the patch size or the class token's entry."""
-    old, state = published.config, published.state
+    old, state, interpolation = published.config, published.state, published.interpolation
     if not isinstance(old, ViTConfig) or not isinstance(new, ViTConfig):
         return {}
     made: dict[str, Tensor] = {}
