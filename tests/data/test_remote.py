@@ -100,10 +100,13 @@ def test_the_cache_stays_below_its_limit_and_keeps_what_was_used_last(
     monkeypatch.setenv("VITRAIL_CACHE_GIB", str(limit / 2**30))
     for i in range(64):
         store.pipe(f"/big/{i}.png", bytes([i]) * 60_000)
+    fetch, fetched = remote._fetch, []
+    monkeypatch.setattr(remote, "_fetch", lambda name, copy: (fetched.append(name), fetch(name, copy)))
     for i in range(64):
         assert local(f"memory://big/{i}.png").read_bytes()[:1] == bytes([i])
         local("memory://big/0.png")
         assert sum(p.stat().st_size for p in copies(cache)) <= limit
+    assert sorted(fetched) == sorted(f"memory://big/{i}.png" for i in range(64))  # each once: 0 was always in use
     left = {p.read_bytes()[0] for p in copies(cache)}
     assert {0, 63, 62} <= left
     assert 1 not in left

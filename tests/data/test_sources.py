@@ -209,6 +209,17 @@ def test_damaged_parquet_is_a_sentence_or_a_broken_image(tmp_path: Path) -> None
     assert {"refused", "read"} <= outcomes
 
 
+def test_a_row_group_that_is_shorter_than_stated_breaks_its_images(
+    several: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = ParquetSource(several)
+    group = source._group
+    monkeypatch.setattr(source, "_group", lambda which: (group(which)[0][:2], None))
+    assert as_bytes(source, 1) == PICTURES[1]
+    with pytest.raises(BrokenImage, match="fewer rows than the file says"):
+        source[2]
+
+
 def test_a_parquet_file_that_vanishes_breaks_its_images(several: list[Path]) -> None:
     source = ParquetSource(several)
     several[1].unlink()

@@ -128,6 +128,11 @@ def test_the_index_is_made_once_and_again_when_the_tar_changes(tmp_path: Path) -
     os.utime(path, (1, 1))
     source = TarSource([str(path)])
     assert [source[i].image for i in range(5)] == PICTURES[:5]
+    write_tar(path, PICTURES[:5][::-1], ["c", "b", "a", "b", "a"])  # as long as before
+    os.utime(path, (2, 2))
+    source = TarSource([str(path)])
+    assert source.labels.tolist() == [2, 1, 0, 1, 0]
+    assert [source[i].image for i in range(5)] == PICTURES[:5][::-1]
     (tmp_path / "x.tar.index").write_bytes(b"ARROW1 or so it says")
     assert len(index(path).keys) == 5
     (tmp_path / "x.tar.index").write_bytes((tmp_path / "x.tar.index").read_bytes()[:-100])
