@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ if "vitrail.models" not in sys.modules:
     install_import_hook("vitrail", "beartype.beartype")
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("VITRAIL_OFFLINE", "1")  # tests download nothing, and leave nothing behind at home
+os.environ.setdefault("VITRAIL_CACHE", str(Path(tempfile.gettempdir()) / "vitrail-tests-cache"))
 
 
 @pytest.fixture(scope="session")

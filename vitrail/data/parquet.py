@@ -70,7 +70,7 @@ class ParquetSource(Source):
             opened = parquet.ParquetFile(local(self.files[number]), memory_map=True)
             column = opened.read_row_group(group, columns=[self.image_column])[0]
             column.validate(full=True)
-        except (OSError, pa.ArrowException) as problem:
+        except (OSError, pa.ArrowException, BadInput) as problem:  # BadInput: the store cannot be opened any more
             name = f"{self._names[number]}, row group {group}"
             raise image.BrokenImage(f"unreadable: {_line(problem)}", name) from None
         struct = pa.types.is_struct(column.type)

@@ -79,8 +79,8 @@ class TarSource(Source):
         size = int(self._sizes[index])
         try:
             data = os.pread(self._descriptor(shard), size, int(self._offsets[index]))  # forked workers share no place
-        except OSError as problem:
-            raise BrokenImage(problem.strerror or str(problem), key) from None
+        except (OSError, BadInput) as problem:  # BadInput: the store cannot be opened any more
+            raise BrokenImage(getattr(problem, "strerror", None) or str(problem), key) from None
         if len(data) < size:
             raise BrokenImage("the tar file was cut off after it had been opened", key)
         return Example(data, int(self.labels[index]), key)
