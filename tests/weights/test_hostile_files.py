@@ -7,9 +7,11 @@ import os
 import pickle
 import struct
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,12 @@ import vitrail
 from vitrail.core.errors import BadInput
 from vitrail.data.views import Preprocess
 from vitrail.models.build import build
+from vitrail.models.resnet import BIT, ResNetConfig
 from vitrail.models.vit import ViTConfig
+from vitrail.weights.bit import write_bit
 from vitrail.weights.bundle import save_bundle
 from vitrail.weights.convert import Layout, convert
+from vitrail.weights.google import write_google
 
 LIMIT = 300 << 20  # bytes that a refusal may take. Measured: at most 2 MiB
 CONFIG = ViTConfig(patch=4, width=16, depth=2, heads=2, mlp=32, resolution=(16, 16), num_classes=3)
@@ -494,3 +499,96 @@ def test_an_index_that_is_none(index: object, folder: Callable[[Layout], Path]) 
     (path / "model.safetensors").unlink()
     (path / "model.safetensors.index.json").write_text(json.dumps(index))
     refused(path)
+
+
+# .npz whose names or shapes ask for too much
+
+
+def google(change: Callable[[dict[str, np.ndarray]], object], config: ViTConfig = CONFIG) -> dict[str, np.ndarray]:
+    torch.manual_seed(0)
+    arrays = {n: t.numpy() for n, t in write_google(config, build(config).state_dict()).items()}
+    change(arrays)
+    return arrays
+
+
+def bit(change: Callable[[dict[str, np.ndarray]], object]) -> dict[str, np.ndarray]:
+    config = ResNetConfig(replace(BIT, units=(1, 1), width=32), (32, 32), num_classes=3)
+    torch.manual_seed(0)
+    arrays = {n: t.numpy() for n, t in write_bit(config, build(config).state_dict()).items()}
+    change(arrays)
+    return arrays
+
+
+NUMBER = np.zeros(1, np.float32)
+SCANNED = "Transformer/encoderblock/LayerNorm_0/bias"
+ROOT = {"conv_root/kernel": np.zeros((7, 7, 3, 32), np.float32)}
+NPZ: dict[str, tuple[Callable[[], dict[str, np.ndarray]], str]] = {
+    "200 million layers of nothing": (
+        lambda: google(lambda a: a.update({SCANNED: np.zeros((200_000_000, 0), np.int8)})),
+        r"has the shape \(200000000, 0\), expected up to 1000 blocks first",
+    ),
+    "millions of layers of one byte": (
+        lambda: google(lambda a: a.update({SCANNED: np.zeros((20_000_000, 1), np.int8)})),
+        r"has the shape \(20000000, 1\), expected up to 1000 blocks first",
+    ),
+    "a hybrid's block of a large number": (
+        lambda: google(lambda a: a.update({**ROOT, "block99999999999/unit1/conv1/kernel": NUMBER})),
+        "its names count a block 99999999999; a ResNet's are 1 to 4",
+    ),
+    "a hybrid's block 0": (
+        lambda: google(lambda a: a.update({**ROOT, "block0/unit1/conv1/kernel": NUMBER})),
+        "its names count a block 0; a ResNet's are 1 to 4",
+    ),
+    "BiT's block of a large number": (
+        lambda: bit(lambda a: a.update({"resnet/block99999999999/unit01/a/group_norm/gamma": NUMBER})),
+        "its names count a block 99999999999; a ResNet's are 1 to 4",
+    ),
+    "patches of no pixels": (
+        lambda: google(lambda a: a.update({"embedding/kernel": np.zeros((0, 0, 3, 16), np.float32)})),
+        r"the patch embedding has the shape \(0, 0, 3, 16\)",
+    ),
+    "a width that sines and cosines cannot share": (
+        lambda: google(
+            lambda a: a.pop("Transformer/posembed_input/pos_embedding"), replace(CONFIG, width=18, heads=2, mlp=32)
+        ),
+        "sin-cos positions need a width that is a multiple of 4",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NPZ)
+def test_npz_whose_names_and_shapes_ask_for_too_much(case: str, tmp_path: Path) -> None:
+    arrays, sentence = NPZ[case]
+    np.savez_compressed(tmp_path / "model.npz", **arrays())
+    with bounded(), pytest.raises(BadInput, match=rf"model\.npz: .*{sentence}"):
+        vitrail.load(tmp_path / "model.npz", resolution=16)
+
+
+# state dicts with which one cannot count
+
+
+def without_pixels(state: dict[str, torch.Tensor]) -> object:
+    return state.update({"patch_embed.proj.weight": torch.zeros(16, 3, 0, 0)})
+
+
+def quantised(state: dict[str, torch.Tensor]) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return state.update({"head.bias": torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)})
+
+
+ODD_STATES: dict[str, tuple[Callable[[dict[str, torch.Tensor]], object], str]] = {
+    "patches of no pixels": (without_pixels, "patches of 0 x 0 pixels"),
+    "norms of nothing": (lambda s: s.update({"blocks.0.attn.q_norm.weight": torch.zeros(0)}), "missing or misshapen"),
+    "quantised": (quantised, "'head.bias' is not a plain tensor|more than tensors"),
+}
+
+
+@pytest.mark.parametrize("case", ODD_STATES)
+def test_state_dicts_with_which_one_cannot_count(case: str, tmp_path: Path) -> None:
+    change, sentence = ODD_STATES[case]
+    torch.manual_seed(0)
+    state = dict(build(CONFIG).state_dict())
+    change(state)
+    torch.save(state, tmp_path / "model.pth")
+    refused(tmp_path / "model.pth", sentence)
