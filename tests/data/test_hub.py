@@ -1,5 +1,6 @@
 """`hf://owner/name`: what is said without the library, and, where it is installed, a set opened as it would be."""
 
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,24 @@ def test_a_split_is_a_source(datasets: Any, tmp_path: Path) -> None:
     assert source.labels.tolist() == [1, 0, 1, 1]
     assert [source[i].image for i in range(4)] == [*PICTURES[:3], PICTURES[4]]
     assert source[2].key == "hf://o/n@train:2"
+
+
+def test_the_role_chooses_the_split_and_a_third_part_the_config(datasets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(name: str, config: str | None, split: str) -> Any:
+        asked.append((name, config, split))
+        return made(datasets, [{"bytes": PICTURES[0], "path": None}] * 2, [0, 1], ["cat", "dog"])
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, config: ["train", "validation"])
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert open_data("hf://o/n@[:1]")[0].image == PICTURES[0]
+    open_data("hf://o/n/small", "test")
+    assert asked == [("o/n", None, "train"), ("o/n", "small", "validation")]
+    with pytest.raises(BadInput, match="unknown split of hf://o/n 'trian'; did you mean 'train'"):
+        open_data("hf://o/n@trian")
+    again = pickle.loads(pickle.dumps(open_data("hf://o/n@train")))
+    assert again[1] == (PICTURES[0], 1, "hf://o/n@train:1")
 
 
 def test_missing_labels_and_images(datasets: Any) -> None:
