@@ -424,3 +424,15 @@ def test_timm_reads_our_npz_files(case: str, timm: ModuleType, tmp_path: Path) -
     assert theirs.state_dict().keys() == state.keys()
     assert all(torch.equal(tensor, state[key]) for key, tensor in theirs.state_dict().items())
     same(case, model, theirs)
+
+
+@pytest.mark.parametrize("grid", [(6, 6), (3, 5), (2, 2), (7, 4)])
+def test_positions_come_to_another_grid_as_in_timm(grid: tuple[int, int], timm: ModuleType, tmp_path: Path) -> None:
+    """timm resamples those of a state dict as it is loaded. Measured: 0."""
+    model = enliven(build(SQUARE))
+    save_bundle(tmp_path / "bundle", model, Preprocess(SQUARE.resolution), tuple("abcdefg"), {})
+    convert(tmp_path / "bundle", tmp_path / "folder", "timm")
+    table = model.state_dict()["pos_embed"]
+    want = timm.layers.resample_abs_pos_embed(table, list(grid), [4, 4], num_prefix_tokens=1)
+    got = vitrail.load(tmp_path / "folder", resolution=(16 * grid[0], 16 * grid[1])).state_dict()["pos_embed"]
+    agree(f"{grid}", positions=(got, want.detach()))

@@ -173,6 +173,25 @@ def test_dinov2_on_a_grid_that_is_not_square_is_not_written(tmp_path: Path) -> N
         convert(tmp_path / "bundle", tmp_path / "folder", "huggingface")
 
 
+# positions at another grid
+
+GRIDS = [(6, 6), (3, 5), (2, 2), (7, 4)]  # of 4 x 4
+
+
+@pytest.mark.parametrize("kind", ["ViTModel", "Dinov2Model", "Dinov2WithRegistersModel"])
+def test_positions_come_to_another_grid_as_in_transformers(kind: str, transformers: ModuleType, tmp_path: Path) -> None:
+    """The bicubic of all kinds, and that only one of them is antialiased. Measured: 0."""
+    sizes = {**(VIT if kind == "ViTModel" else DINO), "image_size": 64, "patch_size": 16}
+    config = getattr(transformers, kind.replace("Model", "Config"))(**sizes)
+    theirs = enliven(getattr(transformers, kind)(config))
+    theirs.save_pretrained(tmp_path / "theirs")
+    for h, w in GRIDS:
+        tokens = torch.zeros(1, 1 + h * w, 48)
+        want = theirs.embeddings.interpolate_pos_encoding(tokens, 16 * h, 16 * w)
+        got = vitrail.load(tmp_path / "theirs", resolution=(16 * h, 16 * w)).state_dict()["pos_embed"]
+        agree(f"{kind}, {h} x {w}", positions=(got, want.detach()))
+
+
 # The evaluation view
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
