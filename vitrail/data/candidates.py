@@ -10,7 +10,7 @@ from vitrail.core.seeds import generator
 ROWS, COLUMNS = 1024, 2048  # of a block of products: 8 MB, which the caches hold
 MOST = 64  # pairs of an image that are kept: in a set where all look the same, their number would grow as its square
 EXACT_UP_TO = 300_000  # vectors; 45 thousand million products, minutes on two cores
-PROBES = 2  # cells that each vector lies in
+PROBES = 4  # cells that each vector lies in
 
 
 class Candidates(NamedTuple):

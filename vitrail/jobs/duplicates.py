@@ -200,10 +200,14 @@ def _row(train: Compared, other: Compared, pair: Pair) -> dict[str, Any]:
 
 
 def _drawn(rows: list[dict[str, Any]]) -> list[int]:
-    """Which pairs are shown: the least similar ones, and others from among all."""
-    doubtful = sorted(range(len(rows)), key=lambda i: rows[i]["similarity"])[: DRAWN // 2]
-    even = np.linspace(0, max(0, len(rows) - 1), DRAWN // 2).astype(int).tolist() if rows else []
-    return list(dict.fromkeys([*doubtful, *even]))
+    """Which pairs are shown: the least similar ones, and others from among all; of each image one pair."""
+    first: dict[tuple[str, int], int] = {}
+    for i in sorted(range(len(rows)), key=lambda i: rows[i]["similarity"]):
+        first.setdefault((rows[i]["second"]["data"], rows[i]["second"]["index"]), i)
+    order = list(first.values())
+    doubtful, others = order[: DRAWN // 2], order[DRAWN // 2 :]
+    even = np.linspace(0, len(others) - 1, min(len(others), DRAWN // 2)).astype(int).tolist()
+    return [*doubtful, *(others[i] for i in even)]
 
 
 def _broken(one: Compared, row: int) -> dict[str, Any]:

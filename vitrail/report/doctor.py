@@ -178,7 +178,9 @@ def duplicates_page(folder: Folder) -> str:
         for one in objects(content.get("sets"))
     ]
     which = "#also in training" if tested else "#have a copy"
-    drawn = [(_pair(pair, pictures), _said(pair)) for pair in pairs if pair.get("pictures")]
+    with_pictures = [pair for pair in pairs if pair.get("pictures") and numbers.known(pair.get("similarity"))]
+    with_pictures.sort(key=lambda pair: float(pair["similarity"]))
+    drawn = [(_pair(pair, pictures), _said(pair)) for pair in with_pictures]
     kinds = [str(pair.get("kind")) for pair in pairs]
     counts = ", ".join(f"{kinds.count(kind):,} {kind}" for kind in dict.fromkeys(kinds))
     sentences = [f"{numbers.count(content.get('found'))} pairs: {counts}." if pairs else "No image has a copy."]
@@ -196,7 +198,7 @@ def duplicates_page(folder: Folder) -> str:
     )
     shown = fragment(
         "doctor.html.j2",
-        sentences=["The least similar pairs come first: if they are copies, so are the others."],
+        sentences=["The least similar pairs come first: where they are copies, so are the others."],
         tables=[],
         pairs=drawn,
         drawing=None,
