@@ -1,6 +1,7 @@
 """Work in other processes: in order, not far ahead, and over when the parent is."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -86,9 +87,13 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     process.wait()
     process.stdout.close()
     end = time.monotonic() + 20
-    while processes_of(process.pid):
-        assert time.monotonic() < end, "workers outlive their parent"
-        time.sleep(0.01)
+    try:
+        while processes_of(process.pid):
+            assert time.monotonic() < end, "workers outlive their parent"
+            time.sleep(0.01)
+    finally:
+        for left in processes_of(process.pid):
+            os.kill(left, signal.SIGKILL)
 
 
 def processes_of(group: int) -> list[int]:

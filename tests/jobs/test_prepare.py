@@ -429,6 +429,12 @@ def test_the_exit_code_says_whether_anything_was_dropped(photos: Path, tmp_path:
     assert run(capsys, str(clean), str(tmp_path / "png"), "--encoding", "webp")[0] == 2
 
 
+def test_no_process_of_it_imports_torch() -> None:
+    program = "import sys, vitrail.cli, vitrail.jobs.prepare; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False", done.stderr
+
+
 # ---- Ray
 
 

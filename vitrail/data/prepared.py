@@ -46,7 +46,7 @@ class Png:
 
 @dataclass(frozen=True)
 class Webp:
-    """Lossless WebP: a quarter smaller than PNG, and much slower to write."""
+    """Lossless WebP: a quarter smaller than PNG, read faster, and much slower to write."""
 
 
 Encoding = Jpeg | Png | Webp

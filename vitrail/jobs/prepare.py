@@ -152,7 +152,6 @@ def _prepare_part(
             shards = _on_ray(source, missing, form, pace) if on_ray else _here(source, missing, form, workers, pace)
             for shard in shards:
                 state.note(shard)
-                watch.check()
             state.finish(source, part)
         except OSError as problem:
             if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
