@@ -342,6 +342,7 @@ def test_data_that_changed_meanwhile_are_refused(photos: Path, tmp_path: Path) -
 def test_bad_options_get_a_sentence(config: Prepare, said: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=said):
         prepare(config, tmp_path / "out", workers=0)
+    assert not (tmp_path / "out").exists()
 
 
 def test_options_that_contradict_each_other_get_a_sentence() -> None:

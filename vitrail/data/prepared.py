@@ -290,14 +290,14 @@ def card(prepared: dict[str, Any]) -> str:
     encoding = {key: value for key, value in prepared["encoding"].items() if key != "type"}
     detail = "".join(f", {key} {value}" for key, value in encoding.items())
     size = sum(shard["bytes"] for shard in prepared["shards"])
-    files = "Arrow IPC files (memory-mapped)" if prepared["container"] == "arrow" else "WebDataset tar files"
+    kind = "Arrow IPC (memory-mapped)" if prepared["container"] == "arrow" else "tar (WebDataset)"
     lines = [
         f"# {PurePath(prepared['data']).name}, prepared",
         "",
         f"Made by `vitrail data prepare` (version {prepared['vitrail']}) from `{prepared['data']}`.",
         "",
         f"- {prepared['count']:,} images of {len(counts):,} classes, {size / 2**20:,.1f} MiB in "
-        f"{len(prepared['shards']):,} shards: {files}",
+        f"{number_of_shards(prepared)}: {kind}",
         f"- the shorter side has at most {prepared['side']} pixels; smaller images were not enlarged",
         f"- {prepared['encoding']['type'].upper()}{detail}; {prepared['copied']:,} images were small enough and "
         "of that encoding already: their bytes are untouched",
@@ -316,6 +316,12 @@ def card(prepared: dict[str, Any]) -> str:
         lines += ["", "## Dropped", "", *(f"- `{row['key']}`: {row['reason']}" for row in dropped[:LISTED])]
         lines += [f"- … and {len(dropped) - LISTED:,} more"] if len(dropped) > LISTED else []
     return "\n".join(lines) + "\n"
+
+
+def number_of_shards(prepared: dict[str, Any]) -> str:
+    """`1 shard`, `12 shards`."""
+    count = len(prepared["shards"])
+    return "1 shard" if count == 1 else f"{count:,} shards"
 
 
 def _cell(text: str) -> str:

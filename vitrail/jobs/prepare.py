@@ -29,6 +29,7 @@ from vitrail.data.prepared import (
     ShardCount,
     Webp,
     mean_bytes,
+    number_of_shards,
     prepare_rows,
     prepare_shard,
     sample_rows,
@@ -72,7 +73,7 @@ def summary(prepared: list[dict[str, Any]], folder: Path) -> str:
     for part in prepared:
         place = folder / (part["split"] or "")
         size = sum(shard["bytes"] for shard in part["shards"]) / 2**20
-        lines.append(f"{place}: {part['count']:,} images, {size:,.1f} MiB in {len(part['shards'])} shards")
+        lines.append(f"{place}: {part['count']:,} images, {size:,.1f} MiB in {number_of_shards(part)}")
         if part["dropped"]:
             lines.append(f"dropped {len(part['dropped']):,} that cannot be read:")
             lines += [f"  {row['key']}: {row['reason']}" for row in part["dropped"][:SHOWN]]
@@ -98,10 +99,10 @@ def prepare(
     folder = Path(folder)
     parts = _parts(config.data, folder)
     refuse_inside(config.data, folder)
+    sources = [open_data(part.data) for part in parts]  # all, before the work on any begins
     with SignalWatch() as watch, locked(folder):
         refuse_others(config, parts, folder)
         remove_leftovers(folder)
-        sources = [open_data(part.data) for part in parts]  # all, before the work on any begins
         states = [
             State(part.folder, replace(config, data=part.data), source)
             for part, source in zip(parts, sources, strict=True)
