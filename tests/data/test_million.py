@@ -68,8 +68,8 @@ def test_a_manifest_of_a_million_rows(tmp_path: Path, text: str, workers: int) -
     print(measured)
     assert measured["count"] == (MILLION if not text else 900_000)
     assert measured["n"] == 64
-    assert measured["seconds"] < 5  # measured: 0.9 to 1.7
-    assert measured["GiB"] < 1  # measured: 0.6 to 0.7, of which torch alone is 0.26
+    assert measured["seconds"] < 5  # measured: 0.2 to 0.6 (1.7 on a busy machine)
+    assert measured["GiB"] < 1  # measured: 0.6, of which torch alone is 0.26
 
 
 def opened(text: str, kind: str) -> Source:
