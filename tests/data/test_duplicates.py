@@ -82,6 +82,13 @@ def test_images_of_one_grey_and_broken_ones_are_nobodys_copies() -> None:
     assert not copies.places(range(3))
 
 
+def test_of_tiny_images_only_equal_ones_are_copies() -> None:
+    tiny = [scene(0, 12), (scene(0, 12) * 0.8).astype(np.uint8), scene(0, 12)]
+    copies = find_copies([table_of(tiny)])
+    assert not copies.near
+    assert copies.places(range(3)) == [0, 2]
+
+
 def test_test_sets_are_compared_with_training_and_not_with_each_other() -> None:
     first, second, third = scene(0), scene(1), scene(2)
 

@@ -109,6 +109,13 @@ def _unreadable(patient: Patient) -> Iterator[Item]:
         yield Item(patient, row, str(patient.table.reason[row]), drop=True)
 
 
+def _not_used(patient: Patient) -> Iterator[Item]:
+    """What the source leaves out, as members of a tar that might be an attack."""
+    if patient.source.refused is not None:
+        for line in patient.source.refused.lines():
+            yield Item(patient, None, line)
+
+
 def _named_twice(patient: Patient) -> Iterator[Item]:
     """Files that the source lists more than once; found without reading them."""
     if not isinstance(patient.source, FileSource):
@@ -201,6 +208,12 @@ def _counts(patient: Patient) -> np.ndarray:
 Look = Callable[[Patient], Iterator[Item]]
 _LOOKS: tuple[tuple[str, str, str, Look], ...] = (
     ("unreadable", "Unreadable images", "They cannot be decoded: take them out, or get them again.", _unreadable),
+    (
+        "not used",
+        "Members that are not used",
+        "Left out when the data are opened: see that nothing is lost.",
+        _not_used,
+    ),
     ("named twice", "Files named more than once", "The same file counts several times: name it once.", _named_twice),
     (
         "extension",

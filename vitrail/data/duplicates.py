@@ -15,6 +15,7 @@ from vitrail.data.candidates import candidates
 from vitrail.data.examination import Examined
 
 ALIKE = 0.6  # product of two perceptual hashes from which a pair is looked at
+SMALLEST = 16  # pixels of the shorter side below which only equal pixels count: any two small digits look alike
 GREY, DETAIL = 0.9, 0.8  # correlations after alignment from which a pair is a copy (docs/doctor.md: how chosen)
 
 Kind = Literal["exact", "near", "features"]
@@ -112,7 +113,8 @@ def find_copies(
     first_ones = readable & (original == np.arange(len(digest)))
     alone = sum(len(table) for table in tables[: len(tables) - new])
     thumbnails = tables[0].thumbnail if len(tables) == 1 else np.concatenate([table.thumbnail for table in tables])
-    near = _near(thumbnails, np.flatnonzero(first_ones & ~fingerprint.flat(thumbnails)), alone)
+    shown = ~fingerprint.flat(thumbnails) & (np.concatenate([t.size for t in tables]).min(axis=1) >= SMALLEST)
+    near = _near(thumbnails, np.flatnonzero(first_ones & shown), alone)
     if features is not None:
         seen = {pair[:2] for pair in near}
         like = _by_features(features, np.flatnonzero(first_ones), alone, alike_features)

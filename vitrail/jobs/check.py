@@ -233,9 +233,12 @@ def _write_views(folder: Path, patients: list[Patient], found: list[Finding]) ->
     for patient in judged:
         split = patient.name.rpartition("@")[2] if len(judged) > 1 else ""
         left_out = np.array(drops.get(patient.start, []), np.int64)
+        name = f"kept-{split}.json" if split else "kept.json"
         if len(left_out) and len(left_out) < len(patient.source):
-            written[patient.name] = f"kept-{split}.json" if split else "kept.json"
-            write_view(folder / written[patient.name], patient.name, patient.source, left_out)
+            written[patient.name] = name
+            write_view(folder / name, patient.name, patient.source, left_out)
+        else:
+            (folder / name).unlink(missing_ok=True)  # of an earlier visit
     return written
 
 
