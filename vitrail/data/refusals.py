@@ -32,8 +32,12 @@ class Refusals:
     def __len__(self) -> int:
         return sum(self.counts.values())
 
-    def __str__(self) -> str:
-        return "; ".join(
+    def lines(self) -> list[str]:
+        """Each reason: `3 with an absolute name ('/etc/a', '/etc/b', …)`."""
+        return [
             f"{count:,} {reason} ({', '.join(self.first[reason])}{', …' if count > len(self.first[reason]) else ''})"
             for reason, count in self.counts.items()
-        )
+        ]
+
+    def __str__(self) -> str:
+        return "; ".join(self.lines())

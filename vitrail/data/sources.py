@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from vitrail.data import image
 from vitrail.data.image import Pixels
+from vitrail.data.refusals import Refusals
 from vitrail.data.remote import is_remote, local
 
 
@@ -27,6 +28,7 @@ class Source(ABC):
     classes: tuple[str, ...]
     labels: np.ndarray
     several: bool = False  # whether an image may have several right labels
+    refused: Refusals | None = None  # what was left out when the source was opened
 
     def __len__(self) -> int:
         return len(self.labels)

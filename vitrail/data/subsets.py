@@ -22,7 +22,7 @@ class Subset(Source):
         if (self.labels < 0).any():
             lost = source.classes[int(source.labels[self.indices][self.labels < 0][0])]
             raise ValueError(f"a subset without the class {lost!r} cannot hold its images")
-        self._new, self.several = new, source.several
+        self._new, self.several, self.refused = new, source.several, source.refused
 
     def right(self, key: str) -> tuple[int, ...]:
         """All labels that are right for the image of that name."""

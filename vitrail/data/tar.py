@@ -35,9 +35,9 @@ class TarSource(Source):
             found = [index(local(file, fresh=True)) for file in files]
         except OSError as problem:
             raise BadInput(f"{files[0]}: {problem.strerror or problem}") from None
-        self.refused = Refusals()
+        refused = self.refused = Refusals()
         for part in found:
-            self.refused.update(part.refused)
+            refused.update(part.refused)
         counts = [len(part.keys) for part in found]
         self._starts = np.concatenate([[0], np.cumsum(counts)])
         keys, labels = (pa.concat_arrays([getattr(part, name) for part in found]) for name in ("keys", "labels"))
@@ -48,15 +48,15 @@ class TarSource(Source):
         missing = len(keys) - len(self._kept)
         if missing:
             first = keys[int(np.setdiff1d(np.arange(len(keys)), self._kept)[0])].as_py()
-            self.refused.add("an image without a label (.cls or .json)", repr(first), missing)
+            refused.add("an image without a label (.cls or .json)", repr(first), missing)
             keys, labels, offsets, sizes = (
                 keys.take(self._kept), labels.drop_null(), offsets[self._kept], sizes[self._kept]
             )  # fmt: skip
         if not len(keys):
-            why = f": {self.refused}" if len(self.refused) else ""
+            why = f": {refused}" if len(refused) else ""
             raise BadInput(f"{files[0]} holds no image with a label{why}")
-        if len(self.refused):
-            say(f"{_shown(files)}: {len(self.refused):,} members are not used: {self.refused}")
+        if len(refused):
+            say(f"{_shown(files)}: {len(refused):,} members are not used: {refused}")
         self.keys, self._offsets, self._sizes = keys, offsets, sizes
         self.labels, self.classes = numbered(labels, classes or _names_beside(files[0]), _shown(files))
         self._opened: OrderedDict[int, _Descriptor] = OrderedDict()
