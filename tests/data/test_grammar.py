@@ -198,6 +198,8 @@ def test_the_sign_may_be_part_of_a_path(tmp_path: Path) -> None:
     folder_of_images(folder, {"cat": 2, "dog": 3})
     assert len(open_data(str(folder))) == 5
     assert len(open_data(f"{folder}@[:2]")) == 2
+    assert len(open_data(str(folder_of_images(tmp_path / "cats@home", {"cat": 2, "dog": 3})))) == 5
+    assert len(open_data(f"{tmp_path}/cats@home@[:2]")) == 2
 
 
 def test_validation_goes_by_several_names(photos: Path) -> None:

@@ -9,7 +9,7 @@ from vitrail.data.layouts import ROLES, Role, choose, open_place
 from vitrail.data.named import NAMED
 from vitrail.data.remote import is_remote
 from vitrail.data.sources import Source
-from vitrail.data.splits import splits_of
+from vitrail.data.splits import parts_of, splits_of
 from vitrail.data.subsets import slice_of
 from vitrail.data.view import read_view
 
@@ -29,10 +29,9 @@ def open_data(text: str, role: Role = "train") -> Source:
     Raises:
         BadInput: nothing there, no such split, nothing in it, or a slice that does not parse.
     """
-    name, _, rest = text.rpartition("@") if "@" in text else (text, "", "")
+    name, split, places = parts_of(text)
+    rest = (split or "") + places
     match = _SPLIT.match(rest)
-    if match is None and "/" in rest:  # the sign is part of a path
-        name, match = text, _SPLIT.match("")
     if match is None:
         raise BadInput(f"{text!r}: cannot read {rest!r}; expected SOURCE@SPLIT[START:STOP], as in cifar10@train[:90%]")
     source = _open_split(name, match["split"], role)

@@ -13,7 +13,7 @@ from vitrail.data.parquet import has_images, read_schema
 def parts_of(text: str) -> tuple[str, str | None, str]:
     """`photos@train[:90%]` as ("photos", "train", "[:90%]"); the split is None and the slice empty where not named."""
     name, _, rest = text.rpartition("@") if "@" in text else (text, "", "")
-    if "/" in rest:  # the sign is part of a path
+    if "/" in rest or (rest and Path(text).exists() and not Path(name).exists()):  # the sign is part of a path
         return text, None, ""
     split, bracket, places = rest.partition("[")
     return name, split or None, bracket + places
