@@ -6,13 +6,13 @@ FOLDER holds JPEG files (photos), or parquet files in Hugging Face's image layou
 make uint8 batches of random crops, half of them flipped; torch's threads are one in every process. What is compared:
 
     photos              decode, inception crop to 224, flip, from the files as they are
-    prepared            the same from files whose shorter side is 256 (JPEG 90); theirs from the originals
+    prepared            the same from what `vitrail data prepare` makes of them; theirs from the originals
     cifar10             32 pixels from parquet, shifted by up to 4 pixels, flipped
     tiny-imagenet       64 pixels from parquet, inception crop, flipped
 
-Prints images a second and the median over the rounds of (ours / theirs), with its range. With --memory also what the
-loader holds at the start and at the end of an epoch of 100,000 images (of --tiny): the main process and its workers,
-shared pages counted once.
+Prints images a second (on one core: of processor time, which nobody else on the machine can take) and the median over
+the rounds of (ours / theirs), with its range. With --memory also what the loader holds in the course of an
+epoch of 100,000 images (of --tiny): the main process and its workers, shared pages counted once.
 """
 
 import argparse
@@ -33,12 +33,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from vitrail.core.device import processor_name, usable_cores
-from vitrail.data import augment
 from vitrail.data.batches import training_batches
 from vitrail.data.grammar import open_data
-from vitrail.data.image import decode
+from vitrail.data.image import read
 from vitrail.data.sources import Example, Source
 from vitrail.data.views import Augment, InceptionCrop, PadCrop, Preprocess, SquareResize
+from vitrail.jobs.prepare import Prepare, prepare
 
 BATCH = 32
 SKIPPED = 10  # batches: workers have started
@@ -52,7 +52,7 @@ class Files(Source):
         self.labels, self.classes = np.zeros(len(self.paths), np.int64), ("photo",)
 
     def __getitem__(self, index: int) -> Example:
-        return Example(self.paths[index].read_bytes(), 0, self.paths[index].name)
+        return Example(read(self.paths[index]), 0, self.paths[index].name)
 
 
 class Peer(Dataset[Any]):
@@ -83,14 +83,15 @@ def torchvision() -> ModuleType:
     return transforms
 
 
-def rate(batches: Iterator[Any], count: int) -> float:
-    """Images a second over so many batches, after the first few."""
+def rate(batches: Iterator[Any], count: int, workers: int) -> float:
+    """Images a second over so many batches, after the first few: of processor time where this process makes them."""
     for _ in range(SKIPPED):
         next(batches)
-    start = time.perf_counter()
+    clock = time.perf_counter if workers else time.process_time
+    start = clock()
     for _ in range(count):
         next(batches)
-    return count * BATCH / (time.perf_counter() - start)
+    return count * BATCH / (clock() - start)
 
 
 def ours(source: Source, view: tuple[Augment, Preprocess], workers: int) -> Iterator[Any]:
@@ -103,16 +104,13 @@ def theirs(peer: Peer, workers: int) -> Iterator[Any]:
     return iter(DataLoader(peer, BATCH, sampler=drawn, num_workers=workers, **options))
 
 
-def prepare(source: Source, folder: Path, side: int = 256) -> Source:
-    """JPEG 90 of each image, its shorter side at most `side`."""
-    for i in range(len(source)):
-        example = source[i]
-        assert isinstance(example.image, bytes)
-        pixels = decode(example.image)
-        shorter = min(pixels.shape[:2])
-        size = tuple(round(s * min(1.0, side / shorter)) for s in pixels.shape[:2])
-        Image.fromarray(augment.resize(pixels, (size[0], size[1]))).save(folder / f"{i:05d}.jpg", quality=90)
-    return Files(folder)
+def prepared(photos: Path, folder: Path) -> Source:
+    """What `vitrail data prepare` makes of them."""
+    (folder / "data" / "photo").mkdir(parents=True)
+    for file in Files(photos).paths:
+        (folder / "data" / "photo" / file.name).symlink_to(file.resolve())
+    prepare(Prepare(str(folder / "data")), folder / "prepared")
+    return open_data(str(folder / "prepared"))
 
 
 def compare(name: str, a: Source, view: tuple[Augment, Preprocess], b: Peer, options: Any) -> list[str]:
@@ -124,7 +122,7 @@ def compare(name: str, a: Source, view: tuple[Augment, Preprocess], b: Peer, opt
             for who in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):
                 batches = ours(a, view, workers) if who == "ours" else theirs(b, workers)
                 few = options.batches * (4 if who == "ours" else 1) * (max(1, workers))
-                seen[who] = rate(batches, few if len(a) < 1000 else 4 * few)
+                seen[who] = rate(batches, few if len(a) < 1000 else 4 * few, workers)
                 del batches  # the processes end, and leave the cores to the others
             ratios.append(seen["ours"] / seen["theirs"])
             rates.append((seen["ours"], seen["theirs"]))
@@ -186,7 +184,7 @@ def main() -> None:
             photos, view = Files(options.photos), (Augment(InceptionCrop()), Preprocess((224, 224)))
             peer = Peer(photos, cropped(224))
             lines += compare("photos", photos, view, peer, options)
-            lines += compare("prepared", prepare(photos, Path(temporary)), view, peer, options)
+            lines += compare("prepared", prepared(options.photos, Path(temporary)), view, peer, options)
         if options.cifar10:
             cifar = open_data(f"{options.cifar10}@train")
             view = Augment(PadCrop(4)), Preprocess((32, 32), SquareResize())

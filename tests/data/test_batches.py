@@ -1,7 +1,6 @@
 """Batches: the same for any number of workers and ranks and from any step; broken images named and replaced."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,21 +65,9 @@ def test_an_example_looks_different_in_every_epoch_and_under_every_seed() -> Non
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_batch_is_made_where_it_is_handed_over_and_copied_once(workers: int) -> None:
+def test_channels_lie_side_by_side_as_they_were_decoded(workers: int) -> None:
     batch = next(iter(training(source_of(20), workers=workers)))
-    assert batch.images.is_shared() == bool(workers)
-    assert batch.images.permute(0, 2, 3, 1).is_contiguous()  # the order in which pixels are decoded
-    assert batch.images.untyped_storage().nbytes() == batch.images.numel()
-
-
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
-def test_a_worker_keeps_no_copy_of_what_it_handed_over() -> None:
-    """Memory that two processes share is mapped by both while the one holds it, and by none afterwards."""
-    loader = training(source_of(20), stop=40, workers=1)
-    for batch in loader:
-        del batch
-    mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if "/torch_" in line]
-    assert len(mapped) <= 2
+    assert batch.images.permute(0, 2, 3, 1).is_contiguous()
 
 
 def test_the_seconds_of_waiting_are_counted() -> None:

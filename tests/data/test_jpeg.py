@@ -11,9 +11,11 @@ import simplejpeg
 from PIL import Image
 
 from tests.data.pictures import encoded, photograph, smooth
+from vitrail.data import prepared as encoding
 from vitrail.data.augment import resize
 from vitrail.data.image import BrokenImage, Jpeg, Pixels, decode, look
 from vitrail.data.jpeg import MAX_SCANS, read_head, some_rows
+from vitrail.data.prepared import Form, prepare_image
 
 ORIENTATION = 0x0112
 
@@ -134,6 +136,14 @@ def test_between_restart_markers_what_lies_above_is_not_decoded_either() -> None
     rows = some_rows(data, head, 201, 254)
     assert len(rows.data) < len(data) / 3
     assert np.array_equal(decode(rows.data)[3:-3], decode(data)[rows.first + 3 : rows.first + rows.height - 3])
+
+
+def test_prepared_images_have_markers_after_every_row_of_blocks() -> None:
+    data, _ = prepare_image(encoded(photograph(300, 400), "JPEG"), Form(256, encoding.Jpeg(90)))
+    head = read_head(data)
+    assert head is not None
+    assert head.stripe == 16
+    assert some_rows(data, head, 100, 150).first == 96
 
 
 def test_markers_that_are_missing_or_too_many_are_not_relied_upon() -> None:

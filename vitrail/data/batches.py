@@ -23,11 +23,13 @@ from vitrail.data import image
 from vitrail.data.image import BrokenImage, Picture, Pixels
 from vitrail.data.order import share_of_rank
 from vitrail.data.sampling import Plan, Sampling, plan
+from vitrail.data.slots import Shape, Slot, Slots, inherited
 from vitrail.data.sources import Source
 from vitrail.data.views import Augment, Preprocess, evaluation_view, training_view
 from vitrail.data.workers import default_workers, enough_workers, seconds_an_image
 
 STAND_INS = 100  # how many examples in a row are tried in place of a broken one
+AHEAD = 4  # batches that a worker makes before they are asked for
 
 
 class Batch(NamedTuple):
@@ -76,7 +78,13 @@ def to_pixels(example_image: bytes | Pixels) -> Pixels:
     return image.whole(to_picture(example_image))
 
 
-class _TrainingSteps(Dataset[Batch]):
+class _Dataset(Dataset[Batch]):
+    """[step] -> a batch."""
+
+    bytes: int  # that the images of a batch take, at most
+
+
+class _TrainingSteps(_Dataset):
     """[step] -> this process's part of the batch of that step; with `predecessor` also the example before it, first."""
 
     def __init__(
@@ -92,6 +100,7 @@ class _TrainingSteps(Dataset[Batch]):
         self.source, self.augment, self.preprocess = source, augment, preprocess
         self.plan, self.part, self.predecessor = plan, part, predecessor
         self.random = Keyed(seed, "augment")
+        self.bytes = (part.stop - part.start + predecessor) * 3 * prod(preprocess.resolution)
 
     def __getitem__(self, step: int) -> Batch:
         whole = self.plan(step)
@@ -112,12 +121,13 @@ class _TrainingSteps(Dataset[Batch]):
         return view, example.label, example.key
 
 
-class _EvaluationParts(Dataset[Batch]):
+class _EvaluationParts(_Dataset):
     """[i] -> a process's part of the examples i·batch to (i+1)·batch, in the order of the source; none is broken."""
 
     def __init__(self, source: Source, preprocess: Preprocess, batch: int, rank: int = 0, world: int = 1):
         self.source, self.preprocess, self.size = source, preprocess, batch
         self.rank, self.world = rank, world
+        self.bytes = -(-batch // world) * 3 * prod(preprocess.resolution)
 
     def __len__(self) -> int:
         return -(-len(self.source) // self.size)
@@ -139,7 +149,7 @@ class _EvaluationParts(Dataset[Batch]):
 class _Views:
     """Collects views into one uint8 tensor; every view is copied once. Never raises: it may run in a worker.
 
-    In a worker the tensor lies in shared memory from the start, so that handing it over copies nothing.
+    In a worker the tensor lies in memory of the main process from the start, so that handing it over copies nothing.
     """
 
     def __init__(self, count: int, preprocess: Preprocess):
@@ -167,10 +177,13 @@ class _Views:
         return Batch(self.images[: len(self.labels)], labels, self.keys, self.broken)
 
 
-def _shared(shape: tuple[int, ...]) -> Tensor:
+def _shared(shape: Shape) -> Tensor:
     """An uint8 tensor of any content, in memory that other processes can have where this is a worker."""
-    if get_worker_info() is None:
+    worker = get_worker_info()
+    if worker is None:
         return torch.empty(shape, dtype=torch.uint8)
+    if _slots is not None and (taken := _slots.take(worker.id, shape)) is not None:
+        return taken
     memory = torch.UntypedStorage._new_shared(prod(shape))  # as torch's own collation does
     return torch.empty(0, dtype=torch.uint8).set_(memory, 0, shape)  # type: ignore[call-overload]
 
@@ -204,40 +217,64 @@ class Loader:
     """
 
     def __init__(
-        self, dataset: Dataset[Batch], steps: range, workers: int | None, device: torch.device = torch.device("cpu")
+        self, dataset: _Dataset, steps: range, workers: int | None, device: torch.device = torch.device("cpu")
     ):
         workers = default_workers() if workers is None else workers
-        self._device = device
+        self._dataset, self._workers, self._device = dataset, workers, device
         self.steps = steps
         self.waited = 0.0  # seconds that the consumer spent waiting, in all
-        self._loader: DataLoader[Batch] = DataLoader(
-            dataset,
-            batch_size=None,  # an item is a whole batch
-            sampler=steps,  # any iterable of indices will do
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            worker_init_fn=_leave_signals,
-            collate_fn=_as_it_is,  # the default one would walk through every key and turn tuples into lists
-            persistent_workers=False,
-            pin_memory=device.type == "cuda",
-        )
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[Batch]:
         start = time.perf_counter()
-        for batch in self._loader if self._device.type != "cuda" else _on(self._device, self._loader):
+        for batch in self._batches():
             self.waited += time.perf_counter() - start
             yield batch
+            del batch  # its memory can be used again as soon as the consumer, too, has left it
             start = time.perf_counter()
+
+    def _batches(self) -> Iterator[Batch]:
+        workers, cuda = self._workers, self._device.type == "cuda"
+        # one slot more than are sent ahead is being filled, and one is read
+        slots = Slots(workers, AHEAD + 2, self._dataset.bytes) if workers and inherited() else None
+        loader: DataLoader[Batch] = DataLoader(
+            self._dataset,
+            batch_size=None,  # an item is a whole batch
+            sampler=self.steps,  # any iterable of indices will do
+            num_workers=workers,
+            prefetch_factor=AHEAD if workers else None,
+            worker_init_fn=partial(_start_worker, slots),
+            collate_fn=_handed_over if workers else _as_it_is,
+            persistent_workers=False,
+            pin_memory=cuda,
+        )
+        found = (_received(batch) for batch in loader)
+        return _on(self._device, found) if cuda else found
 
 
 def _as_it_is(batch: Any) -> Any:
-    return batch
+    return batch  # torch's own collation would walk through every key and turn tuples into lists
 
 
-def _leave_signals(_: int) -> None:
+_slots: Slots | None = None  # of this worker process and its siblings
+
+
+def _handed_over(batch: Any) -> Any:
+    """A batch as a worker sends it: without its images, where they lie in a slot."""
+    slot = _slots.slot_of(batch.images) if _slots is not None else None
+    return batch if slot is None else (slot, *batch[1:])
+
+
+def _received(sent: Any) -> Batch:
+    images, labels, keys, broken = sent
+    return Batch(images.images() if isinstance(images, Slot) else images, labels, keys, broken)
+
+
+def _start_worker(slots: Slots | None, _: int) -> None:
+    global _slots
+    _slots = slots
     # Ctrl-C, torchrun and batch systems signal the whole process group; the main process decides what happens, after
     # it has saved. A worker that is still there a minute after it was told to end does end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

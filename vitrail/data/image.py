@@ -23,7 +23,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF")
 
 _SCALES = (8, 4, 2)  # by which libjpeg-turbo can make an image smaller in the time that it saves
 _SCALED_FROM = 64  # pixels of the shorter side: below, two scales may give one size
-_CONTEXT = 4  # rows that are decoded around a part: colours are interpolated with two of them
+_CONTEXT = 2  # rows that are decoded around a part: colours are interpolated with them
 
 # EXIF orientation -> (rows become columns, then rows reversed, then columns reversed) to turn a picture upright.
 _TURNS = {
@@ -151,7 +151,8 @@ def part_of(picture: Picture, box: Box, size: Size) -> tuple[Pixels, FloatBox]:
 def read(path: Path) -> bytes:
     """The bytes of a file; an unreadable one is a broken image, not the end of a run."""
     try:
-        return path.read_bytes()
+        with open(path, "rb", buffering=0) as file:  # a buffer would only be copied
+            return file.readall()
     except OSError as problem:
         raise BrokenImage(problem.strerror or str(problem), str(path)) from None
 

@@ -2,6 +2,7 @@
 
 import re
 import struct
+from itertools import islice
 from typing import NamedTuple
 
 MAX_SCANS = 100  # progressive files have about 10; each takes a pass over all pixels, however few its bytes
@@ -13,6 +14,7 @@ _XMP_ORIENTATION = re.compile(rb"""tiff:Orientation(?:=["']|>)([1-8])""")
 _ORIENTATION = 0x0112
 _NUMBERS = {1: "B", 3: "H", 4: "I"}  # TIFF's types of whole numbers
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")  # within a scan nothing else looks like it
+_RESTARTS = [b"\xff" + bytes([0xD0 + i]) for i in range(8)]  # they are numbered
 _END = b"\xff\xd9"
 
 
@@ -25,6 +27,7 @@ class Head(NamedTuple):
     scans: int
     frame: int  # where in the file its frame header starts
     scan: int  # where the data of its first scan start
+    unit: int  # rows that are coded together
     stripe: int  # rows between two restart markers, after which decoding can start; 0: not known, or there are none
 
 
@@ -79,7 +82,7 @@ def _head(data: bytes, frame: int | None, scan: int, start: int, interval: int, 
     if not (single and down and across):
         interval = 0
     lines, rest = divmod(interval, -(-width // across)) if interval else (0, 0)
-    return Head(height, width, orientation, scans, frame, start, 0 if rest else lines * down)
+    return Head(height, width, orientation, scans, frame, start, down, 0 if rest else lines * down)
 
 
 def _exif_orientation(tiff: bytes) -> int:
@@ -119,21 +122,29 @@ def some_rows(data: bytes, head: Head, top: int, bottom: int) -> Rows:
     if head.scans != 1 or data[-2:] != _END:  # of a truncated file nothing is left out, so that it is seen
         return Rows(data, 0, head.height, True)
     bottom = min(bottom, head.height)
-    first, last = 0, 0
-    if head.stripe:
-        first, last = max(0, top) // head.stripe, -(-bottom // head.stripe)
-        cuts = [head.scan, *(m.end() for m in _RESTART.finditer(data, head.scan)), len(data)]
-        if len(cuts) - 1 == -(-head.height // head.stripe):
-            parts = [data[cuts[i] : cuts[i + 1] - 2] for i in range(first, last)]  # without the marker, or the end
-            for i in range(len(parts) - 1, 0, -1):
-                parts.insert(i, b"\xff" + bytes([0xD0 + (i - 1) % 8]))  # they are numbered
-            count = bottom - first * head.stripe
-            return Rows(
-                b"".join((_lower(data[: head.scan], head, count), *parts, _END)), first * head.stripe, count, True
-            )
+    if head.stripe and (found := _stripes(data, head, max(0, top), bottom)):
+        return found
     if bottom == head.height:
         return Rows(data, 0, head.height, True)
     return Rows(_lower(data, head, bottom), 0, bottom, False)
+
+
+def _stripes(data: bytes, head: Head, top: int, bottom: int) -> Rows | None:
+    """The rows of the stripes that hold those from `top` to `bottom` - 1; None where a marker is missing."""
+    first, last = top // head.stripe, -(-bottom // head.stripe)
+    needed = min(last, -(-head.height // head.stripe) - 1)
+    marks = [mark.start() for mark in islice(_RESTART.finditer(data, head.scan), needed)]
+    if len(marks) < needed or any(data[at + 1] != 0xD0 + i % 8 for i, at in enumerate(marks)):
+        return None
+    marks.append(len(data) - 2)
+    start = marks[first - 1] + 2 if first else head.scan
+    parts = [_lower(data[: head.scan], head, bottom - first * head.stripe)]
+    for i in range(first, last):
+        parts += (data[start : marks[i]], _RESTARTS[(i - first) % 8])
+        start = marks[i] + 2
+    parts[-1] = _END
+    whole = last * head.stripe - bottom < head.unit  # otherwise data are left over
+    return Rows(b"".join(parts), first * head.stripe, bottom - first * head.stripe, whole)
 
 
 def _lower(data: bytes, head: Head, rows: int) -> bytes:

@@ -18,7 +18,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import simplejpeg
 from PIL import Image
 
 from vitrail.core.files import atomic_path
@@ -158,8 +157,10 @@ def encode(pixels: Pixels, encoding: Encoding) -> bytes:
     try:
         match encoding:
             case Jpeg(quality):
-                pixels = np.ascontiguousarray(pixels)
-                return simplejpeg.encode_jpeg(pixels, quality, colorspace="RGB", colorsubsampling="420")
+                # markers after every row of blocks: loading skips the rows that a crop does not show
+                Image.fromarray(np.ascontiguousarray(pixels)).save(
+                    buffer, name, quality=quality, subsampling="4:2:0", restart_marker_rows=1
+                )
             case Png():
                 Image.fromarray(pixels).save(buffer, name)
             case Webp():
