@@ -57,6 +57,7 @@ def test_images_by_class_and_split(store: "fsspec.AbstractFileSystem", cache: Pa
 def test_shards_and_manifests(store: "fsspec.AbstractFileSystem", tmp_path: Path) -> None:
     made = {
         "p/train-0.parquet": tmp_path / "p.parquet",
+        "h/data/train-0.parquet": tmp_path / "p.parquet",
         "a/train/shard-00000-of-00001.arrow": write_arrow(tmp_path / "a.arrow", PICTURES[:3], [0, 1, 0], ["x", "y"]),
         "t/shard-000000.tar": write_tar(tmp_path / "t.tar", PICTURES[:3], ["x", "y", "x"]),
     }
@@ -66,7 +67,7 @@ def test_shards_and_manifests(store: "fsspec.AbstractFileSystem", tmp_path: Path
     store.pipe("/c/list.csv", b"path,label\nin/0.png,x\nmemory://c/in/1.png,y\nin/2.png,x\n")
     for i in range(3):
         store.pipe(f"/c/in/{i}.png", PICTURES[i])
-    for name in ("memory://p", "memory://a@train", "memory://t", "memory://c/list.csv", "memory://t/*.tar",
+    for name in ("memory://p", "memory://h@train", "memory://a@train", "memory://t", "memory://c/list.csv", "memory://t/*.tar",
                  "memory://t/shard-{000000..000000}.tar", "memory://p/train-0.parquet"):  # fmt: skip
         source = open_data(name)
         assert [source[i].image for i in range(3)] == PICTURES[:3], name

@@ -205,8 +205,8 @@ def _open_remote(address: str, split: str | None, role: Role) -> Source:
             continue
         by_split: dict[str, list[str]] = {}
         for name in shards:
-            folder = name.rpartition("/")[0]
-            key = re.split(r"[-_.\d]", name)[0] if folder in ("", "data") else folder
+            folder, _, base = name.rpartition("/")
+            key = re.split(r"[-_.\d]", base)[0] if folder in ("", "data") else folder
             by_split.setdefault(key, []).append(f"{address}/{name}")
         if not by_split.keys() <= SPLITS:
             _refuse_split(address, split)
