@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.core.test_pool import processes_of
 from tests.data.pictures import encoded, folder_of_images, noise
 from vitrail.cli import main
 from vitrail.core.errors import BadInput, Interrupted
@@ -167,19 +168,6 @@ def test_stopped_after_any_step_it_goes_on_to_the_same_files(
 def command(data: Path, out: Path, *more: str) -> list[str]:
     job = [sys.executable, "-m", "vitrail", "data", "prepare", str(data), str(out)]
     return [*job, "--side", "64", "--shard-images", "8", *more]
-
-
-def processes_of(group: int) -> list[int]:
-    """The living processes of a process group."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            state, _, members = (path / "stat").read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(members) == group and state != "Z":
-            found.append(int(path.name))
-    return found
 
 
 def survive(data: Path, folder: Path, kills: int, seed: int, workers: int) -> tuple[int, int]:

@@ -302,7 +302,7 @@ def card(prepared: dict[str, Any]) -> str:
         f"- the shorter side has at most {prepared['side']} pixels; smaller images were not enlarged",
         f"- {prepared['encoding']['type'].upper()}{detail}; {prepared['copied']:,} images were small enough and "
         "of that encoding already: their bytes are untouched",
-        f"- {len(dropped):,} images could not be read and were dropped",
+        f"- dropped because they cannot be read: {len(dropped):,}",
         "- counts, checksums (SHA-256) and the names of what was dropped: `prepared.json`",
         "",
         "The path of this folder is its name as DATA: `vitrail pretrain ... --train FOLDER`.",
@@ -314,7 +314,12 @@ def card(prepared: dict[str, Any]) -> str:
     if len(counts) > LISTED:
         lines += [f"| … and {len(counts) - LISTED:,} more classes | {sum(counts[LISTED:]):,} |"]
     if dropped:
-        lines += ["", "## Dropped", "", *(f"- `{row['key']}`: {row['reason']}" for row in dropped[:LISTED])]
+        lines += [
+            "",
+            "## Dropped",
+            "",
+            *(f"- `{_cell(row['key'])}`: {_cell(row['reason'])}" for row in dropped[:LISTED]),
+        ]
         lines += [f"- … and {len(dropped) - LISTED:,} more"] if len(dropped) > LISTED else []
     return "\n".join(lines) + "\n"
 
