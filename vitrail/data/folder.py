@@ -71,15 +71,27 @@ def _walk(root: Path, folders: list[tuple[bytes, int]]) -> Listing:
     """Lists the disk, and collects the folders that it saw with their times."""
     top = os.fsencode(root)
     folders.append((b"", _time(top)))
-    with os.scandir(top) as entries:
-        classes = sorted(os.fsdecode(e.name) for e in entries if e.is_dir() and not e.name.startswith(b"."))
+    classes = _class_folders(root)
     counts, names = [], []
     for name in classes:
         inside = sorted(_files(top, os.fsencode(name), folders), key=lambda path: path.split(b"/"))
         counts.append(len(inside))
         names += inside
-    shown = tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in classes)
-    return Listing(shown, np.array(counts, dtype=np.int64), binary(names))
+    return Listing(_shown(classes), np.array(counts, dtype=np.int64), binary(names))
+
+
+def classes_in(root: Path) -> tuple[str, ...]:
+    """The classes of a folder, without a look at its images."""
+    return _shown(_class_folders(root))
+
+
+def _class_folders(root: Path) -> list[str]:
+    with os.scandir(os.fsencode(root)) as entries:
+        return sorted(os.fsdecode(e.name) for e in entries if e.is_dir() and not e.name.startswith(b"."))
+
+
+def _shown(names: list[str]) -> tuple[str, ...]:
+    return tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in names)
 
 
 def _files(top: bytes, below: bytes, folders: list[tuple[bytes, int]]) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import numpy as np
 from vitrail.core.errors import BadInput, nearest, unknown
 from vitrail.data import image, remote
 from vitrail.data.arrow import ArrowSource, refuse_missing
-from vitrail.data.folder import FolderSource
+from vitrail.data.folder import FolderSource, classes_in
 from vitrail.data.manifest import SUFFIXES, Manifest
 from vitrail.data.parquet import ParquetSource, has_images, read_schema
 from vitrail.data.sources import FileSource, Source, binary
@@ -133,7 +133,7 @@ def open_folder(path: Path, split: str | None, role: Role) -> Source:
         chosen = _known(str(path), split, role, splits)
         train = path / "train"
         # the training split says which classes there are and in which order
-        classes = FolderSource(train).classes if chosen != "train" and train.is_dir() else None
+        classes = classes_in(train) if chosen != "train" and train.is_dir() else None
         return FolderSource(path / chosen, classes)
     _refuse_split(path, split)
     return FolderSource(path)
