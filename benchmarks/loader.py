@@ -180,6 +180,12 @@ def main() -> None:
         return transforms.Compose([transforms.RandomResizedCrop(side, scale=(0.05, 1.0)), *flipped])
 
     with tempfile.TemporaryDirectory() as temporary:
+        if options.tiny:
+            tiny = open_data(f"{options.tiny}@train")
+            view = Augment(InceptionCrop()), Preprocess((64, 64), SquareResize())
+            if options.memory:  # first: theirs holds all files in a list
+                lines += memory(tiny, view)
+            lines += compare("tiny-imagenet", tiny, view, Peer(tiny, cropped(64)), options)
         if options.photos:
             photos, view = Files(options.photos), (Augment(InceptionCrop()), Preprocess((224, 224)))
             peer = Peer(photos, cropped(224))
@@ -191,12 +197,6 @@ def main() -> None:
             shifted = transforms.RandomCrop(32, padding=4, padding_mode="reflect")
             peer = Peer(cifar, transforms.Compose([shifted, *flipped]))
             lines += compare("cifar10", cifar, view, peer, options)
-        if options.tiny:
-            tiny = open_data(f"{options.tiny}@train")
-            view = Augment(InceptionCrop()), Preprocess((64, 64), SquareResize())
-            lines += compare("tiny-imagenet", tiny, view, Peer(tiny, cropped(64)), options)
-            if options.memory:
-                lines += memory(open_data(f"{options.tiny}@train"), view)
     if options.out:
         options.out.write_text("\n".join(lines) + "\n")
 

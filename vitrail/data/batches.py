@@ -3,7 +3,6 @@
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from math import prod
@@ -116,8 +115,11 @@ class _TrainingSteps(_Dataset):
     def _view(self, epoch: int, index: int) -> tuple[Pixels, int, str]:
         example = self.source[index]
         rng = self.random.at(epoch, index)
-        with _named(example.key):
+        try:
             view = training_view(to_picture(example.image), self.augment, self.preprocess, rng)
+        except BrokenImage as problem:
+            problem.key = example.key
+            raise
         return view, example.label, example.key
 
 
@@ -142,8 +144,12 @@ class _EvaluationParts(_Dataset):
 
     def _view(self, index: int) -> tuple[Pixels, int, str]:
         example = self.source[index]
-        with _named(example.key):
-            return evaluation_view(to_pixels(example.image), self.preprocess), example.label, example.key
+        try:
+            view = evaluation_view(to_pixels(example.image), self.preprocess)
+        except BrokenImage as problem:
+            problem.key = example.key
+            raise
+        return view, example.label, example.key
 
 
 class _Views:
@@ -186,16 +192,6 @@ def _shared(shape: Shape) -> Tensor:
         return taken
     memory = torch.UntypedStorage._new_shared(prod(shape))  # as torch's own collation does
     return torch.empty(0, dtype=torch.uint8).set_(memory, 0, shape)  # type: ignore[call-overload]
-
-
-@contextmanager
-def _named(key: str) -> Iterator[None]:
-    """Says of which image it is that it is broken."""
-    try:
-        yield
-    except BrokenImage as problem:
-        problem.key = key
-        raise
 
 
 @runtime_checkable

@@ -78,9 +78,11 @@ class Jpeg:
             BrokenImage: it cannot be decoded; what is damaged outside of the box may go unseen.
         """
         head, scale = self._head, self._scale(box, size)
-        rows = Rows(self._data, 0, head.height, True)
+        left, top, right, bottom = box
         if head.orientation == 1:
-            rows = some_rows(self._data, head, box[1] - _CONTEXT * scale, box[3] + _CONTEXT * scale)
+            rows = some_rows(self._data, head, top - _CONTEXT * scale, bottom + _CONTEXT * scale)
+        else:
+            rows = Rows(self._data, 0, head.height, True)
         expected = (-(-rows.height // scale), -(-head.width // scale))
         least = {"min_height": expected[0], "min_width": expected[1]} if scale > 1 else {}
         try:
@@ -90,20 +92,21 @@ class Jpeg:
             scale, expected = 1, (self.height, self.width)  # Pillow has turned it
         if stored.shape[:2] != expected:
             raise BrokenImage("two of its headers contradict each other")
+        if scale == head.orientation == 1:
+            return stored, (left, top - rows.first, right, bottom - rows.first)
         pixels = _upright(stored, head.orientation)
         # the last pixel of a scaled picture stands for what is left of the last few; turned round, it comes first
         _, rows_reversed, columns_reversed = _TURNS[head.orientation]
         down = pixels.shape[0] - self.height / scale if rows_reversed else -rows.first / scale
         across = pixels.shape[1] - self.width / scale if columns_reversed else 0
-        left, top, right, bottom = (edge / scale for edge in box)
-        return pixels, (left + across, top + down, right + across, bottom + down)
+        return pixels, (left / scale + across, top / scale + down, right / scale + across, bottom / scale + down)
 
     def _scale(self, box: Box, size: Size) -> int:
         """The largest by which the box can be divided and still have the size."""
-        if min(self.height, self.width) < _SCALED_FROM:
+        times = min((box[3] - box[1]) // size[0], (box[2] - box[0]) // size[1])
+        if times < _SCALES[-1] or min(self.height, self.width) < _SCALED_FROM:
             return 1
-        height, width = box[3] - box[1], box[2] - box[0]
-        return next((s for s in _SCALES if height >= s * size[0] and width >= s * size[1]), 1)
+        return next(scale for scale in _SCALES if times >= scale)
 
 
 Picture = Pixels | Jpeg  # whose height and width are known
