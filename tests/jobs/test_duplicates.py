@@ -81,7 +81,7 @@ def test_the_features_of_a_model_find_copies_too(digits_run: Path, tmp_path: Pat
             (folder / f"{i}.png").write_bytes(encoded(shown))
     for name in {source[i].label for i in range(3, 6)}:
         (tmp_path / "d" / "train" / str(name)).mkdir(exist_ok=True)
-    config = Duplicates(f"{tmp_path / 'd'}@train", (f"{tmp_path / 'd'}@test",), str(digits_run), 0.99)
+    config = Duplicates(f"{tmp_path / 'd'}@train", (f"{tmp_path / 'd'}@test",), str(digits_run), 0.95)
     result = duplicates(config, workers=1)
     same = {Path(p["first"]["key"]).name for p in result["pairs"] if _same(p)}
     assert same == {"3.png", "4.png", "5.png"}
