@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,21 @@ def test_what_is_no_name_is_refused_before_anything_is_asked(source: str) -> Non
 def test_names_that_the_hub_does_not_allow(source: str) -> None:
     with pytest.raises(BadInput, match="is no name of the hub"):
         fetch(source)
+
+
+def test_only_files_that_are_read_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository of training checkpoints is not downloaded for the one file that is a model."""
+    import huggingface_hub
+
+    asked: list[list[str]] = []
+
+    def download(name: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    fetch("hf://owner/name")
+    first, older = asked
+    assert not any(fnmatch("checkpoint-80.pth", pattern) for pattern in first + older)
+    for name in ("config.json", "pytorch_model.bin", "model.pth"):
+        assert any(fnmatch(name, pattern) for pattern in older)

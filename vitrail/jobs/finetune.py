@@ -17,6 +17,7 @@ from vitrail.data.views import Resize, SquareResize
 from vitrail.jobs.training import check_training, open_training_data, run_training
 from vitrail.models.build import as_size
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
+from vitrail.models.resnet import ResNetConfig
 from vitrail.train.step import Training
 from vitrail.weights.bundle import RESAMPLED
 from vitrail.weights.load import attach, read_published
@@ -67,7 +68,8 @@ def finetune(
         preprocess = replace(published.preprocess, resolution=model_config.resolution, resize=config.resize)
         attach(model, preprocess, data[0].classes)
         about = {"job": "finetune", "recipe": recipe, "init": config.init, "init_trained_on": _origin(published)}
-        about[RESAMPLED] = published.interpolation
+        if not isinstance(model_config, ResNetConfig):
+            about[RESAMPLED] = published.interpolation
         return run_training(config, run, model, preprocess, data, machine, about)
 
 

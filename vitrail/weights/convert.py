@@ -136,7 +136,9 @@ def _changed(published: Published, back: Published, same_names: bool) -> tuple[s
 
 
 def _bundle(published: Published, model: Model, destination: Path) -> None:
-    provenance = {**published.provenance, RESAMPLED: published.interpolation}
+    provenance = published.provenance
+    if not isinstance(model.config, ResNetConfig):
+        provenance = {**provenance, RESAMPLED: published.interpolation}
     save_bundle(destination, model, model.preprocess, model.classes, provenance)
 
 

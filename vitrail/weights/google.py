@@ -216,7 +216,7 @@ def _unstacked(named: dict[str, Tensor]) -> dict[str, Tensor]:
     apart = {name: tensor for name, tensor in named.items() if not name.startswith(theirs)}
     for name, tensor in named.items():
         if name.startswith(theirs):
-            if not tensor.ndim or not tensor.numel() or tensor.shape[0] > MAX_DEPTH:
+            if tensor.shape[0] > MAX_DEPTH:
                 raise BadInput(f"{name!r} has the shape {tuple(tensor.shape)}, expected up to {MAX_DEPTH} blocks first")
             for i, layer in enumerate(tensor):
                 apart[f"Transformer/encoderblock_{i}/{name.removeprefix(theirs)}"] = layer
