@@ -14,7 +14,7 @@ from tests.data.scenes import scene
 from vitrail.data import fingerprint
 from vitrail.data.alignment import agreement
 from vitrail.data.candidates import MOST, exact, within_cells
-from vitrail.data.duplicates import find_copies
+from vitrail.data.duplicates import DETAIL, find_copies
 from vitrail.data.examination import Examined, examine
 from vitrail.data.fingerprint import thumbnail
 from vitrail.data.sources import ArraySource
@@ -161,6 +161,31 @@ def test_alignment_finds_a_shift_and_a_stretch() -> None:
     assert agreement(second, first).grey[0] > 0.95
     other = agreement(first, thumbnail(scene(4, 128))[None])
     assert other.detail[0] < 0.5
+
+
+def test_two_bottles_before_a_wall_are_strangers() -> None:
+    """Their two edges agree, what is on them does not."""
+    bottles = []
+    for seed in range(12):
+        pixels = 170 + 0.25 * (scene(seed).astype(np.float32) - 128)
+        pixels[:, 24:40] -= 130
+        bottles.append(pixels.clip(0, 255).astype(np.uint8))
+    thumbs = np.stack([thumbnail(pixels) for pixels in bottles])
+    found = agreement(thumbs[:-1], thumbs[1:])
+    assert found.grey.min() > 0.9
+    assert found.detail.max() < DETAIL
+    assert not find_copies([table_of(bottles)]).near
+
+
+def test_two_pictures_in_one_frame_are_strangers() -> None:
+    framed = []
+    for seed in range(12):
+        pixels = (128 + 0.4 * (scene(seed).astype(np.float32) - 128)).astype(np.uint8)
+        pixels[:5] = pixels[-5:] = pixels[:, :5] = pixels[:, -5:] = 255
+        framed.append(pixels)
+    assert not find_copies([table_of(framed)]).near
+    thumbs = np.stack([thumbnail(pixels) for pixels in framed])
+    assert agreement(thumbs[:-1], thumbs[1:]).detail.max() < 0.5
 
 
 def test_alignment_of_nothing_is_nothing() -> None:

@@ -33,6 +33,14 @@ def test_a_view_of_other_data_is_refused(tmp_path: Path) -> None:
         open_data(str(tmp_path / "kept.json"))
 
 
+def test_a_view_of_data_with_other_labels_is_refused(tmp_path: Path) -> None:
+    folder = folder_of_images(tmp_path / "photos", {"cat": 3, "dog": 4})
+    write_view(tmp_path / "kept.json", str(folder), open_data(str(folder)), np.array([0]))
+    (folder / "cat" / "2.png").rename(folder / "dog" / "new.png")
+    with pytest.raises(BadInput, match="has changed since"):
+        open_data(str(tmp_path / "kept.json"))
+
+
 def test_what_is_no_view_is_refused_in_a_sentence(tmp_path: Path) -> None:
     source = BytesSource([encoded(noise(4, 4))] * 3, [0, 1, 1], ("a", "b"))
     path = tmp_path / "view.json"
