@@ -40,7 +40,7 @@ from vitrail.data.sources import Example, Source
 from vitrail.data.views import Augment, InceptionCrop, PadCrop, Preprocess, SquareResize
 from vitrail.jobs.prepare import Prepare, prepare
 
-BATCH = 32
+BATCH = 32  # photos; of small images four times as many
 SKIPPED = 10  # batches: workers have started
 
 
@@ -84,24 +84,24 @@ def torchvision() -> ModuleType:
 
 
 def rate(batches: Iterator[Any], count: int, workers: int) -> float:
-    """Images a second over so many batches, after the first few: of processor time where this process makes them."""
+    """Images a second over so many of them, after the first few: of processor time where this process makes them."""
     for _ in range(SKIPPED):
         next(batches)
     clock = time.perf_counter if workers else time.process_time
-    start = clock()
-    for _ in range(count):
-        next(batches)
-    return count * BATCH / (clock() - start)
+    start, seen = clock(), 0
+    while seen < count:
+        seen += len(next(batches)[1])
+    return seen / (clock() - start)
 
 
-def ours(source: Source, view: tuple[Augment, Preprocess], workers: int) -> Iterator[Any]:
-    return iter(training_batches(source, *view, batch=BATCH, seed=0, start=0, stop=10**9, workers=workers))
+def ours(source: Source, view: tuple[Augment, Preprocess], batch: int, workers: int) -> Iterator[Any]:
+    return iter(training_batches(source, *view, batch=batch, seed=0, start=0, stop=10**9, workers=workers))
 
 
-def theirs(peer: Peer, workers: int) -> Iterator[Any]:
+def theirs(peer: Peer, batch: int, workers: int) -> Iterator[Any]:
     drawn = torch.utils.data.RandomSampler(peer, replacement=True, num_samples=10**9)
     options: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
-    return iter(DataLoader(peer, BATCH, sampler=drawn, num_workers=workers, **options))
+    return iter(DataLoader(peer, batch, sampler=drawn, num_workers=workers, **options))
 
 
 def prepared(photos: Path, folder: Path) -> Source:
@@ -114,15 +114,16 @@ def prepared(photos: Path, folder: Path) -> Source:
 
 
 def compare(name: str, a: Source, view: tuple[Augment, Preprocess], b: Peer, options: Any) -> list[str]:
-    lines = []
+    lines, small = [], len(a) > 1000
+    batch = 4 * BATCH if small else BATCH
     for workers in (0, usable_cores()):
         ratios, rates = [], []
         for turn in range(options.rounds):
             seen: dict[str, float] = {}
             for who in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):
-                batches = ours(a, view, workers) if who == "ours" else theirs(b, workers)
-                few = options.batches * (4 if who == "ours" else 1) * (max(1, workers))
-                seen[who] = rate(batches, few if len(a) < 1000 else 4 * few, workers)
+                batches = ours(a, view, batch, workers) if who == "ours" else theirs(b, batch, workers)
+                count = options.images * (4 if who == "ours" else 1) * max(1, workers) * (10 if small else 1)
+                seen[who] = rate(batches, count, workers)
                 del batches  # the processes end, and leave the cores to the others
             ratios.append(seen["ours"] / seen["theirs"])
             rates.append((seen["ours"], seen["theirs"]))
@@ -166,7 +167,7 @@ def main() -> None:
     for name in ("photos", "cifar10", "tiny", "out"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batches", type=int, default=6, help=f"of {BATCH} photos, of theirs, a round and core")
+    parser.add_argument("--images", type=int, default=200, help="photos of theirs, a round and core")
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)

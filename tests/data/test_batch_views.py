@@ -22,7 +22,7 @@ def draws_of(count: int) -> Draws:
 
 
 class Scripted(np.random.Generator):
-    """A generator that has its uniform numbers from a list: `even` for `uniform`, `whole` for `integers`."""
+    """A generator that has its uniform numbers from a list: `even` for `uniform`, `whole` for the others."""
 
     def __init__(self, even: list[float], whole: list[list[float]]):
         super().__init__(np.random.PCG64(0))
@@ -32,9 +32,12 @@ class Scripted(np.random.Generator):
         self.uniforms, self.asked = self.uniforms + 1, 0
         return low + (high - low) * self.even[self.uniforms - 1]
 
-    def integers(self, count: int) -> int:  # type: ignore[override]
+    def random(self) -> float:  # type: ignore[override]
         self.asked += 1
-        return int(self.whole[self.asked - 1][self.uniforms - 1] * count)
+        return self.whole[self.asked - 1][self.uniforms - 1]
+
+    def integers(self, count: int) -> int:  # type: ignore[override]
+        return int(self.random() * count)
 
 
 @pytest.mark.parametrize("area", [(0.05, 1.0), (0.3, 1.0), (0.9, 1.0), (1.0, 1.0)])

@@ -108,8 +108,9 @@ class _TrainingSteps(_Dataset):
         size = len(self.source)
         for epoch, index in chosen:
             # the next readable example stands in for a broken one, so that batches keep their size
-            candidates = ((index + i) % size for i in range(min(size, STAND_INS)))
-            views.add(partial(self._view, epoch), candidates)
+            for candidate in range(index, index + min(size, STAND_INS)):
+                if views.add(self._view, epoch, candidate % size):
+                    break
         return views.batch()
 
     def _view(self, epoch: int, index: int) -> tuple[Pixels, int, str]:
@@ -139,7 +140,7 @@ class _EvaluationParts(_Dataset):
         indices = indices[share_of_rank(len(indices), self.rank, self.world)]
         views = _Views(len(indices), self.preprocess)
         for index in indices:
-            views.add(self._view, [index])
+            views.add(self._view, index)
         return views.batch()
 
     def _view(self, index: int) -> tuple[Pixels, int, str]:
@@ -165,18 +166,17 @@ class _Views:
         self.keys: list[str] = []
         self.broken: list[tuple[str, str]] = []
 
-    def add(self, view: Callable[[int], tuple[Pixels, int, str]], indices: Iterable[int]) -> None:
-        """Adds the view of the first of `indices` that is readable, and notes the broken ones before it."""
-        for index in indices:
-            try:
-                pixels, label, key = view(index)
-            except BrokenImage as problem:
-                self.broken.append((problem.key or f"example {index}", str(problem)))
-                continue
-            self.array[len(self.labels)] = pixels
-            self.labels.append(label)
-            self.keys.append(key)
-            return
+    def add(self, view: Callable[..., tuple[Pixels, int, str]], *example: int) -> bool:
+        """Adds the view of an example, or notes that it is broken; whether it could be added."""
+        try:
+            pixels, label, key = view(*example)
+        except BrokenImage as problem:
+            self.broken.append((problem.key or f"example {example[-1]}", str(problem)))
+            return False
+        self.array[len(self.labels)] = pixels
+        self.labels.append(label)
+        self.keys.append(key)
+        return True
 
     def batch(self) -> Batch:
         labels = torch.tensor(self.labels, dtype=torch.int64)
