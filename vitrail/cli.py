@@ -126,7 +126,7 @@ def _linear(args: list[str]) -> int:
 
         lines.append(str(make(options.out)))
     show(result, options.common, "\n".join(lines))
-    return 0
+    return 1 if result["broken"] else 0
 
 
 def _evaluate(args: list[str]) -> int:

@@ -151,6 +151,17 @@ def test_what_timm_asks_for_and_vitrail_lacks_is_said(tmp_path: Path, capsys: py
     assert "no interpolation 'random' and takes bilinear" in capsys.readouterr().err
 
 
+def test_a_mean_without_a_deviation_gets_a_sentence(tmp_path: Path) -> None:
+    folder = timm_folder(tmp_path / "half")
+    about = json.loads((folder / "config.json").read_text())
+    del about["pretrained_cfg"]["std"]
+    (folder / "config.json").write_text(json.dumps(about))
+    with pytest.raises(
+        BadInput, match="the preprocessing in config.json cannot be read: .*None are not the numbers of"
+    ):
+        read_published(folder)
+
+
 @pytest.fixture
 def theirs(tmp_path: Path) -> Path:
     """A transformers folder."""

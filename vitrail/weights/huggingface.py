@@ -291,7 +291,7 @@ def _preprocess(folder: Path, config: ViTConfig, kind: Kind) -> tuple[Preprocess
         if not isinstance(side, int) or min(side, edge) < 1:
             raise BadInput(f"{path}: a crop of {side!r} of {edge!r} pixels; both must be positive numbers")
         resize = CentreCrop(min(1.0, side / edge))
-    if not said.get("do_rescale", True):
+    if said.get("do_rescale") is False:
         raise BadInput(f"{path}: do_rescale is false; this model reads pixels of 0 to 255, which vitrail does not give")
     assumed = []
     kernel = _RESAMPLE.get(said["resample"], "?") if isinstance(said.get("resample"), int) else "bilinear"
@@ -306,7 +306,7 @@ def _preprocess(folder: Path, config: ViTConfig, kind: Kind) -> tuple[Preprocess
             f"{config.resolution[0]} x {config.resolution[1]}, which is taken; --resolution gives another"
         )
     made = Preprocess(config.resolution, resize, interpolation=nearest)
-    if not said.get("do_normalize", True):
+    if said.get("do_normalize") is False:
         made = replace(made, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     elif "image_mean" in said:
         made = replace(made, mean=three(said["image_mean"], path), std=three(said.get("image_std"), path))

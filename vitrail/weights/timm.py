@@ -282,7 +282,7 @@ def _preprocess(
     if kernel != nearest:
         assumed.append(f"vitrail has no interpolation {kernel!r} and takes {nearest}")
     resize = SquareResize() if mode == "squash" else CentreCrop(share)
-    mean, std = three(settings["mean"], path), three(settings["std"], path)
+    mean, std = three(settings["mean"], path), three(settings.get("std"), path)
     return Preprocess(config.resolution, resize, mean, std, nearest), tuple(assumed)
 
 
