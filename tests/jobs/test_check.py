@@ -3,6 +3,9 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +166,36 @@ def test_the_command_says_one_object(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "empty.jpg" in page
     assert "Unreadable images" in page
     assert json.loads((tmp_path / "out" / "check.json").read_text()) == told
+
+
+def test_a_folder_of_rubbish_is_a_list_of_rubbish(tmp_path: Path) -> None:
+    for i in range(5):
+        (tmp_path / "p" / "a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p" / "a" / f"{i}.jpg").write_bytes(bytes([i]) * 100)
+    result = check(Check(str(tmp_path / "p"), few=0), tmp_path / "out", workers=1)
+    assert found(result) == {"unreadable": [f"{i}.jpg" for i in range(5)]}
+    assert result["views"] == {}  # nothing would be left
+
+
+def test_a_million_rows_begin_to_show_within_five_seconds(tmp_path: Path) -> None:
+    """Measured on two cores: the first line after 0.5 s, the end after 3 s, 0.3 GiB."""
+    (tmp_path / "a.png").write_bytes(encoded(scene(0)))
+    rows = "".join(f"missing/{i}.png,class{i % 1000}\n" for i in range(1_000_000))
+    (tmp_path / "list.csv").write_text("path,label\n" + rows)
+    watch = "import resource, runpy, sys; sys.argv = sys.argv[1:]\n"
+    watch += "try: runpy.run_module('vitrail', run_name='__main__')\n"
+    watch += "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
+    start = time.monotonic()
+    command = [sys.executable, "-c", watch, "vitrail", "data", "check", str(tmp_path / "list.csv"), "--quick"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        seconds = time.monotonic() - start
+        out, _ = process.communicate()
+    assert "1,000,000 images in 1,000 classes" in first
+    assert seconds < 5
+    assert process.returncode == 1  # the sample cannot be read
+    assert float(out.splitlines()[-1]) < 1
 
 
 def test_bad_input_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
