@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.jobs.test_bad_input import image_folder, refused
+from tests.jobs.test_bad_input import image_folder, refused, run
 from vitrail.core.errors import BadInput
 from vitrail.data.views import Preprocess
 from vitrail.jobs.evaluate import Evaluate, evaluate
@@ -86,6 +86,16 @@ def test_linear_counts_the_images_that_it_judged_and_names_the_broken(tmp_path: 
     assert result["count"] == 119
     assert [row["key"] for row in result["broken"]] == [broken]
     assert len(result["rows"]) == 3
+
+
+def test_the_command_names_broken_images_and_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, test = image_folder(tmp_path / "train"), image_folder(tmp_path / "test", each=60)
+    options = ("--model", bundle(tmp_path / "model"), "--train", train, "--test", test, "--shots", 2, "--seeds", 1)
+    assert run(capsys, "linear", *options)[0] == 0
+    broken = spoil(test / "class-0" / "7.jpg")
+    code, out, _ = run(capsys, "linear", *options)
+    assert code == 1
+    assert f"broken: {broken}: " in out
 
 
 def test_names_that_transformers_invented_are_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
