@@ -84,9 +84,13 @@ class Jpeg:
         else:
             rows = Rows(self._data, 0, head.height, True)
         expected = (-(-rows.height // scale), -(-head.width // scale))
-        least = {"min_height": expected[0], "min_width": expected[1]} if scale > 1 else {}
         try:
-            stored = simplejpeg.decode_jpeg(rows.data, colorspace="RGB", strict=rows.clean, **least)
+            if scale == 1:
+                stored = simplejpeg.decode_jpeg(rows.data, "RGB", strict=rows.clean)
+            else:
+                stored = simplejpeg.decode_jpeg(
+                    rows.data, "RGB", min_height=expected[0], min_width=expected[1], strict=rows.clean
+                )
         except ValueError:
             stored, head, rows = _decode_with_pillow(self._data), head._replace(orientation=1), rows._replace(first=0)
             scale, expected = 1, (self.height, self.width)  # Pillow has turned it

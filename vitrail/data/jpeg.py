@@ -8,6 +8,7 @@ from typing import NamedTuple
 MAX_SCANS = 100  # progressive files have about 10; each takes a pass over all pixels, however few its bytes
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the others of these define tables
+_TABLES = frozenset([0xC4, 0xDB, 0xE0])  # and JFIF's own: most segments
 _BARE = frozenset([0x01, *range(0xD0, 0xD8)])  # markers without a length
 _EXIF, _XMP = b"Exif\x00\x00", b"http://ns.adobe.com/xap/1.0/\x00"
 _XMP_ORIENTATION = re.compile(rb"""tiff:Orientation(?:=["']|>)([1-8])""")
@@ -16,6 +17,8 @@ _NUMBERS = {1: "B", 3: "H", 4: "I"}  # TIFF's types of whole numbers
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")  # within a scan nothing else looks like it
 _RESTARTS = [b"\xff" + bytes([0xD0 + i]) for i in range(8)]  # they are numbered
 _END = b"\xff\xd9"
+_SEGMENT = struct.Struct(">BBH").unpack_from
+_FRAME = struct.Struct(">HHB").unpack_from
 
 
 class Head(NamedTuple):
@@ -27,7 +30,7 @@ class Head(NamedTuple):
     scans: int
     frame: int  # where in the file its frame header starts
     scan: int  # where the data of its first scan start
-    unit: int  # rows that are coded together
+    unit: int  # rows that are coded together; 0: not known
     stripe: int  # rows between two restart markers, after which decoding can start; 0: not known, or there are none
 
 
@@ -35,19 +38,20 @@ def read_head(data: bytes) -> Head | None:
     """The head of a JPEG in grey or colour; None where it is none, or not so plain that this reads it."""
     if data[:2] != b"\xff\xd8":
         return None
-    at, frame, interval, exif, xmp = 2, None, 0, 0, 0
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
+    at, frame, interval, exif, xmp, size = 2, None, 0, 0, 0, len(data)
+    while at + 4 <= size:
+        fill, marker, length = _SEGMENT(data, at)
+        if fill != 0xFF:
             return None
-        marker = data[at + 1]
         if marker == 0xFF or marker in _BARE:
             at += 1 if marker == 0xFF else 2
             continue
-        length = data[at + 2] << 8 | data[at + 3]
         start, end = at + 4, at + 2 + length
-        if length < 2 or end > len(data):
+        if length < 2 or end > size:
             return None
-        if marker in _FRAMES:
+        if marker in _TABLES:
+            pass
+        elif marker in _FRAMES:
             if frame is not None or length < 8:
                 return None
             frame = at
@@ -69,20 +73,26 @@ def read_head(data: bytes) -> Head | None:
 def _head(data: bytes, frame: int | None, scan: int, start: int, interval: int, orientation: int) -> Head | None:
     if frame is None or start - scan < 5:
         return None
-    height, width, components = struct.unpack_from(">HHB", data, frame + 5)
-    sampling = data[frame + 11 : frame + 10 + 3 * components : 3]
-    if not (height and width and components in (1, 3) and len(sampling) == components):
+    height, width, components = _FRAME(data, frame + 5)
+    if not (height and width and components in (1, 3)):
         return None  # CMYK, for one: inverted or not, which decoders do not agree about
     # a sequential file whose first scan has all components has no other; the mark of a scan is never within one
     single = data[frame + 1] in (0xC0, 0xC1) and data[scan + 4] == components
     scans = 1 if single else data.count(b"\xff\xda", scan)
+    unit, stripe = _stripe(data, frame, width, components, interval) if single and interval else (0, 0)
+    return Head(height, width, orientation, scans, frame, start, unit, stripe)
+
+
+def _stripe(data: bytes, frame: int, width: int, components: int, interval: int) -> tuple[int, int]:
+    """Rows that are coded together, and rows between markers after so many blocks; 0 where they are within rows."""
     down, across = 8, 8  # pixels of what is coded together
     if components > 1:
+        sampling = data[frame + 11 : frame + 10 + 3 * components : 3]
         down, across = 8 * max(s & 15 for s in sampling), 8 * max(s >> 4 for s in sampling)
-    if not (single and down and across):
-        interval = 0
-    lines, rest = divmod(interval, -(-width // across)) if interval else (0, 0)
-    return Head(height, width, orientation, scans, frame, start, down, 0 if rest else lines * down)
+    if not (down and across):
+        return 0, 0
+    lines, rest = divmod(interval, -(-width // across))
+    return down, 0 if rest else lines * down
 
 
 def _exif_orientation(tiff: bytes) -> int:
