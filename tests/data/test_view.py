@@ -75,6 +75,9 @@ def test_a_view_without_splits_says_so(tmp_path: Path) -> None:
 def test_names_stay_and_paths_are_written_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
+    (tmp_path / "digits").mkdir()  # the named set goes before the folder, as in the grammar
+    assert in_full("digits@train") == "digits@train"
+    assert in_full("photos@2/class@train") == f"{tmp_path}/photos@2/class@train"
     assert in_full("cifar10@train[:10%]") == "cifar10@train[:10%]"
     assert in_full("hf://owner/name@train") == "hf://owner/name@train"
     assert in_full("photos@train") == f"{tmp_path}/photos@train"

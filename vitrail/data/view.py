@@ -9,7 +9,9 @@ import numpy as np
 
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
+from vitrail.data.named import NAMED
 from vitrail.data.sources import Source
+from vitrail.data.splits import parts_of
 from vitrail.data.subsets import Subset
 
 FORMAT = 1
@@ -84,7 +86,7 @@ def checksum(source: Source) -> int:
 
 def in_full(data: str) -> str:
     """A path in DATA made absolute; names and addresses stay."""
-    name, at, rest = data.rpartition("@") if "@" in data else (data, "", "")
-    if "://" in name or not (os.sep in name or any(c in name for c in "*?{") or Path(name).exists()):
+    name, _, _ = parts_of(data)
+    if name in NAMED or "://" in name or not (os.sep in name or any(c in name for c in "*?{") or Path(name).exists()):
         return data
-    return f"{os.path.abspath(name)}{at}{rest}"  # noqa: PTH100 - a pattern is no path, and links stay
+    return f"{os.path.abspath(name)}{data[len(name) :]}"  # noqa: PTH100 - a pattern is no path, and links stay

@@ -231,7 +231,7 @@ def _write_views(folder: Path, patients: list[Patient], found: list[Finding]) ->
     judged = [p for p in patients if p.judged]
     written = {}
     for patient in judged:
-        split = patient.name.rpartition("@")[2] if len(judged) > 1 else ""
+        split = parts_of(patient.name)[1] if len(judged) > 1 else None
         left_out = np.array(drops.get(patient.start, []), np.int64)
         name = f"kept-{split}.json" if split else "kept.json"
         if len(left_out) and len(left_out) < len(patient.source):
