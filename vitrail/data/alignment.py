@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+CHUNK = 256  # pairs at a time: their pictures stay in the caches
 STEPS = 3  # Gauss-Newton steps on blurred pictures, which agree from further away, and as many on sharp ones
 HOPEFUL = 0.8  # correlation after the first steps below which the others are spared
 LARGEST = 0.25  # of half a side: how far a picture may be moved, and how much stretched
@@ -29,8 +30,8 @@ def agreement(first: UInt8[np.ndarray, "n s s"], second: UInt8[np.ndarray, "n s 
     x -> (1 + stretch) x + shift, and the four numbers follow from the gradients. 1: the same, 0: unrelated.
     """
     parts = [
-        _aligned(first[i : i + 1024].astype(np.float32), second[i : i + 1024].astype(np.float32))
-        for i in range(0, len(first), 1024)
+        _aligned(first[i : i + CHUNK].astype(np.float32), second[i : i + CHUNK].astype(np.float32))
+        for i in range(0, len(first), CHUNK)
     ]
     if not parts:
         return Agreement(np.zeros(0, np.float32), np.zeros(0, np.float32))
