@@ -23,7 +23,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF")
 
 _SCALES = (8, 4, 2)  # by which libjpeg-turbo can make an image smaller in the time that it saves
 _SCALED_FROM = 64  # pixels of the shorter side: below, two scales may give one size
-_CONTEXT = 2  # rows that are decoded around a part: colours are interpolated with them
+_CONTEXT = 1  # row that is decoded above and below a part: colours are interpolated with it
 
 # EXIF orientation -> (rows become columns, then rows reversed, then columns reversed) to turn a picture upright.
 _TURNS = {

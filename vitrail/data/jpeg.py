@@ -127,7 +127,7 @@ def some_rows(data: bytes, head: Head, top: int, bottom: int) -> Rows:
 
     Where restart markers cut the file into stripes of rows, it is those that are needed; they depend on nothing before
     them. Otherwise it is all from the first row on, by a frame header that says that there are no more: a decoder stops
-    there. The outermost two rows may differ from those of the whole file, as colours are interpolated across rows.
+    there. The outermost rows may differ from those of the whole file, as colours are interpolated across rows.
     """
     if head.scans != 1 or data[-2:] != _END:  # of a truncated file nothing is left out, so that it is seen
         return Rows(data, 0, head.height, True)
