@@ -10,11 +10,12 @@ import torch
 
 from tests.data.pictures import BytesSource, encoded, noise
 from vitrail.data.batches import AHEAD, Loader, training_batches
-from vitrail.data.slots import Slots, inherited
+from vitrail.data.slots import Slots, make_slots
 from vitrail.data.views import Augment, Preprocess, SquareResize, WholeImage
 
 SHAPE = (2, 4, 5, 3)
 PLAIN = Augment(WholeImage(), flip=False)
+FORKED = pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="processes are not forked here")
 
 
 def loader_of(count: int, workers: int, stop: int) -> Loader:
@@ -62,7 +63,7 @@ def test_what_is_too_large_or_lies_elsewhere_has_no_slot() -> None:
     assert slots.slot_of(torch.zeros(2, 3, 4, 5, dtype=torch.uint8)) is None
 
 
-@pytest.mark.skipif(not inherited(), reason="processes are not forked here")
+@FORKED
 def test_what_another_process_writes_is_read() -> None:
     slots = Slots(workers=1, slots=2, size=200)
 
@@ -93,7 +94,7 @@ def test_batches_that_are_kept_stay_what_they_were() -> None:
             assert np.array_equal(image.permute(1, 2, 0).numpy(), noise(20, 24, index_of(key)))
 
 
-@pytest.mark.skipif(not inherited(), reason="processes are not forked here")
+@FORKED
 def test_memory_is_used_again() -> None:
     places = {batch.images.data_ptr() for batch in loader_of(30, workers=1, stop=100)}
     assert len(places) <= AHEAD + 2
@@ -106,3 +107,13 @@ def test_a_loader_that_was_left_early_starts_again() -> None:
     assert len(again) == 20
     for a, b in zip(first, again, strict=False):
         assert torch.equal(a.images, b.images)
+
+
+def test_batches_come_without_slots_where_there_is_no_memory_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make_slots(workers=4, slots=6, size=2**55) is None
+    assert make_slots(workers=0, slots=6, size=100) is None
+    expected = list(loader_of(30, workers=0, stop=10))
+    monkeypatch.setattr("vitrail.data.batches.make_slots", lambda *_: None)
+    for ours, theirs in zip(loader_of(30, workers=2, stop=10), expected, strict=True):
+        assert torch.equal(ours.images, theirs.images)
+        assert ours.keys == theirs.keys

@@ -22,7 +22,7 @@ from vitrail.data import image
 from vitrail.data.image import BrokenImage, Picture, Pixels
 from vitrail.data.order import share_of_rank
 from vitrail.data.sampling import Plan, Sampling, plan
-from vitrail.data.slots import Shape, Slot, Slots, inherited
+from vitrail.data.slots import Shape, Slot, Slots, make_slots
 from vitrail.data.sources import Source
 from vitrail.data.views import Augment, Preprocess, evaluation_view, training_view
 from vitrail.data.workers import default_workers, enough_workers, seconds_an_image
@@ -234,7 +234,7 @@ class Loader:
     def _batches(self) -> Iterator[Batch]:
         workers, cuda = self._workers, self._device.type == "cuda"
         # one slot more than are sent ahead is being filled, and one is read
-        slots = Slots(workers, AHEAD + 2, self._dataset.bytes) if workers and inherited() else None
+        slots = make_slots(workers, AHEAD + 2, self._dataset.bytes)
         loader: DataLoader[Batch] = DataLoader(
             self._dataset,
             batch_size=None,  # an item is a whole batch

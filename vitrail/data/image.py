@@ -21,6 +21,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", 
 # What Pillow is asked for: some of its other formats start programs, and none is for photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF")
 
+_ORIENTATION = 0x0112  # EXIF's number of it
 _SCALES = (8, 4, 2)  # by which libjpeg-turbo can make an image smaller in the time that it saves
 _SCALED_FROM = 64  # pixels of the shorter side: below, two scales may give one size
 _CONTEXT = 1  # row that is decoded above and below a part: colours are interpolated with it
@@ -191,7 +192,10 @@ def _decode_with_pillow(data: bytes) -> Pixels:
 def from_pillow(image: Image.Image) -> Pixels:
     """The pixels of an open Pillow image, treated as its file would be: upright, RGB, alpha laid on black."""
     _refuse_bomb(*image.size)
-    return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    image.load()  # in some formats the orientation comes after the pixels
+    if image.getexif().get(_ORIENTATION, 1) != 1:  # turning copies, even where there is nothing to turn
+        image = ImageOps.exif_transpose(image)
+    return np.asarray(_to_rgb(image))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

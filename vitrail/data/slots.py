@@ -84,6 +84,11 @@ class Slot:
         return _pools[self.pool].read(self.slot, self.shape).pin_memory().permute(0, 3, 1, 2)
 
 
-def inherited() -> bool:
-    """Whether processes that are started now inherit the memory of this one."""
-    return multiprocessing.get_start_method() == "fork"
+def make_slots(workers: int, slots: int, size: int) -> Slots | None:
+    """Slots for workers; None where they would not inherit them (where they are not forked), or memory is refused."""
+    if not workers or multiprocessing.get_start_method() != "fork":
+        return None
+    try:
+        return Slots(workers, slots, size)
+    except OSError:  # more than the machine has, were all of it used
+        return None
