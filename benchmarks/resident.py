@@ -76,9 +76,7 @@ def main() -> None:
         for _ in range(options.rounds):
             common = {"batch": options.batch, "seed": 0, "start": 0, "stop": 10**9}
             resident = iter(held.batches(**common))
-            loader = training_batches(
-                source, augment, PREPROCESS, workers=options.workers, device=device, **common
-            )
+            loader = training_batches(source, augment, PREPROCESS, workers=options.workers, device=device, **common)
             workers = iter(loader)
             for batches in (resident, workers):
                 seconds(batches, 10, device)  # workers have started, and used up what they had prepared

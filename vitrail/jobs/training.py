@@ -245,7 +245,7 @@ def _go_back(run: RunFolder, state: TrainState, bad: BadStep) -> None:
 def _workers(
     config: Training, machine: Machine, model: Model, preprocess: Preprocess, train: Source, peak: float
 ) -> int:
-    """How many processes make batches: as many as are asked for, or enough for the fastest that the model could train."""
+    """How many processes make batches: as many as are asked for, or enough for the fastest training of the model."""
     if machine.workers is not None or config.resident:
         return machine.workers or 0
     return choose_workers(train, config.augment, preprocess, REACHED * peak / training_flops(model.config))
