@@ -208,7 +208,7 @@ def test_a_batch_without_a_readable_image_stops_with_a_sentence() -> None:
     empty = Batch(torch.empty(0, 3, 8, 8, dtype=torch.uint8), torch.empty(0, dtype=torch.int64), [], [("x", "cut off")])
     config = training(steps=2)
     loader = batches(config)
-    loader._loader = [empty]  # type: ignore[assignment]
+    loader._batches = lambda: iter([empty])  # type: ignore[method-assign]
     with pytest.raises(BadInput, match=r"none of the images of its batch can be read: \[\('x', 'cut off'\)\]"):
         fit(fresh(config), loader, updater(config), steps=2, meter=Meter(), every=[], save=lambda _: None)
 
