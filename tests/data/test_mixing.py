@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from tests.parity.live.foreign import require
 from vitrail.core.config import from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.data.mixing import Mixing, cutmix_box, mix, mixup_ratio
@@ -229,7 +231,8 @@ def test_configs_are_checked_and_read_back() -> None:
 
 @pytest.mark.slow
 def test_timm_draws_the_same_boxes() -> None:
-    timm = pytest.importorskip("timm.data.mixup", exc_type=ImportError)
+    require("timm")
+    timm = import_module("timm.data.mixup")
     with pytest.MonkeyPatch.context() as patch:
         for y, x, ratio in itertools.product((0, 7, 19), (0, 15, 30), (0.0, 0.31, 0.8, 1.0)):
             places = iter((y, x))

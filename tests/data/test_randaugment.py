@@ -3,6 +3,7 @@
 import cmath
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from itertools import product
 from math import floor, radians
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
 
 from tests.data.pictures import noise, smooth
+from tests.parity.live.foreign import require
 from vitrail.core.config import from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.data import randaugment
@@ -512,7 +514,8 @@ def test_configs_are_checked_and_read_back() -> None:
 @pytest.mark.parametrize("increasing", [False, True])
 @pytest.mark.parametrize("name", TIMM)
 def test_timm_itself_computes_the_same(name: str, increasing: bool) -> None:
-    timm = pytest.importorskip("timm.data.auto_augment", exc_type=ImportError)
+    require("timm")
+    timm = import_module("timm.data.auto_augment")
     signed = name in SIGNED or (increasing and name in ENHANCING)
     theirs = {"TranslateX": "TranslateXRel", "TranslateY": "TranslateYRel"}.get(name, name)
     if increasing and name in {"Posterize", "Solarize"} | ENHANCING:

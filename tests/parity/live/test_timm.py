@@ -357,7 +357,8 @@ def test_published_resnets_differ_from_timm_by_their_eps_alone(case: str, timm: 
     print(f"{case}: convert measures {done.relative:.1e}")
     assert done.relative < OTHER_EPS
     assert done.changed
-    assert all("eps" in line for line in done.changed)
+    # by what timm cannot be told, and by how its own resampling differs; by nothing else
+    assert all("eps" in line or "positions_resampled" in line for line in done.changed)
 
 
 @pytest.mark.parametrize(
