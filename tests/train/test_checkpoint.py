@@ -1,8 +1,11 @@
 """A checkpoint is all that the next step depends on; the newest that is whole is restored, exactly."""
 
 import json
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -145,3 +148,40 @@ def test_leftovers_of_a_killed_save_are_not_taken_for_checkpoints(tmp_path: Path
     assert restore_checkpoint(tmp_path, state)
     assert state.step == 4
     assert json.loads((tmp_path / "step-00000004" / "state.json").read_text())["step"] == 4
+
+
+def test_the_folder_keeps_its_name_until_every_process_has_left_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process must not rename the folder as soon as it sees a part that another is still syncing."""
+    state = fresh(training())
+    copies, rows = snapshot(checkpoint._tensors(state), World())
+    numbers, plain = checkpoint._numbers(state), write_pieces
+
+    def slow(path: Path, *what: Any) -> None:
+        plain(path, *what)
+        if "part-1-" in path.name:
+            time.sleep(0.3)  # the part has its name; its writer is not done
+            assert path.parent.is_dir()
+
+    monkeypatch.setattr(checkpoint, "write_pieces", slow)
+    worlds = [World(rank, 2) for rank in range(2)]
+    problems: list[BaseException] = []
+
+    def write(world: World) -> None:
+        try:
+            checkpoint._write(tmp_path, 5, world, copies, rows, numbers)
+        except BaseException as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=write, args=(world,)) for world in worlds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert not problems
+    assert sorted(p.name for p in (tmp_path / "step-00000005").iterdir()) == [
+        "part-0-of-2.safetensors",
+        "part-1-of-2.safetensors",
+        "state.json",
+    ]

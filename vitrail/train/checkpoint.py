@@ -101,9 +101,14 @@ def _write(
             shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True, exist_ok=True)
         write_pieces(parts[world.rank], copies, rows)
+        done = [part.with_suffix(".done") for part in parts]
+        # the last touch of the folder: a part alone may be there while its writer still syncs the folder's names
+        done[world.rank].touch()
         if not world.first:
             return
-        _await(parts)
+        _await(done)
+        for mark in done:
+            mark.unlink()
         write_json(unfinished / "state.json", {**numbers, "format": FORMAT, "parts": world.size})
         sync_folder(unfinished)
         shutil.rmtree(path, ignore_errors=True)  # an older one of this step, of a run that went back
@@ -125,9 +130,9 @@ def _part(rank: int, size: int) -> str:
     return f"part-{rank}-of-{size}.safetensors"
 
 
-def _await(parts: list[Path]) -> None:
+def _await(marks: list[Path]) -> None:
     end = time.monotonic() + PATIENCE
-    while not all(part.exists() for part in parts):
+    while not all(mark.exists() for mark in marks):
         if time.monotonic() > end:
             raise OSError(f"the other processes did not write their parts within {PATIENCE:.0f} s")
         time.sleep(0.02)
