@@ -19,6 +19,9 @@ from vitrail.train.optim import Adam
 from vitrail.train.schedule import Cosine
 
 
+_ON_64_TOKENS = ViTConfig(pool=AveragePool(), position=SinCos2d(learned=True), drop_path=0.1)
+
+
 def cifar10() -> Pretrain:
     """CIFAR-10 from scratch, 200 epochs of a ViT of 8 M parameters, meant for ten minutes on one H100.
 
@@ -32,17 +35,7 @@ def cifar10() -> Pretrain:
         test="cifar10@test",
         steps=19_100,
         batch=512,
-        model=ViTConfig(
-            patch=4,
-            width=320,
-            depth=8,
-            heads=5,
-            mlp=960,
-            resolution=(32, 32),
-            pool=AveragePool(),
-            position=SinCos2d(learned=True),
-            drop_path=0.1,
-        ),
+        model=replace(_ON_64_TOKENS, patch=4, width=320, depth=8, heads=5, mlp=960, resolution=(32, 32)),
         resize=SquareResize(),
         augment=Augment(crop=PadCrop(padding=4), erasing=RandomErasing(probability=0.25)),
         mixing=Mixing(mixup=0.8, cutmix=1.0, probability=0.8),
@@ -81,17 +74,7 @@ def tiny_imagenet() -> Pretrain:
         validation="tiny-imagenet@train[98%:]",
         test="tiny-imagenet@validation",
         steps=28_700,
-        model=ViTConfig(
-            patch=8,
-            width=384,
-            depth=9,
-            heads=6,
-            mlp=1536,
-            resolution=(64, 64),
-            pool=AveragePool(),
-            position=SinCos2d(learned=True),
-            drop_path=0.1,
-        ),
+        model=replace(_ON_64_TOKENS, patch=8, width=384, depth=9, heads=6, mlp=1536, resolution=(64, 64)),
         augment=Augment(crop=InceptionCrop(area=(0.3, 1.0)), erasing=RandomErasing(probability=0.25)),
         log_every=143,
         evaluate_every=2870,
