@@ -18,7 +18,6 @@ from vitrail.train.loss import Softmax
 from vitrail.train.optim import Adam
 from vitrail.train.schedule import Cosine
 
-
 _ON_64_TOKENS = ViTConfig(pool=AveragePool(), position=SinCos2d(learned=True), drop_path=0.1)
 
 
