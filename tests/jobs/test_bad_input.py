@@ -2,12 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vitrail.cli import main
+from vitrail.core.errors import BadInput
+from vitrail.jobs.training import check_training
+from vitrail.train.optim import Momentum
+from vitrail.train.step import Training
 
 TINY = (
     "--steps 3 --schedule.warmup 0 --batch 4 --log-every 1 --workers 0 "
@@ -174,3 +179,16 @@ def bundle_copy(digits_run: Path, tmp_path: Path) -> Path:
     import shutil
 
     return Path(shutil.copytree(digits_run / "bundle", tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"clip": -1.0}, "clip is -1.0, expected above 0"),
+        ({"micro_batch": 0}, "micro_batch is 0, expected at least 1"),
+        ({"optimizer": Momentum(lr=-0.1)}, "the learning rate is -0.1, expected 0 or more"),
+    ],
+)
+def test_numbers_that_would_train_backwards_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        check_training(Training("digits", **changes))

@@ -150,9 +150,8 @@ def _meminfo() -> int | None:
         return None
 
 
-def _control_group() -> int | None:
+def _control_group(group: Path = Path("/sys/fs/cgroup")) -> int | None:
     """What a container still may take; files that were read and can be dropped again do not count as taken."""
-    group = Path("/sys/fs/cgroup")
     try:
         limit, taken = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
         fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())

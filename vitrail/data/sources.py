@@ -39,7 +39,7 @@ class Source(ABC):
 
     def right(self, key: str) -> tuple[int, ...]:
         """All labels that are right for the image of that name; only where there are `several`."""
-        raise NotImplementedError
+        raise ValueError(f"each image of a {type(self).__name__} has one right label")
 
 
 class ArraySource(Source):
