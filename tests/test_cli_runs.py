@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.cli import PROOFS, main
+from vitrail.cli import main
+from vitrail.commands.parsing import PROOFS
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:

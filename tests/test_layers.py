@@ -16,8 +16,8 @@ ORDER = [
     {"analysis", "serve"},
     {"jobs"},
     {"recipes"},
-    {"command"},
-    {"cli_data"},
+    {"studies"},
+    {"commands"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -49,7 +49,7 @@ def allowed(part: str) -> set[str]:
     if part in ANYWHERE:
         return ANYWHERE[part] | {part}
     lower = {name for name, rank in RANK.items() if rank < RANK[part]}
-    return lower | {part} | ({"report"} if part in ("cli", "cli_data") else set())
+    return lower | {part} | ({"report"} if part == "commands" else set())
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: str(f.relative_to(PACKAGE)))

@@ -7,7 +7,8 @@ import shlex
 import pytest
 
 from vitrail import cli
-from vitrail import command as reading
+from vitrail.commands import parsing as reading
+from vitrail.commands import training
 from vitrail.core.errors import BadInput
 from vitrail.recipes.about import About, about
 from vitrail.recipes.table import RECIPES, chosen, describe, facts, listing
@@ -34,9 +35,9 @@ def test_the_command_of_every_recipe_is_one_that_the_command_line_reads(command:
     recipe = RECIPES[command][name]
     words = shlex.split(about(recipe).command)[3:]
     kind, default = reading.options(
-        Pretrain if command == "pretrain" else Finetune, out=True, default=recipe(), common=cli.CommonTraining
+        Pretrain if command == "pretrain" else Finetune, out=True, default=recipe(), common=training.CommonTraining
     )
-    options = reading.parse(f"{command} {name}", cli.COMMANDS[command], kind, words, default)
+    options = reading.parse(cli.COMMANDS[command]._replace(name=f"{command} {name}"), kind, words, default)
     assert options.out.parts[0] == "runs"
     assert options.config.train
     assert command == "pretrain" or options.config.init

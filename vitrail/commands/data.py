@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from vitrail.command import Command, Common, parse, show
+from vitrail.commands.parsing import Command, Common, parse, show
 from vitrail.core.errors import BadInput, nearest
 
 
 def _parse(name: str, kind: Any, args: list[str]) -> Any:
-    return parse(f"data {name}", COMMANDS[name], kind, args)
+    return parse(COMMANDS[name], kind, args)
 
 
 def _check(args: list[str]) -> int:
@@ -126,16 +126,19 @@ def _gathered(option: str, args: list[str]) -> list[str]:
 
 COMMANDS = {
     "check": Command(
+        "data check",
         "The doctor: broken, odd, duplicated, leaking, conflicting, unbalanced and unlikely images.",
         "vitrail data check photos@train --against photos@test --out runs/checked",
         _check,
     ),
     "prepare": Command(
+        "data prepare",
         "Images made small, encoded anew and sharded once, so that training never waits for them.",
         "vitrail data prepare photos prepared/photos --side 256",
         _prepare,
     ),
     "duplicates": Command(
+        "data duplicates",
         "Images of TRAIN that are also in the test sets; and TRAIN without them.",
         "vitrail data duplicates photos@train --against photos@test cifar10@test --out runs/copies",
         _duplicates,
@@ -143,8 +146,8 @@ COMMANDS = {
 }
 
 
-def data(args: list[str]) -> int:
-    """Runs `vitrail data NAME ...` and returns its exit code; raises BadInput for a name that is not in the table."""
+def run(args: list[str]) -> int:
+    """`vitrail data NAME ...`; returns the exit code. Raises BadInput for a name that is not in the table."""
     if not args or args[0] in ("-h", "--help"):
         print(_help())
         return 0 if args else 2
@@ -158,3 +161,11 @@ def _help() -> str:
     examples = [f"  {command.usage}" for command in COMMANDS.values()]
     head = "usage: vitrail data COMMAND DATA [options]\n"
     return "\n".join([head, *lines, "\nFor example:", *examples, "\nThe options: vitrail data COMMAND --help."])
+
+
+COMMAND = Command(
+    "data",
+    "Examine data, prepare them, find copies of test images.",
+    "vitrail data check photos --out runs/checked",
+    run,
+)

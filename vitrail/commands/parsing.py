@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 if TYPE_CHECKING:
     from vitrail.core.device import Machine
 
+PROOFS = Path(__file__).parent.parent / "recipes/proofs"  # as recipes.proof says; a report is to start without torch
+
 
 class Command(NamedTuple):
-    """A sub-command: what it does in a line, how it is used, and the function that does it."""
+    """A sub-command: its name, what it does in a line, how it is used, and the function that does it."""
 
+    name: str
     about: str
     usage: str
     run: Callable[[list[str]], int]
@@ -41,13 +44,13 @@ class Common:
             os.environ["VITRAIL_DATA"] = str(self.data_root)
 
 
-def parse(command: str, entry: Command, kind: Any, args: list[str], default: Any = None) -> Any:
+def parse(command: Command, kind: Any, args: list[str], default: Any = None) -> Any:
     """tyro from a dataclass; exits with code 2 and the nearest option for one that it does not know."""
     import tyro
 
-    about = f"{entry.about}\n\nFor example:\n  {entry.usage}"
+    about = f"{command.about}\n\nFor example:\n  {command.usage}"
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
-    return tyro.cli(kind, prog=f"vitrail {command}", description=about, args=args, default=default, config=config)
+    return tyro.cli(kind, prog=f"vitrail {command.name}", description=about, args=args, default=default, config=config)
 
 
 def options(kind: type, *, out: bool | None, default: Any, common: type = Common) -> tuple[Any, Any]:
@@ -76,3 +79,9 @@ def options(kind: type, *, out: bool | None, default: Any, common: type = Common
 def show(result: dict[str, Any], common: Common, text: str) -> None:
     """The result as JSON, or the text for people."""
     print(json.dumps(result) if common.json else text)
+
+
+def percent(result: dict[str, Any]) -> str:
+    """An accuracy with its interval, for people."""
+    low, high = result["interval"]
+    return f"{result['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})"

@@ -1,0 +1,1 @@
+"""A file a sub-command: its options, what it says, its exit code."""

@@ -1,0 +1,37 @@
+"""`vitrail demo`: the whole story."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from vitrail.commands.parsing import Command, Common, parse, show
+
+
+def run(args: list[str]) -> int:
+    """`vitrail demo`; returns the exit code."""
+    import tyro
+
+    from vitrail.jobs.demo import demo
+    from vitrail.recipes.small import demo as recipe
+    from vitrail.report import make
+
+    @dataclass(frozen=True)
+    class Options:
+        out: Path = Path("runs/demo")  # folder to write
+        common: Annotated[Common, tyro.conf.arg(name="")] = Common()
+
+    options = parse(COMMAND, Options, args)
+    result = demo(recipe(), options.out, options.common.machine())
+    for run in result["runs"].values():
+        make(options.out / run)
+    page = make(options.out)
+    show({**result, "report": str(page)}, options.common, f"{result['seconds']:.0f} s; open {page}")
+    return 0
+
+
+COMMAND = Command(
+    "demo",
+    "The whole story on real digits: pre-train, transfer, look inside.",
+    "vitrail demo",
+    run,
+)

@@ -1,0 +1,1 @@
+"""The paper's studies: lists of runs, and what they show."""
