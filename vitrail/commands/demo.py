@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from vitrail.commands.parsing import Command, Common, parse, show
 
@@ -12,16 +12,19 @@ def run(args: list[str]) -> int:
     import tyro
 
     from vitrail.jobs.demo import demo
-    from vitrail.recipes.small import demo as recipe
+    from vitrail.recipes.small import DEMOS
     from vitrail.report import make
 
     @dataclass(frozen=True)
     class Options:
+        story: Annotated[Literal["digits", "photographs"], tyro.conf.Positional] = (
+            "digits"  # photographs: Tiny-ImageNet to CIFAR-10, an hour on two cores
+        )
         out: Path = Path("runs/demo")  # folder to write
         common: Annotated[Common, tyro.conf.arg(name="")] = Common()
 
     options = parse(COMMAND, Options, args)
-    result = demo(recipe(), options.out, options.common.machine())
+    result = demo(DEMOS[options.story](), options.out, options.common.machine())
     for run in result["runs"].values():
         make(options.out / run)
     page = make(options.out)
@@ -31,7 +34,7 @@ def run(args: list[str]) -> int:
 
 COMMAND = Command(
     "demo",
-    "The whole story on real digits: pre-train, transfer, look inside.",
+    "The whole story on digits, or on photographs: pre-train, transfer, look inside.",
     "vitrail demo",
     run,
 )

@@ -1,4 +1,4 @@
-"""The whole story on real images that come with a dependency: pre-train, transfer, look inside."""
+"""The whole story of a transfer: pre-train, few shots, fine-tune, the same from scratch, look inside."""
 
 import time
 from dataclasses import dataclass, replace
@@ -11,7 +11,6 @@ from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json, write_json
 from vitrail.core.progress import say
-from vitrail.data.digits import NAMES, UNSEEN
 from vitrail.data.grammar import open_data
 from vitrail.data.views import evaluation_view
 from vitrail.jobs.finetune import Finetune, finetune
@@ -30,6 +29,7 @@ class Demo:
     linear: Linear
     finetune: Finetune
     scratch: Pretrain  # as many steps on the same images as `finetune`, from a new model
+    chapters: tuple[str, str, str, str]  # what is said as each of them begins
 
 
 def demo(config: Demo, folder: Path, machine: Machine | None = None) -> dict[str, Any]:
@@ -39,22 +39,23 @@ def demo(config: Demo, folder: Path, machine: Machine | None = None) -> dict[str
         raise BadInput(f"--out {folder} holds other files and no demo; give a new or an empty folder")
     story = folder / "demo.json"
     spent = read_json(story)["seconds"] if story.exists() else 0.0
-    say("1/4  pre-training on the digits 0 to 6, thrown onto a canvas")
+    say(f"1/4  {config.chapters[0]}")
     pretrain(config.pretrain, folder / "pretrain", machine)
     bundle = str(folder / "pretrain" / "bundle")
-    say("2/4  few shots of the digits 7 to 9, which it has never seen")
+    say(f"2/4  {config.chapters[1]}")
     if not (folder / "linear" / "linear.json").exists():
         linear(replace(config.linear, model=bundle), folder / "linear", machine)
-    say("3/4  fine-tuning to all ten digits at a higher resolution")
+    say(f"3/4  {config.chapters[2]}")
     finetune(replace(config.finetune, init=bundle), folder / "finetune", machine)
-    say("4/4  the same steps from scratch")
+    say(f"4/4  {config.chapters[3]}")
     pretrain(config.scratch, folder / "scratch", machine)
     _write_examples(config, bundle, folder / "examples.npz")
+    seen, shown = open_data(config.pretrain.train).classes, open_data(config.linear.train).classes
     summary = {
         "title": "What pre-training buys",
         "seconds": spent or time.perf_counter() - started,
-        "seen": [name for i, name in enumerate(NAMES) if i not in UNSEEN],
-        "unseen": [NAMES[i] for i in UNSEEN],
+        "seen": list(seen),
+        "unseen": [name for name in shown if name not in seen],
         "runs": {"pretrain": "pretrain", "finetune": "finetune", "scratch": "scratch"},
         "linear": "linear",
         "inspection": "pretrain/inspection",

@@ -214,6 +214,26 @@ def finetune_folder() -> Finetune:
     )
 
 
+def _scratch(tuned: Finetune, model: ViTConfig, optimizer: Adam) -> Pretrain:
+    """As many steps on the same images as a fine-tuning, from a new model."""
+    return Pretrain(
+        train=tuned.train,
+        validation=tuned.validation,
+        test=tuned.test,
+        steps=tuned.steps,
+        batch=tuned.batch,
+        model=model,
+        resize=tuned.resize,
+        augment=tuned.augment,
+        resident=tuned.resident,
+        optimizer=optimizer,
+        schedule=tuned.schedule,
+        log_every=tuned.log_every,
+        evaluate_every=tuned.evaluate_every,
+        save_every=tuned.save_every,
+    )
+
+
 def demo() -> Demo:
     """The story of `vitrail demo`: under two minutes on two cores."""
     tuned = finetune_digits()
@@ -228,18 +248,43 @@ def demo() -> Demo:
             baselines=True,
         ),
         finetune=tuned,
-        scratch=Pretrain(
-            train=tuned.train,
-            validation=tuned.validation,
-            test=tuned.test,
-            steps=tuned.steps,
-            batch=tuned.batch,
-            model=_small((32, 32), ClassToken()),
-            resize=tuned.resize,
-            augment=tuned.augment,
-            optimizer=Adam(lr=1e-3, weight_decay=0.05, betas=(0.9, 0.99)),
-            schedule=tuned.schedule,
-            log_every=tuned.log_every,
-            evaluate_every=tuned.evaluate_every,
+        scratch=_scratch(tuned, _small((32, 32), ClassToken()), Adam(lr=1e-3, weight_decay=0.05, betas=(0.9, 0.99))),
+        chapters=(
+            "pre-training on the digits 0 to 6, thrown onto a canvas",
+            "few shots of the digits 7 to 9, which it has never seen",
+            "fine-tuning to all ten digits at a higher resolution",
+            "the same steps from scratch",
         ),
     )
+
+
+def transfer_demo() -> Demo:
+    """The same story on photographs: Tiny-ImageNet to CIFAR-10 (docs/transfer.md)."""
+    tuned = replace(
+        finetune_cifar10(),
+        validation="cifar10@train[98%:]",
+        train="cifar10@train[:98%]",
+        resolution=64,
+        augment=Augment(crop=PadCrop(padding=8)),
+        resident=True,
+        steps=2000,
+        schedule=Cosine(warmup=100),
+        log_every=20,
+    )
+    return Demo(
+        pretrain=tiny_imagenet(),
+        linear=Linear(
+            model="", train="cifar10@train", test="cifar10@test", shots=(1, 5, 10, 25, 100), seeds=5, baselines=True
+        ),
+        finetune=tuned,
+        scratch=_scratch(tuned, tiny_imagenet().model, cifar10().optimizer),  # type: ignore[arg-type]
+        chapters=(
+            "pre-training on the 200 classes of Tiny-ImageNet",
+            "few shots of the ten classes of CIFAR-10",
+            "fine-tuning to all of CIFAR-10",
+            "the same steps from scratch",
+        ),
+    )
+
+
+DEMOS = {"digits": demo, "photographs": transfer_demo}
