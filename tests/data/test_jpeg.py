@@ -243,6 +243,43 @@ def test_thousands_of_scans_are_refused() -> None:
     assert decode(data).shape == (64, 64, 3)
 
 
+def test_what_was_read_before_changes_no_head() -> None:
+    """Files that begin alike share a head that was read once; whatever comes between them, it is their own."""
+    kinds = [
+        encoded(photograph(64, 48, 1), "JPEG"),
+        encoded(photograph(64, 48, 2), "JPEG"),  # begins like the one before
+        encoded(photograph(48, 64), "JPEG"),
+        encoded(Image.fromarray(photograph(64, 48)).convert("L"), "JPEG"),
+        turned(photograph(64, 48), 6),
+        encoded(photograph(64, 48, 1), "JPEG", progressive=True),
+        encoded(photograph(64, 48, 1), "JPEG", quality=30, restart_marker_rows=1),
+    ]
+    alone = [read_again(data) for data in kinds]
+    for first in (0, *range(len(kinds))):
+        for second in range(len(kinds)):
+            assert read_head(kinds[first]) == alone[first]
+            assert read_head(kinds[second]) == alone[second]
+
+
+def read_again(data: bytes) -> object:
+    """The head, read after that of another file."""
+    read_head(encoded(smooth(8, 8), "JPEG"))
+    return read_head(data)
+
+
+def test_a_progressive_file_is_counted_however_it_begins() -> None:
+    data = encoded(photograph(64, 64), "JPEG", progressive=True)
+    start = data.rindex(b"\xff\xda")
+    single = data[: data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)] + data[-2:]  # its first scan alone
+    bomb = data[:start] + (data[start:-2]) * (MAX_SCANS + 1) + data[-2:]
+    for _ in range(2):
+        first, all_of_it = read_head(single), read_head(bomb)
+        assert first is not None
+        assert all_of_it is not None
+        assert first.scans == 1
+        assert all_of_it.scans > MAX_SCANS
+
+
 def test_a_file_with_something_after_its_end_is_whole() -> None:
     data = encoded(photograph(90, 70), "JPEG")
     assert np.array_equal(decode(data + b"\x00\r\n"), decode(data))

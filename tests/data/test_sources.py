@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as compute
 import pyarrow.parquet as parquet
 import pytest
 
@@ -12,7 +13,7 @@ from tests.data.pictures import encoded, folder_of_images, noise, write_parquet
 from vitrail.core.errors import BadInput
 from vitrail.data.folder import FolderSource
 from vitrail.data.image import BrokenImage
-from vitrail.data.parquet import ParquetSource
+from vitrail.data.parquet import ParquetSource, _Values
 from vitrail.data.sources import Source
 
 PICTURES = [encoded(noise(4, 4, seed)) for seed in range(17)]
@@ -167,6 +168,28 @@ def test_a_row_without_an_image_is_broken(tmp_path: Path) -> None:
         source[1]
 
 
+@pytest.mark.parametrize("binary", [pa.binary(), pa.large_binary()], ids=str)
+@pytest.mark.parametrize(
+    "path", [pa.string(), pa.large_string(), pa.null(), pa.dictionary(pa.int32(), pa.string())], ids=str
+)
+def test_values_of_a_row_group_are_those_that_arrow_gives(binary: pa.DataType, path: pa.DataType) -> None:
+    kind = pa.struct([("bytes", binary), ("path", path)])
+    rows: list[dict[str, object] | None] = [
+        {"bytes": bytes([i] * i) if i % 4 else None, "path": None if i % 3 else f"ü{i}"} for i in range(20)
+    ]
+    rows[7] = None
+    if pa.types.is_null(path):
+        rows = [row and {**row, "path": None} for row in rows]
+    whole = pa.array(rows, kind)
+    column = pa.chunked_array([whole[:3], whole[3:3], whole[3:11], whole[11:]])
+    for name in ("bytes", "path"):
+        values = compute.struct_field(column, name)
+        read = _Values(values)
+        assert len(read) == 20
+        found = [read[i] for i in range(20)]
+        assert [v.decode() if name == "path" and isinstance(v, bytes) else v for v in found] == values.to_pylist()
+
+
 @pytest.mark.parametrize(
     ("table", "sentence"),
     [
@@ -214,7 +237,7 @@ def test_a_row_group_that_is_shorter_than_stated_breaks_its_images(
 ) -> None:
     source = ParquetSource(several)
     group = source._group
-    monkeypatch.setattr(source, "_group", lambda which: (group(which)[0][:2], None))
+    monkeypatch.setattr(source, "_group", lambda which: ([group(which)[0][0], group(which)[0][1]], None))
     assert as_bytes(source, 1) == PICTURES[1]
     with pytest.raises(BrokenImage, match="fewer rows than the file says"):
         source[2]

@@ -1,6 +1,7 @@
 """Parquet files in Hugging Face's image layout: `image{bytes, path}` and `label`, names in the schema's metadata."""
 
 import json
+from bisect import bisect_right
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -52,19 +53,19 @@ class ParquetSource(Source):
         if not len(self.labels):
             raise BadInput(f"{Path(first).parent} holds parquet files without a row")
         self.classes = _class_names(schema, self.label_column, self.labels)
-        self._starts = np.array([g[0] for g in groups])
+        self._starts = [g[0] for g in groups]
         self._groups = [(number, group) for _, number, group in groups]
         self._names = [Path(file).name for file in self.files]
-        self._cache: OrderedDict[int, tuple[pa.ChunkedArray, pa.ChunkedArray | None]] = OrderedDict()
+        self._cache: OrderedDict[int, tuple[_Values, _Values | None]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": OrderedDict()}
 
-    def _group(self, which: int) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
+    def _group(self, which: int) -> tuple["_Values", "_Values | None"]:
         """The bytes and the paths of a row group; raises BrokenImage when they cannot be read."""
-        if which in self._cache:
+        if (known := self._cache.get(which)) is not None:
             self._cache.move_to_end(which)
-            return self._cache[which]
+            return known
         number, group = self._groups[which]
         try:
             opened = parquet.ParquetFile(local(self.files[number]), memory_map=True)
@@ -74,8 +75,9 @@ class ParquetSource(Source):
             name = f"{self._names[number]}, row group {group}"
             raise image.BrokenImage(f"unreadable: {_line(problem)}", name) from None
         struct = pa.types.is_struct(column.type)
-        data = compute.struct_field(column, "bytes") if struct else column
-        paths = compute.struct_field(column, "path") if struct and "path" in {f.name for f in column.type} else None
+        data = _Values(compute.struct_field(column, "bytes") if struct else column)
+        named = struct and "path" in {f.name for f in column.type}
+        paths = _Values(compute.struct_field(column, "path")) if named else None
         self._cache[which] = (data, paths)
         while len(self._cache) > 1 and sum(c[0].nbytes for c in self._cache.values()) > self.budget:
             self._cache.popitem(last=False)
@@ -83,8 +85,8 @@ class ParquetSource(Source):
 
     def __getitem__(self, index: int) -> Example:
         index = int(index)
-        which = int(np.searchsorted(self._starts, index, side="right")) - 1
-        row = index - int(self._starts[which])
+        which = bisect_right(self._starts, index) - 1
+        row = index - self._starts[which]
         key = f"{self._names[self._groups[which][0]]}:{index}"
         try:
             images, paths = self._group(which)
@@ -92,11 +94,62 @@ class ParquetSource(Source):
             raise image.BrokenImage(str(problem), key) from None
         if row >= len(images):
             raise image.BrokenImage("the row group has fewer rows than the file says", key)
-        data, path = images[row].as_py(), paths[row].as_py() if paths is not None else None
-        key += f":{path}" if path else ""
+        data, path = images[row], paths[row] if paths is not None else None
+        if path:
+            key += f":{path.decode() if isinstance(path, bytes) else path}"
         if not isinstance(data, bytes):
             raise image.BrokenImage("no image bytes", key)
-        return Example(data, int(self.labels[index]), key)
+        return Example(data, self.labels.item(index), key)
+
+
+class _Values:
+    """[row] -> the bytes of a value, or None: taken from Arrow's buffers, in a tenth of the time of its scalars.
+
+    Texts come as bytes in UTF-8. Of other types (a column of nulls, a dictionary) it is Arrow's own value.
+    """
+
+    def __init__(self, column: pa.ChunkedArray):
+        self.nbytes: int = column.nbytes
+        self._length = len(column)
+        self._chunks = [_Chunk(chunk) if _is_bytes(column.type) else chunk.to_pylist() for chunk in column.chunks]
+        self._starts = [0]
+        for chunk in self._chunks[:-1]:
+            self._starts.append(self._starts[-1] + len(chunk))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, row: int) -> Any:
+        if len(self._chunks) == 1:
+            return self._chunks[0][row]
+        which = bisect_right(self._starts, row) - 1
+        return self._chunks[which][row - self._starts[which]]
+
+
+class _Chunk:
+    """One piece of such a column."""
+
+    def __init__(self, values: pa.Array):
+        _, offsets, data = values.buffers()
+        wide = pa.types.is_large_binary(values.type) or pa.types.is_large_string(values.type)
+        every = np.frombuffer(offsets, np.int64 if wide else np.int32) if len(values) else np.zeros(1, np.int32)
+        self._offsets = every[values.offset : values.offset + len(values) + 1]
+        self._data = memoryview(data if data is not None else b"")
+        self._present = values.is_valid().to_numpy(zero_copy_only=False) if values.null_count else None
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, row: int) -> bytes | None:
+        if self._present is not None and not self._present[row]:
+            return None
+        item = self._offsets.item
+        return bytes(self._data[item(row) : item(row + 1)])
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    checks = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string, pa.types.is_large_string)
+    return any(check(kind) for check in checks)
 
 
 def open_parquet(file: str, fresh: bool = False) -> parquet.ParquetFile:
