@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vitrail.data.digits import CANVAS, PLACEMENTS, SIZES, UNSEEN
+from vitrail.data.digits import CANVAS, PLACEMENTS, PLACES, SIZES, UNSEEN
 from vitrail.data.grammar import open_data
 from vitrail.data.sources import Source
 
@@ -76,3 +76,15 @@ def test_a_scattered_digit_lies_inside_the_canvas() -> None:
         assert original * (SIZES[0] / 8) ** 2 * 0.85 < ink < original * (SIZES[1] / 8) ** 2 * 1.15
     assert max(spans) <= SIZES[1]
     assert len(set(corners)) > 100
+
+
+def test_a_placed_digit_lies_in_the_quarter_of_its_class_and_nowhere_else() -> None:
+    train, test = open_data("placed-digits@seen-train"), open_data("placed-digits@seen-test")
+    assert len(train.classes) == 28
+    assert len(train) == 4 * len(numbers(test) | numbers(train)) - 4 * len(numbers(test))
+    for i in range(0, len(train), 97):
+        pixels = np.asarray(train[i].image)[..., 0]
+        quarters = [pixels[y : y + 8, x : x + 8].any() for y in (0, 8) for x in (0, 8)]
+        name = train.classes[train[i].label].split(" ", 1)[1]
+        assert [p for p, there in zip(PLACES, quarters, strict=True) if there] == [name]
+    assert len(numbers(test)) == len(test)  # once each: its images are independent
