@@ -7,13 +7,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitrail.models.build import Model
+from vitrail.models.hybrid import root
+from vitrail.models.resnet import ResNet, standardise
+
+
+def first_layer(model: Model) -> Float[Tensor, "d c p p"]:
+    """The weight that meets the pixels: the patch embedding, or, standardised as it is used, the root of a ResNet."""
+    if isinstance(model, ResNet):
+        conv = model.stem.conv
+    elif model.patch_embed.backbone is None:
+        return model.patch_embed.proj.weight
+    else:
+        conv = root(model.patch_embed.backbone).conv
+    return standardise(conv.weight, conv.eps, conv.on_variance)
+
 
 def embedding_filters(
     weight: Float[Tensor, "d c p p"], components: int = 28
 ) -> tuple[Float[Tensor, "k c p p"], Float[Tensor, " k"]]:
     """The first principal components of the D filters (samples of C·P·P numbers), and their shares of the variance.
 
-    The sign of a component is arbitrary; here its largest entry is positive.
+    At most min(D, C·P·P) of them. The sign of a component is arbitrary; here its largest entry is positive.
     """
     filters = weight.detach().double().flatten(1)
     centred = filters - filters.mean(dim=0)

@@ -1,5 +1,6 @@
-"""Looking inside: filters, positions, attention distance, rollout, as arrays in a folder that the report draws."""
+"""Looking inside: filters, positions, attention, nearest neighbours, as arrays in a folder that the report draws."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,28 +8,33 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitrail.analysis.distance import attention_distance
-from vitrail.analysis.filters import embedding_filters, for_display
-from vitrail.analysis.rollout import output_rollout
+from vitrail.analysis.distance import even_distance
+from vitrail.analysis.filters import embedding_filters, first_layer, for_display
+from vitrail.analysis.look import bytes_to_look, look
+from vitrail.analysis.maps import half_share, likeness
 from vitrail.analysis.similarity import position_similarity
-from vitrail.core.device import Machine, choose_device
+from vitrail.core.device import Machine, available_memory, choose_device
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, write_json
 from vitrail.core.progress import progress, say
 from vitrail.core.seeds import generator
 from vitrail.data.batches import Batch, evaluation_batches, normalise
 from vitrail.data.grammar import open_data
+from vitrail.data.numbered import Numbered
 from vitrail.data.sources import Source
 from vitrail.data.subsets import Subset
 from vitrail.data.views import Preprocess
+from vitrail.evals.intervals import over_seeds
+from vitrail.jobs.neighbours import Query, Set, neighbours, read_all
 from vitrail.models.build import Model
-from vitrail.models.hybrid import root
 from vitrail.models.position import Learned1d, Learned2d, NoPosition, PositionConfig, Relative, SinCos2d
 from vitrail.models.resnet import ResNet
 from vitrail.models.vit import ViT, ViTConfig
 from vitrail.weights.load import load
 
-ATTENTION_BYTES = 256 << 20  # of attention weights held at a time
+LOOKING_BYTES = 512 << 20  # of activations and attention held at a time
+SEVERAL = 8  # maps of single heads, up to which all shown images have them; more are drawn of two images
+OF_ALL_HEADS = 2
 
 
 @dataclass(frozen=True)
@@ -37,26 +43,43 @@ class Inspect:
 
     model: str
     images: str | None = None
-    count: int = 32  # images over which distances are averaged
-    shown: int = 8  # of these, images whose rollout is drawn
-    resolution: int | None = None
+    count: int = 128  # images over which is averaged, as in the paper
+    shown: int = 8  # of these, images that are drawn; 128 make a page like the paper's figure 14
+    layers: tuple[int, ...] = ()  # whose heads are drawn one by one, from 1; none named: all
+    heads: tuple[int, ...] = ()  # which of their heads, from 1; none named: all
+    query: tuple[int, int] | None = None  # row and column, from 1, of the patch that looks; None: the output
+    neighbours: str | None = None  # DATA among which the images' nearest neighbours are sought
+    nearest: int = 5  # how many of them are drawn
+    resolution: int | tuple[int, int] | None = None  # pixels, or height and width; None: the model's own
 
 
 def inspect(config: Inspect, folder: Path, machine: Machine | None = None) -> dict[str, Any]:
     """Inspects a model into `folder`; returns what inspection.json holds (docs/files.md).
 
     Raises:
-        BadInput: a model or images that cannot be used, no images asked for, or all of those chosen are broken.
+        BadInput: a model or images that cannot be used, no images asked for, all of those chosen are broken, layers,
+            heads or a patch that the model does not have, or attention that does not fit into memory.
     """
+    machine = machine or Machine()
     if min(config.count, config.shown) < 1:
         raise BadInput(f"count is {config.count} and shown is {config.shown}: both must be at least 1")
-    model = load(config.model, resolution=config.resolution, device=choose_device((machine or Machine()).device))
+    if config.nearest < 1:
+        raise BadInput(f"nearest is {config.nearest}: at least 1 neighbour is drawn")
+    if config.neighbours and not config.images:
+        raise BadInput("--neighbours needs --images DATA: the images whose neighbours are sought")
+    model = load(config.model, resolution=config.resolution, device=choose_device(machine.device))
+    if isinstance(model, ViT):
+        chosen_heads(config, model.config)  # before anything is opened
     source = open_data(config.images, "test") if config.images else None
+    among = Set(config.neighbours, open_data(config.neighbours, "train")) if config.neighbours else None
     if source is not None and isinstance(model, ResNet):
-        say(f"{config.model} is a ResNet and has no attention: its filters are drawn, {config.images} is not used")
-    classes = model.classes
-    counts = (config.count, config.shown)
-    return look_inside(model, model.preprocess, classes, source, folder, name=config.model, counts=counts)
+        rest = (
+            "its filters and neighbours are drawn" if among else f"its filters are drawn, {config.images} is not used"
+        )
+        say(f"{config.model} is a ResNet and has no attention: {rest}")
+    return look_inside(
+        model, model.preprocess, model.classes, source, folder, name=config.model, asked=config, among=among
+    )
 
 
 def look_inside(
@@ -67,24 +90,16 @@ def look_inside(
     folder: Path,
     *,
     name: str,
-    counts: tuple[int, int] = (32, 8),
+    asked: Inspect | None = None,
+    among: Set | None = None,
 ) -> dict[str, Any]:
-    """`inspect` for a model in memory. The images are a seeded choice of `counts[0]`, `counts[1]` of them shown."""
+    """`inspect` for a model in memory. The images are a seeded choice of `count`, `shown` of them drawn."""
+    asked = asked or Inspect(name, count=32)
     config = model.config
-    filters, variance = embedding_filters(_first_layer(model).cpu())
+    filters, variance = embedding_filters(first_layer(model).cpu())
     arrays = {"filters": for_display(filters).numpy()}
-    images: list[dict[str, Any]] = []
-    judged = 0
-    if isinstance(model, ViT):
-        table = model.position_table()
-        if table is not None:
-            arrays["position_similarity"] = position_similarity(table[:1], model.config.prefix).cpu().numpy()
-        if source is not None:
-            chosen = generator(0, "inspect").permutation(len(source))[: counts[0]]
-            seen, images, judged = _attention(model, preprocess, classes, Subset(source, chosen), counts[1])
-            arrays |= seen
     transformer = config if isinstance(config, ViTConfig) else None
-    summary = {
+    summary: dict[str, Any] = {
         "model": name,
         "resolution": list(config.resolution),
         "patch": transformer.stride if transformer else None,
@@ -93,22 +108,52 @@ def look_inside(
         "heads": transformer.heads if transformer else None,
         "class_token": bool(transformer and transformer.class_token),
         "positions": _kind_of(transformer.position) if transformer else "none",
-        "images": images,
+        "images": [],
         "filters_variance": variance.tolist(),
-        "distance_images": judged,
+        "distance_images": 0,
     }
+    chosen = None
+    if source is not None:
+        chosen = Subset(source, generator(0, "inspect").permutation(len(source))[: asked.count])
+    queries: Sequence[Query] = ()
+    if isinstance(model, ViT):
+        table = model.position_table()
+        if table is not None:
+            arrays["position_similarity"] = position_similarity(table[:1], model.config.prefix).cpu().numpy()
+        if chosen is not None:
+            seen = _attention(model, preprocess, classes, chosen, asked)
+            arrays |= seen.arrays
+            summary |= seen.summary
+            queries = seen.queries
+    elif chosen is not None and among is not None:
+        queries = read_all(model, chosen, preprocess, "features")
+    if among is not None and chosen is not None:
+        summary["neighbours"] = neighbours(
+            model, preprocess, chosen, queries, among, folder, count=asked.nearest, shown=asked.shown
+        )
     with atomic_path(folder / "arrays.npz") as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
     write_json(folder / "inspection.json", summary)
     return summary
 
 
-def _first_layer(model: Model) -> torch.Tensor:
-    """The weight [D, C, P, P] that meets the pixels: the patch embedding, or the root of a ResNet."""
-    if isinstance(model, ResNet):
-        return model.stem.conv.weight
-    under = model.patch_embed.backbone
-    return model.patch_embed.proj.weight if under is None else root(under).conv.weight
+def chosen_heads(asked: Inspect, config: ViTConfig) -> tuple[list[int], list[int], tuple[int, int] | None]:
+    """The layers and the heads to be drawn one by one and the patch that looks, counted from 0; raises BadInput."""
+    layers = _chosen("layer", asked.layers, config.depth)
+    heads = _chosen("head", asked.heads, config.heads)
+    if asked.query is None:
+        return layers, heads, None
+    (row, column), (h, w) = asked.query, config.grid
+    if not (1 <= row <= h and 1 <= column <= w):
+        raise BadInput(f"there is no patch in row {row}, column {column}: this model has {h} rows and {w} columns")
+    return layers, heads, (row - 1, column - 1)
+
+
+def _chosen(kind: str, named: tuple[int, ...], there: int) -> list[int]:
+    for number in named:
+        if not 1 <= number <= there:
+            raise BadInput(f"there is no {kind} {number}: this model has the {kind}s 1 to {there}")
+    return sorted({number - 1 for number in named}) if named else list(range(there))
 
 
 def _kind_of(position: PositionConfig) -> str:
@@ -123,56 +168,114 @@ def _kind_of(position: PositionConfig) -> str:
             return "learned from sines and cosines" if learned else "fixed sines and cosines"
 
 
-def _attention(
-    model: ViT, preprocess: Preprocess, classes: tuple[str, ...], source: Source, shown: int
-) -> tuple[dict[str, np.ndarray], list[dict[str, Any]], int]:
-    """Arrays, a row for each image shown, and how many images could be read."""
-    config, prefix = model.config, model.config.prefix
+@dataclass(frozen=True)
+class _Seen:
+    arrays: dict[str, np.ndarray]
+    summary: dict[str, Any]
+    queries: Sequence[Query]
+
+
+def _attention(model: ViT, preprocess: Preprocess, classes: tuple[str, ...], source: Source, asked: Inspect) -> _Seen:
+    """What is seen of images: all are averaged over, the first that can be read are drawn."""
+    config = model.config
     device = next(model.parameters()).device
-    bytes_each = 4 * config.depth * config.heads * config.tokens**2
-    batch = max(1, min(32, ATTENTION_BYTES // bytes_each))
-    distances, maps, pictures = [], [], []
+    layers, heads, place = chosen_heads(asked, config)
+    drawn = asked.shown if len(layers) * len(heads) <= SEVERAL else min(asked.shown, OF_ALL_HEADS)
+    distances, maps, singles, pictures = [], [], [], []
     rows: list[dict[str, Any]] = []
+    queries: list[Query] = []
     broken: list[tuple[str, str]] = []
-    loader = evaluation_batches(source, preprocess, batch=batch)
+    loader = evaluation_batches(Numbered(source), preprocess, batch=_batch(config, device), workers=0)
     model.eval()
     with progress("inspecting", len(loader)) as bar, torch.inference_mode():
         for part in loader:
             broken += part.broken
             if len(part.labels):
-                output = model(normalise(part.images, preprocess, device), attention=True)
-                weights = output.attention or ()
-                distances.append(
-                    torch.stack([attention_distance(w, config.grid, config.stride, prefix) for w in weights], dim=1)
-                )
-                if len(rows) < shown:
-                    maps.append(output_rollout(weights, config.grid, prefix, config.pool).cpu())
-                    pictures.append(part.images.permute(0, 2, 3, 1))
-                    rows += _described(part, output.logits.float().cpu(), classes, source.classes)
+                wanted = layers if len(rows) < drawn else ()
+                seen = look(model, normalise(part.images, preprocess, device), layers=wanted, place=place)
+                distances.append(seen.distance.cpu())
+                maps.append(seen.rollout.cpu())
+                if wanted:
+                    singles.append(seen.heads[: drawn - len(rows), :, heads].half().cpu())
+                if len(rows) < asked.shown:
+                    pictures.append(part.images[: asked.shown - len(rows)].permute(0, 2, 3, 1).clone())
+                    rows += _described(part, seen.logits.cpu(), classes, source)
+                vectors = seen.representation.cpu().numpy()
+                queries += [Query(*one) for one in zip(part.labels.tolist(), part.keys, vectors, strict=True)]
             bar.advance()
-    if not distances:
+    if not queries:
         key, reason = broken[0]
         raise BadInput(f"not one of the {len(broken)} images chosen can be read; the first is {key}: {reason}")
-    distance = torch.cat(distances)
+    distance, rollouts = torch.cat(distances), torch.cat(maps)
     arrays = {
-        "attention_distance": distance.mean(dim=0).cpu().numpy(),
-        "rollout": torch.cat(maps)[:shown].numpy(),
-        "images": torch.cat(pictures)[:shown].numpy(),
+        "attention_distance": distance.mean(dim=0).numpy(),
+        "rollout": rollouts[: asked.shown].numpy(),
+        "images": torch.cat(pictures).numpy(),
+        "head_maps": torch.cat(singles).numpy(),
     }
-    return arrays, rows[:shown], len(distance)
+    summary = {
+        "images": rows[: asked.shown],
+        "distance_images": len(queries),
+        "distance": _distances(distance.mean(dim=2).double().numpy(), config),
+        "rollout": {
+            "half": _mean(half_share(rollouts).tolist()),
+            "alike": _pairs(likeness(rollouts).tolist()) if len(rollouts) > 2 else None,
+        },
+        "head_maps": {
+            "layers": [i + 1 for i in layers],
+            "heads": [i + 1 for i in heads],
+            "query": list(asked.query) if asked.query else None,
+        },
+    }
+    return _Seen(arrays, summary, queries)
 
 
-def _described(
-    batch: Batch, logits: torch.Tensor, classes: tuple[str, ...], labels: tuple[str, ...]
-) -> list[dict[str, Any]]:
+def _batch(config: ViTConfig, device: torch.device) -> int:
+    """How many images are looked at at once."""
+    each, room = bytes_to_look(config), available_memory(device)
+    if room is not None and each > room:
+        size = f"{config.resolution[0]} x {config.resolution[1]}"
+        raise BadInput(
+            f"looking at one image of {size} pixels, {config.tokens:,} tokens, takes {each / 2**30:.1f} GiB and"
+            f" {room / 2**30:.1f} GiB are free; choose a smaller --resolution"
+        )
+    return max(1, min(32, LOOKING_BYTES // each))
+
+
+def _distances(by_layer: np.ndarray, config: ViTConfig) -> dict[str, Any]:
+    """Means over images and their intervals of [images, layers]: of every layer, of the first third, of the last."""
+    third = max(1, config.depth // 3)
+    first, last = by_layer[:, :third].mean(axis=1), by_layer[:, -third:].mean(axis=1)
+    return {
+        "even": even_distance(config.grid, config.stride),
+        "layers": [_mean(layer.tolist()) for layer in by_layer.T],
+        "first": {"layers": [1, third], **_mean(first.tolist())},
+        "last": {"layers": [config.depth - third + 1, config.depth], **_mean(last.tolist())},
+    }
+
+
+def _mean(values: list[float]) -> dict[str, Any]:
+    """A mean over images with its interval, null for a single one."""
+    bounds = over_seeds(values)
+    return {"mean": float(np.mean(values)), "interval": list(bounds) if bounds else None}
+
+
+def _pairs(values: list[float]) -> dict[str, Any]:
+    """As `_mean` for a mean over pairs of images, from each image's mean with the others; each counts in two."""
+    mean, bounds = float(np.mean(values)), over_seeds(values)
+    assert bounds is not None
+    return {"mean": mean, "interval": [mean + 2 * (bound - mean) for bound in bounds]}
+
+
+def _described(batch: Batch, logits: torch.Tensor, classes: tuple[str, ...], source: Source) -> list[dict[str, Any]]:
     rows = []
-    for key, label, scores in zip(batch.keys, batch.labels.tolist(), logits.softmax(dim=-1), strict=True):
+    for key, place, scores in zip(batch.keys, batch.labels.tolist(), logits.softmax(dim=-1), strict=True):
         best = int(scores.argmax())
         named = best < len(classes)  # a model without a classifier names nothing
         rows.append(
             {
                 "key": key,
-                "label": labels[label],
+                "label": source.classes[int(source.labels[place])],
                 "predicted": classes[best] if named else None,
                 "confidence": float(scores[best]) if named else None,
             }

@@ -3,7 +3,7 @@
 B batch · y x pixels · N tokens · D width · H heads · K classes
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ from vitrail.models.position import (
 from vitrail.models.resnet import Stages
 
 __all__ = ["AveragePool", "ClassToken", "ViT", "ViTConfig"]
+
+Watch = Callable[[int, Float[Tensor, "b heads n n"]], None]  # a layer, counted from 0, and its weights of attention
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,13 @@ class ViT(nn.Module):
             else None
         )
 
-    def forward(self, images: Float[Tensor, "b c y x"], attention: bool | Collection[int] = False) -> ModelOutput:
-        """`attention=True`, or the layers whose weights to return: only those are computed explicitly."""
+    def forward(
+        self, images: Float[Tensor, "b c y x"], attention: bool | Collection[int] = False, watch: Watch | None = None
+    ) -> ModelOutput:
+        """`attention=True`, or the layers whose weights to return: only those are computed explicitly.
+
+        `watch` is given the weights of these layers one by one instead: none are held, and none are returned.
+        """
         if tuple(images.shape[-2:]) != self.config.resolution:
             raise ValueError(
                 f"images are {tuple(images.shape[-2:])} pixels (height, width), this model reads "
@@ -213,13 +220,17 @@ class ViT(nn.Module):
             relative = relative_of_layer(config.position, self.pos_embed, i)
             x_BND, w_BHNN = block(x_BND, i in layers, relative)
             if w_BHNN is not None:
-                weights.append(w_BHNN)
+                if watch is None:
+                    weights.append(w_BHNN)
+                else:
+                    watch(i, w_BHNN)
+                del w_BHNN  # before the next layer makes its own
         tokens = self.norm(x_BND)
         representation = self.fc_norm(pool_tokens(tokens, config.pool, config.prefix, self.attn_pool))
         if self.pre_logits is not None:
             representation = self.pre_logits(representation).tanh()
         logits = representation if self.head is None else self.head(representation)
-        return ModelOutput(logits, representation, tokens, tuple(weights) if layers else None)
+        return ModelOutput(logits, representation, tokens, tuple(weights) if layers and watch is None else None)
 
     def position_table(self) -> Float[Tensor, "l n d"] | None:
         """What is added to the tokens, for every layer that has its own; None where nothing is."""
