@@ -13,7 +13,7 @@ from vitrail.core.errors import BadInput
 from vitrail.data import named
 from vitrail.data.batches import to_pixels
 from vitrail.data.grammar import open_data
-from vitrail.data.named import NAMED, data_root
+from vitrail.data.named import NAMED, VTAB, data_root
 
 FACTS = {
     "cifar10": {"splits": {"train": 50_000, "test": 10_000}, "classes": 10, "side": 32},
@@ -53,7 +53,7 @@ def test_every_set_without_its_files_says_where_to_put_them(empty: Path, monkeyp
 
 
 def test_every_set_with_files_has_its_facts() -> None:
-    assert FACTS.keys() == NAMED.keys() - {"digits", "scattered-digits", "imagenet-real"}
+    assert FACTS.keys() == NAMED.keys() - {"digits", "scattered-digits", "placed-digits", "imagenet-real", *VTAB}
     for name, facts in FACTS.items():
         assert tuple(facts["splits"]) == NAMED[name].splits
         assert f"{facts['classes']:,} " in NAMED[name].about

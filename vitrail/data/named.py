@@ -9,12 +9,15 @@ from pathlib import Path
 from vitrail.core.cache import cache_folder
 from vitrail.core.errors import BadInput
 from vitrail.data import official
-from vitrail.data.digits import digits, scattered_digits
+from vitrail.data.digits import digits, placed_digits, scattered_digits
 from vitrail.data.downloads import Archive, fetch, offline
 from vitrail.data.layouts import open_folder
 from vitrail.data.official import Reader
 from vitrail.data.real import open_real
 from vitrail.data.sources import Source
+from vitrail.data.vtab import SPLITS as VTAB_SPLITS
+from vitrail.data.vtab import TASKS as VTAB_TASKS
+from vitrail.data.vtab import VtabTask, open_task
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Named:
     about: str
     splits: tuple[str, ...]
     open: Callable[[str], Source]
+    fetched: bool = False  # whether it can be downloaded
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def _absent(name: str, split: str, root: Path | None) -> str:
 def _named(
     name: str, about: str, splits: tuple[str, ...], published: Published | None = None, hint: str = ""
 ) -> tuple[str, Named]:
-    return name, Named(about, splits, partial(_open, name, published, hint))
+    return name, Named(about, splits, partial(_open, name, published, hint), published is not None)
 
 
 _TORONTO = "https://www.cs.toronto.edu/~kriz/"
@@ -144,6 +148,11 @@ NAMED: dict[str, Named] = {
         ("train", "test", "seen-train", "seen-test", "unseen-train", "unseen-test"),
         scattered_digits,
     ),
+    "placed-digits": Named(
+        "the same digits in a quarter of 16 px, the class is digit and quarter; splits as scattered-digits",
+        ("train", "test", "seen-train", "seen-test", "unseen-train", "unseen-test"),
+        placed_digits,
+    ),
     **dict((
         _named("cifar10", "60,000 photographs, 32 px, 10 classes", ("train", "test"), CIFAR10),
         _named("cifar100", "60,000 photographs, 32 px, 100 classes", ("train", "test"), CIFAR100),
@@ -165,3 +174,25 @@ NAMED: dict[str, Named] = {
     )),
 }
 # fmt: on
+
+
+def _vtab(task: VtabTask) -> Named:
+    base = NAMED[task.base].open if task.base else partial(_open, task.place, None, f"; it is {task.layout}")
+    about = f"VTAB-1k, {task.group}: {task.about}, {task.classes} classes"
+    return Named(about, VTAB_SPLITS, partial(open_task, task, base), bool(task.base) and NAMED[task.base].fetched)
+
+
+NAMED |= {f"vtab-{task.name}": _vtab(task) for task in VTAB_TASKS}
+VTAB = tuple(f"vtab-{task.name}" for task in VTAB_TASKS)
+
+
+def place_of(name: str) -> Path:
+    """The folder in which a named set lies, or will lie; of a task of VTAB that of the set that it is cut from."""
+    task = next((task for task in VTAB_TASKS if f"vtab-{task.name}" == name), None)
+    folder = {"imagenet-real": "imagenet"}.get(name, name) if task is None else task.place
+    return (data_root() or cache_folder() / "data") / folder
+
+
+def to_be_fetched(name: str) -> bool:
+    """Whether opening a set of that name begins with a download."""
+    return name in NAMED and NAMED[name].fetched and not offline() and not place_of(name).is_dir()
