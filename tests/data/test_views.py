@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy import stats
+from torch.nn import functional
 
 from tests.data.pictures import encoded, noise, photograph
 from vitrail.core.config import from_json, to_json
@@ -310,6 +312,19 @@ def test_the_square_view_keeps_everything_and_not_the_aspect() -> None:
     pixels = noise(30, 50)
     expected = np.asarray(Image.fromarray(pixels).resize((20, 20), Image.Resampling.BILINEAR))
     assert np.array_equal(evaluation_view(pixels, Preprocess((20, 20), SquareResize())), expected)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (64, 64), (200, 31)])
+def test_boxes_are_resized_as_torch_documents_it(size: tuple[int, int]) -> None:
+    pixels = photograph(48, 64)[3:40, 5:60]
+    image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+    expected = functional.interpolate(image, size, mode="bilinear", antialias=True)
+    # this one is not in the order of channels last, whose kernel rounds otherwise: measured 1
+    fast = augment.resize_fast(pixels, size).astype(int)
+    assert np.abs(fast - expected[0].permute(1, 2, 0).numpy()).max() <= 1
+    ordered = image.contiguous(memory_format=torch.channels_last)
+    exact = functional.interpolate(ordered, size, mode="bilinear", antialias=True)
+    assert np.array_equal(fast, exact[0].permute(1, 2, 0).numpy())
 
 
 def test_half_of_the_views_are_flipped() -> None:
