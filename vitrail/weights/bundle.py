@@ -1,10 +1,12 @@
 """A bundle: a folder that is a model and needs nothing else.
 
-`model.safetensors`, `config.json` (architecture, preprocessing, class names, provenance, the hash of the weights, and
-timm's own keys, so that `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it too), `README.md`.
+`model.safetensors`, `config.json` (architecture, preprocessing, class names, provenance, the hash of the weights, the
+temperature where one was fitted, and timm's own keys, so that `timm.create_model("local-dir:FOLDER", pretrained=True)`
+reads it too), `README.md`.
 """
 
 import hashlib
+from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,9 +27,18 @@ RESAMPLED = "positions_resampled"  # the provenance's key of how positions come 
 
 
 def save_bundle(
-    folder: Path, model: Model, preprocess: Preprocess, classes: tuple[str, ...], provenance: dict[str, Any]
+    folder: Path,
+    model: Model,
+    preprocess: Preprocess,
+    classes: tuple[str, ...],
+    provenance: dict[str, Any],
+    temperature: float | None = None,
 ) -> str:
-    """Writes a bundle, whole or not at all. Returns the SHA-256 of its weights."""
+    """Writes a bundle, whole or not at all. Returns the SHA-256 of its weights.
+
+    Args:
+        temperature: by which logits are divided before they become probabilities, where one was fitted.
+    """
     if model.config.num_classes != len(classes):
         raise BadInput(f"{len(classes)} class names for a model of {model.config.num_classes} classes")
     with atomic_folder(folder) as temporary:
@@ -41,6 +52,7 @@ def save_bundle(
             "classes": list(classes),
             "provenance": provenance,
             "weights_sha256": digest,
+            **({} if temperature is None else {"temperature": temperature}),
             **timm_keys(model.config, preprocess, classes),
         }
         write_json(temporary / "config.json", config)
@@ -82,7 +94,41 @@ def read_bundle(folder: Path) -> Published:
     how = provenance.get(RESAMPLED, "bilinear")
     if how not in get_args(Interpolation):
         raise BadInput(f"{folder}: {RESAMPLED} is {how!r}, expected one of {', '.join(get_args(Interpolation))}")
-    return Published(model, state, preprocess, classes, provenance, interpolation=how)
+    temperature = _temperature(folder, config.get("temperature"))
+    return Published(model, state, preprocess, classes, provenance, interpolation=how, temperature=temperature)
+
+
+def _temperature(folder: Path, stored: Any) -> float | None:
+    if stored is None:
+        return None
+    if isinstance(stored, bool) or not isinstance(stored, int | float) or not isfinite(stored) or stored <= 0:
+        raise BadInput(f"{folder}: the temperature in config.json is {stored!r}, expected a number above 0")
+    return float(stored)
+
+
+def bundle_of(source: str | Path) -> Path:
+    """The folder of a bundle: `source` itself, or the bundle of a run.
+
+    Raises:
+        BadInput: a model that is no bundle.
+    """
+    for folder in (Path(source), Path(source) / "bundle"):
+        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+            config = read_json(folder / "config.json")
+            if isinstance(config, dict) and "model" in config:
+                return folder
+    raise BadInput(
+        f"{source} is no bundle, and only a bundle can keep a temperature: `vitrail convert` makes one of it"
+    )
+
+
+def store_temperature(folder: Path, temperature: float, fitted: dict[str, Any]) -> None:
+    """Writes a temperature into the bundle in `folder`, and into its provenance on what it was fitted."""
+    config = read_json(folder / "config.json")
+    said = config.get("provenance")
+    provenance = said if isinstance(said, dict) else {}
+    changed = {"temperature": temperature, "provenance": {**provenance, "temperature_fitted": fitted}}
+    write_json(folder / "config.json", {**config, **changed})
 
 
 def _sha256(path: Path) -> str:

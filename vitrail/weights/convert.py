@@ -139,7 +139,7 @@ def _bundle(published: Published, model: Model, destination: Path) -> None:
     provenance = published.provenance
     if not isinstance(model.config, ResNetConfig):
         provenance = {**provenance, RESAMPLED: published.interpolation}
-    save_bundle(destination, model, model.preprocess, model.classes, provenance)
+    save_bundle(destination, model, model.preprocess, model.classes, provenance, published.temperature)
 
 
 def _npz(published: Published, model: Model, destination: Path) -> None:

@@ -143,7 +143,7 @@ def load(
     device: str | torch.device = "cpu",
     model: str | None = None,
 ) -> Model:
-    """A model in evaluation mode with what travels with it: `model.config`, `model.preprocess`, `model.classes`.
+    """A model in evaluation mode with what travels with it: `model.config`, `.preprocess`, `.classes`, `.temperature`.
 
     Args:
         source: a bundle, a run folder, an official `.npz`, a timm or transformers folder, a state dict, `hf://...`.
@@ -167,11 +167,15 @@ def model_of(
         config = replace(published.config, resolution=size)
     made, _ = transplant(published, config, new_head)
     classes = None if new_head else published.classes
-    return attach(made, replace(published.preprocess, resolution=size), classes)
+    temperature = None if new_head else published.temperature
+    return attach(made, replace(published.preprocess, resolution=size), classes, temperature)
 
 
-def attach(model: Model, preprocess: Preprocess, classes: tuple[str, ...] | None) -> Model:
+def attach(
+    model: Model, preprocess: Preprocess, classes: tuple[str, ...] | None, temperature: float | None = None
+) -> Model:
     """Gives a model what travels with it; classes without names are numbered."""
     model.preprocess = preprocess  # plain attributes: they are not weights
     model.classes = classes or tuple(str(i) for i in range(model.config.num_classes))
+    model.temperature = temperature
     return model
