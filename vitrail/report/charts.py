@@ -34,6 +34,7 @@ class Reference:
 
     value: Number
     name: str
+    first: bool = False  # the name stands at the left end
 
 
 def line_chart(
@@ -169,7 +170,8 @@ def _references(references: Sequence[Reference], area: Frame) -> list[Markup]:
     for reference in references:
         y = area.y(reference.value)
         drawn.append(axes.line(area.left, y, area.right, y, "reference"))
-        drawn.append(text(area.right, y - 9, reference.name, "tick halo", anchor="end"))
+        place, anchor = (area.left + 4, None) if reference.first else (area.right, "end")
+        drawn.append(text(place, y - 9, reference.name, "tick halo", anchor=anchor))
     return drawn
 
 

@@ -35,10 +35,30 @@ def picture(pixels: np.ndarray, alt: str, *, width: int, caption: str = "") -> P
     small = image.width < width
     if max(image.size) > LARGEST and not small:
         image.thumbnail((max(LARGEST, width), max(LARGEST, height)), Image.Resampling.LANCZOS)
+    return Picture(_png(image), alt, width, height, small, caption)
+
+
+def photograph(pixels: np.ndarray, alt: str, *, width: int, caption: str = "") -> Picture:
+    """As `picture`, of uint8 [H, W, 3]; one with more pixels than can be seen is reduced, and kept as a JPEG."""
+    image = as_image(pixels)
+    if image.width <= 2 * width:
+        return picture(pixels, alt, width=width, caption=caption)
+    height = max(1, round(width * image.height / image.width))
+    buffer = io.BytesIO()
+    image.resize((2 * width, 2 * height), Image.Resampling.LANCZOS).save(buffer, format="JPEG", quality=88)
+    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Picture(uri, alt, width, height, False, caption)
+
+
+def data_uri(pixels: np.ndarray) -> str:
+    """Pixels as a PNG inside the page."""
+    return _png(as_image(pixels))
+
+
+def _png(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
-    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Picture(uri, alt, width, height, small, caption)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def as_image(pixels: np.ndarray) -> Image.Image:
@@ -83,17 +103,30 @@ def filter_tiles(filters: np.ndarray, *, columns: int) -> np.ndarray:
     return sheet
 
 
-def position_tiles(similarity: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, int]:
+def position_tiles(similarity: np.ndarray, grid: tuple[int, int], low: Number = -1.0) -> tuple[np.ndarray, int]:
     """Figure 7, centre: for each patch, the similarity of its position to all others; RGBA pixels, and the stride.
 
-    A grid finer than 20 a side is sampled: every stride-th patch gets a tile.
+    Colours go from `low` to 1. A grid finer than 20 a side is sampled: every stride-th patch gets a tile.
     """
     h, w = grid
     stride = -(-max(h, w) // 20)
-    colours = viridis(similarity.reshape(h, w, h, w)[::stride, ::stride], -1.0, 1.0)
+    colours = viridis(similarity.reshape(h, w, h, w)[::stride, ::stride], low, 1.0)
     rows, columns = colours.shape[:2]
     tiles = _enlarged(colours.reshape(rows * columns, h, w, 3))
     return tiled(tiles.reshape(rows, columns, *tiles.shape[1:]), gap=GAP), stride
+
+
+def head_tiles(maps: np.ndarray) -> np.ndarray:
+    """What single heads attend to, float [L, H, h, w], each scaled by its own maximum, as a sheet of tiles, RGBA."""
+    rows, columns, h, w = maps.shape
+    tiles = _enlarged(map_colours(maps).reshape(rows * columns, h, w, 3))
+    return tiled(tiles.reshape(rows, columns, *tiles.shape[1:]), gap=GAP)
+
+
+def map_colours(maps: np.ndarray) -> np.ndarray:
+    """uint8 [..., h, w, 3]: each map from 0 to its own maximum."""
+    values = np.nan_to_num(maps.astype(np.float64))
+    return viridis(values / np.maximum(values.max(axis=(-2, -1), keepdims=True), 1e-12), 0.0, 1.0)
 
 
 def _enlarged(tiles: np.ndarray) -> np.ndarray:

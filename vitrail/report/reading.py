@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from vitrail.report.numbers import known
+
 Json = dict[str, Any]
 
 
@@ -85,3 +87,10 @@ def objects(value: object) -> list[Json]:
 def texts(value: object) -> list[str]:
     """The items of a JSON list as text: class names may have been written as numbers."""
     return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def pair(value: object) -> tuple[int, int] | None:
+    """Two whole numbers of a JSON list, such as a grid; None for anything else."""
+    if isinstance(value, list) and len(value) == 2 and all(known(side) for side in value):
+        return int(value[0]), int(value[1])
+    return None
