@@ -123,9 +123,8 @@ def inception_box(
     (so the area itself is not uniform), then the place is uniform. The whole image when 100 draws fit nothing.
     """
     low, high = area[0] * height * width, area[1] * height * width
-    span = aspect[1] - aspect[0]
     for _ in range(100):
-        ratio = aspect[0] + span * rng.random()  # what rng.uniform gives, in a quarter of its time
+        ratio = rng.uniform(*aspect)
         least = round(sqrt(low / ratio))
         most = round(sqrt(high / ratio))
         if round(most * ratio) > width:
