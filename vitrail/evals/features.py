@@ -1,31 +1,77 @@
-"""Frozen features: the representation of every image of a source."""
+"""Frozen features: what a model makes of every image of a source, to be judged without training the model.
 
-from typing import NamedTuple
+N images · D features · L layers · P poolings
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
 
+from vitrail.core.errors import BadInput
 from vitrail.data.batches import Broken, evaluation_batches
-from vitrail.data.sources import Source
+from vitrail.data.image import BrokenImage
+from vitrail.data.sources import Example, Source
 from vitrail.data.views import Preprocess
 from vitrail.evals.forward import forward
 from vitrail.models.build import Model
+from vitrail.models.resnet import ResNetConfig
+
+
+@dataclass(frozen=True)
+class Representation:
+    """What the classifier reads (the official `pre_logits`): [D]."""
+
+
+@dataclass(frozen=True)
+class EveryLayer:
+    """The tokens before the first layer and after each, before the last norm: class token and mean of patches.
+
+    [L + 1, P, D]; P is 1 (the mean) for a model without a class token, else 2.
+    """
+
+
+Reading = Representation | EveryLayer
 
 
 class Features(NamedTuple):
-    """`values` float32 [N, D], `labels` int64 [N], and (key, reason) of the images that could not be read."""
+    """`values` [N, ...], `labels` int64 [N], and (key, reason) of the images that could not be read.
 
-    values: np.ndarray
-    labels: np.ndarray
+    `values` are float32, or float16 where they were stored so; they may lie in a file.
+    """
+
+    values: Float[np.ndarray, "n ..."]
+    labels: Int64[np.ndarray, " n"]
     broken: tuple[tuple[str, str], ...] = ()
 
 
-def features(model: Model, source: Source, preprocess: Preprocess, *, dtype: torch.dtype | None = None) -> Features:
-    """What the classifier reads (the official `pre_logits`), for every readable image in the order of the source."""
-    broken = Broken(len(source))
-    parts = list(forward(model, source, preprocess, broken=broken, dtype=dtype, title="features"))
-    values = torch.cat([p.representation for p in parts]).numpy()
-    return Features(values, np.concatenate([p.batch.labels.numpy() for p in parts]), tuple(broken.found.items()))
+class Part(NamedTuple):
+    """Some images in the order of the source: their places in it, and what was read."""
+
+    places: Int64[np.ndarray, " b"]
+    values: Float32[np.ndarray, "b ..."]
+
+
+def features(
+    model: Model,
+    source: Source,
+    preprocess: Preprocess,
+    *,
+    dtype: torch.dtype | None = None,
+    reading: Reading = Representation(),
+    workers: int | None = None,
+) -> Features:
+    """Of every readable image in the order of the source."""
+    broken = NamedBroken(len(source))
+    parts = list(feature_parts(model, source, preprocess, reading, broken, dtype=dtype, workers=workers))
+    places = np.concatenate([part.places for part in parts])
+    values = np.concatenate([part.values for part in parts])
+    return Features(values, source.labels[places], tuple(broken.places.values()))
 
 
 def pixel_features(source: Source, preprocess: Preprocess) -> Features:
@@ -33,3 +79,101 @@ def pixel_features(source: Source, preprocess: Preprocess) -> Features:
     parts = list(evaluation_batches(source, preprocess))
     values = torch.cat([p.images for p in parts]).flatten(1).numpy().astype(np.float32) / 255
     return Features(values, np.concatenate([p.labels.numpy() for p in parts]))
+
+
+def shape_of(model: Model, reading: Reading) -> tuple[int, ...]:
+    """The shape of what is read of an image; raises BadInput for the layers of a ResNet."""
+    config = model.config
+    match reading:
+        case Representation():
+            return (config.representation_width,)
+        case EveryLayer():
+            if isinstance(config, ResNetConfig):
+                raise BadInput(
+                    "the model is a ResNet: its layers differ in width; layers are read of a ViT or a hybrid"
+                )
+            return config.depth + 1, 2 if config.class_token else 1, config.width
+
+
+class NamedBroken(Broken):
+    """Broken images by their places in the source: {place: (key, reason)}."""
+
+    def __init__(self, size: int, limit: float = 0.01):
+        super().__init__(size, limit)
+        self.places: dict[int, tuple[str, str]] = {}
+
+    def add(self, broken: list[tuple[str, str]]) -> None:
+        """Takes numbered keys."""
+        for key, reason in broken:
+            place, name = _apart(key)
+            self.places[place] = (name, reason)
+        super().add([(_apart(key)[1], reason) for key, reason in broken])
+
+
+def feature_parts(
+    model: Model,
+    source: Source,
+    preprocess: Preprocess,
+    reading: Reading,
+    broken: NamedBroken,
+    *,
+    dtype: torch.dtype | None = None,
+    workers: int | None = None,
+    title: str = "features",
+) -> Iterator[Part]:
+    """The readable images batch by batch; constant memory. `dtype`: of the forward pass, None for the best here."""
+    shape_of(model, reading)
+    with _taken(model, reading) as taken:
+        parts = forward(model, _Numbered(source), preprocess, broken=broken, dtype=dtype, workers=workers, title=title)
+        for part in parts:
+            values = part.representation if taken is None else taken()
+            places = np.array([_apart(key)[0] for key in part.batch.keys], dtype=np.int64)
+            yield Part(places, values.numpy())
+
+
+@contextmanager
+def _taken(model: Model, reading: Reading) -> Iterator[Callable[[], Tensor] | None]:
+    """What the layers let through in the last forward pass, pooled at once: never more than one layer's tokens."""
+    config = model.config
+    if isinstance(reading, Representation) or isinstance(config, ResNetConfig):
+        yield None
+        return
+    seen: list[Tensor] = []
+
+    def pooled(tokens: Tensor) -> Tensor:
+        mean = tokens[:, config.prefix :].float().mean(dim=1)
+        return torch.stack([tokens[:, 0].float(), mean] if config.class_token else [mean], dim=1)
+
+    def first(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen[:] = [pooled(inputs[0])]
+
+    def after(_: torch.nn.Module, __: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        seen.append(pooled(output[0]))
+
+    handles = [model.blocks[0].register_forward_pre_hook(first)]
+    handles += [block.register_forward_hook(after) for block in model.blocks]
+    try:
+        yield lambda: torch.stack(seen, dim=1).cpu()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Numbered(Source):
+    """A source whose keys begin with the places of its images."""
+
+    def __init__(self, source: Source):
+        self.source, self.classes, self.labels = source, source.classes, source.labels
+
+    def __getitem__(self, index: int) -> Example:
+        try:
+            example = self.source[index]
+        except BrokenImage as problem:
+            problem.key = f"{index}\t{problem.key or f'example {index}'}"
+            raise
+        return Example(example.image, example.label, f"{index}\t{example.key}")
+
+
+def _apart(key: str) -> tuple[int, str]:
+    place, name = key.split("\t", 1)
+    return int(place), name
