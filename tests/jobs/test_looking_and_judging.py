@@ -117,7 +117,14 @@ def test_evaluating_a_classifier_of_zeros_says_so(tmp_path: Path, capsys: pytest
 def short(init: Path, data: Path, **changes: Any) -> Finetune:
     """Two steps of the digits' recipe on a folder."""
     recipe = FINETUNING["digits"]()
-    one = {"init": str(init), "train": str(data), "test": str(data), "validation": None, "steps": 2, "batch": 4}
+    one = {
+        "init": str(init),
+        "train": f"{data}@[:8]",
+        "test": f"{data}@[8:]",
+        "validation": None,
+        "steps": 2,
+        "batch": 4,
+    }
     return replace(recipe, schedule=replace(recipe.schedule, warmup=0), **one, **changes)
 
 

@@ -1,15 +1,88 @@
 """`vitrail finetune`."""
 
-from vitrail.commands.parsing import Command
-from vitrail.commands.training import train
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vitrail.commands.parsing import PROOFS, Command, options, parse, percent, show
+from vitrail.commands.training import CommonTraining, recipe_name, show_run
+
+
+@dataclass(frozen=True)
+class CommonFinetune(CommonTraining):
+    """Options of training, and what is trained."""
+
+    tune: str | None = None  # whole, head, blocks-COUNT, decay-RATE, lora-RANK; None: as the recipe says, mostly whole
+    compare: tuple[str, ...] | None = None  # several of these, each in a folder of its own; none named: all five kinds
 
 
 def run(args: list[str]) -> int:
     """`vitrail finetune`; returns the exit code."""
+    from vitrail.core.dist import launched
+    from vitrail.core.errors import BadInput
     from vitrail.jobs.finetune import Finetune, finetune
+    from vitrail.jobs.tunings import compare, tuned_by_name
     from vitrail.recipes import FINETUNING
 
-    return train(COMMAND, args, FINETUNING, Finetune, finetune)
+    name, rest = recipe_name(COMMAND, args, FINETUNING)
+    kind, default = options(Finetune, out=True, default=FINETUNING[name](), common=CommonFinetune)
+    given = parse(COMMAND._replace(name=f"finetune {name}"), kind, _automatic(rest), default)
+    common, config = given.common, given.config
+    if common.tune is not None and common.compare is not None:
+        raise BadInput("--tune and --compare both say what is trained; give one of them")
+    if common.compare is not None:
+        result = compare(config, common.compare, given.out, common.machine(), name)
+        return _show_comparison(given, result) if launched().first else 0
+    if common.tune is not None:
+        config = replace(config, tuned=tuned_by_name(common.tune))
+    result = finetune(config, given.out, common.machine(), name)
+    if not launched().first:
+        return 0
+    return _show_protocol(given, result) if "runs" in result else show_run(given, result)
+
+
+def _automatic(args: list[str]) -> list[str]:
+    """`--steps auto` and `--batch auto` are 0, which is scaled to the data."""
+    after = [None, *args]
+    return [
+        "0" if word == "auto" and before in ("--steps", "--batch") else word
+        for before, word in zip(after, args, strict=False)
+    ]
+
+
+def _show_protocol(given: Any, result: dict[str, Any]) -> int:
+    from vitrail.report import make
+
+    page = make(given.out, PROOFS)
+    lines = []
+    if result["trials"]:
+        shown = ", ".join(
+            f"{row['learning_rate']:g}: {'failed' if row['failed'] else format(row['accuracy'], '.1%')}"
+            for row in result["trials"]
+        )
+        lines.append(f"rate {result['learning_rate']:g} chosen on held-out images ({shown})")
+    if result["accuracy"] is not None:
+        runs = len(result["runs"])
+        of = f" of {result['count']:,} test images"
+        spread = f", {runs} runs with a standard deviation of {result['spread']:.2%}" if runs > 1 else ""
+        lines.append(f"accuracy {percent(result)}{of}{spread}")
+    lines += [f"{result['seconds']:.0f} s of training in all", f"model: {given.out / 'bundle'}", str(page)]
+    show({**result, "folder": str(given.out)}, given.common, "\n".join(lines))
+    return 0
+
+
+def _show_comparison(given: Any, result: dict[str, Any]) -> int:
+    from vitrail.report import make
+
+    page = make(given.out, PROOFS)
+    lines = [f"{'trained':<12} {'parameters':>12} {'seconds':>9} {'memory':>9}  accuracy"]
+    for row in result["rows"]:
+        accuracy = percent(row) if row["accuracy"] is not None else "not tested"
+        memory = f"{row['memory_gib']:.2f} GiB" if row["memory_gib"] else "–"
+        lines.append(
+            f"{row['name']:<12} {row['trained_parameters']:>12,} {row['seconds']:>9.1f} {memory:>9}  {accuracy}"
+        )
+    show({**result, "folder": str(given.out)}, given.common, "\n".join([*lines, str(page)]))
+    return 0
 
 
 COMMAND = Command(

@@ -35,7 +35,8 @@ class CommonTraining(Common):
         return replace(super().machine(), **{name: getattr(self, name) for name in names})
 
 
-def _recipe_name(command: Command, args: list[str], recipes: Mapping[str, Any]) -> tuple[str, list[str]]:
+def recipe_name(command: Command, args: list[str], recipes: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The recipe that comes first, and the other arguments; shows what there is with --help."""
     known = list(recipes)
     if not args or args[0].startswith("-"):
         if args and args[0] in ("-h", "--help"):
@@ -58,16 +59,17 @@ def train(
     job: Callable[..., dict[str, Any]],
 ) -> int:
     """Runs `job` with the config of the recipe that `args` name, their options put in; returns the exit code."""
-    name, rest = _recipe_name(command, args, recipes)
+    name, rest = recipe_name(command, args, recipes)
     options_type, default = options_of(kind, out=True, default=recipes[name](), common=CommonTraining)
     options = parse(command._replace(name=f"{command.name} {name}"), options_type, rest, default)
     from vitrail.core.dist import launched
 
     result = job(options.config, options.out, options.common.machine(), name)
-    return _show_run(options, result) if launched().first else 0
+    return show_run(options, result) if launched().first else 0
 
 
-def _show_run(options: Any, result: dict[str, Any]) -> int:
+def show_run(options: Any, result: dict[str, Any]) -> int:
+    """The page, and what a person or a program wants to know of a finished run; returns the exit code."""
     from vitrail.report import make
     from vitrail.report.verdict import of_run
 

@@ -4,6 +4,7 @@ import os
 import platform
 import resource
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -158,6 +159,15 @@ def _control_group(group: Path = Path("/sys/fs/cgroup")) -> int | None:
         return limit - taken + sum(int(fields[name]) for name in ("inactive_file", "active_file"))
     except (OSError, ValueError, KeyError):  # no such group, or "max"
         return None
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """From now on `peak_memory_gib` is of what comes; where the system cannot forget (no Linux), nothing happens."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): sets the high-water mark to what is held now
 
 
 def peak_memory_gib(device: torch.device) -> float:

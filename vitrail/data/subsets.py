@@ -1,4 +1,4 @@
-"""Seeded subsets of a source: a slice, some classes, n images a class. A subset is a source too."""
+"""Seeded subsets of a source: a slice, some classes, n images a class, a part held out. A subset is a source too."""
 
 from collections.abc import Sequence
 
@@ -99,3 +99,33 @@ def shots(source: Source, count: int, seed: int) -> np.ndarray:
             raise BadInput(f"{count} shots asked for, but class {name!r} has {len(members)} images")
         chosen.append(members[:count])
     return np.concatenate(chosen)
+
+
+def stratified(source: Source, part: float, seed: int) -> tuple[Subset, Subset]:
+    """(the rest, a share `part` held out of every class), both in the order of the source and with all classes.
+
+    round(part * images) are held out, at least one, and of each class its share rounded down or up; where not all
+    classes can be rounded up, those with the largest remainders are, and equal ones by lot. A class keeps at least one
+    image in the rest.
+
+    Raises:
+        BadInput: a share that is not between 0 and 1, or no class with two images.
+    """
+    if not 0 < part < 1:
+        raise BadInput(f"a share of {part:g} of the images is to be held out; expected between 0 and 1, such as 0.1")
+    counts = np.bincount(source.labels, minlength=len(source.classes))
+    if not (counts > 1).any():
+        raise BadInput("nothing can be held out: no class has two images; name a validation set instead")
+    rng = generator(seed, "held out")
+    wanted = counts * part
+    taken = np.floor(wanted).astype(np.int64)
+    remainder = np.where(taken < counts - 1, wanted - taken, -1.0)
+    by_lot = rng.permutation(len(counts))
+    upwards = by_lot[np.argsort(-remainder[by_lot], kind="stable")]
+    missing = max(1, round(part * len(source))) - int(taken.sum())
+    taken[[c for c in upwards if remainder[c] >= 0][: max(0, missing)]] += 1
+    taken = np.minimum(taken, np.maximum(counts - 1, 0))
+    chosen = np.zeros(len(source), bool)
+    for label, number in enumerate(taken):
+        chosen[rng.permutation(np.flatnonzero(source.labels == label))[:number]] = True
+    return Subset(source, np.flatnonzero(~chosen)), Subset(source, np.flatnonzero(chosen))

@@ -39,6 +39,7 @@ from vitrail.train.memory import settle_micro_batch, surviving
 from vitrail.train.parallel import communicating, spread, whole_model, whole_norm
 from vitrail.train.schedule import Rsqrt, Steps
 from vitrail.train.step import Training, TrainState, micro_batches, start, train_step
+from vitrail.train.tuned import merge, trained_parameters, work_share
 from vitrail.weights.bundle import save_bundle
 
 REACHED = 0.7  # of the measured peak: training steps do not get further, so nobody asks for more images
@@ -104,12 +105,17 @@ def run_training(
     data: tuple[Source, Source | None, Source | None],
     machine: Machine,
     provenance: dict[str, Any],
+    inside: bool = True,
 ) -> dict[str, Any]:
-    """Trains `model` in `run`, from its last checkpoint where there is one, and finishes; returns the result."""
+    """Trains `model` in `run`, from its last checkpoint where there is one, and finishes; returns the result.
+
+    What is frozen stays; `inside`: whether the finished model is looked into (jobs/inspect.py).
+    """
     border = dropped_border(model.config)
     if border and run.writes:
         say(border)
     device = devices.choose_device(machine.device)
+    devices.reset_peak_memory(device)
     dtype = devices.choose_precision(config.precision, device)
     if machine.deterministic and device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -146,7 +152,9 @@ def run_training(
             saver.wait()
             _go_back(run, state, bad)
     saver.wait()
+    facts |= {"trained_parameters": trained_parameters(state.model), "work": work_share(state.model), "inside": inside}
     with averaged(state.model, state.average):
+        merge(state.model)
         return _finish(config, run, state, preprocess, data, facts, provenance, machine)
 
 
@@ -219,7 +227,7 @@ def _machine_row(config: Training, state: TrainState, rate: float, peak: float) 
     spoken = communicating(state.runner)
     return {
         "communicating": None if spoken is None else spoken * rate / config.batch,
-        "flops_share": rate * training_flops(state.model.config) / peak,
+        "flops_share": rate * training_flops(state.model.config) * work_share(state.model) / peak,
         "memory_gib": devices.peak_memory_gib(device),
     }
 
@@ -297,10 +305,12 @@ def _finish(
     digest = save_bundle(run.path / "bundle", model, preprocess, train.classes, about)
     if judged is not None and held_out is not None:
         judged.write(run.path / "evaluation", named, str(run.path / "bundle"))
-        look_inside(model, preprocess, train.classes, held_out, run.path / "inspection", name=str(run.path / "bundle"))
+        if facts["inside"]:
+            where = run.path / "inspection"
+            look_inside(model, preprocess, train.classes, held_out, where, name=str(run.path / "bundle"))
     rows = [row for row in run.metrics() if row["kind"] == "train"]
     images = (state.step - len(state.skipped)) * config.batch
-    flops = training_flops(model.config)
+    flops = round(training_flops(model.config) * facts["work"])
     rate = images / state.seconds
     processes = dist.world().size
     run.finish(
@@ -313,10 +323,12 @@ def _finish(
             "waiting": state.waited / state.seconds,
             "processes": processes,
             "parameters": parameters(model.config),
+            "trained_parameters": facts["trained_parameters"],
             "macs_per_image": multiply_adds(model.config),
             "training_flops_per_image": flops,
             "total_flops": flops * images,
             "flops_share": flops * rate / (facts["peak_flops"] * processes),
+            "memory_gib": max((row["memory_gib"] for row in rows if row.get("memory_gib")), default=None),
             "loss": rows[-1]["loss"] if rows else None,
             "accuracy": judged.accuracy if judged else None,
             "interval": list(judged.interval) if judged else None,

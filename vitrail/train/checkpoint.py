@@ -21,7 +21,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, sync_folder, write_json
 from vitrail.core.progress import say
 from vitrail.core.watchdog import beat
-from vitrail.train.health import ADVICE
+from vitrail.train.health import ADVICE, Diverged
 from vitrail.train.pieces import Pieces, Rows, local, snapshot, write_pieces
 from vitrail.train.step import TrainState
 
@@ -42,13 +42,13 @@ class Saver:
         """Copies all that the next step depends on and starts to write it; waits for the one before.
 
         Raises:
-            BadInput: the one before could not be written (a full disk), or the weights are no longer numbers; the
-                checkpoints before it are whole.
+            BadInput: the one before could not be written (a full disk); the checkpoints before it are whole.
+            Diverged: the weights are no longer numbers; likewise.
         """
         self.wait()
         copies, rows = snapshot(_tensors(state), dist.world())
         if dist.any_of(not all(bool(torch.isfinite(t).all()) for t in copies.values())):
-            raise BadInput(
+            raise Diverged(
                 f"the weights hold NaN or infinity at step {state.step}, which is not saved. {ADVICE}, "
                 "and start again in another folder"
             )

@@ -15,6 +15,10 @@ SKIPS = 2  # batches that a run may leave out
 ADVICE = "Lower the learning rate, lengthen the warm-up, or set --clip 1"
 
 
+class Diverged(BadInput):
+    """A run that cannot go on: its loss or its weights are no numbers any more, however often it went back."""
+
+
 class BadStep(Exception):
     """The update that followed `step` finished ones broke the training; `keys` are the images of this process."""
 
@@ -48,9 +52,9 @@ class Health:
 
 
 def refuse_more(skipped: Sequence[int], bad: BadStep, evidence: str) -> None:
-    """Raises BadInput when a run has already left out as many batches as it may."""
+    """Raises Diverged when a run has already left out as many batches as it may."""
     if len(skipped) >= SKIPS:
-        raise BadInput(
+        raise Diverged(
             f"at step {bad.step} {bad.reason}, after the batches of steps {', '.join(map(str, skipped))} had been left "
             f"out; the evidence is in {evidence}, the last checkpoint is whole. "
             f"{ADVICE}"
