@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from vitrail.core import dist
@@ -16,6 +17,7 @@ from vitrail.data.sources import Source
 from vitrail.data.views import Preprocess
 from vitrail.models.build import Model
 from vitrail.models.cost import inference_activations
+from vitrail.models.output import ModelOutput
 
 SHARE = 0.5  # of the free memory, for activations
 LOADER_FROM = 4096  # images from which worker processes earn their start-up time
@@ -53,7 +55,7 @@ def forward(
     """
     device = next(model.parameters()).device
     dtype = dtype or choose_precision("auto", device)
-    batch = _most(model, device, dtype, batch, together)
+    batch = most_at_once(model, device, dtype, batch, together)
     broken = broken or Broken(len(source))
     if workers is None and len(source) < LOADER_FROM:
         workers = 0
@@ -75,8 +77,7 @@ def forward(
                         continue
                     images = torch.zeros(1, *images.shape[1:], dtype=torch.uint8)  # takes part, is not counted
                 seen += len(part.labels)
-                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                    output = model(normalise(images, preprocess, device))
+                output = outputs(model, images, preprocess, dtype)
                 if len(part.labels):
                     yield Part(part, output.logits.float().cpu(), output.representation.float().cpu())
     finally:
@@ -85,7 +86,17 @@ def forward(
         raise BadInput("not one image can be read: " + "; ".join(f"{k}: {r}" for k, r in broken.found.items()))
 
 
-def _most(model: Model, device: torch.device, dtype: torch.dtype, batch: int, together: bool) -> int:
+def outputs(model: Model, images: UInt8[Tensor, "b 3 h w"], preprocess: Preprocess, dtype: torch.dtype) -> ModelOutput:
+    """What the model makes of the views of some images, without gradients; it must be in evaluation mode."""
+    device = next(model.parameters()).device
+    with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        output: ModelOutput = model(normalise(images, preprocess, device))
+    return output
+
+
+def most_at_once(
+    model: Model, device: torch.device, dtype: torch.dtype, batch: int = 256, together: bool = False
+) -> int:
     """At most so many images a pass, and no more than there is memory for; the same in all processes of a run."""
     room, each = available_memory(device), inference_activations(model.config, 4 if dtype == torch.float32 else 3)
     most = batch if room is None else max(1, min(batch, int(SHARE * room / each)))
