@@ -13,9 +13,9 @@ from vitrail.models.cost import inference_activations
 def test_counts_without_the_matrix_are_those_of_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     model, source = fresh(training()).model, open_data("digits@test")
     dense = evaluate(model, source, PREPROCESS, dtype=torch.float32)
+    assert dense.confusion is not None
     monkeypatch.setattr(classify, "DENSE", 9)
     sparse = evaluate(model, source, PREPROCESS, dtype=torch.float32)
-    assert dense.confusion is not None
     assert sparse.confusion is None
     assert sparse.counts.tolist() == dense.confusion.sum(axis=1).tolist()
     assert sparse.rights.tolist() == dense.confusion.diagonal().tolist()

@@ -1,16 +1,15 @@
 """A classifier on labelled images: accuracy with its interval, loss, per class, confusion, calibration, mistakes."""
 
-import io
-import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vitrail.core import dist
 from vitrail.core.errors import BadInput
@@ -18,44 +17,41 @@ from vitrail.core.files import atomic_path, write_json
 from vitrail.data.batches import Batch, Broken
 from vitrail.data.sources import Source
 from vitrail.data.views import Preprocess
-from vitrail.evals.calibration import calibration
+from vitrail.evals.abstention import TARGETS, abstention, answered, threshold
+from vitrail.evals.calibration import calibration, ece_interval
 from vitrail.evals.forward import forward
-from vitrail.evals.intervals import wilson
+from vitrail.evals.intervals import Figure, Interval, balanced, bootstrap, mean_of, wilson
+from vitrail.evals.outcomes import Outcomes, Stored, write_outcomes
+from vitrail.evals.tally import MISTAKES, Tally
 from vitrail.models.build import Model
 
-MISTAKES = 24  # how many are kept with their images
+__all__ = ["DENSE", "MISTAKES", "Evaluation", "evaluate", "figures_of", "judge"]
+
 DENSE = 1000  # classes up to which there is a confusion matrix: that of 21,843 would take 4 GB
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured; `images` of the mistakes.
-
-    counts, rights: int64 [K], images of each true class, and how many of them were recognised
-    confusion: int64 [K, K], row true class, column predicted; None above DENSE classes
-    """
+    """What was measured; `images` of the mistakes."""
 
     classes: tuple[str, ...]
-    counts: np.ndarray
-    rights: np.ndarray
-    confusion: np.ndarray | None
-    loss: float
-    top5: float | None
-    calibration: dict[str, Any]
+    outcomes: Outcomes
     mistakes: list[dict[str, Any]]
     images: np.ndarray
     broken: Broken
     seconds: float
+    temperature: float | None = None  # of the calibrated columns of `outcomes`
+    several: bool = False  # images have several right labels
 
     @property
     def count(self) -> int:
         """Images that were judged."""
-        return int(self.counts.sum())
+        return len(self.outcomes)
 
     @property
     def correct(self) -> int:
         """Of these, how many were right."""
-        return int(self.rights.sum())
+        return int(self.outcomes.right.sum())
 
     @property
     def accuracy(self) -> float:
@@ -63,15 +59,47 @@ class Evaluation:
         return self.correct / self.count
 
     @property
-    def interval(self) -> tuple[float, float]:
+    def interval(self) -> Interval:
         """95 %, Wilson."""
         return wilson(self.correct, self.count)
 
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, in nats."""
+        return float(self.outcomes.loss.mean(dtype=np.float64))
+
+    @property
+    def top5(self) -> float | None:
+        """Share of images whose label is among the five likeliest classes; None below 6 classes."""
+        return None if self.outcomes.top5 is None else float(self.outcomes.top5.mean())
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 [K]: images of each true class."""
+        return np.bincount(self.outcomes.labels, minlength=len(self.classes))
+
+    @property
+    def rights(self) -> np.ndarray:
+        """int64 [K]: how many of them were recognised."""
+        return np.bincount(self.outcomes.labels[self.outcomes.right], minlength=len(self.classes))
+
+    @cached_property
+    def confusion(self) -> np.ndarray | None:
+        """int64 [K, K], row true class, column predicted; None above DENSE classes."""
+        size = len(self.classes)
+        if size > DENSE:
+            return None
+        cells = self.outcomes.labels * size + self.outcomes.predicted
+        return np.bincount(cells, minlength=size * size).reshape(size, size)
+
     def as_json(self, data: str, model: str) -> dict[str, Any]:
         """For evaluation.json (docs/files.md)."""
+        rows = self.outcomes
         counted = zip(self.classes, self.counts.tolist(), self.rights.tolist(), strict=True)
         per_class = [_class_row(*row) for row in counted]
         shares = [row["accuracy"] for row in per_class if row["accuracy"] is not None]
+        intervals = bootstrap(figures_of(rows), self.count)
+        hits = None if rows.top5 is None else int(rows.top5.sum())
         return {
             "data": data,
             "model": model,
@@ -80,25 +108,61 @@ class Evaluation:
             "accuracy": self.accuracy,
             "interval": list(self.interval),
             "top5": self.top5,
+            "top5_interval": None if hits is None else list(wilson(hits, self.count)),
             "loss": self.loss,
+            "loss_interval": list(intervals["loss"]),
             "balanced_accuracy": float(np.mean(shares)),
+            "balanced_accuracy_interval": list(intervals["balanced_accuracy"]),
+            "several": self.several,
             "classes": list(self.classes),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "per_class": per_class,
-            "calibration": self.calibration,
+            "calibration": _calibrated(rows.confidence, rows.right),
+            "temperature": self._tempered(intervals),
+            "abstention": {**abstention(rows.confidence, rows.right), "answered": self._answered()},
             "mistakes": self.mistakes,
             "broken": self.broken.rows(),
             "seconds": self.seconds,
             "images_per_second": self.count / self.seconds,
         }
 
-    def write(self, folder: Path, data: str, model: str) -> dict[str, Any]:
-        """Writes evaluation.json and mistakes.npz, and returns the former."""
-        summary = self.as_json(data, model)
+    def _tempered(self, intervals: dict[str, Interval]) -> dict[str, Any] | None:
+        rows = self.outcomes
+        if rows.calibrated is None or rows.calibrated_loss is None:
+            return None
+        return {
+            "value": self.temperature,
+            "loss": float(rows.calibrated_loss.mean(dtype=np.float64)),
+            "loss_interval": list(intervals["calibrated_loss"]),
+            "calibration": _calibrated(rows.calibrated, rows.right),
+        }
+
+    def _answered(self) -> list[dict[str, Any]]:
+        """From which confidence on answers are as often right as is asked for, chosen on these same images."""
+        sure, right = self.outcomes.confidence, self.outcomes.right
+        return [answered(sure, right, target, threshold(sure, right, target)) for target in TARGETS]
+
+    def write(self, folder: Path, data: str, model: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Writes evaluation.json, predictions.parquet and mistakes.npz, and returns the former; `more` is added."""
+        summary = {**self.as_json(data, model), **(more or {})}
+        write_outcomes(folder, Stored(self.outcomes, self.classes, model, data, self.several))
         with atomic_path(folder / "mistakes.npz") as temporary:
             np.savez_compressed(temporary, images=self.images)
         write_json(folder / "evaluation.json", summary)
         return summary
+
+
+def figures_of(rows: Outcomes) -> dict[str, Figure]:
+    """What resamples give an interval to, by name."""
+    figures = {"loss": mean_of(rows.loss), "balanced_accuracy": balanced(rows.labels, rows.right)}
+    if rows.calibrated_loss is not None:
+        figures["calibrated_loss"] = mean_of(rows.calibrated_loss)
+    return figures
+
+
+def _calibrated(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    measured = calibration(confidence, right)
+    return {"ece": measured["ece"], "ece_interval": list(ece_interval(confidence, right)), "bins": measured["bins"]}
 
 
 def _class_row(name: str, count: int, correct: int) -> dict[str, Any]:
@@ -120,36 +184,64 @@ def evaluate(
 
     `together`: the processes of the run share the images, and all get the whole result.
     """
-    started = time.perf_counter()
-    classes, broken = source.classes, Broken(len(source))
-    if model.config.num_classes != len(classes):
-        raise BadInput(f"the model has {model.config.num_classes} classes, the data have {len(classes)}")
-    tally = _Tally(classes)
-    for batch, logits, _ in forward(
+    if model.config.num_classes != len(source.classes):
+        raise BadInput(f"the model has {model.config.num_classes} classes, the data have {len(source.classes)}")
+    broken = Broken(len(source))
+    parts = forward(
         model, source, preprocess, broken=broken, dtype=dtype, workers=workers, title=title, together=together
-    ):
+    )
+    seen = ((part.batch, part.logits) for part in parts)
+    return judge(seen, source, broken, preprocess.resolution, together=together)
+
+
+def judge(
+    parts: Iterable[tuple[Batch, Tensor]],
+    source: Source,
+    broken: Broken,
+    resolution: tuple[int, int],
+    *,
+    temperature: float | None = None,
+    digests: bool = False,
+    together: bool = False,
+) -> Evaluation:
+    """Judges logits [B, K] of the images of `source`, as they come.
+
+    Args:
+        broken: where those who make `parts` count what cannot be read.
+        resolution: of the images in `parts`.
+        temperature: is applied to the logits for calibrated probabilities, beside those as they are.
+        digests: tell of each image by its pixels, in `outcomes.digest`.
+
+    Raises:
+        BadInput: labels that are none of the classes, or not one image that can be read.
+    """
+    started, classes = time.perf_counter(), source.classes
+    if len(source) and not 0 <= source.labels.min() <= source.labels.max() < len(classes):
+        found = f"{source.labels.min()} to {source.labels.max()}"
+        raise BadInput(
+            f"the data have labels from {found}; expected 0 to {len(classes) - 1} for {len(classes)} classes"
+        )
+    tally = Tally(classes, temperature=temperature, digests=digests)
+    for batch, logits in parts:
         tally.add(_likeliest(batch, logits, source) if source.several else batch, logits)
     if together and dist.world().size > 1:
-        tally = _Tally.merged([_Tally.unpack(part, classes) for part in dist.gathered(tally.pack())])
+        packed, tally = dist.gathered(tally.pack()), Tally(classes)
+        for part in packed:
+            tally.join(part)
         for found in dist.gathered_json(broken.found):
             broken.add(list(found.items()))
-    if not tally.counts.any():
+    if not tally.keys:
         raise BadInput("not one image can be read: " + "; ".join(f"{k}: {r}" for k, r in broken.found.items()))
-    count = int(tally.counts.sum())
-    worst = sorted(tally.worst, key=_severity, reverse=True)[:MISTAKES]
-    images = [wrong.image.transpose(1, 2, 0) for wrong in worst]
+    images = [wrong.image.transpose(1, 2, 0) for wrong in tally.worst]
     return Evaluation(
         classes=classes,
-        counts=tally.counts,
-        rights=tally.rights,
-        confusion=tally.confusion,
-        loss=tally.loss / count,
-        top5=tally.in_top5 / count if len(classes) > 5 else None,
-        calibration=calibration(np.concatenate(tally.confidences), np.concatenate(tally.sure)),
-        mistakes=[wrong.row for wrong in worst],
-        images=np.stack(images) if images else np.zeros((0, *preprocess.resolution, 3), np.uint8),
+        outcomes=tally.outcomes(),
+        mistakes=[wrong.row for wrong in tally.worst],
+        images=np.stack(images) if images else np.zeros((0, *resolution, 3), np.uint8),
         broken=broken,
         seconds=time.perf_counter() - started,
+        temperature=temperature,
+        several=source.several,
     )
 
 
@@ -157,100 +249,3 @@ def _likeliest(batch: Batch, logits: Tensor, source: Source) -> Batch:
     """Of several right labels the one that the model finds likeliest: it is right where it names any of them."""
     labels = [max(source.right(key), key=row.tolist().__getitem__) for key, row in zip(batch.keys, logits, strict=True)]
     return batch._replace(labels=torch.tensor(labels, dtype=torch.int64))
-
-
-class _Wrong(NamedTuple):
-    """An image that was not recognised: uint8 [3, H, W]."""
-
-    row: dict[str, Any]
-    image: np.ndarray
-
-
-def _severity(wrong: _Wrong) -> tuple[float, str]:
-    """The most confident first; the name breaks ties, the same for any number of processes."""
-    return wrong.row["confidence"], wrong.row["key"]
-
-
-class _Tally:
-    """Sums over images."""
-
-    def __init__(self, classes: tuple[str, ...]):
-        self.classes = classes
-        many = len(classes) > DENSE
-        self.confusion = None if many else np.zeros((len(classes), len(classes)), dtype=np.int64)
-        self.counts, self.rights = (np.zeros(len(classes), dtype=np.int64) for _ in range(2))
-        self.loss, self.in_top5 = 0.0, 0
-        self.confidences: list[np.ndarray] = []
-        self.sure: list[np.ndarray] = []  # whether each confident answer was right
-        self.worst: list[_Wrong] = []
-
-    def add(self, batch: Batch, logits: Tensor) -> None:
-        """A batch and its logits [B, K], both on the CPU."""
-        self.loss += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
-        confidence, predicted = logits.softmax(dim=-1).max(dim=-1)
-        right = predicted == batch.labels
-        truth = batch.labels.numpy()
-        np.add.at(self.counts, truth, 1)
-        np.add.at(self.rights, truth[right.numpy()], 1)
-        if self.confusion is not None:
-            np.add.at(self.confusion, (truth, predicted.numpy()), 1)
-        if len(self.classes) > 5:
-            self.in_top5 += int((logits.topk(5).indices == batch.labels[:, None]).any(dim=-1).sum())
-        self.confidences.append(confidence.numpy())
-        self.sure.append(right.numpy())
-        wrong = torch.nonzero(~right).flatten()
-        for i in wrong[confidence[wrong].argsort(descending=True)][:MISTAKES].tolist():
-            row = {
-                "key": batch.keys[i],
-                "label": self.classes[int(batch.labels[i])],
-                "predicted": self.classes[int(predicted[i])],
-                "confidence": float(confidence[i]),
-            }
-            self.worst.append(_Wrong(row, batch.images[i].numpy().copy()))
-        self.worst = sorted(self.worst, key=_severity, reverse=True)[:MISTAKES]
-
-    def pack(self) -> bytes:
-        """For another process; no pickle."""
-        numbers = {"loss": self.loss, "in_top5": self.in_top5, "rows": [wrong.row for wrong in self.worst]}
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            confusion=np.zeros(0) if self.confusion is None else self.confusion,
-            counts=self.counts,
-            rights=self.rights,
-            confidences=np.concatenate([np.zeros(0, np.float32), *self.confidences]),
-            sure=np.concatenate([np.zeros(0, bool), *self.sure]),
-            images=np.stack([wrong.image for wrong in self.worst]) if self.worst else np.zeros(0),
-            numbers=np.frombuffer(json.dumps(numbers).encode(), np.uint8),
-        )
-        return buffer.getvalue()
-
-    @staticmethod
-    def unpack(data: bytes, classes: tuple[str, ...]) -> "_Tally":
-        """The inverse of `pack`."""
-        tally = _Tally(classes)
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            numbers = json.loads(arrays["numbers"].tobytes())
-            tally.loss, tally.in_top5 = numbers["loss"], numbers["in_top5"]
-            tally.counts, tally.rights = arrays["counts"], arrays["rights"]
-            if tally.confusion is not None:
-                tally.confusion = arrays["confusion"]
-            tally.confidences, tally.sure = [arrays["confidences"]], [arrays["sure"]]
-            tally.worst = [_Wrong(row, image) for row, image in zip(numbers["rows"], arrays["images"], strict=True)]
-        return tally
-
-    @staticmethod
-    def merged(tallies: list["_Tally"]) -> "_Tally":
-        """The sum of all."""
-        whole = _Tally(tallies[0].classes)
-        for tally in tallies:
-            whole.counts += tally.counts
-            whole.rights += tally.rights
-            if whole.confusion is not None and tally.confusion is not None:
-                whole.confusion += tally.confusion
-            whole.loss += tally.loss
-            whole.in_top5 += tally.in_top5
-            whole.confidences += tally.confidences
-            whole.sure += tally.sure
-            whole.worst += tally.worst
-        return whole
