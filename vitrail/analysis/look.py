@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitrail.analysis.distance import attention_distance
-from vitrail.analysis.maps import output_map, patch_map
+from vitrail.analysis.maps import output_map, patch_map, pooling_weights
 from vitrail.analysis.rollout import rolled
 from vitrail.models.cost import inference_activations
+from vitrail.models.head import AttentionPool
 from vitrail.models.vit import ViT, ViTConfig
 
 
@@ -71,13 +72,16 @@ def look(
 
     with torch.no_grad():
         output = model(images, attention=True, watch=watch)
+        reading = None
+        if isinstance(config.pool, AttentionPool):
+            reading = pooling_weights(model.attn_pool, output.tokens[:, prefix:]).float().mean(dim=1)
     assert mixed is not None
     none = images.new_zeros(len(images), 0, config.heads, *grid)
     return Look(
         output.logits.float(),
         output.representation.float(),
         torch.stack(distances, dim=1),
-        output_map(mixed, grid, prefix, config.pool),
+        output_map(mixed, grid, prefix, config.pool, reading),
         torch.stack(heads, dim=1) if heads else none.float(),
     )
 

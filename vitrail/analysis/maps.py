@@ -1,22 +1,28 @@
 """Maps over the patch grid: what a matrix of attention says of what the classifier reads, or of one patch.
 
-B batch · H heads · N tokens · y x patch grid
+B batch · H heads · N tokens · M patches · y x patch grid
 """
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig, TokenAndAverage
+from vitrail.models.attention import attention_weights
+from vitrail.models.head import AttentionPool, AttentionPooling, AveragePool, ClassToken, PoolConfig, TokenAndAverage
 
 
 def output_map(
-    weights: Float[Tensor, "*b n n"], grid: tuple[int, int], prefix: int, pool: PoolConfig
+    weights: Float[Tensor, "*b n n"],
+    grid: tuple[int, int],
+    prefix: int,
+    pool: PoolConfig,
+    reading: Float[Tensor, "*b m"] | None = None,
 ) -> Float[Tensor, "*b y x"]:
     """How much what the classifier reads attends to each patch; row i of `weights` is what token i attends to.
 
     Of a class token: its row. Of an average: the mean of the rows of the patches. Of both: the mean of the two.
-    Attention pooling weighs the patches by a last attention, which is not among `weights`: they count alike here.
+    Of attention pooling: the mean weighted by `reading`, its attention to the patches; alike where none is given.
     A map sums to 1 where no attention goes to class token or registers; nothing is normalised again.
 
     Args:
@@ -24,11 +30,14 @@ def output_map(
         grid: rows and columns of patches.
         prefix: how many tokens come before the patches: class token, then registers.
         pool: how the model pools (`model.config.pool`).
+        reading: how much attention pooling takes of each of the M patches, such as `pooling_weights` over heads.
     """
     patches = weights[..., prefix:, prefix:]
     match pool:
         case ClassToken():
             row = weights[..., 0, prefix:]
+        case AttentionPool() if reading is not None:
+            row = (reading.unsqueeze(-2) @ patches).squeeze(-2)
         case AveragePool() | AttentionPool():
             row = patches.mean(dim=-2)
         case TokenAndAverage():
@@ -48,6 +57,18 @@ def patch_map(
     if not (0 <= row < h and 0 <= column < w):
         raise ValueError(f"no patch in row {row}, column {column}: the grid has {h} rows and {w} columns, from 0")
     return weights[..., prefix + row * w + column, prefix:].unflatten(-1, grid)
+
+
+def pooling_weights(pooling: AttentionPooling, tokens: Float[Tensor, "b m d"]) -> Float[Tensor, "b h m"]:
+    """How much each head of attention pooling takes of each patch; rows sum to 1.
+
+    Args:
+        tokens: the patches after the last norm, `output.tokens[:, prefix:]`.
+    """
+    query = pooling.q(pooling.latent).expand(tokens.shape[0], -1, -1)
+    keys = pooling.kv(tokens)[..., : tokens.shape[-1]]  # the values follow
+    q, k = (rearrange(x, "b n (h k) -> b h n k", h=pooling.heads) for x in (query, keys))
+    return attention_weights(q, k)[:, :, 0]
 
 
 def half_share(maps: Float[Tensor, "b y x"]) -> Float[Tensor, " b"]:

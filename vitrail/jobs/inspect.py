@@ -1,6 +1,5 @@
 """Looking inside: filters, positions, attention, nearest neighbours, as arrays in a folder that the report draws."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from vitrail.data.sources import Source
 from vitrail.data.subsets import Subset
 from vitrail.data.views import Preprocess
 from vitrail.evals.intervals import over_seeds
-from vitrail.jobs.neighbours import Query, Set, neighbours, read_all
+from vitrail.jobs.neighbours import Set, neighbours
 from vitrail.models.build import Model
 from vitrail.models.position import Learned1d, Learned2d, NoPosition, PositionConfig, Relative, SinCos2d
 from vitrail.models.resnet import ResNet
@@ -115,21 +114,17 @@ def look_inside(
     chosen = None
     if source is not None:
         chosen = Subset(source, generator(0, "inspect").permutation(len(source))[: asked.count])
-    queries: Sequence[Query] = ()
     if isinstance(model, ViT):
         table = model.position_table()
         if table is not None:
             arrays["position_similarity"] = position_similarity(table[:1], model.config.prefix).cpu().numpy()
         if chosen is not None:
-            seen = _attention(model, preprocess, classes, chosen, asked)
-            arrays |= seen.arrays
-            summary |= seen.summary
-            queries = seen.queries
-    elif chosen is not None and among is not None:
-        queries = read_all(model, chosen, preprocess, "features")
+            seen, said = _attention(model, preprocess, classes, chosen, asked)
+            arrays |= seen
+            summary |= said
     if among is not None and chosen is not None:
         summary["neighbours"] = neighbours(
-            model, preprocess, chosen, queries, among, folder, count=asked.nearest, shown=asked.shown
+            model, preprocess, chosen, among, folder, count=asked.nearest, shown=asked.shown
         )
     with atomic_path(folder / "arrays.npz") as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
@@ -168,14 +163,9 @@ def _kind_of(position: PositionConfig) -> str:
             return "learned from sines and cosines" if learned else "fixed sines and cosines"
 
 
-@dataclass(frozen=True)
-class _Seen:
-    arrays: dict[str, np.ndarray]
-    summary: dict[str, Any]
-    queries: Sequence[Query]
-
-
-def _attention(model: ViT, preprocess: Preprocess, classes: tuple[str, ...], source: Source, asked: Inspect) -> _Seen:
+def _attention(
+    model: ViT, preprocess: Preprocess, classes: tuple[str, ...], source: Source, asked: Inspect
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What is seen of images: all are averaged over, the first that can be read are drawn."""
     config = model.config
     device = next(model.parameters()).device
@@ -183,7 +173,6 @@ def _attention(model: ViT, preprocess: Preprocess, classes: tuple[str, ...], sou
     drawn = asked.shown if len(layers) * len(heads) <= SEVERAL else min(asked.shown, OF_ALL_HEADS)
     distances, maps, singles, pictures = [], [], [], []
     rows: list[dict[str, Any]] = []
-    queries: list[Query] = []
     broken: list[tuple[str, str]] = []
     loader = evaluation_batches(Numbered(source), preprocess, batch=_batch(config, device), workers=0)
     model.eval()
@@ -199,11 +188,10 @@ def _attention(model: ViT, preprocess: Preprocess, classes: tuple[str, ...], sou
                     singles.append(seen.heads[: drawn - len(rows), :, heads].half().cpu())
                 if len(rows) < asked.shown:
                     pictures.append(part.images[: asked.shown - len(rows)].permute(0, 2, 3, 1).clone())
-                    rows += _described(part, seen.logits.cpu(), classes, source)
-                vectors = seen.representation.cpu().numpy()
-                queries += [Query(*one) for one in zip(part.labels.tolist(), part.keys, vectors, strict=True)]
+                    shares = (seen.logits / (model.temperature or 1)).softmax(dim=-1).cpu()
+                    rows += _described(part, shares, classes, source)
             bar.advance()
-    if not queries:
+    if not distances:
         key, reason = broken[0]
         raise BadInput(f"not one of the {len(broken)} images chosen can be read; the first is {key}: {reason}")
     distance, rollouts = torch.cat(distances), torch.cat(maps)
@@ -215,7 +203,7 @@ def _attention(model: ViT, preprocess: Preprocess, classes: tuple[str, ...], sou
     }
     summary = {
         "images": rows[: asked.shown],
-        "distance_images": len(queries),
+        "distance_images": len(distance),
         "distance": _distances(distance.mean(dim=2).double().numpy(), config),
         "rollout": {
             "half": _mean(half_share(rollouts).tolist()),
@@ -227,7 +215,7 @@ def _attention(model: ViT, preprocess: Preprocess, classes: tuple[str, ...], sou
             "query": list(asked.query) if asked.query else None,
         },
     }
-    return _Seen(arrays, summary, queries)
+    return arrays, summary
 
 
 def _batch(config: ViTConfig, device: torch.device) -> int:
@@ -267,9 +255,9 @@ def _pairs(values: list[float]) -> dict[str, Any]:
     return {"mean": mean, "interval": [mean + 2 * (bound - mean) for bound in bounds]}
 
 
-def _described(batch: Batch, logits: torch.Tensor, classes: tuple[str, ...], source: Source) -> list[dict[str, Any]]:
+def _described(batch: Batch, shares: torch.Tensor, classes: tuple[str, ...], source: Source) -> list[dict[str, Any]]:
     rows = []
-    for key, place, scores in zip(batch.keys, batch.labels.tolist(), logits.softmax(dim=-1), strict=True):
+    for key, place, scores in zip(batch.keys, batch.labels.tolist(), shares, strict=True):
         best = int(scores.argmax())
         named = best < len(classes)  # a model without a classifier names nothing
         rows.append(

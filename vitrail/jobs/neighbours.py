@@ -16,7 +16,7 @@ from vitrail.evals.forward import forward
 from vitrail.evals.intervals import wilson
 from vitrail.models.build import Model
 
-SAME = 0.9999  # cosine above which an image of the same name is the query itself
+SAME = 0.999  # cosine above which an image of the same name is the query itself
 
 
 class Query(NamedTuple):
@@ -34,32 +34,23 @@ class Set(NamedTuple):
     source: Source
 
 
-def read_all(model: Model, source: Source, preprocess: Preprocess, title: str) -> list[Query]:
-    """All readable images of a source, in order; raises BadInput when more than 1 % of it is broken."""
-    found: list[Query] = []
-    for part in forward(model, Numbered(source), preprocess, title=title):
-        places, vectors = part.batch.labels.tolist(), part.representation.numpy()
-        found += [Query(*one) for one in zip(places, part.batch.keys, vectors, strict=True)]
-    return found
-
-
 def neighbours(
     model: Model,
     preprocess: Preprocess,
     source: Source,
-    queries: Sequence[Query],
     among: Set,
     folder: Path,
     *,
     count: int,
     shown: int,
 ) -> dict[str, Any]:
-    """The `count` nearest of each query by cosine of what the classifier reads; the first `shown` with pictures.
+    """The `count` nearest of each image of `source` by cosine of what the classifier reads.
 
-    A query that lies in the set itself does not count. Writes `pictures.npz` into the folder; returns "neighbours" of
-    inspection.json (docs/files.md).
+    An image that lies in the set itself does not count there. Pictures of the first `shown` and their neighbours go to
+    `pictures.npz` in the folder; returned is "neighbours" of inspection.json (docs/files.md).
     """
-    there = read_all(model, among.source, preprocess, "neighbours")
+    queries = _read_all(model, source, preprocess, "features")
+    there = _read_all(model, among.source, preprocess, "neighbours")
     features = np.stack([one.representation for one in there])
     vectors = np.stack([query.representation for query in queries])
     found, similarities = nearest(vectors, features, count, _themselves(queries, there, vectors, features))
@@ -76,7 +67,9 @@ def neighbours(
             "key": query.key,
             "label": str(own[number]),
             "picture": gallery.add("queries", source, query.place),
-            "nearest": [described(*one) for one in zip(found[number], similarities[number].tolist(), strict=True)],
+            "nearest": [
+                described(*one) for one in zip(found[number].tolist(), similarities[number].tolist(), strict=True)
+            ],
         }
         for number, query in enumerate(queries[:shown])
     ]
@@ -108,3 +101,12 @@ def _themselves(
         if similarity.size and similarity[0, 0] > SAME:
             places[number] = candidates[best[0, 0]]
     return places
+
+
+def _read_all(model: Model, source: Source, preprocess: Preprocess, title: str) -> list[Query]:
+    """All readable images of a source, in order; raises BadInput when more than 1 % of it is broken."""
+    found: list[Query] = []
+    for part in forward(model, Numbered(source), preprocess, title=title):
+        places, vectors = part.batch.labels.tolist(), part.representation.numpy()
+        found += [Query(*one) for one in zip(places, part.batch.keys, vectors, strict=True)]
+    return found
