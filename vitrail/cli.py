@@ -17,6 +17,7 @@ from vitrail.commands import (
     pretrain,
     recipes,
     report,
+    study,
 )
 from vitrail.core.errors import BadInput, Interrupted, nearest
 
@@ -30,6 +31,7 @@ COMMANDS = {
         evaluate.COMMAND,
         predict.COMMAND,
         inspect.COMMAND,
+        study.COMMAND,
         convert.COMMAND,
         data.COMMAND,
         report.COMMAND,

@@ -17,11 +17,15 @@ from vitrail.report.numbers import Number
 from vitrail.report.page import Section, fragment, page
 from vitrail.report.reading import Folder, Json, objects
 from vitrail.report.run import JOBS, final_accuracy, run_page, summary
+from vitrail.report.study import study_page
+from vitrail.report.suite import suite_page
 
 REPORT = "report.html"
 # The first of these files that a folder holds says what it is: a demo also holds folders of the other kinds.
 PAGES = {
     "demo.json": demo_page,
+    "study.json": study_page,
+    "suite.json": suite_page,
     "config.json": run_page,
     "evaluation.json": evaluation_page,
     "linear.json": linear_page,
@@ -31,6 +35,8 @@ PAGES = {
 }
 OTHERS = {
     "demo.json": "demo",
+    "study.json": "study",
+    "suite.json": "suite",
     "inspection.json": "inspection",
     "check.json": "data check",
     "duplicates.json": "duplicates",

@@ -1,1 +1,21 @@
 """The paper's studies: lists of runs, and what they show."""
+
+from importlib import import_module
+
+from vitrail.core.errors import unknown
+from vitrail.studies.study import Scale, Study
+
+# name -> its module's function of the same name, and what it asks. The only list of studies.
+STUDIES = {
+    "position": ("position", "Does a ViT need positions, and of which kind? (Table 8)"),
+    "head": ("head", "Class token or average pooling, over learning rates (figure 9)"),
+}
+
+
+def study(name: str, scale: Scale) -> Study:
+    """The study of that name at a scale; raises BadInput with the nearest name."""
+    if name not in STUDIES:
+        raise unknown("study", name, STUDIES)
+    module = STUDIES[name][0]
+    made: Study = getattr(import_module(f"vitrail.studies.{module}"), module)(scale)
+    return made

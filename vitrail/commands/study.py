@@ -1,0 +1,211 @@
+"""`vitrail study`: the paper's studies."""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from vitrail.commands.parsing import Command, Common
+from vitrail.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from vitrail.studies.results import Results
+    from vitrail.studies.study import Study
+
+
+@dataclass(frozen=True)
+class Options(Common):
+    """Any other option is one of the runs, as `vitrail pretrain RECIPE --help` lists them, and is put into all runs."""
+
+    name: str = ""  # the study; --list shows them
+    out: Path | None = None  # folder of the runs, which studies share, and of a folder for each study
+    scale: Literal["smoke", "small", "paper"] = "smoke"  # minutes; about an hour; the paper's own
+    seeds: int | None = None  # how often each run is repeated; None: as the study says
+    target_train: str | None = None  # instead of the study's: from where few-shot images are drawn
+    target_test: str | None = None  # and what they are judged on
+    jobs: int = 1  # runs at a time, each with its share of the cores
+    cluster: Literal["ray"] | None = None  # a run a task on the cluster that RAY_ADDRESS names
+    plan: bool = False  # only show what would run, and its cost
+    commands: bool = False  # only show a shell command a run
+    only: str | None = None  # only this run, by the name of its folder, as --commands says it
+    list: bool = False  # the studies there are
+    paper: str | None = None  # only show one of the paper's tables; "all" for their names
+
+
+def run(args: list[str]) -> int:
+    """`vitrail study`; returns the exit code."""
+    options, overrides = _parse(args)
+    options.find_data()
+    if options.list:
+        return _list(options)
+    if options.paper is not None:
+        return _paper(options)
+    if not options.name:
+        raise BadInput("vitrail study needs the name of a study first; vitrail study --list shows them")
+    study = _study(options, overrides)
+    if options.plan:
+        return _plan(options, study)
+    if options.out is None:
+        raise BadInput("give a folder to write: --out runs/studies")
+    if options.commands:
+        return _commands(options, study, args)
+    return _carry_out(options, study, args)
+
+
+def _parse(args: list[str]) -> tuple[Options, list[str]]:
+    import tyro
+
+    @dataclass(frozen=True)
+    class WithName(Options):
+        name: Annotated[str, tyro.conf.Positional] = field(default="")
+
+    about = f"{COMMAND.about}\n\n{Options.__doc__}\n\nFor example:\n  {COMMAND.usage}"
+    config = (tyro.conf.FlagCreatePairsOff,)
+    found, rest = tyro.cli(
+        WithName, prog="vitrail study", description=about, args=args, config=config, return_unknown_args=True
+    )
+    return found, rest
+
+
+def _study(options: Options, overrides: list[str]) -> "Study":
+    """The study with what the options change."""
+    from vitrail.studies import study as named
+    from vitrail.studies.study import FewShot
+
+    made = named(options.name, options.scale)
+    if options.seeds is not None:
+        made = replace(made, seeds=options.seeds)
+    train, test = options.target_train, options.target_test
+    made = replace(
+        made,
+        measures=tuple(
+            replace(measure, train=train or measure.train, test=test or measure.test)
+            if isinstance(measure, FewShot)
+            else measure
+            for measure in made.measures
+        ),
+        runs=tuple(replace(run, config=_overridden(run.config, overrides)) for run in made.runs),
+    )
+    made.check()
+    return made
+
+
+def _overridden(config: Any, overrides: list[str]) -> Any:
+    import tyro
+
+    if not overrides:
+        return config
+    flat = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
+    return tyro.cli(type(config), prog="vitrail study", args=overrides, default=config, config=flat)
+
+
+def _carry_out(options: Options, study: "Study", args: list[str]) -> int:
+    from vitrail.core.progress import say
+    from vitrail.report import make
+    from vitrail.studies.execute import carry_out, execute_only, failures, finish, study_json
+    from vitrail.studies.spread import on_ray, spread
+
+    assert options.out is not None
+    machine = options.machine()
+    if options.only is not None:
+        execute_only(study, options.out, options.only, machine)
+        return 0
+    if options.cluster == "ray":
+        on_ray(study, options.out, lambda plan: _command(args, plan.folder.name))
+    elif options.jobs > 1:
+        spread(study, options.out, lambda plan: _command(args, plan.folder.name), options.jobs)
+    else:
+        carry_out(study, options.out, machine)
+    results = finish(study, options.out, ["vitrail", "study", *args])
+    page = make(options.out / study.name)
+    content = study_json(results)
+    if options.json:
+        print(json.dumps({**content, "folder": str(options.out / study.name)}))
+    else:
+        print("\n".join([_table(results), "", content["finding"], str(page)]))
+    for failed in failures(results):
+        say(f"failed: {failed['name']}, seed {failed['seed']}: {failed['failure']}")
+    return 1 if failures(results) else 0
+
+
+def _table(results: "Results") -> str:
+    from vitrail.studies.sentences import measured_names, shown
+
+    names = measured_names(results)
+    rows = [["run", *names, "change"]]
+    for row in results.rows:
+        found = [shown(results, row, name) if row.values.get(name) else "–" for name in names]
+        rows.append([row.run.name, *found, row.change])
+    return _columns(rows)
+
+
+def _columns(rows: list[list[str]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _command(args: list[str], only: str) -> list[str]:
+    """The command of one run: the same options and `--only`."""
+    return ["vitrail", "study", *_without(args), "--only", only]
+
+
+def _without(args: list[str]) -> list[str]:
+    """The options without those that say how runs are spread."""
+    kept, skip = [], False
+    for arg in args:
+        name = arg.split("=", 1)[0].replace("_", "-")
+        if skip:
+            skip = False
+        elif name in ("--jobs", "--cluster"):
+            skip = "=" not in arg
+        elif name not in ("--commands", "--json", "--plan"):
+            kept.append(arg)
+    return kept
+
+
+def _commands(options: Options, study: "Study", args: list[str]) -> int:
+    import shlex
+
+    from vitrail.studies.execute import done
+    from vitrail.studies.study import planned
+
+    assert options.out is not None
+    commands = [
+        shlex.join(_command(args, plan.folder.name)) for plan in planned(study, options.out) if not done(study, plan)
+    ]
+    print(json.dumps({"commands": commands}) if options.json else "\n".join(commands))
+    return 0
+
+
+def _plan(options: Options, study: "Study") -> int:
+    from vitrail.studies.plan import plan, plan_text
+
+    found = plan(study, options.out, options.machine(), options.jobs)
+    print(json.dumps(found) if options.json else plan_text(found))
+    return 0
+
+
+def _list(options: Options) -> int:
+    from vitrail.studies import STUDIES
+
+    if options.json:
+        print(json.dumps({"studies": [{"name": name, "about": about} for name, (_, about) in STUDIES.items()]}))
+    else:
+        print(_columns([[name, about] for name, (_, about) in STUDIES.items()]))
+    return 0
+
+
+def _paper(options: Options) -> int:
+    from vitrail.studies.paper import paper_json, paper_text
+
+    assert options.paper is not None
+    print(json.dumps(paper_json(options.paper)) if options.json else paper_text(options.paper))
+    return 0
+
+
+COMMAND = Command(
+    "study",
+    "A study of the paper: its runs, a table, a figure, a finding.",
+    "vitrail study position --out runs/studies",
+    run,
+)

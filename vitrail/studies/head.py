@@ -1,0 +1,135 @@
+"""Figure 9: a class token or the average of the patches? Both are as good, each at a learning rate of its own (D.3)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vitrail.jobs.pretrain import Pretrain
+from vitrail.models.head import AveragePool, ClassToken, PoolConfig
+from vitrail.models.vit import ViTConfig
+from vitrail.recipes import pretraining
+from vitrail.studies import bases
+from vitrail.studies.figures import Figure, Line, Lines, Point, point
+from vitrail.studies.results import Results, Row
+from vitrail.studies.sentences import differs, measured_names, percent, unfinished
+from vitrail.studies.study import FewShot, Run, Scale, Study
+
+HEADS: dict[str, PoolConfig] = {"class token": ClassToken(), "average": AveragePool()}
+
+# The first rate is the base's. The paper has the class token at 8e-4 alone.
+RATES: dict[Scale, tuple[float, ...]] = {
+    "smoke": (1e-2, 3e-3, 3e-2),
+    "small": (2e-3, 5e-4, 8e-3),
+    "paper": (8e-4, 3e-4),
+}
+
+
+def head(scale: Scale) -> Study:
+    """Two heads over learning rates."""
+    base, target, seeds = _at(scale)
+    return Study(
+        name="head",
+        question="Class token or average pooling?",
+        source="Figure 9, appendix D.3",
+        scale=scale,
+        runs=tuple(
+            Run(f"{name}, {rate:g}", _run(base, name, rate), {"head": name, "lr": rate})
+            for name in HEADS
+            for rate in RATES[scale]
+            if (scale, name, rate) != ("paper", "class token", 3e-4)
+        ),
+        measures=(target,),
+        finding=finding,
+        figures=figures,
+        paper="At 8e-4 average pooling is far below the class token, at 3e-4 it is about as good: the learning rate "
+        "makes the difference, not the head (JFT, 5-shot ImageNet, one run each; read off a figure).",
+        remarks=REMARKS[scale],
+        seeds=seeds,
+    )
+
+
+REMARKS: dict[Scale, tuple[str, ...]] = {
+    "smoke": ("Neither head has the paper's hidden layer, so that the heads differ in one thing.",),
+    "small": (
+        "Neither head has the paper's hidden layer, so that the heads differ in one thing.",
+        bases.SMALL_REMARK,
+    ),
+    "paper": ("As in the paper, the class token is followed by a hidden tanh layer and the average is not.",),
+}
+
+
+def _run(base: Pretrain, name: str, rate: float) -> Pretrain:
+    assert isinstance(base.model, ViTConfig)
+    hidden = base.model.hidden if name == "class token" else None
+    model = replace(base.model, pool=HEADS[name], hidden=hidden)
+    return replace(base, model=model, optimizer=replace(base.optimizer, lr=rate))  # the two things that vary
+
+
+def _at(scale: Scale) -> tuple[Pretrain, FewShot, int]:
+    """The base, the target, and how often each run is repeated."""
+    match scale:
+        case "smoke":
+            return bases.smoke(), bases.SMOKE_TARGET, 2
+        case "small":
+            return bases.small(), bases.SMALL_TARGET, 2
+        case "paper":
+            return pretraining("jft-b16"), bases.IMAGENET, 1
+
+
+def finding(results: Results) -> str:
+    """The heads at the best rate of each, and how much is lost at the rate that is worst for each."""
+    if not results.complete:
+        return unfinished(results)
+    measure = measured_names(results)[0]
+    best = {name: _best(results, name, measure) for name in HEADS}
+    token, average = (best[name].run for name in HEADS)
+    gap = results.contrast({token.name: 1.0, average.name: -1.0}, measure)
+    assert gap is not None
+    shown = ", ".join(
+        f"{name} {percent(results.value(row, measure))} at {row.run.at['lr']:g}" for name, row in best.items()
+    )
+    compared = f"the class token is {differs(gap, 'better', 'worse')} in {measure} accuracy"
+    return f"Each at the best rate tried ({shown}), {compared}; the wrong rate costs {_lost(results, measure)}."
+
+
+def _best(results: Results, name: str, measure: str) -> Row:
+    rows = [row for row in results.has(measure) if row.run.at["head"] == name]
+    return max(rows, key=lambda row: results.value(row, measure).value)
+
+
+def _lost(results: Results, measure: str) -> str:
+    parts = []
+    for name in HEADS:
+        found = [results.value(row, measure).value for row in results.has(measure) if row.run.at["head"] == name]
+        if len(found) > 1:
+            parts.append(f"the {name} up to {100 * (max(found) - min(found)):.1f} points")
+    return " and ".join(parts)
+
+
+def figures(results: Results) -> Sequence[Figure]:
+    """Accuracy over the learning rate, and over the epochs as in figure 9."""
+    drawn: list[Figure] = []
+    for measure in measured_names(results):
+        lines = []
+        for name in HEADS:
+            rows = sorted((row for row in results.has(measure) if row.run.at["head"] == name), key=_rate)
+            if rows:
+                lines.append(Line(name, [point(_rate(row), results.value(row, measure)) for row in rows]))
+        if lines:
+            rates = sorted({_rate(row) for row in results.rows})
+            title = f"{measure} accuracy over the learning rate"
+            drawn.append(Lines(title, "learning rate", f"{measure} accuracy", lines, log_x=True, x_ticks=rates))
+    curves = []
+    for row in results.rows:
+        seen = results.curve(row)
+        if seen:
+            colour = list(HEADS).index(str(row.run.at["head"]))
+            points = [Point(step, accuracy) for step, accuracy in seen]
+            curves.append(Line(row.run.name, points, dots=False, colour=colour))
+    if curves:
+        note = "Accuracy of the validation images; the paper's figure 9 has 5-shot ImageNet accuracy instead."
+        drawn.append(Lines("Validation accuracy over the run", "steps", "validation accuracy", curves, note=note))
+    return drawn
+
+
+def _rate(row: Row) -> float:
+    return float(row.run.at["lr"])

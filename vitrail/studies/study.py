@@ -1,0 +1,176 @@
+"""What a study is: runs that differ in one thing each, what is measured of them, and what that shows.
+
+A study is a function of a scale that returns a `Study`, one module each, listed in `vitrail.studies.STUDIES`:
+
+    def head(scale: Scale) -> Study:
+        base = Pretrain(...)
+        runs = [Run(f"{lr:g}", replace(base, optimizer=replace(base.optimizer, lr=lr)), {"lr": lr}) for lr in RATES]
+        return Study("head", ..., runs=tuple(runs), measures=(FewShot(...),), finding=finding, figures=figures)
+
+The first run is the base: the line of change of every other run is its difference from that.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vitrail.core.config import to_json
+from vitrail.core.errors import BadInput
+from vitrail.core.experiment import shown
+from vitrail.jobs.finetune import Finetune
+from vitrail.jobs.pretrain import pretrain
+
+if TYPE_CHECKING:
+    from vitrail.studies.figures import Figure
+    from vitrail.studies.results import Results
+
+Scale = Literal["smoke", "small", "paper"]  # minutes on the digits; an hour on small photographs; the paper's own
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Accuracy of a linear classifier on frozen features from a few images a class (section 4.1): `5-shot`, ..."""
+
+    train: str
+    test: str
+    shots: tuple[int, ...] = (5,)
+    draws: int = 3  # the same for all runs, so that they are no noise between these
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its values are called."""
+        return tuple(f"{n}-shot" for n in self.shots)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A number of the run's own result.json, such as the accuracy of its validation images."""
+
+    name: str = "validation"
+    key: str = "accuracy"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its value is called."""
+        return (self.name,)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Accuracy after fine-tuning (section 3.2); the model of the run is put in as `init`."""
+
+    config: Finetune
+    name: str = "fine-tuned"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its value is called."""
+        return (self.name,)
+
+
+Measure = FewShot | Reached | Tuned
+
+
+@dataclass(frozen=True)
+class Run:
+    """One whole config with the name that the study gives it; `at` says where it stands in the figures."""
+
+    name: str
+    config: Any  # Pretrain, or what the study's job takes; its seed is the first of several
+    at: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A figure or a table of the paper as runs.
+
+    `finding` is one sentence about the results with its uncertainty; it is also asked for unfinished results, and says
+    then what is missing (`Results.complete`). `figures` may use whatever rows have values.
+    """
+
+    name: str
+    question: str
+    source: str  # where in the paper
+    scale: Scale
+    runs: tuple[Run, ...]
+    measures: tuple[Measure, ...]
+    finding: "Callable[[Results], str]"
+    figures: "Callable[[Results], Sequence[Figure]]"
+    paper: str = ""  # what the paper found, in a sentence
+    remarks: tuple[str, ...] = ()  # what is unlike the paper at this scale
+    seeds: int = 1  # of each run
+    job: Callable[..., Any] = pretrain  # (config, folder, machine) -> result.json's content
+
+    def check(self) -> None:
+        """Raises BadInput where two runs became the same, by a name or by an option that the study varies."""
+        if self.seeds < 1:
+            raise BadInput(f"seeds is {self.seeds}, expected at least 1")
+        seen: dict[str, str] = {}
+        for run in self.runs:
+            key = digest(run.config)
+            if key in seen:
+                raise BadInput(
+                    f"the runs {seen[key]!r} and {run.name!r} of {self.name} became the same: "
+                    "an option sets what this study varies"
+                )
+            seen[key] = run.name
+
+    def change(self, run: Run) -> str:
+        """What makes a run another than the first, in a line; empty for the first."""
+        return "; ".join(changes(to_json(self.runs[0].config), to_json(run.config)))
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run with one of its seeds, and its folder."""
+
+    run: Run
+    config: Any
+    folder: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is trained; its measures are made apart."""
+        return (self.folder / "result.json").is_file()
+
+    @property
+    def failure(self) -> Path:
+        """Beside the folder: why it ended, where it did not finish."""
+        return self.folder.with_name(f"{self.folder.name}.failed.json")
+
+
+def planned(study: Study, out: Path) -> list[Planned]:
+    """All runs, one seed of all before the next seed, so that a study that is cut short has whole tables."""
+    known = {path.name.rsplit("-", 1)[-1]: path for path in (out / "runs").glob("*-*/") if path.is_dir()}
+    plans = []
+    for repeat in range(study.seeds):
+        for run in study.runs:
+            config = replace(run.config, seed=run.config.seed + repeat)
+            key = digest(config)
+            name = f"{study.name}-{slug(run.name)}-s{config.seed}-{key}"
+            plans.append(Planned(run, config, known.get(key, out / "runs" / name)))
+    return plans
+
+
+def digest(config: Any) -> str:
+    """Ten hexadecimal digits of a config: equal configs are one run, whichever study asks for it."""
+    return hashlib.sha256(json.dumps(to_json(config), sort_keys=True).encode()).hexdigest()[:10]
+
+
+def slug(text: str) -> str:
+    """A name for files: "2-D, every layer" -> "2-d-every-layer"."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def changes(old: Any, new: Any, where: str = "") -> list[str]:
+    """`model.position = NoPosition()`, ... : a part of another type is one change, seeds are none."""
+    if not isinstance(old, dict) or not isinstance(new, dict) or old.get("type") != new.get("type"):
+        return [] if old == new or where == "seed" else [f"{where} = {shown(new)}"]
+    lines = []
+    for key in new:
+        lines += changes(old.get(key), new[key], f"{where}.{key}" if where else key)
+    return lines
