@@ -12,7 +12,7 @@ from vitrail.core.errors import BadInput
 from vitrail.data.batches import Batch
 from vitrail.data.grammar import open_data
 from vitrail.data.subsets import Subset
-from vitrail.evals.classify import _likeliest
+from vitrail.evals.classify import as_judged
 
 ANSWERS = [[2], [], [0, 1], [1], [2, 0]]  # by number, from 1
 OWN = ["n01", "n01", "n02", "n02", "n03"]
@@ -45,7 +45,7 @@ def test_the_likeliest_of_the_right_labels_is_the_one_judged(imagenet: Path) -> 
     keys = [source[i].key for i in range(4)]
     logits = torch.tensor([[0.0, 5, 1], [9, 1, 0], [3, 2, 1], [1, 7, 0]])
     batch = Batch(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.from_numpy(source.labels), keys, [])
-    judged = _likeliest(batch, logits, source)
+    judged = as_judged(batch, logits, source)
     assert judged.labels.tolist() == [2, 0, 1, 0]
     assert (logits.argmax(1) == judged.labels).tolist() == [False, True, False, False]
     part = Subset(source, np.array([1, 3]), ("n03", "n02", "n01"))  # other places for the same classes

@@ -1,4 +1,6 @@
-"""`vitrail evaluate`: a classifier, judged."""
+"""`vitrail evaluate`: a classifier, judged, and compared with another."""
+
+from typing import Any
 
 from vitrail.commands.parsing import Command, parse, percent, show
 from vitrail.commands.parsing import options as options_of
@@ -11,21 +13,46 @@ def run(args: list[str]) -> int:
     kind, _ = options_of(Evaluate, out=None, default=None)
     options = parse(COMMAND, kind, args)
     result = evaluate(options.config, options.out, options.common.machine())
-    text = f"accuracy {percent(result)} of {result['count']:,} images; loss {result['loss']:.3f}"
-    text += f"; calibration error {result['calibration']['ece']:.1%}"
-    if result["broken"]:
-        text += "\nbroken images:\n" + "\n".join(f"  {b['key']}: {b['reason']}" for b in result["broken"])
+    lines = _said(result)
     if options.out is not None:
         from vitrail.report import make
 
-        text += f"\n{make(options.out)}"
-    show(result, options.common, text)
-    return 1 if result["broken"] else 0
+        lines.append(str(make(options.out)))
+    show(result, options.common, "\n".join(lines))
+    return 1 if result.get("broken") else 0
+
+
+def _said(result: dict[str, Any]) -> list[str]:
+    """For people, a line a finding."""
+    from vitrail.evals.comparison import sentence
+    from vitrail.jobs.copies import sentence as warning
+
+    if "mcnemar" in result:
+        return [sentence(result)]
+    calibration, tempered, views = result["calibration"], result["temperature"], result["views"]
+    mean = f"; mean of {views['crops']} crops" if views["crops"] > 1 else ""
+    if len(views["resolutions"]) > 1:
+        mean += "; mean of " + " and ".join(f"{height} x {width}" for height, width in views["resolutions"])
+    line = f"accuracy {percent(result)} of {result['count']:,} images; loss {result['loss']:.3f}"
+    lines = [f"{line}; calibration error {calibration['ece']:.1%}{mean}"]
+    if result["top5"] is not None:
+        lines.append(f"top-5 accuracy {result['top5']:.1%}; balanced accuracy {result['balanced_accuracy']:.1%}")
+    if tempered:
+        after = f"loss {tempered['loss']:.3f}; calibration error {tempered['calibration']['ece']:.1%}"
+        lines.append(f"with temperature {tempered['value']:.3g}: {after}")
+    if result["copies"]:
+        said = warning(result["copies"], result["count"])
+        lines.append(f"warning: {said}" if result["copies"]["copies"] else said)
+    if result["comparison"]:
+        lines.append(sentence(result["comparison"]))
+    if result["broken"]:
+        lines += ["broken images:", *(f"  {b['key']}: {b['reason']}" for b in result["broken"])]
+    return lines
 
 
 COMMAND = Command(
     "evaluate",
-    "Accuracy with its interval, per class, calibration.",
-    "vitrail evaluate --model runs/cifar10 --data cifar10@test --out runs/judged",
+    "Accuracy with its interval, per class, calibration, against another model, without copies of training images.",
+    "vitrail evaluate --model runs/cifar10 --data cifar10@test --against runs/other --out runs/judged",
     run,
 )

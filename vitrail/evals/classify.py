@@ -25,7 +25,7 @@ from vitrail.evals.outcomes import Outcomes, Stored, write_outcomes
 from vitrail.evals.tally import MISTAKES, Tally
 from vitrail.models.build import Model
 
-__all__ = ["DENSE", "MISTAKES", "Evaluation", "evaluate", "figures_of", "judge"]
+__all__ = ["DENSE", "MISTAKES", "Evaluation", "as_judged", "evaluate", "figures_of", "judge"]
 
 DENSE = 1000  # classes up to which there is a confusion matrix: that of 21,843 would take 4 GB
 
@@ -41,6 +41,7 @@ class Evaluation:
     broken: Broken
     seconds: float
     temperature: float | None = None  # of the calibrated columns of `outcomes`
+    thresholds: tuple[float | None, ...] | None = None  # confidences for TARGETS, chosen on other images
     several: bool = False  # images have several right labels
 
     @property
@@ -95,6 +96,7 @@ class Evaluation:
     def as_json(self, data: str, model: str) -> dict[str, Any]:
         """For evaluation.json (docs/files.md)."""
         rows = self.outcomes
+        sure = rows.confidence if rows.calibrated is None else rows.calibrated  # as predictions show it
         counted = zip(self.classes, self.counts.tolist(), self.rights.tolist(), strict=True)
         per_class = [_class_row(*row) for row in counted]
         shares = [row["accuracy"] for row in per_class if row["accuracy"] is not None]
@@ -119,7 +121,7 @@ class Evaluation:
             "per_class": per_class,
             "calibration": _calibrated(rows.confidence, rows.right),
             "temperature": self._tempered(intervals),
-            "abstention": {**abstention(rows.confidence, rows.right), "answered": self._answered()},
+            "abstention": {**abstention(sure, rows.right), **self._answered(sure, rows.right)},
             "mistakes": self.mistakes,
             "broken": self.broken.rows(),
             "seconds": self.seconds,
@@ -137,14 +139,19 @@ class Evaluation:
             "calibration": _calibrated(rows.calibrated, rows.right),
         }
 
-    def _answered(self) -> list[dict[str, Any]]:
-        """From which confidence on answers are as often right as is asked for, chosen on these same images."""
-        sure, right = self.outcomes.confidence, self.outcomes.right
-        return [answered(sure, right, target, threshold(sure, right, target)) for target in TARGETS]
+    def _answered(self, sure: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+        """What comes of the confidences that promise TARGETS; chosen on these very images they promise too much."""
+        chosen = self.thresholds or [threshold(sure, right, target) for target in TARGETS]
+        rows = [answered(sure, right, target, least) for target, least in zip(TARGETS, chosen, strict=True)]
+        return {"answered": rows, "chosen_elsewhere": self.thresholds is not None}
 
-    def write(self, folder: Path, data: str, model: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Writes evaluation.json, predictions.parquet and mistakes.npz, and returns the former; `more` is added."""
-        summary = {**self.as_json(data, model), **(more or {})}
+    def write(self, folder: Path, data: str, model: str, summary: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Writes evaluation.json, predictions.parquet and mistakes.npz, and returns the former.
+
+        Args:
+            summary: `as_json`, with what else is to be said.
+        """
+        summary = summary or self.as_json(data, model)
         write_outcomes(folder, Stored(self.outcomes, self.classes, model, data, self.several))
         with atomic_path(folder / "mistakes.npz") as temporary:
             np.savez_compressed(temporary, images=self.images)
@@ -201,6 +208,7 @@ def judge(
     resolution: tuple[int, int],
     *,
     temperature: float | None = None,
+    thresholds: tuple[float | None, ...] | None = None,
     digests: bool = False,
     together: bool = False,
 ) -> Evaluation:
@@ -210,6 +218,7 @@ def judge(
         broken: where those who make `parts` count what cannot be read.
         resolution: of the images in `parts`.
         temperature: is applied to the logits for calibrated probabilities, beside those as they are.
+        thresholds: confidences from which to answer for each of TARGETS, chosen on other images.
         digests: tell of each image by its pixels, in `outcomes.digest`.
 
     Raises:
@@ -223,7 +232,7 @@ def judge(
         )
     tally = Tally(classes, temperature=temperature, digests=digests)
     for batch, logits in parts:
-        tally.add(_likeliest(batch, logits, source) if source.several else batch, logits)
+        tally.add(as_judged(batch, logits, source), logits)
     if together and dist.world().size > 1:
         packed, tally = dist.gathered(tally.pack()), Tally(classes)
         for part in packed:
@@ -241,11 +250,14 @@ def judge(
         broken=broken,
         seconds=time.perf_counter() - started,
         temperature=temperature,
+        thresholds=thresholds,
         several=source.several,
     )
 
 
-def _likeliest(batch: Batch, logits: Tensor, source: Source) -> Batch:
+def as_judged(batch: Batch, logits: Tensor, source: Source) -> Batch:
     """Of several right labels the one that the model finds likeliest: it is right where it names any of them."""
+    if not source.several:
+        return batch
     labels = [max(source.right(key), key=row.tolist().__getitem__) for key, row in zip(batch.keys, logits, strict=True)]
     return batch._replace(labels=torch.tensor(labels, dtype=torch.int64))

@@ -1,6 +1,8 @@
 """What a classifier made of each image: kept with an evaluation, so that two of them can be compared image by image."""
 
 import json
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,14 +41,15 @@ class Outcomes:
         """Whether the predicted class was the true one."""
         return self.predicted == self.labels
 
-    @property
-    def numbered(self) -> list[tuple[str, int]]:
-        """The keys, each with how many rows of that key were before: a set may hold a file twice."""
-        numbered, last = [], ("", -1)
-        for key in self.keys:
-            last = (key, last[1] + 1 if key == last[0] else 0)
-            numbered.append(last)
-        return numbered
+
+def numbered(keys: Iterable[str]) -> list[tuple[str, int]]:
+    """Each key with how many equal ones were before it: a set may hold a file twice."""
+    seen: Counter[str] = Counter()
+    found = []
+    for key in keys:
+        found.append((key, seen[key]))
+        seen[key] += 1
+    return found
 
 
 class Stored(NamedTuple):

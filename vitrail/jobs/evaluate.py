@@ -1,68 +1,127 @@
-"""Judging a model on labelled images."""
+"""Judging a model on labelled images, by itself or against another one."""
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from vitrail.core.device import Machine, Precision, choose_device, choose_precision
+from vitrail.core.device import Machine, Precision
 from vitrail.core.errors import BadInput
-from vitrail.core.progress import say
+from vitrail.core.files import write_json
+from vitrail.data.gallery import Gallery
 from vitrail.data.grammar import open_data
-from vitrail.data.sources import Source
-from vitrail.data.subsets import Subset
-from vitrail.evals.classify import evaluate as judge
-from vitrail.weights.load import load
-from vitrail.weights.published import unusable_classifier
+from vitrail.evals.classify import Evaluation
+from vitrail.evals.comparison import compare
+from vitrail.evals.crops import Crops
+from vitrail.evals.outcomes import Stored, is_evaluation, read_outcomes
+from vitrail.jobs.copies import copies_in_training, trained_on
+from vitrail.jobs.judging import Accused, Fitted, accuse, fit, refuse_shared, with_classes_of
+from vitrail.weights.bundle import bundle_of, store_temperature
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """What to judge, and on what."""
+    """What to judge, on what, and against what."""
 
-    model: str
-    data: str
-    resolution: int | None = None
+    model: str  # MODEL; or a folder that evaluate wrote, to compare it with --against
+    data: str | None = None  # DATA to judge it on
+    against: str | None = None  # another MODEL, judged on the same images; or a folder that evaluate wrote
+    calibrate_on: str | None = None  # DATA to fit a temperature on; never those that are judged
+    store_temperature: bool = False  # keep it in the bundle: predict uses it
+    train: str | None = None  # DATA in which copies of the test images are looked for; none: what the bundle names
+    crops: Crops = 1  # views of each image whose probabilities are averaged
+    resolutions: tuple[int, ...] = ()  # at which the model is used; none: its own
     precision: Precision = "auto"
 
 
 def evaluate(config: Evaluate, folder: Path | None = None, machine: Machine | None = None) -> dict[str, Any]:
-    """Evaluates, writes evaluation.json into `folder` where one is given, and returns its content (docs/files.md).
+    """Evaluates, and returns the content of evaluation.json, or of comparison.json where two folders are compared.
+
+    Where a folder is given, these are written into it, and what became of each image (docs/files.md).
 
     Raises:
-        BadInput: a model without a classifier, or data with classes that the model does not know.
+        BadInput: a model without a classifier, data with classes that the model does not know, a temperature that
+            would be judged on the images that it was fitted on, or models that did not judge the same images.
     """
+    if is_evaluation(config.model):
+        return _compare_folders(config, folder)
+    if config.data is None:
+        raise BadInput("give --data DATA to judge the model on; without it --model and --against are evaluations")
+    if config.store_temperature:
+        _check_storing(config)
     machine = machine or Machine()
-    device = choose_device(machine.device)
-    model = load(config.model, resolution=config.resolution, device=device)
-    if not model.config.num_classes:
-        raise BadInput(f"{config.model} has no classifier; `vitrail linear` judges features")
-    unusable = unusable_classifier(model)
-    if unusable:
-        say(f"{config.model}: {unusable}")
-    source = _with_classes_of_model(open_data(config.data, "test"), model.classes, config)
-    result = judge(
-        model,
-        source,
-        model.preprocess,
-        dtype=choose_precision(config.precision, device),
-        workers=machine.workers,
-    )
-    return result.write(folder, config.data, config.model) if folder else result.as_json(config.data, config.model)
+    accused = accuse(config.model, config.resolutions, config.crops, config.precision, machine)
+    source = with_classes_of(accused, open_data(config.data, "test"), config.data)
+    fitted = fit(accused, config.calibrate_on, config.data, source) if config.calibrate_on else None
+    evaluation = accused.judged(source, fitted)
+    if fitted:
+        refuse_shared(fitted, evaluation, config.data)
+    gallery = Gallery()
+    trains = [config.train] if config.train else trained_on(accused.provenance, len(source))
+    workers = machine.workers
+    copies = copies_in_training(config.data, source, evaluation.outcomes, trains, gallery, workers) if trains else None
+    comparison = _against(config, evaluation, machine) if config.against else None
+    summary = evaluation.as_json(config.data, config.model)
+    tempered = summary["temperature"]
+    result = {
+        **summary,
+        "temperature": tempered and {**tempered, "fitted_on": fitted.about if fitted else _carried(accused)},
+        "views": accused.views(),
+        "assumed": list(accused.assumed),
+        "copies": copies,
+        "comparison": comparison,
+    }
+    if fitted and config.store_temperature:
+        _store(config, fitted, summary)
+    if folder is not None:
+        if copies:
+            gallery.write(folder / "pictures.npz")
+        evaluation.write(folder, config.data, config.model, result)
+    return result
 
 
-_NUMBER = r"(LABEL_)?\d+"  # what transformers calls a class without a name
+def _compare_folders(config: Evaluate, folder: Path | None) -> dict[str, Any]:
+    others = replace(config, model="", against=None)
+    if config.against is None or not is_evaluation(config.against) or others != Evaluate(""):
+        raise BadInput(
+            f"{config.model} is an evaluation, not a model: give another one to --against and nothing else, or a model "
+            "to --model"
+        )
+    result = compare(read_outcomes(config.model), read_outcomes(config.against))
+    if folder is not None:
+        write_json(folder / "comparison.json", result)
+    return result
 
 
-def _with_classes_of_model(source: Source, classes: tuple[str, ...], config: Evaluate) -> Source:
-    if source.classes == classes:
-        return source
-    if set(source.classes) <= set(classes):
-        return Subset(source, np.arange(len(source)), classes)
-    if len(source.classes) == len(classes) and all(re.fullmatch(_NUMBER, name) for name in classes):
-        say(f"{config.model} does not name its classes: they are taken to be those of {config.data}, in the same order")
-        return source
-    unknown = next(name for name in source.classes if name not in classes)
-    raise BadInput(f"{config.data} has the class {unknown!r}, which {config.model} does not know: {classes[:10]}")
+def _against(config: Evaluate, evaluation: Evaluation, machine: Machine) -> dict[str, Any]:
+    assert config.against is not None
+    assert config.data is not None
+    ours = Stored(evaluation.outcomes, evaluation.classes, config.model, config.data, evaluation.several)
+    if is_evaluation(config.against):
+        return compare(ours, read_outcomes(config.against))
+    other = accuse(config.against, config.resolutions, config.crops, config.precision, machine)
+    source = with_classes_of(other, open_data(config.data, "test"), config.data)
+    judged = other.judged(source)
+    return compare(ours, Stored(judged.outcomes, judged.classes, config.against, config.data, judged.several))
+
+
+def _carried(accused: Accused) -> dict[str, Any] | None:
+    """What a bundle says its temperature was fitted on."""
+    said = accused.provenance.get("temperature_fitted")
+    return said if isinstance(said, dict) else None
+
+
+def _check_storing(config: Evaluate) -> None:
+    if config.calibrate_on is None:
+        raise BadInput("--store-temperature stores what is fitted on validation data: give them by --calibrate-on")
+    if config.crops != 1 or config.resolutions:
+        raise BadInput(
+            "a stored temperature is for one view at the model's own resolution: leave out --crops and "
+            "--resolutions, or --store-temperature"
+        )
+    bundle_of(config.model)
+
+
+def _store(config: Evaluate, fitted: Fitted, summary: dict[str, Any]) -> None:
+    before, after = summary["calibration"]["ece"], summary["temperature"]["calibration"]["ece"]
+    judged = {"judged_on": config.data, "ece_before": before, "ece_after": after}
+    store_temperature(bundle_of(config.model), fitted.temperature, {**fitted.about, **judged})

@@ -1,0 +1,200 @@
+"""Two classifiers on the same images: which is better, by how much, and whether that is more than chance."""
+
+from math import sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import binom, binomtest, chi2
+
+from vitrail.core.errors import BadInput
+from vitrail.evals.intervals import Figure, Interval, Weights, Z, balanced, bootstrap, mean_of
+from vitrail.evals.outcomes import Outcomes, Stored, numbered
+
+LEVEL = 0.05
+LISTED = 12  # images that only one of the two recognises, of each
+
+
+class McNemar(NamedTuple):
+    """Of the images that only one of two models recognises: would as many be so of models that are equally good?
+
+    exact: two-sided binomial, as scipy's binomtest; mid_p: less the half of the probability of what was seen, which
+    is nearer to the level where images are few (Fagerland 2013); chi2: with Edwards' correction, for many images.
+    """
+
+    exact: float
+    mid_p: float
+    chi2: float
+
+
+def mcnemar(only_first: int, only_second: int) -> McNemar:
+    """McNemar's test (1947) of how many images only the first, and only the second, of two models recognises."""
+    total = only_first + only_second
+    if total == 0:
+        return McNemar(1.0, 1.0, 1.0)
+    exact = float(binomtest(only_first, total).pvalue)
+    seen = float(binom.pmf(only_first, total, 0.5))
+    middle = exact - (seen if only_first != only_second else seen / 2)  # half of both tails, or of the one middle
+    distance = max(0, abs(only_first - only_second) - 1) ** 2 / total
+    return McNemar(exact, middle, float(chi2.sf(distance, 1)))
+
+
+def difference_interval(only_first: int, only_second: int, count: int) -> Interval:
+    """The 95 % interval of first less second accuracy on `count` images (Bonett and Price 2012, adjusted Wald)."""
+    first, second = (only_first + 1) / (count + 2), (only_second + 1) / (count + 2)
+    spread = Z * sqrt((first + second - (first - second) ** 2) / (count + 2))
+    return max(-1.0, first - second - spread), min(1.0, first - second + spread)
+
+
+def compare(first: Stored, second: Stored) -> dict[str, Any]:
+    """For comparison.json (docs/files.md): of the images that both have judged.
+
+    Raises:
+        BadInput: other classes, no image in common, or images that have other labels.
+    """
+    one, other, alone = _paired(first, second)
+    count = len(one)
+    only_one, only_other = one.right & ~other.right, other.right & ~one.right
+    tested = mcnemar(int(only_one.sum()), int(only_other.sum()))
+    bounds = difference_interval(int(only_one.sum()), int(only_other.sum()), count)
+    accuracy = _row("accuracy", float(one.right.mean()), float(other.right.mean()), bounds)
+    better = accuracy["better"] if tested.exact < LEVEL else None
+    return {
+        "first": first.model,
+        "second": second.model,
+        "data": first.data,
+        "count": count,
+        "left_out": alone,
+        "both": int((one.right & other.right).sum()),
+        "only_first": int(only_one.sum()),
+        "only_second": int(only_other.sum()),
+        "neither": int((~one.right & ~other.right).sum()),
+        "same_answer": int((one.predicted == other.predicted).sum()),
+        "mcnemar": tested._asdict(),
+        "better": better,
+        "rows": [accuracy | {"better": better}, *_others(one, other)],
+        "classes": _by_class(one, only_one, only_other, first.classes),
+        "examples": {
+            "only_first": _listed(one, other, only_one, first.classes),
+            "only_second": _listed(other, one, only_other, first.classes),
+        },
+    }
+
+
+def _paired(first: Stored, second: Stored) -> tuple[Outcomes, Outcomes, int]:
+    """The rows of both for the images that both have, with labels as places of the first's classes."""
+    if set(first.classes) != set(second.classes):
+        only = sorted(set(first.classes) ^ set(second.classes))[0]
+        raise BadInput(
+            f"{first.model} and {second.model} cannot be compared: only one of them judged the class {only!r}"
+        )
+    places = {key: i for i, key in enumerate(numbered(second.outcomes.keys))}
+    rows = [(i, places[key]) for i, key in enumerate(numbered(first.outcomes.keys)) if key in places]
+    if not rows:
+        raise BadInput(
+            f"{first.model} and {second.model} have no image in common: the first judged {first.outcomes.keys[0]!r} of "
+            f"{first.data}, the second {second.outcomes.keys[0]!r} of {second.data}"
+        )
+    ours, theirs = np.array(rows).T
+    place = {name: i for i, name in enumerate(first.classes)}
+    named = np.array([place[name] for name in second.classes], np.int64)
+    one, other = _some(first.outcomes, ours), _some(second.outcomes, theirs, named)
+    unlike = np.flatnonzero(one.labels != other.labels)
+    if len(unlike) and not (first.several and second.several):
+        i = int(unlike[0])
+        labels = first.classes[int(one.labels[i])], first.classes[int(other.labels[i])]
+        raise BadInput(f"{one.keys[i]} is labelled {labels[0]!r} for one model and {labels[1]!r} for the other")
+    return one, other, len(first.outcomes) + len(second.outcomes) - 2 * len(rows)
+
+
+def _some(rows: Outcomes, which: np.ndarray, named: np.ndarray | None = None) -> Outcomes:
+    labels, predicted = rows.labels[which], rows.predicted[which]
+    return Outcomes(
+        [rows.keys[i] for i in which.tolist()],
+        labels if named is None else named[labels],
+        predicted if named is None else named[predicted],
+        rows.confidence[which],
+        rows.loss[which],
+        None if rows.top5 is None else rows.top5[which],
+    )
+
+
+def _others(one: Outcomes, other: Outcomes) -> list[dict[str, Any]]:
+    """The figures other than accuracy: a bootstrap of the same resamples for both."""
+    pairs = {
+        "balanced_accuracy": (balanced(one.labels, one.right), balanced(other.labels, other.right)),
+        "loss": (mean_of(one.loss), mean_of(other.loss)),
+    }
+    if one.top5 is not None and other.top5 is not None:
+        pairs = {"top5": (mean_of(one.top5), mean_of(other.top5)), **pairs}
+    intervals = bootstrap({name: _difference(*pair) for name, pair in pairs.items()}, len(one))
+    whole = np.ones((1, len(one)))
+    return [
+        _row(name, float(ours(whole)[0]), float(theirs(whole)[0]), intervals[name])
+        for name, (ours, theirs) in pairs.items()
+    ]
+
+
+def _difference(ours: Figure, theirs: Figure) -> Figure:
+    def figure(weights: Weights) -> np.ndarray:
+        return ours(weights) - theirs(weights)
+
+    return figure
+
+
+def _row(name: str, first: float, second: float, bounds: Interval) -> dict[str, Any]:
+    better = None if bounds[0] <= 0 <= bounds[1] else "first" if (bounds[0] > 0) != (name == "loss") else "second"
+    change = {"difference": first - second, "interval": list(bounds), "better": better}
+    return {"figure": name, "first": first, "second": second, **change}
+
+
+def _by_class(
+    rows: Outcomes, only_first: np.ndarray, only_second: np.ndarray, classes: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """The classes in which the two differ, the largest p last; p times the number of classes (Bonferroni)."""
+    size = len(classes)
+    counts, ours, theirs = (
+        np.bincount(rows.labels[which], minlength=size) for which in (slice(None), only_first, only_second)
+    )
+    differ = np.flatnonzero(ours + theirs)
+    found = [
+        {
+            "name": classes[i],
+            "count": int(counts[i]),
+            "only_first": int(ours[i]),
+            "only_second": int(theirs[i]),
+            "p": min(1.0, mcnemar(int(ours[i]), int(theirs[i])).exact * len(differ)),
+        }
+        for i in differ.tolist()
+    ]
+    return sorted(found, key=lambda row: (row["p"], -abs(row["only_first"] - row["only_second"])))
+
+
+def _listed(right: Outcomes, wrong: Outcomes, which: np.ndarray, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Images that one recognises and the other takes for something else; the surest errors first."""
+    places = np.flatnonzero(which)
+    order = places[np.argsort(-wrong.confidence[places], kind="stable")][:LISTED]
+    return [
+        {
+            "key": right.keys[i],
+            "label": classes[int(right.labels[i])],
+            "predicted": classes[int(wrong.predicted[i])],
+            "confidence": float(wrong.confidence[i]),
+        }
+        for i in order.tolist()
+    ]
+
+
+def sentence(result: dict[str, Any], names: tuple[str, str] | None = None) -> str:
+    """What a person can quote: which is better, by how much, on how many images, and how sure that is."""
+    first, second = names or (result["first"], result["second"])
+    row, count = result["rows"][0], result["count"]
+    low, high = (100 * end for end in row["interval"])
+    points = 100 * row["difference"]
+    if row["difference"] < 0:
+        first, second, points, low, high = second, first, -points, -high, -low
+    p = result["mcnemar"]["exact"]
+    sure = f"95 % interval {low:.1f} to {high:.1f}; McNemar p {f'= {p:.2g}' if p >= 0.001 else '< 0.001'}"
+    same = f"on the same {count:,} images"
+    if result["better"] is None:
+        return f"{first} and {second} cannot be told apart {same}: {points:.1f} points between them ({sure})"
+    return f"{first} is better than {second} by {points:.1f} points ({sure}) {same}"
