@@ -9,6 +9,8 @@ from vitrail.studies.study import Scale, Study
 STUDIES = {
     "position": ("position", "Does a ViT need positions, and of which kind? (Table 8)"),
     "head": ("head", "Class token or average pooling, over learning rates (figure 9)"),
+    "data-size": ("data_size", "Does a Transformer need more data than a ResNet? (figures 3 and 4)"),
+    "scaling": ("scaling", "How much accuracy does compute buy, by family? (figure 5, Table 6)"),
 }
 
 

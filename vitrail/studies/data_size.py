@@ -1,0 +1,181 @@
+"""Figures 3 and 4: does a Transformer need more images than a ResNet before it transfers as well?
+
+All runs of a model have the same hyper-parameters, those of the whole set, and as many updates; the smaller sets are
+parts of the larger. The weights of the best validation accuracy are judged (early stopping), as in figure 4.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+
+import numpy as np
+
+from vitrail.jobs.early_stopping import EarlyStopping, stop_early
+from vitrail.jobs.pretrain import Pretrain
+from vitrail.recipes import finetuning, pretraining
+from vitrail.recipes.paper import paper
+from vitrail.recipes.pretraining import IMAGES
+from vitrail.studies.families import SMALL_MODELS, SMOKE_MODELS, small, smoke
+from vitrail.studies.figures import Dot, Dots, Figure, Line, Lines, Panel, Point, point
+from vitrail.studies.results import Results, Row
+from vitrail.studies.sentences import differs, measured_names, middle, unfinished
+from vitrail.studies.study import FewShot, Measure, Run, Scale, Study, Tuned
+
+SIZES: dict[Scale, tuple[int, ...]] = {
+    "smoke": (400, 1500, 6000),
+    "small": (2_000, 14_000, 100_000),
+    "paper": (9_000_000, 30_000_000, 90_000_000, IMAGES["jft"]),
+}
+
+# Model -> family and recipe; the ViT-b/32 of figure 4 is not in Table 3.
+PAPER_MODELS = {
+    "ViT-B/32": ("ViT", "jft-b32"),
+    "ViT-L/32": ("ViT", "jft-l32"),
+    "ViT-L/16": ("ViT", "jft-l16-14"),
+    "R50x1": ("ResNet", "jft-r50x1"),
+    "R152x2": ("ResNet", "jft-r152x2"),
+}
+
+
+def data_size(scale: Scale) -> Study:
+    """Models of two families over sizes of the training set."""
+    models, measures = _at(scale)
+    return Study(
+        name="data-size",
+        question="Does a Transformer need more data than a ResNet?",
+        source="Figure 4, section 4.3",
+        scale=scale,
+        runs=tuple(
+            Run(
+                f"{name}, {images:,} images",
+                replace(config, images=images),
+                {"family": family, "model": name, "images": images},
+            )
+            for images in reversed(SIZES[scale])
+            for name, (family, config) in models.items()
+        ),
+        measures=measures,
+        finding=finding,
+        figures=figures,
+        paper="On 9 million images of JFT ViTs are far below ResNets of the same compute, from 90 million on they are "
+        "above: ResNets are better with less data and level off sooner (figure 4; read off, no numbers are given).",
+        remarks=REMARKS[scale],
+        job=stop_early,
+    )
+
+
+REMARKS: dict[Scale, tuple[str, ...]] = {
+    "smoke": (
+        "Scattered digits, 24 pixels, seconds of training: what is seen is the machinery, not the paper's question.",
+    ),
+    "small": (
+        "Models of 0.6 to 2.2 million parameters on 32 pixels, and as many updates for every size: many epochs of "
+        "few images, one and a half of all. The paper does not say how long the runs on its subsets were.",
+    ),
+    "paper": (
+        "ViT-b/32 of figure 4 is not in Table 3 and is left out; early stopping is by validation images of JFT.",
+    ),
+}
+
+
+def _at(scale: Scale) -> tuple[dict[str, tuple[str, EarlyStopping]], tuple[Measure, ...]]:
+    """Family and run of each model, and what is measured."""
+    if scale == "paper":
+        named = {
+            label: (family, _early(replace(pretraining(recipe), validation="jft@validation")))
+            for label, (family, recipe) in PAPER_MODELS.items()
+        }
+        shots = FewShot("imagenet@train", "imagenet@validation", draws=1)
+        return named, (shots, Tuned(finetuning("paper-imagenet")))
+    if scale == "smoke":
+        made = {name: SMOKE_MODELS[name] for name in ("ViT-64/4", "R8x0.5")}
+        target = FewShot("scattered-digits@unseen-train", "scattered-digits@unseen-test")
+        return {name: (family, _early(smoke(model))) for name, (family, model) in made.items()}, (target,)
+    made = {name: SMALL_MODELS[name] for name in ("ViT-128/8", "ViT-192/8", "R11x0.5", "R11x1")}
+    target = FewShot("cifar10@train", "cifar10@test", shots=(5, 10, 25))
+    return {name: (family, _early(small(model))) for name, (family, model) in made.items()}, (target,)
+
+
+def _early(config: Pretrain) -> EarlyStopping:
+    """The run with early stopping, judged often enough to find where."""
+    same = {f.name: getattr(config, f.name) for f in fields(Pretrain)}
+    return EarlyStopping(**{**same, "evaluate_every": max(1, min(config.evaluate_every, config.steps // 8))})
+
+
+def finding(results: Results) -> str:
+    """The gap between the families at the smallest and the largest set, and how it changes on the way."""
+    if not results.complete:
+        return unfinished(results)
+    measure = middle(results)
+    sizes = sorted({_images(row) for row in results.rows})
+    first, last = (results.contrast(_gap(results, size, 1.0), measure) for size in (sizes[0], sizes[-1]))
+    places = np.log2(sizes) - np.mean(np.log2(sizes))
+    slope: Counter[str] = Counter()
+    for size, place in zip(sizes, places / (places**2).sum(), strict=True):
+        slope.update(_gap(results, size, float(place)))
+    change = results.contrast(slope, measure)
+    assert first is not None
+    assert last is not None
+    assert change is not None
+    return (
+        f"From {sizes[0]:,} images ViTs are {differs(first, 'better', 'worse')} than ResNets in {measure} accuracy, "
+        f"from {sizes[-1]:,} {differs(last, 'better', 'worse')}; with each doubling of the images it moves by "
+        f"{differs(change, 'towards ViTs', 'towards ResNets')}."
+    )
+
+
+def _gap(results: Results, images: float, weight: float) -> dict[str, float]:
+    """Weights of the runs in (mean of the ViTs less mean of the ResNets) of a size."""
+    rows = [row for row in results.rows if _images(row) == images]
+    sizes = Counter(str(row.run.at["family"]) for row in rows)
+    signs = {"ViT": 1.0, "ResNet": -1.0}
+    return {
+        row.run.name: weight * signs[family] / sizes[family] for row in rows for family in [str(row.run.at["family"])]
+    }
+
+
+def figures(results: Results) -> Sequence[Figure]:
+    """Accuracy over images as in figure 4, where the best weights were, and the paper's figure 3."""
+    drawn: list[Figure] = []
+    for measure in measured_names(results):
+        lines = _lines(
+            results.has(measure), lambda row, measure=measure: point(_images(row), results.value(row, measure))
+        )  # type: ignore[misc]
+        if lines:
+            drawn.append(_over_images(f"{measure} accuracy over images of pre-training", f"{measure} accuracy", lines))
+    stopped = [row for row in results.rows if row.mean_of("best_step") is not None]
+    if stopped:
+        lines = _lines(stopped, lambda row: Point(_images(row), (row.mean_of("best_step") or 0) / row.run.config.steps))
+        note = "100 %: the last weights were the best; earlier: the run had begun to learn its images by heart."
+        drawn.append(replace(_over_images("Where the best weights were", "share of the run", lines), note=note))
+    return [*drawn, _figure3()]
+
+
+def _over_images(title: str, label: str, lines: Sequence[Line]) -> Lines:
+    ticks = sorted({point.x for line in lines for point in line.points})
+    return Lines(title, "images of pre-training", label, lines, log_x=True, x_ticks=ticks)
+
+
+def _lines(rows: Sequence[Row], made: Callable[[Row], Point]) -> list[Line]:
+    """A line a model, over the images."""
+    names = list(dict.fromkeys(str(row.run.at["model"]) for row in rows))
+    of = {name: sorted((row for row in rows if row.run.at["model"] == name), key=_images) for name in names}
+    return [Line(name, [made(row) for row in of[name]]) for name in names]
+
+
+def _figure3() -> Dots:
+    table = paper("table5")
+    panels = [
+        Panel(
+            f"pre-trained on {row['pre-training']}",
+            [Dot(name, row[name] / 100) for name in table.columns[2:] if row[name]],
+        )
+        for row in table.records()
+        if row["data set"] == "ImageNet"
+    ]
+    note = "Table 5: top-1 accuracy on ImageNet, fine-tuned at 384 pixels."
+    return Dots("The paper's figure 3: larger models need more data", "ImageNet accuracy", panels, note=note)
+
+
+def _images(row: Row) -> float:
+    return float(row.run.at["images"])

@@ -1,0 +1,95 @@
+"""Transformers, ResNets and hybrids of comparable cost, small enough for a CPU, and the run that trains them all.
+
+On 32 pixels: a ViT sees 16 patches of 8 or 64 of 4 pixels; a BiT ResNet with the width factor 1/2 or 1 has three
+stages, or two; a hybrid reads the feature map of two stages.
+"""
+
+from dataclasses import replace
+
+from vitrail.data.views import Augment, PadCrop, SquareResize, WholeImage
+from vitrail.jobs.pretrain import Pretrain
+from vitrail.models.build import ModelConfig
+from vitrail.models.head import AveragePool
+from vitrail.models.resnet import BIT, ResNetConfig, Stages
+from vitrail.models.vit import ViTConfig
+from vitrail.train.optim import Adam
+from vitrail.train.schedule import Cosine
+
+
+def vit(patch: int, width: int, depth: int, side: int) -> ViTConfig:
+    """A ViT with heads of 32 and an MLP of twice the width, which is faster on a CPU."""
+    heads = width // 32
+    size = {"width": width, "depth": depth, "heads": heads, "mlp": 2 * width}
+    return ViTConfig(patch=patch, resolution=(side, side), pool=AveragePool(), **size)
+
+
+def resnet(units: tuple[int, ...], width: int, side: int) -> ResNetConfig:
+    """A BiT ResNet of so many units a stage; a width of 64 is the factor 1."""
+    return ResNetConfig(replace(BIT, units=units, width=width), resolution=(side, side))
+
+
+def hybrid(width: int, depth: int, side: int) -> ViTConfig:
+    """A ViT on the feature map of two stages of half the width: one token for 8 pixels."""
+    return replace(vit(1, width, depth, side), backbone=Stages(units=(1, 1), width=32))
+
+
+# name -> family, model. Millions of multiply-adds: ViT 2.4, 9, 22, 30; ResNet 4, 6, 10, 22; hybrid 7, 14, 34.
+SMALL_MODELS: dict[str, tuple[str, ModelConfig]] = {
+    "ViT-64/8": ("ViT", vit(8, 64, 4, 32)),
+    "ViT-128/8": ("ViT", vit(8, 128, 4, 32)),
+    "ViT-96/4": ("ViT", vit(4, 96, 4, 32)),
+    "ViT-192/8": ("ViT", vit(8, 192, 6, 32)),
+    "R8x0.5": ("ResNet", resnet((1, 1), 32, 32)),
+    "R11x0.5": ("ResNet", resnet((1, 1, 1), 32, 32)),
+    "R20x0.5": ("ResNet", resnet((2, 2, 2), 32, 32)),
+    "R11x1": ("ResNet", resnet((1, 1, 1), 64, 32)),
+    "R8x0.5+64/8": ("hybrid", hybrid(64, 4, 32)),
+    "R8x0.5+128/8": ("hybrid", hybrid(128, 4, 32)),
+    "R8x0.5+192/8": ("hybrid", hybrid(192, 6, 32)),
+}
+
+SMOKE_MODELS: dict[str, tuple[str, ModelConfig]] = {
+    "ViT-32/4": ("ViT", vit(4, 32, 2, 24)),
+    "ViT-64/4": ("ViT", vit(4, 64, 2, 24)),
+    "ViT-96/4": ("ViT", vit(4, 96, 3, 24)),
+    "R5x0.5": ("ResNet", resnet((1,), 32, 24)),
+    "R8x0.5": ("ResNet", resnet((1, 1), 32, 24)),
+    "R14x0.5": ("ResNet", resnet((2, 2), 32, 24)),
+    "R5x0.5+64/4": ("hybrid", replace(vit(1, 64, 2, 24), backbone=Stages(units=(1,), width=32))),
+}
+
+
+def small(model: ModelConfig) -> Pretrain:
+    """Tiny-ImageNet at 32 pixels, one and a half epochs of it."""
+    return Pretrain(
+        train="tiny-imagenet@train",
+        validation="tiny-imagenet@validation[:2000]",
+        steps=1200,
+        batch=128,
+        model=model,
+        resize=SquareResize(),
+        augment=Augment(crop=PadCrop(padding=4)),
+        resident=True,
+        optimizer=Adam(lr=1e-3, weight_decay=0.1, betas=(0.9, 0.99)),
+        schedule=Cosine(warmup=120),
+        evaluate_every=200,
+        save_every=400,
+    )
+
+
+def smoke(model: ModelConfig) -> Pretrain:
+    """Scattered digits 0 to 6, for seconds."""
+    return Pretrain(
+        train="scattered-digits@seen-train[:6000]",
+        validation="scattered-digits@seen-test",
+        steps=150,
+        batch=64,
+        model=model,
+        resize=SquareResize(),
+        augment=Augment(crop=WholeImage(), flip=False),
+        resident=True,
+        optimizer=Adam(lr=2e-3, weight_decay=0.1, betas=(0.9, 0.99)),
+        schedule=Cosine(warmup=15),
+        evaluate_every=50,
+        save_every=150,
+    )

@@ -1,0 +1,258 @@
+"""Figure 5 and Table 6: what does compute buy, in a Transformer, a ResNet and a hybrid?
+
+All models see as many images, as in the paper; a larger model spends more compute on each. Compute is that of
+pre-training, 6 FLOPs a multiply-add, without the products with the zeros around an image: so Table 6 was counted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from vitrail.core.errors import BadInput
+from vitrail.models.cost import multiply_adds, pretraining_exaflops
+from vitrail.models.resnet import ResNetConfig
+from vitrail.models.variants import variant
+from vitrail.recipes import finetuning, pretraining
+from vitrail.recipes.paper import paper
+from vitrail.recipes.pretraining import IMAGES
+from vitrail.studies.families import SMALL_MODELS, SMOKE_MODELS, small, smoke
+from vitrail.studies.figures import Figure, Line, Lines, Point, point
+from vitrail.studies.fits import PowerLaw, power_law, ratio_at_equal
+from vitrail.studies.results import Estimate, Results, Row
+from vitrail.studies.sentences import measured_names, middle, unfinished
+from vitrail.studies.study import FewShot, Measure, Run, Scale, Study, Tuned
+
+FAMILIES = ("ViT", "ResNet", "hybrid")
+JFT_CLASSES = 18_291
+AVERAGE5 = ("ImageNet", "CIFAR-10", "CIFAR-100", "Oxford-IIIT Pets", "Oxford Flowers-102")
+TASKS = ("paper-imagenet", "paper-cifar10", "paper-cifar100", "paper-pets", "paper-flowers")
+CURVE = 40  # places at which a fitted law is drawn
+
+# Table 6 but for R200x3 and the long R152x2, whose rates Table 3 does not have.
+RECIPES = {
+    "B/32, 7 epochs": ("ViT", "jft-b32"),
+    "B/16, 7 epochs": ("ViT", "jft-b16"),
+    "L/32, 7 epochs": ("ViT", "jft-l32"),
+    "L/16, 7 epochs": ("ViT", "jft-l16-7"),
+    "L/16, 14 epochs": ("ViT", "jft-l16-14"),
+    "H/14, 14 epochs": ("ViT", "jft-h14"),
+    "R50x1, 7 epochs": ("ResNet", "jft-r50x1"),
+    "R50x2, 7 epochs": ("ResNet", "jft-r50x2"),
+    "R101x1, 7 epochs": ("ResNet", "jft-r101x1"),
+    "R152x1, 7 epochs": ("ResNet", "jft-r152x1"),
+    "R152x2, 7 epochs": ("ResNet", "jft-r152x2"),
+    "R50+B/32, 7 epochs": ("hybrid", "jft-r50-b32"),
+    "R50+B/16, 7 epochs": ("hybrid", "jft-r50-b16"),
+    "R50+L/32, 7 epochs": ("hybrid", "jft-r50-l32"),
+    "R50+L/16, 7 epochs": ("hybrid", "jft-r50-l16-7"),
+    "R50+L/16, 14 epochs": ("hybrid", "jft-r50-l16-14"),
+}
+
+
+def scaling(scale: Scale) -> Study:
+    """Three families over pre-training compute."""
+    runs, measures = _at(scale)
+    ratios = paper_ratios()
+    return Study(
+        name="scaling",
+        question="How much accuracy does compute buy, by family?",
+        source="Figure 5, Table 6, section 4.4",
+        scale=scale,
+        runs=runs,
+        measures=measures,
+        finding=finding,
+        figures=figures,
+        paper="ViTs need 2 to 4 times less compute than ResNets for the same average accuracy of five tasks (a fit to "
+        f"Table 6: ResNets take {times(ratios['ResNet'])}); hybrids are a little better than ViTs with little "
+        "compute, and no more so with much; no level is in sight.",
+        remarks=REMARKS[scale],
+    )
+
+
+REMARKS: dict[Scale, tuple[str, ...]] = {
+    "smoke": ("Scattered digits, seconds of training: what is seen is the machinery, not the paper's question.",),
+    "small": (
+        "The same short schedule and rate for all models; the paper's rates differ by model.",
+        "0.2 to 2.2 million parameters on 32 pixels: compute is a hundred thousand times less than the paper's.",
+    ),
+    "paper": ("R200x3 and R152x2 of 14 epochs are missing: Table 3 does not say their rates.",),
+}
+
+
+def _at(scale: Scale) -> tuple[tuple[Run, ...], tuple[Measure, ...]]:
+    if scale == "paper":
+        named = {name: (family, pretraining(recipe)) for name, (family, recipe) in RECIPES.items()}
+        measures: tuple[Measure, ...] = tuple(Tuned(finetuning(task), name=task) for task in TASKS)
+    elif scale == "smoke":
+        named = {name: (family, smoke(model)) for name, (family, model) in SMOKE_MODELS.items()}
+        measures = (FewShot("scattered-digits@unseen-train", "scattered-digits@unseen-test"),)
+    else:
+        named = {name: (family, small(model)) for name, (family, model) in SMALL_MODELS.items()}
+        measures = (FewShot("cifar10@train", "cifar10@test", shots=(5, 10, 25)),)
+    return tuple(Run(name, config, {"family": family}) for name, (family, config) in named.items()), measures
+
+
+def paper_ratios() -> dict[str, Estimate]:
+    """How many times a ViT's compute the ResNets and hybrids of Table 6 need for the same error in Average-5."""
+    laws = {family: power_law(*table6(family)) for family in FAMILIES}
+    found = {family: ratio_at_equal(laws["ViT"], laws[family]) for family in FAMILIES[1:]}
+    return {family: ratio for family, ratio in found.items() if ratio is not None}
+
+
+def table6(family: str) -> tuple[list[float], list[float]]:
+    """The exaFLOPs of a family in Table 6, and the error in Average-5, as a share."""
+    rows = [row for row in paper("table6").records() if row["family"] == family]
+    return [row["exaFLOPs"] for row in rows], [1 - mean(row[name] for name in AVERAGE5) / 100 for row in rows]
+
+
+def exaflops(name: str, epochs: float) -> float:
+    """Pre-training compute of a named model on JFT as in Table 6, by `models.cost`."""
+    config = replace(variant(name), num_classes=JFT_CLASSES)
+    if not isinstance(config, ResNetConfig):
+        config = replace(config, hidden=config.width)
+    return pretraining_exaflops(config, IMAGES["jft"], epochs, padding=False)
+
+
+@dataclass(frozen=True)
+class Places:
+    """The runs of a family: compute in FLOPs, error as a share, its estimate of accuracy, name."""
+
+    compute: Sequence[float]
+    accuracy: Sequence[Estimate]
+    names: Sequence[str]
+
+    @property
+    def law(self) -> PowerLaw | None:
+        """Error over compute; None from too few runs."""
+        try:
+            return power_law(self.compute, [1 - found.value for found in self.accuracy])
+        except BadInput:
+            return None
+
+
+def places(results: Results, measure: str) -> dict[str, Places]:
+    """The finished runs by family. `measure`: a name, or "average" over all."""
+    names = measured_names(results) if measure == "average" else [measure]
+    found = {}
+    for family in FAMILIES:
+        rows = [row for row in results.rows if row.run.at["family"] == family and all(row.values.get(n) for n in names)]
+        rows = sorted(rows, key=_compute)
+        values = [_averaged([results.value(row, name) for name in names]) for row in rows]
+        found[family] = Places([_compute(row) for row in rows], values, [row.run.name for row in rows])
+    return {family: some for family, some in found.items() if some.names}
+
+
+def _averaged(values: Sequence[Estimate]) -> Estimate:
+    """Of several tasks, whose errors count as independent."""
+    value = mean(found.value for found in values)
+    halves = [(found.high - found.low) / 2 for found in values if found.high is not None and found.low is not None]
+    if len(halves) < len(values):
+        return Estimate(value)
+    half = float(np.sqrt(np.sum(np.square(halves)))) / len(halves)
+    return Estimate(value, value - half, value + half)
+
+
+def _compute(row: Row) -> float:
+    """FLOPs of the run as Table 6 counts them."""
+    model: Any = row.run.config.model
+    done = row.mean_of("total_flops")
+    if done is None:
+        return 6.0 * multiply_adds(model, padding=False) * row.run.config.steps * row.run.config.batch
+    return done * multiply_adds(model, padding=False) / multiply_adds(model)
+
+
+def finding(results: Results) -> str:
+    """Compute at equal accuracy, and how fast the error falls."""
+    if not results.complete:
+        return unfinished(results)
+    measure = _main(results)
+    laws = {family: some.law for family, some in places(results, measure).items()}
+    parts = []
+    for family, law in laws.items():
+        first = laws.get("ViT")
+        if family == "ViT" or law is None or first is None:
+            continue
+        ratio = ratio_at_equal(first, law)
+        parts.append(
+            f"{family}s take {times(ratio)} the compute of ViTs"
+            if ratio is not None
+            else f"{family}s and ViTs reach no accuracy in common"
+        )
+    slopes = [f"{family} {_power(law)}" for family, law in laws.items() if law is not None]
+    said = "; ".join(parts) or "Too few runs for a comparison of families"
+    return f"For the same {measure} accuracy {said}. The error falls with a power of compute: {', '.join(slopes)}."
+
+
+def _main(results: Results) -> str:
+    return "average" if any(isinstance(measure, Tuned) for measure in results.study.measures) else middle(results)
+
+
+def times(ratio: Estimate) -> str:
+    """ "2.9 times (95 % interval 1.8 to 4.6)"."""
+    return f"{ratio.value:.2g} times (95 % interval {_short(ratio.low)} to {_short(ratio.high)})"
+
+
+def _short(value: float | None) -> str:
+    if value is None or not np.isfinite(value):
+        return "any number"
+    return f"{value:.2g}" if 0.01 < value < 1000 else "less than 0.01" if value <= 0.01 else "more than 1,000"
+
+
+def _power(law: PowerLaw) -> str:
+    return f"{law.exponent.value:.3f} ({law.exponent.low:.3f} to {law.exponent.high:.3f})"
+
+
+def figures(results: Results) -> Sequence[Figure]:
+    """Accuracy over compute with the fitted laws, for each measure, and the paper's figure 5."""
+    names = measured_names(results)
+    drawn: list[Figure] = []
+    for measure in ["average", *names] if _main(results) == "average" else names:
+        found = places(results, measure)
+        if found:
+            points = {
+                family: [
+                    point(x / 1e15, y, name) for x, y, name in zip(some.compute, some.accuracy, some.names, strict=True)
+                ]
+                for family, some in found.items()
+            }
+            laws = {family: some.law for family, some in found.items()}
+            title = f"{measure} accuracy over compute of pre-training"
+            drawn.append(_over_compute(title, "petaFLOPs", f"{measure} accuracy", points, laws, 1e15))
+    return [*drawn, _figure5()]
+
+
+def _over_compute(
+    title: str,
+    unit: str,
+    label: str,
+    points: Mapping[str, Sequence[Point]],
+    laws: Mapping[str, PowerLaw | None],
+    scale: float,
+    note: str = "Curves: error = a · compute^b, fitted to the points of a family.",
+) -> Lines:
+    lines = []
+    for colour, family in enumerate(FAMILIES):
+        if family not in points:
+            continue
+        law = laws.get(family)
+        lines.append(Line("" if law else family, points[family], joined=False, colour=colour))
+        if law is not None:
+            xs = np.geomspace(*law.span, CURVE)
+            curve = [Point(float(x) / scale, 1 - law.at(float(x)).value) for x in xs]
+            lines.append(Line(family, curve, dots=False, colour=colour))
+    return Lines(title, f"compute of pre-training, {unit}", label, lines, log_x=True, note=note)
+
+
+def _figure5() -> Lines:
+    rows = paper("table6").records()
+    points, laws = {}, {}
+    for family in FAMILIES:
+        xs, errors = table6(family)
+        names = [f"{row['variant']}" for row in rows if row["family"] == family]
+        points[family] = [Point(x, 1 - error, name=name) for x, error, name in zip(xs, errors, names, strict=True)]
+        laws[family] = power_law(xs, errors)
+    title = "The paper's figure 5: average of five tasks over compute (Table 6)"
+    return _over_compute(title, "exaFLOPs", "accuracy, average of 5", points, laws, 1.0)
