@@ -24,11 +24,10 @@ def run(args: list[str]) -> int:
 
 def _said(result: dict[str, Any]) -> list[str]:
     """For people, a line a finding."""
-    from vitrail.evals.comparison import sentence
-    from vitrail.jobs.copies import sentence as warning
+    from vitrail.jobs.copies import sentence
 
     if "mcnemar" in result:
-        return [sentence(result)]
+        return [result["sentence"]]
     calibration, tempered, views = result["calibration"], result["temperature"], result["views"]
     mean = f"; mean of {views['crops']} crops" if views["crops"] > 1 else ""
     if len(views["resolutions"]) > 1:
@@ -41,10 +40,10 @@ def _said(result: dict[str, Any]) -> list[str]:
         after = f"loss {tempered['loss']:.3f}; calibration error {tempered['calibration']['ece']:.1%}"
         lines.append(f"with temperature {tempered['value']:.3g}: {after}")
     if result["copies"]:
-        said = warning(result["copies"], result["count"])
+        said = sentence(result["copies"], result["count"])
         lines.append(f"warning: {said}" if result["copies"]["copies"] else said)
     if result["comparison"]:
-        lines.append(sentence(result["comparison"]))
+        lines.append(result["comparison"]["sentence"])
     if result["broken"]:
         lines += ["broken images:", *(f"  {b['key']}: {b['reason']}" for b in result["broken"])]
     return lines

@@ -1,6 +1,7 @@
 """Two classifiers on the same images: which is better, by how much, and whether that is more than chance."""
 
 from math import sqrt
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,9 +59,10 @@ def compare(first: Stored, second: Stored) -> dict[str, Any]:
     bounds = difference_interval(int(only_one.sum()), int(only_other.sum()), count)
     accuracy = _row("accuracy", float(one.right.mean()), float(other.right.mean()), bounds)
     better = accuracy["better"] if tested.exact < LEVEL else None
-    return {
+    result = {
         "first": first.model,
         "second": second.model,
+        "names": list(short(first.model, second.model)),
         "data": first.data,
         "count": count,
         "left_out": alone,
@@ -78,6 +80,7 @@ def compare(first: Stored, second: Stored) -> dict[str, Any]:
             "only_second": _listed(other, one, only_other, first.classes),
         },
     }
+    return {"sentence": _sentence(result), **result}
 
 
 def _paired(first: Stored, second: Stored) -> tuple[Outcomes, Outcomes, int]:
@@ -184,13 +187,21 @@ def _listed(right: Outcomes, wrong: Outcomes, which: np.ndarray, classes: tuple[
     ]
 
 
-def sentence(result: dict[str, Any], names: tuple[str, str] | None = None) -> str:
+def short(first: str, second: str) -> tuple[str, str]:
+    """The ends of two paths by which they can be told apart."""
+    for parts in range(1, 4):
+        ends = ["/".join(PurePath(name).parts[-parts:]) for name in (first, second)]
+        if ends[0] != ends[1]:
+            return ends[0], ends[1]
+    return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
+
+
+def _sentence(result: dict[str, Any]) -> str:
     """What a person can quote: which is better, by how much, on how many images, and how sure that is."""
-    first, second = names or (result["first"], result["second"])
-    row, count = result["rows"][0], result["count"]
+    (first, second), row, count = result["names"], result["rows"][0], result["count"]
     low, high = (100 * end for end in row["interval"])
     points = 100 * row["difference"]
-    if row["difference"] < 0:
+    if points < 0:
         first, second, points, low, high = second, first, -points, -high, -low
     p = result["mcnemar"]["exact"]
     sure = f"95 % interval {low:.1f} to {high:.1f}; McNemar p {f'= {p:.2g}' if p >= 0.001 else '< 0.001'}"

@@ -110,14 +110,19 @@ def scatter(
     return axes.both(draw)
 
 
-def reliability(bins: Sequence[dict[str, Any]], *, title: str) -> Markup:
-    """How often the model was right against how sure it was; the larger a dot, the more images it stands for."""
-    rows = [
-        (bin_["confidence"], bin_["accuracy"], bin_["count"])
-        for bin_ in bins
-        if bin_.get("count") and numbers.known(bin_.get("confidence")) and numbers.known(bin_.get("accuracy"))
-    ]
-    most = max((count for *_, count in rows), default=1)
+def reliability(
+    bins: Sequence[dict[str, Any]],
+    *,
+    title: str,
+    other: Sequence[dict[str, Any]] = (),
+    names: tuple[str, str] = ("", ""),
+) -> Markup:
+    """How often the model was right against how sure it was; the larger a dot, the more images it stands for.
+
+    `other` are the bins of the same answers with other confidences; `names` says which are which.
+    """
+    series = [_full(bins), _full(other)]
+    most = max((count for rows in series for *_, count in rows), default=1)
     share = axes.Axis(0, 1, (0, 0.2, 0.4, 0.6, 0.8, 1), percent=True)
 
     def draw(width: int) -> Markup:
@@ -127,22 +132,42 @@ def reliability(bins: Sequence[dict[str, Any]], *, title: str) -> Markup:
         parts.append(axes.line(area.x(0), area.y(0), area.x(1), area.y(1), "reference"))
         parts.append(text(area.x(0.04), area.y(0.95), "less sure than right", "tick"))
         parts.append(text(area.x(0.98), area.y(0.05), "surer than right", "tick", anchor="end"))
-        drawn = []
-        for confidence, accuracy, count in rows:
-            bounds = numbers.wilson(accuracy, count)
-            if bounds:
-                x = area.x(confidence)
-                drawn.append(axes.line(x, area.y(bounds[0]), x, area.y(bounds[1]), "whisker"))
-        drawn.append(path([(area.x(confidence), area.y(accuracy)) for confidence, accuracy, _ in rows], "line thin"))
-        for confidence, accuracy, count in rows:
-            said = f"{count:,.0f} images: confidence {numbers.percent(confidence)}, right {numbers.percent(accuracy)}"
-            radius = 3 + 6 * math.sqrt(count / most)
-            dot = {"cx": area.x(confidence), "cy": area.y(accuracy), "r": radius, "class_": "dot"}
-            drawn.append(element("circle", element("title", said), **dot))
-        parts.append(element("g", Markup("").join(drawn), class_="c0"))
+        for i, rows in enumerate(series):
+            drawn = []
+            for confidence, accuracy, count in rows:
+                bounds = numbers.wilson(accuracy, count)
+                if bounds:
+                    x = area.x(confidence)
+                    drawn.append(axes.line(x, area.y(bounds[0]), x, area.y(bounds[1]), "whisker"))
+            points = [(area.x(confidence), area.y(accuracy)) for confidence, accuracy, _ in rows]
+            drawn.append(path(points, "line thin"))
+            for confidence, accuracy, count in rows:
+                said = (
+                    f"{count:,.0f} images: confidence {numbers.percent(confidence)}, right {numbers.percent(accuracy)}"
+                )
+                radius = 3 + 6 * math.sqrt(count / most)
+                dot = {
+                    "cx": area.x(confidence),
+                    "cy": area.y(accuracy),
+                    "r": radius,
+                    "class_": "dot open" if i else "dot",
+                }
+                drawn.append(element("circle", element("title", said), **dot))
+            if rows and names[i]:
+                drawn.append(text(area.x(0.04), area.y(0.88 - 0.055 * i), names[i], "end halo"))
+            parts.append(element("g", Markup("").join(drawn), class_=f"c{i}"))
         return axes.svg(parts, width=side, height=side, title=title)
 
     return axes.both(draw)
+
+
+def _full(bins: Sequence[dict[str, Any]]) -> list[tuple[float, float, int]]:
+    """Confidence, accuracy and count of the bins that hold images."""
+    return [
+        (bin_["confidence"], bin_["accuracy"], bin_["count"])
+        for bin_ in bins
+        if bin_.get("count") and numbers.known(bin_.get("confidence")) and numbers.known(bin_.get("accuracy"))
+    ]
 
 
 def _line(one: Line, area: Frame) -> list[Markup]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.report import numbers
+from vitrail.report import abstention, comparison, copies, numbers
 from vitrail.report.bars import Bar, bar_chart
 from vitrail.report.charts import reliability
 from vitrail.report.heat import confusion_map, most_confused
@@ -21,11 +21,27 @@ ENDS = 20
 def evaluation_page(folder: Folder) -> str:
     """The page of a folder that `vitrail evaluate` wrote."""
     content = folder.json("evaluation.json") or {}
-    lead = headline(content) or "This evaluation holds no accuracy."
+    pictures = folder.arrays("pictures.npz")
+    lead = " ".join(
+        filter(
+            None,
+            [
+                headline(content) or "This evaluation holds no accuracy.",
+                copies.headline(content),
+                comparison.headline(content),
+            ],
+        )
+    )
+    sections = [
+        section(folder, title="Results"),
+        comparison.section(content.get("comparison")),
+        abstention.section(content.get("abstention")),
+        copies.section(content, pictures),
+    ]
     kind = f"Evaluation in folder {folder.path.resolve().name}"
     data = content.get("data")
     title = f"Evaluation on {data}" if data else "Evaluation"
-    return page(title, lead, [section(folder, title="Results")], kind=kind, problems=folder.problems)
+    return page(title, lead, sections, kind=kind, problems=folder.problems)
 
 
 def headline(content: Json) -> str:
@@ -56,6 +72,7 @@ def section(
     confusion = _square(content.get("confusion"), len(classes))
     calibration = content.get("calibration") if isinstance(content.get("calibration"), dict) else {}
     bins = objects(calibration.get("bins"))  # type: ignore[union-attr]
+    tempered = content.get("temperature") if isinstance(content.get("temperature"), dict) else {}
     final = (
         "final evaluation",
         numbers.count(content.get("count")),
@@ -66,14 +83,12 @@ def section(
     body = _fragment(
         opening=opening,
         table_rows=[final, *_validation_rows(validation)],
-        figures=_figures(content, calibration or {}),
+        figures=_figures(content, calibration or {}, tempered or {}),
         confusion=_map(confusion, classes),
         confused=most_confused(confusion, classes) if confusion and len(classes) > LARGEST_MAP else [],
         per_class=_per_class(objects(content.get("per_class"))),
-        reliability=reliability(bins, title=_reliability_title(bins))
-        if any(bin_.get("count") for bin_ in bins)
-        else None,
-        calibration_sentence=_calibration_sentence(bins),
+        reliability=_reliability(bins, tempered or {}),
+        calibration_sentence=" ".join(filter(None, [_calibration_sentence(bins), _tempered(tempered or {}, content)])),
         mistakes=_mistakes(objects(content.get("mistakes")), folder.arrays("mistakes.npz").get("images")),
         broken_rows=[(item.get("key", ""), item.get("reason", "")) for item in objects(content.get("broken"))],
     )
@@ -105,17 +120,72 @@ def _validation_rows(rows: Sequence[Json]) -> list[tuple[str, ...]]:
     ]
 
 
-def _figures(content: Json, calibration: Json) -> list[tuple[str, str]]:
+def _figures(content: Json, calibration: Json, tempered: Json) -> list[tuple[str, str]]:
+    fitted = tempered.get("fitted_on")
+    on = f", fitted on {fitted['data']}" if isinstance(fitted, dict) and fitted.get("data") else ""
     pairs = [
         ("Tested on", content.get("data")),
         ("Model", content.get("model")),
-        ("Right answer among the first five", _if(content.get("top5"), numbers.percent)),
-        ("Mean accuracy of the classes", _if(content.get("balanced_accuracy"), numbers.percent)),
-        ("Calibration error (ECE)", _if(calibration.get("ece"), numbers.percent)),
+        ("Views of each image", _views(content.get("views"))),
+        ("Assumed of the model", " ".join(f"{said}." for said in texts(content.get("assumed"))) or None),
+        ("Several right labels", "an answer is right where it is any of them" if content.get("several") else None),
+        ("Right answer among the first five", _with_interval(content.get("top5"), content.get("top5_interval"))),
+        (
+            "Mean accuracy of the classes",
+            _with_interval(content.get("balanced_accuracy"), content.get("balanced_accuracy_interval")),
+        ),
+        ("Loss, 95 % interval", _loss_interval(content.get("loss_interval"))),
+        ("Calibration error (ECE)", _with_interval(calibration.get("ece"), calibration.get("ece_interval"))),
+        ("Temperature", f"{tempered['value']:.3g}{on}" if numbers.known(tempered.get("value")) else None),
         ("Time", _if(content.get("seconds"), numbers.duration)),
         ("Images a second", _if(content.get("images_per_second"), numbers.count)),
     ]
     return [(name, str(value)) for name, value in pairs if value]
+
+
+def _views(views: Any) -> str | None:
+    """Of what the probabilities are the mean; None for one view at one resolution."""
+    if not isinstance(views, dict):
+        return None
+    crops, sizes = views.get("crops"), [numbers.ends(size) for size in views.get("resolutions") or ()]
+    said = " and ".join(f"{size[0]:.0f} x {size[1]:.0f}" for size in sizes if size)
+    if crops == 1 and len(sizes) < 2:
+        return f"one, at {said} pixels" if said else None
+    return f"mean of {crops} crop{'' if crops == 1 else 's'} at {said} pixels"
+
+
+def _with_interval(value: Any, bounds: Any) -> str | None:
+    if not numbers.known(value):
+        return None
+    return numbers.percent(value) + (f" ({numbers.interval(bounds)})" if numbers.ends(bounds) else "")
+
+
+def _loss_interval(bounds: Any) -> str | None:
+    ends = numbers.ends(bounds)
+    return f"{numbers.plain(ends[0])}–{numbers.plain(ends[1])}" if ends else None
+
+
+def _reliability(bins: Sequence[Json], tempered: Json) -> Any:
+    """The reliability diagram, with the bins after the temperature beside those before; None without images."""
+    if not any(bin_.get("count") for bin_ in bins):
+        return None
+    calibrated = tempered.get("calibration")
+    after = objects(calibrated.get("bins")) if isinstance(calibrated, dict) else []
+    names = ("as it is", f"with temperature {numbers.plain(tempered.get('value'))}") if after else ("", "")
+    return reliability(bins, title=_reliability_title(bins), other=after, names=names)
+
+
+def _tempered(tempered: Json, content: Json) -> str:
+    """What the temperature changes, in a sentence."""
+    after, before = tempered.get("calibration"), content.get("calibration")
+    if not isinstance(after, dict) or not isinstance(before, dict):
+        return ""
+    errors = f"from {numbers.percent(before.get('ece'))} to {numbers.percent(after.get('ece'))}"
+    losses = f"from {numbers.plain(content.get('loss'))} to {numbers.plain(tempered.get('loss'))}"
+    return (
+        f"Logits divided by a temperature of {numbers.plain(tempered.get('value'))} change the calibration error "
+        f"{errors} and the loss {losses}; the answers stay as they are."
+    )
 
 
 def _if(value: Any, shown: Any) -> str | None:

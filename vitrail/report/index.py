@@ -8,6 +8,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import write_text_atomic
 from vitrail.report import numbers
 from vitrail.report.bars import Bar, bar_chart
+from vitrail.report.comparison import comparison_page
 from vitrail.report.demo import demo_page, parts_of
 from vitrail.report.doctor import check_page, duplicates_page
 from vitrail.report.evaluation import evaluation_page
@@ -28,6 +29,7 @@ PAGES = {
     "suite.json": suite_page,
     "config.json": run_page,
     "evaluation.json": evaluation_page,
+    "comparison.json": comparison_page,
     "linear.json": linear_page,
     "inspection.json": inspection_page,
     "check.json": check_page,
@@ -35,6 +37,7 @@ PAGES = {
 }
 OTHERS = {
     "demo.json": "demo",
+    "comparison.json": "comparison",
     "study.json": "study",
     "suite.json": "suite",
     "inspection.json": "inspection",
