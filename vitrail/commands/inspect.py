@@ -8,20 +8,22 @@ from vitrail.core.errors import BadInput
 def run(args: list[str]) -> int:
     """`vitrail inspect`; returns the exit code."""
     from vitrail.jobs.inspect import Inspect, inspect
-    from vitrail.report import make
+    from vitrail.report import distance, looks, make, similar
 
     kind, _ = options_of(Inspect, out=None, default=None)
     options = parse(COMMAND, kind, args)
     if options.out is None:
         raise BadInput("vitrail inspect needs --out DIR for its figures")
     result = inspect(options.config, options.out, options.common.machine())
-    show(result, options.common, str(make(options.out)))
-    return 0
+    said = [line for line in (distance.finding(result), looks.finding(result), similar.finding(result)) if line]
+    said += [f"broken: {broken['key']}: {broken['reason']}" for broken in result["broken"]]
+    show(result, options.common, "\n".join([*said, str(make(options.out))]))
+    return 1 if result["broken"] else 0
 
 
 COMMAND = Command(
     "inspect",
-    "Filters, positions, attention distance, rollout.",
-    "vitrail inspect --model runs/cifar10 --images cifar10@test --out runs/inside",
+    "Filters, positions, attention distance, rollout, single heads, nearest neighbours.",
+    "vitrail inspect --model runs/cifar10 --images cifar10@test --neighbours cifar10@train[:5000] --out runs/inside",
     run,
 )

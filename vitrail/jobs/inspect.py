@@ -110,6 +110,7 @@ def look_inside(
         "images": [],
         "filters_variance": variance.tolist(),
         "distance_images": 0,
+        "broken": [],
     }
     chosen = None
     if source is not None:
@@ -204,6 +205,7 @@ def _attention(
     summary = {
         "images": rows[: asked.shown],
         "distance_images": len(distance),
+        "broken": [{"key": key, "reason": reason} for key, reason in broken],
         "distance": _distances(distance.mean(dim=2).double().numpy(), config),
         "rollout": {
             "half": _mean(half_share(rollouts).tolist()),
