@@ -32,12 +32,13 @@ def demo_page(folder: Folder) -> str:
     pretrain, finetune, scratch = (folder.within(runs.get(name)) for name in ("pretrain", "finetune", "scratch"))
     few, inspected = folder.within(content.get("linear")), folder.within(content.get("inspection"))
     anatomy = (inspected.json("inspection.json") or {}) if inspected else {}
-    tested = finetune.within("evaluation") if finetune else None
+    tuned = (finetune.within("final/seed-0") or finetune) if finetune else None
+    tested = tuned.within("evaluation") if tuned else None
     chapters = [
         _images(folder, content, anatomy),
         _pretraining(pretrain, texts(content.get("seen"))),
         _few_shot(few, texts(content.get("seen")), texts(content.get("unseen"))),
-        _finetuning(finetune, scratch, texts(content.get("unseen"))),
+        _finetuning(finetune, tested, scratch, texts(content.get("unseen"))),
         inspection.section(inspected, title="Looking inside", opening=LOOKING_INSIDE) if inspected else None,
         _mistakes(tested) if tested else None,
         _cost({"Pre-training": pretrain, "Fine-tuning": finetune, "From scratch": scratch}, content),
@@ -173,11 +174,13 @@ def _few_shot(few: Folder | None, seen: Sequence[str], unseen: Sequence[str]) ->
     return linear.section(few, title="A few examples of something new", opening=opening)
 
 
-def _finetuning(finetune: Folder | None, scratch: Folder | None, unseen: Sequence[str]) -> Section | None:
+def _finetuning(
+    finetune: Folder | None, tested: Folder | None, scratch: Folder | None, unseen: Sequence[str]
+) -> Section | None:
     if finetune is None and scratch is None:
         return None
     said = [
-        f"With more examples all of the model can go on learning.{_task(finetune, unseen)} This is fine-tuning."
+        f"With more examples all of the model can go on learning.{_task(tested, unseen)} This is fine-tuning."
         " A second model of the same shape starts from random numbers instead and learns from the same images."
     ]
     named = [("fine-tuned", finetune), ("from scratch", scratch)]
@@ -189,8 +192,10 @@ def _finetuning(finetune: Folder | None, scratch: Folder | None, unseen: Sequenc
         said.append(compare(one, other, same_steps=same))
         if not same:
             said.append(
-                f"The comparison is not even: {numbers.count(one.get('steps'))} steps"
-                f" against {numbers.count(other.get('steps'))}."
+                f"The comparison is by time, the choice of the learning rate included:"
+                f" {numbers.duration(one.get('seconds'))} against {numbers.duration(other.get('seconds'))}"
+                f" ({numbers.count(one.get('steps'))} steps of the final run against"
+                f" {numbers.count(other.get('steps'))} from scratch)."
             )
     elif len(known) < len(ends):
         said.append("Not both are finished yet.")
@@ -225,8 +230,7 @@ def _finetuning(finetune: Folder | None, scratch: Folder | None, unseen: Sequenc
     )
 
 
-def _task(finetune: Folder | None, unseen: Sequence[str]) -> str:
-    tested = finetune.within("evaluation") if finetune else None
+def _task(tested: Folder | None, unseen: Sequence[str]) -> str:
     classes = texts((tested.json("evaluation.json") or {}).get("classes")) if tested else []
     new = [name for name in classes if name in unseen]
     if not classes:
@@ -275,6 +279,7 @@ def _final(run: Folder | None) -> Json | None:
         return None
     return {
         "steps": result.get("steps"),
+        "seconds": result.get("seconds"),
         **{k: final_accuracy(result, run.within("evaluation")).get(k) for k in ("accuracy", "interval", "count")},
     }
 
