@@ -22,7 +22,7 @@ from vitrail.data.subsets import Subset
 from vitrail.data.views import Preprocess, SquareResize
 from vitrail.evals import feature_store
 from vitrail.evals.feature_store import stored_features
-from vitrail.evals.features import EveryLayer, features
+from vitrail.evals.features import EveryLayer, features, layers_of
 from vitrail.models.build import build
 from vitrail.models.head import AveragePool
 from vitrail.models.resnet import BIT, ResNetConfig
@@ -205,7 +205,11 @@ def test_every_layer_is_what_a_forward_pass_holds(token: bool, images: Source, t
     model = build(CONFIG if token else replace(CONFIG, pool=AveragePool())).eval()
     assert isinstance(model, ViT)
     got = stored_features(model, images, VIEW, tmp_path, dtype=torch.float32, reading=EveryLayer(), shard=32)
-    assert got.values.shape == (90, 3, 2 if token else 1, 16)
+    kinds = ["class token", "mean of patches"] if token else ["mean of patches"]
+    layers = {(layer.depth, layer.tokens): layer.values for layer in layers_of(got.values, model.config)}
+    assert list(layers) == [(None, None), *((depth, kind) for depth in range(3) for kind in kinds)]
+    plain = features(model, images, VIEW, dtype=torch.float32).values
+    assert np.abs(layers[None, None] - plain).max() < 1e-5
     tokens: list[torch.Tensor] = []
 
     def keep(_: Any, inputs: Any, output: Any) -> None:
@@ -216,9 +220,9 @@ def test_every_layer_is_what_a_forward_pass_holds(token: bool, images: Source, t
     features(model, images, VIEW, dtype=torch.float32)
     for layer, which in ((0, 0), (1, 1), (1, 2), (2, 3)):
         mean = tokens[which][:, model.config.prefix :].mean(dim=1).numpy()
-        assert np.abs(got.values[:, layer, -1] - mean).max() < 1e-5
+        assert np.abs(layers[layer, "mean of patches"] - mean).max() < 1e-5
         if token:
-            assert np.abs(got.values[:, layer, 0] - tokens[which][:, 0].numpy()).max() < 1e-5
+            assert np.abs(layers[layer, "class token"] - tokens[which][:, 0].numpy()).max() < 1e-5
 
 
 def test_layers_of_a_resnet_are_refused(images: Source, tmp_path: Path) -> None:

@@ -1,21 +1,22 @@
 """`vitrail linear`: frozen features, judged."""
 
+from typing import Any
+
 from vitrail.commands.parsing import Command, parse, show
 from vitrail.commands.parsing import options as options_of
 
 
 def run(args: list[str]) -> int:
     """`vitrail linear`; returns the exit code."""
+    from vitrail.core.dist import launched
     from vitrail.jobs.linear import Linear, linear
 
     kind, _ = options_of(Linear, out=None, default=None)
     options = parse(COMMAND, kind, args)
     result = linear(options.config, options.out, options.common.machine())
-    lines = []
-    for row in result["rows"]:
-        low, high = row["interval"] or (row["mean"], row["mean"])
-        spread = f"  ({low:.1%} to {high:.1%} over {len(row['accuracies'])} draws)" if row["interval"] else ""
-        lines.append(f"{row['features']:>22}  {row['shots']:>3} shots  {row['mean']:.1%}{spread}")
+    if not launched().first:
+        return 0
+    lines = [_line(row) for row in result["rows"]]
     lines += [f"broken: {b['key']}: {b['reason']}" for b in result["broken"]]
     if options.out is not None:
         from vitrail.report import make
@@ -25,9 +26,22 @@ def run(args: list[str]) -> int:
     return 1 if result["broken"] else 0
 
 
+def _line(row: dict[str, Any]) -> str:
+    what = row["features"]
+    if row["layer"] is not None:
+        what = f"layer {row['layer']}, {row['tokens']}"
+    how = "all images" if row["shots"] == "all" else f"{row['shots']} shots"
+    spread = ""
+    if row["interval"]:
+        low, high = row["interval"]
+        over = f"over {len(row['accuracies'])} draws" if row["interval_over"] == "draws" else "over the test images"
+        spread = f"  ({low:.1%} to {high:.1%} {over})"
+    return f"{what:>26}  {row['judge']:>8}  {how:>10}  {row['mean']:.1%}{spread}"
+
+
 COMMAND = Command(
     "linear",
-    "Few-shot accuracy of frozen features, in closed form.",
-    "vitrail linear --model runs/cifar10 --train photos@train --test photos@test --shots 1 5 10",
+    "What frozen features tell: by the closed form, nearest neighbours or logistic regression, layer by layer.",
+    "vitrail linear --model runs/cifar10 --train photos@train --test photos@test --shots 1 5 10 all --judge ridge knn",
     run,
 )

@@ -18,6 +18,7 @@ from vitrail.data.parquet import ParquetSource
 from vitrail.data.real import RealSource
 from vitrail.data.remote import is_remote, local
 from vitrail.data.sources import ArraySource, FileSource, Source
+from vitrail.data.squared import Squared
 from vitrail.data.subsets import Subset
 from vitrail.data.tar import TarSource
 
@@ -29,6 +30,8 @@ def identity(source: Source) -> str:
     match source:
         case Subset() | RealSource():
             _add(digest, identity(source.source), source.indices)
+        case Squared():
+            _add(digest, identity(source.source), list(source.size))
         case Joined():
             _add(digest, *(identity(part) for part in source.sources))
         case ArraySource():

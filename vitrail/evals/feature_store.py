@@ -227,7 +227,7 @@ def _opened(store: Store, source: Source) -> Features:
         raise BadInput(f"{store.folder} is damaged ({problem}): remove it, and it is made again") from None
     if values.shape != (len(places), *store.about["shape"]) or values.dtype != store.about["number"]:
         raise BadInput(f"{store.folder} is damaged: remove it, and it is made again")
-    return Features(values, source.labels[places], broken)
+    return Features(values, source.labels[places], broken, places)
 
 
 def _runs(places: Int64[np.ndarray, " n"]) -> list[list[int]]:

@@ -1,11 +1,11 @@
 """Frozen features: what a model makes of every image of a source, to be judged without training the model.
 
-N images · D features · L layers · P poolings
+N images · R width of the representation · L layers · P poolings · D width of the tokens
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,35 +19,40 @@ from vitrail.data.image import BrokenImage
 from vitrail.data.sources import Example, Source
 from vitrail.data.views import Preprocess
 from vitrail.evals.forward import forward
-from vitrail.models.build import Model
+from vitrail.models.build import Model, ModelConfig
 from vitrail.models.resnet import ResNetConfig
+from vitrail.models.vit import ViTConfig
 
 
 @dataclass(frozen=True)
 class Representation:
-    """What the classifier reads (the official `pre_logits`): [D]."""
+    """What the classifier reads (the official `pre_logits`): [R]."""
 
 
 @dataclass(frozen=True)
 class EveryLayer:
-    """The tokens before the first layer and after each, before the last norm: class token and mean of patches.
+    """The representation, and the tokens before the first layer and after each: class token and mean of patches.
 
-    [L + 1, P, D]; P is 1 (the mean) for a model without a class token, else 2.
+    [R + (L + 1) · P · D] in one row, which `layers_of` takes apart; before the last norm. P is 1 (the mean) for a model
+    without a class token, else 2.
     """
 
 
 Reading = Representation | EveryLayer
+PIXELS = 32  # 3,072 features; those of 224 pixels of a few thousand images would fill a machine
 
 
 class Features(NamedTuple):
-    """`values` [N, ...], `labels` int64 [N], and (key, reason) of the images that could not be read.
+    """`values` [N, ...], `labels` int64 [N], (key, reason) of the images that could not be read, and `places` in the
+    source of the others.
 
     `values` are float32, or float16 where they were stored so; they may lie in a file.
     """
 
     values: Float[np.ndarray, "n ..."]
     labels: Int64[np.ndarray, " n"]
-    broken: tuple[tuple[str, str], ...] = ()
+    broken: tuple[tuple[str, str], ...]
+    places: Int64[np.ndarray, " n"]
 
 
 class Part(NamedTuple):
@@ -71,14 +76,21 @@ def features(
     parts = list(feature_parts(model, source, preprocess, reading, broken, dtype=dtype, workers=workers))
     places = np.concatenate([part.places for part in parts])
     values = np.concatenate([part.values for part in parts])
-    return Features(values, source.labels[places], tuple(broken.places.values()))
+    return Features(values, source.labels[places], tuple(broken.places.values()), places)
 
 
 def pixel_features(source: Source, preprocess: Preprocess) -> Features:
-    """The pixels themselves, flattened: what a representation has to beat."""
-    parts = list(evaluation_batches(source, preprocess))
-    values = torch.cat([p.images for p in parts]).flatten(1).numpy().astype(np.float32) / 255
-    return Features(values, np.concatenate([p.labels.numpy() for p in parts]))
+    """The pixels themselves, flattened: what a representation has to beat. No more than 32 a side."""
+    height, width = preprocess.resolution
+    small = replace(preprocess, resolution=(min(height, PIXELS), min(width, PIXELS)))
+    broken = NamedBroken(len(source))
+    places, values = [], []
+    for part in evaluation_batches(_Numbered(source), small):
+        broken.add(part.broken)
+        places += [_apart(key)[0] for key in part.keys]
+        values.append(part.images.flatten(1).numpy().astype(np.float32) / 255)
+    found = np.array(places, dtype=np.int64)
+    return Features(np.concatenate(values), source.labels[found], tuple(broken.places.values()), found)
 
 
 def shape_of(model: Model, reading: Reading) -> tuple[int, ...]:
@@ -92,7 +104,30 @@ def shape_of(model: Model, reading: Reading) -> tuple[int, ...]:
                 raise BadInput(
                     "the model is a ResNet: its layers differ in width; layers are read of a ViT or a hybrid"
                 )
-            return config.depth + 1, 2 if config.class_token else 1, config.width
+            return (config.representation_width + (config.depth + 1) * len(_poolings(config)) * config.width,)
+
+
+class Layer(NamedTuple):
+    """Features [N, D] after layer `depth` (0: before the first) of one kind of token; all None: the representation."""
+
+    depth: int | None
+    tokens: str | None
+    values: Float[np.ndarray, "n d"]
+
+
+def layers_of(values: Float[np.ndarray, "n d"], config: ModelConfig) -> Iterator[Layer]:
+    """What `EveryLayer` read, as views: nothing is copied. The representation comes first, then by depth."""
+    assert isinstance(config, ViTConfig)
+    start = config.representation_width
+    yield Layer(None, None, values[:, :start])
+    for depth in range(config.depth + 1):
+        for tokens in _poolings(config):
+            yield Layer(depth, tokens, values[:, start : start + config.width])
+            start += config.width
+
+
+def _poolings(config: ViTConfig) -> tuple[str, ...]:
+    return ("class token", "mean of patches") if config.class_token else ("mean of patches",)
 
 
 class NamedBroken(Broken):
@@ -126,7 +161,9 @@ def feature_parts(
     with _taken(model, reading) as taken:
         parts = forward(model, _Numbered(source), preprocess, broken=broken, dtype=dtype, workers=workers, title=title)
         for part in parts:
-            values = part.representation if taken is None else taken()
+            values = part.representation
+            if taken is not None:
+                values = torch.cat([values, taken().flatten(1)], dim=1)
             places = np.array([_apart(key)[0] for key in part.batch.keys], dtype=np.int64)
             yield Part(places, values.numpy())
 

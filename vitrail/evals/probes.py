@@ -1,0 +1,99 @@
+"""Probes: what can be told from frozen features, judged by a classifier that is fitted on some and tested on others.
+
+N training images · M test images · D features
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from vitrail.core.errors import BadInput
+from vitrail.evals.fewshot import RIDGE, few_shot_fits
+from vitrail.evals.logistic import STRENGTHS, logistic_regression
+from vitrail.evals.neighbours import nearest, plain_votes, weighted_votes
+
+JudgeName = Literal["ridge", "knn", "majority", "logistic"]
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """The closed form of section 4.1, onto -1 and 1."""
+
+    strength: float = RIDGE
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest training images by cosine, each with a vote of exp(cosine / temperature)."""
+
+    count: int = 20
+    temperature: float = 0.07
+
+
+@dataclass(frozen=True)
+class Majority:
+    """The nearest training images by cosine, each with one vote."""
+
+    count: int = 20
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Logistic regression; its strength by a fifth of the training images, never by the test images."""
+
+    strengths: tuple[float, ...] = STRENGTHS
+    seed: int = 0
+
+
+Judge = Ridge | Neighbours | Majority | Logistic
+
+
+class Judged(NamedTuple):
+    """How many of the test images were named rightly, of how many; of how many images was learned; what was chosen."""
+
+    correct: int
+    count: int
+    learned: int
+    chosen: dict[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        """The share."""
+        return self.correct / self.count
+
+
+def check_judge(judge: Judge) -> None:
+    """Raises BadInput for numbers that mean nothing."""
+    match judge:
+        case Ridge(strength) if not 0 < strength < np.inf:
+            raise BadInput(f"the ridge is {strength:g}, expected a number above 0, such as {RIDGE:g}")
+        case Neighbours(count) | Majority(count) if count < 1:
+            raise BadInput(f"{count} neighbours asked for, expected at least 1")
+        case Neighbours(_, temperature) if not 0 < temperature < np.inf:
+            raise BadInput(f"the temperature of the votes is {temperature:g}, expected a number above 0, such as 0.07")
+
+
+def probe(
+    judge: Judge,
+    train: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    test: Float[np.ndarray, "m d"],
+    test_labels: Int[np.ndarray, " m"],
+    classes: int,
+) -> Judged:
+    """Fits the judge on `train` and asks it for the classes of `test`; both may lie in a file."""
+    chosen: dict[str, Any] = {}
+    match judge:
+        case Ridge(strength):
+            (fit,) = few_shot_fits(train, labels, classes, (strength,))
+            scores = fit.scores(test)
+        case Neighbours(count, temperature):
+            scores = weighted_votes(nearest(train, test, count), labels, classes, temperature)
+        case Majority(count):
+            scores = plain_votes(nearest(train, test, count), labels, classes)
+        case Logistic(strengths, seed):
+            found = logistic_regression(train, labels, classes, strengths=strengths, seed=seed)
+            chosen, scores = {"strength": found.strength, "by_held_out": found.chosen}, found.fit.scores(test)
+    return Judged(int((scores.argmax(axis=1) == test_labels).sum()), len(test_labels), len(labels), chosen)
