@@ -18,6 +18,7 @@ from vitrail.commands import (
     recipes,
     report,
     study,
+    suite,
 )
 from vitrail.core.errors import BadInput, Interrupted, nearest
 
@@ -31,6 +32,7 @@ COMMANDS = {
         evaluate.COMMAND,
         predict.COMMAND,
         inspect.COMMAND,
+        suite.COMMAND,
         study.COMMAND,
         convert.COMMAND,
         data.COMMAND,

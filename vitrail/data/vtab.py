@@ -48,7 +48,8 @@ class VtabTask:
     def layout(self) -> str:
         """How a user provides the data."""
         if self.base:
-            return f"as the data set {self.base}"
+            splits = "|".join(dict.fromkeys(part[0] for part in (self.train, self.validation, self.test)))
+            return f"{self.base}/{splits}/CLASS/FILE, or shards of each split ({self.classes} classes)"
         count = f"{self.classes} classes: {self.answer}" if self.answer else f"{self.classes} classes"
         return f"{self.place}/train|validation|test/CLASS/FILE, or shards of each split ({count})"
 
