@@ -4,6 +4,7 @@ Best is the highest accuracy on the validation images, among the steps at which 
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def stop_early(
     if not model_config.head_bias:
         model_config = replace(model_config, head_bias=head_bias(config.loss, model_config.num_classes))
     device = choose_device(machine.device)
-    with joined(device), _BestKept(folder, "early-stopping", config, recipe) as run:
+    with joined(device), closing(_BestKept(folder, "early-stopping", config, recipe)) as run:
         if run.state == "finished":
             return run.result()
         torch.manual_seed(torch_seed(config.seed, "initialise"))

@@ -11,6 +11,7 @@ STUDIES = {
     "head": ("head", "Class token or average pooling, over learning rates (figure 9)"),
     "data-size": ("data_size", "Does a Transformer need more data than a ResNet? (figures 3 and 4)"),
     "scaling": ("scaling", "How much accuracy does compute buy, by family? (figure 5, Table 6)"),
+    "cost": ("cost", "How fast are models, and how many images do they hold, by size? (figure 12)"),
 }
 
 

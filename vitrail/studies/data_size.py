@@ -7,6 +7,7 @@ parts of the larger. The weights of the best validation accuracy are judged (ear
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 
@@ -124,7 +125,7 @@ def finding(results: Results) -> str:
     )
 
 
-def _gap(results: Results, images: float, weight: float) -> dict[str, float]:
+def _gap(results: Results, images: int, weight: float) -> dict[str, float]:
     """Weights of the runs in (mean of the ViTs less mean of the ResNets) of a size."""
     rows = [row for row in results.rows if _images(row) == images]
     sizes = Counter(str(row.run.at["family"]) for row in rows)
@@ -138,9 +139,7 @@ def figures(results: Results) -> Sequence[Figure]:
     """Accuracy over images as in figure 4, where the best weights were, and the paper's figure 3."""
     drawn: list[Figure] = []
     for measure in measured_names(results):
-        lines = _lines(
-            results.has(measure), lambda row, measure=measure: point(_images(row), results.value(row, measure))
-        )  # type: ignore[misc]
+        lines = _lines(results.has(measure), partial(_reached, results, measure))
         if lines:
             drawn.append(_over_images(f"{measure} accuracy over images of pre-training", f"{measure} accuracy", lines))
     stopped = [row for row in results.rows if row.mean_of("best_step") is not None]
@@ -149,6 +148,10 @@ def figures(results: Results) -> Sequence[Figure]:
         note = "100 %: the last weights were the best; earlier: the run had begun to learn its images by heart."
         drawn.append(replace(_over_images("Where the best weights were", "share of the run", lines), note=note))
     return [*drawn, _figure3()]
+
+
+def _reached(results: Results, measure: str, row: Row) -> Point:
+    return point(_images(row), results.value(row, measure))
 
 
 def _over_images(title: str, label: str, lines: Sequence[Line]) -> Lines:
@@ -177,5 +180,5 @@ def _figure3() -> Dots:
     return Dots("The paper's figure 3: larger models need more data", "ImageNet accuracy", panels, note=note)
 
 
-def _images(row: Row) -> float:
-    return float(row.run.at["images"])
+def _images(row: Row) -> int:
+    return int(row.run.at["images"])

@@ -18,9 +18,8 @@ from vitrail.train.schedule import Cosine
 
 def vit(patch: int, width: int, depth: int, side: int) -> ViTConfig:
     """A ViT with heads of 32 and an MLP of twice the width, which is faster on a CPU."""
-    heads = width // 32
-    size = {"width": width, "depth": depth, "heads": heads, "mlp": 2 * width}
-    return ViTConfig(patch=patch, resolution=(side, side), pool=AveragePool(), **size)
+    sides, heads = (side, side), width // 32
+    return ViTConfig(patch, width, depth, heads, mlp=2 * width, resolution=sides, pool=AveragePool())
 
 
 def resnet(units: tuple[int, ...], width: int, side: int) -> ResNetConfig:
@@ -82,14 +81,14 @@ def smoke(model: ModelConfig) -> Pretrain:
     return Pretrain(
         train="scattered-digits@seen-train[:6000]",
         validation="scattered-digits@seen-test",
-        steps=150,
+        steps=300,
         batch=64,
         model=model,
         resize=SquareResize(),
         augment=Augment(crop=WholeImage(), flip=False),
         resident=True,
         optimizer=Adam(lr=2e-3, weight_decay=0.1, betas=(0.9, 0.99)),
-        schedule=Cosine(warmup=15),
-        evaluate_every=50,
-        save_every=150,
+        schedule=Cosine(warmup=30),
+        evaluate_every=100,
+        save_every=300,
     )

@@ -45,7 +45,8 @@ class PowerLaw:
 
     def where(self, y: float) -> float:
         """The x at which the law reaches y; infinite where it never does."""
-        return float(np.exp(_log_where(np.log(self.scale), self.exponent.value, self.floor.value, y)))
+        law = np.array([[np.log(self.scale), self.exponent.value, self.floor.value]])
+        return float(np.exp(_log_where(law, y)[0]))
 
 
 def power_law(x: Sequence[float], y: Sequence[float], *, floor: bool = False, redraws: int = 400) -> PowerLaw:
@@ -100,7 +101,7 @@ def ratio_at_equal(first: PowerLaw, second: PowerLaw) -> Estimate | None:
     y = float(np.sqrt(low * high))
     ratio = np.log(second.where(y)) - np.log(first.where(y))
     count = min(len(first.redraws), len(second.redraws))
-    ends = [_log_where(*law.redraws[:count].T, y) for law in (first, second)]
+    ends = [_log_where(law.redraws[:count], y) for law in (first, second)]
     bounds = _interval(float(ratio), ends[1] - ends[0], min(first.freedom, second.freedom))
     return Estimate(float(np.exp(ratio)), float(np.exp(bounds[0])), float(np.exp(bounds[1])))
 
@@ -109,8 +110,9 @@ def _log_law(laws: Float64[np.ndarray, "r 3"], log_x: Float64[np.ndarray, " n"])
     return np.log(np.exp(laws[:, :1] + laws[:, 1:2] * log_x) + laws[:, 2:])
 
 
-def _log_where(log_scale: np.ndarray, exponent: np.ndarray, floor: np.ndarray, y: float) -> np.ndarray:
+def _log_where(laws: Float64[np.ndarray, "r 3"], y: float) -> Float64[np.ndarray, " r"]:
     """log x of y = scale · x^exponent + floor; infinite where the floor lies above."""
+    log_scale, exponent, floor = laws.T
     with np.errstate(divide="ignore", invalid="ignore"):
         found = (np.log(np.maximum(y - floor, 0.0)) - log_scale) / exponent
     return np.nan_to_num(found, nan=np.inf)

@@ -1,0 +1,171 @@
+"""Figure 12: how many images a second, and how many at once, by model and size of the image?
+
+Measured on the machine that the study runs on, one model and one size a run. `vitrail.jobs.speed` says how.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import mean
+
+from vitrail.core.errors import BadInput
+from vitrail.jobs.speed import Speed, measure_speed
+from vitrail.models.build import ModelConfig
+from vitrail.models.variants import variant
+from vitrail.studies.families import resnet, vit
+from vitrail.studies.figures import Figure, Line, Lines, Point
+from vitrail.studies.fits import power_law
+from vitrail.studies.results import Estimate, Results, Row
+from vitrail.studies.sentences import unfinished
+from vitrail.studies.study import Reached, Run, Scale, Study
+
+RATE, TRAINING, LARGEST, LARGEST_TRAINING = "images/s", "training images/s", "largest batch", "largest training batch"
+
+SIDES: dict[Scale, tuple[int, ...]] = {
+    "smoke": (16, 32, 64),
+    "small": (64, 128, 224),
+    "paper": (64, 128, 224, 384, 512),
+}
+
+NAMES: dict[Scale, tuple[str, ...]] = {
+    "smoke": (),
+    "small": ("Ti/16", "S/16", "R26x1", "R50x1"),
+    "paper": ("B/32", "B/16", "L/32", "L/16", "H/14", "R50x1", "R50x2", "R152x4"),
+}
+
+BATCHES: dict[Scale, tuple[int, ...]] = {
+    "smoke": (4, 32),
+    "small": (1, 8, 32),
+    "paper": tuple(2**n for n in range(0, 13, 2)),
+}
+
+SECONDS: dict[Scale, float] = {"smoke": 0.2, "small": 2.0, "paper": 5.0}
+
+
+def cost(scale: Scale) -> Study:
+    """Models of two families over the sides of images."""
+    return Study(
+        name="cost",
+        question="How fast are models, and how many images do they hold, by the size of the image?",
+        source="Figure 12, appendix D.5",
+        scale=scale,
+        runs=tuple(
+            Run(
+                f"{name}, {side} pixels",
+                _speed(model, side, scale),
+                {"model": name, "side": side, "family": _family(name)},
+            )
+            for name, model in _models(scale).items()
+            for side in SIDES[scale]
+        ),
+        measures=(
+            Reached(RATE, "images_per_second"),
+            Reached(TRAINING, "training_images_per_second"),
+            Reached(LARGEST, "largest_batch"),
+            Reached(LARGEST_TRAINING, "largest_training_batch"),
+        ),
+        finding=finding,
+        figures=figures,
+        paper="ViTs infer about as fast as ResNets of like accuracy; the growth with the fourth power of the side that "
+        "attention has is barely seen, and only in the largest models at the largest sizes; large ViTs hold larger "
+        "batches than ResNets; training takes a constant times inference, whatever the model (TPUv3).",
+        remarks=REMARKS[scale],
+        job=measure_speed,
+    )
+
+
+_RECKONED = "On a CPU the largest batch is not tried but reckoned from the free memory and the sizes of activations."
+
+REMARKS: dict[Scale, tuple[str, ...]] = {
+    "smoke": (_RECKONED, "Tiny models and a fifth of a second each: the machine's noise is large."),
+    "small": (_RECKONED,),
+    "paper": ("The paper measured inference alone; the largest batch is a power of two.",),
+}
+
+
+def _models(scale: Scale) -> dict[str, ModelConfig]:
+    if scale == "smoke":
+        return {"ViT-64/8": vit(8, 64, 4, 32), "ViT-64/4": vit(4, 64, 4, 32), "R8x0.5": resnet((1, 1), 32, 32)}
+    return {name: variant(name) for name in NAMES[scale]}
+
+
+def _speed(model: ModelConfig, side: int, scale: Scale) -> Speed:
+    sized = replace(model, resolution=(side, side), num_classes=1000)
+    return Speed(sized, BATCHES[scale], SECONDS[scale])
+
+
+def _family(name: str) -> str:
+    return "ResNet" if name.startswith("R") else "ViT"
+
+
+def finding(results: Results) -> str:
+    """How time grows with the side, and what training takes."""
+    if not results.complete:
+        return unfinished(results)
+    powers = [f"{name} {_range(growth)}" for name in _names(results) if (growth := _growth(results, name)) is not None]
+    ratios = [_value(row, RATE) / _value(row, TRAINING) for row in results.has(TRAINING) if _value(row, TRAINING)]
+    said = f"The time of an image grows with a power of its side: {', '.join(powers)}; " if powers else ""
+    return (
+        f"{said}{'a' if said else 'A'} training step takes {mean(ratios):.1f} times an inference on average "
+        f"({min(ratios):.1f} to {max(ratios):.1f} over {len(ratios)} models and sizes)."
+    )
+
+
+def _growth(results: Results, name: str) -> Estimate | None:
+    """The power of the side with which seconds an image grow; None from too few sizes."""
+    rows = [row for row in results.has(RATE) if row.run.at["model"] == name]
+    try:
+        return power_law([_side(row) for row in rows], [1 / _value(row, RATE) for row in rows]).exponent
+    except BadInput:
+        return None
+
+
+def _range(found: Estimate) -> str:
+    return f"{found.value:.1f} ({found.low:.1f} to {found.high:.1f})"
+
+
+def figures(results: Results) -> Sequence[Figure]:
+    """Images a second and the largest batch over the side, as in figure 12; what training takes of inference."""
+    drawn: list[Figure] = []
+    for measure, title in (
+        (RATE, "Images a second, without gradients"),
+        (LARGEST, "The largest batch, without gradients"),
+        (LARGEST_TRAINING, "The largest batch of training in one pass"),
+    ):
+        lines = _lines(results, {row.run.name: _value(row, measure) for row in results.has(measure)})
+        if lines:
+            drawn.append(_over_side(title, measure, lines, log_y=True))
+    both = [row for row in results.has(TRAINING) if _value(row, TRAINING)]
+    lines = _lines(results, {row.run.name: _value(row, RATE) / _value(row, TRAINING) for row in both})
+    if lines:
+        drawn.append(
+            _over_side("What training takes, in inferences", "training / inference, in time", lines, log_y=False)
+        )
+    return drawn
+
+
+def _over_side(title: str, label: str, lines: Sequence[Line], log_y: bool) -> Lines:
+    ticks = sorted({point.x for line in lines for point in line.points})
+    return Lines(title, "pixels of a side", label, lines, log_x=True, log_y=log_y, percent=False, x_ticks=ticks)
+
+
+def _lines(results: Results, values: dict[str, float]) -> list[Line]:
+    """A line a model, over the side; a logarithm has no place for zero."""
+    lines = []
+    for name in _names(results):
+        rows = sorted((row for row in results.rows if row.run.at["model"] == name), key=_side)
+        points = [Point(_side(row), values[row.run.name]) for row in rows if values.get(row.run.name)]
+        if points:
+            lines.append(Line(name, points))
+    return lines
+
+
+def _names(results: Results) -> list[str]:
+    return list(dict.fromkeys(str(row.run.at["model"]) for row in results.rows))
+
+
+def _side(row: Row) -> float:
+    return float(row.run.at["side"])
+
+
+def _value(row: Row, measure: str) -> float:
+    return mean(row.values[measure])
