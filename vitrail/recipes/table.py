@@ -80,16 +80,16 @@ def listing(rows: Sequence[dict[str, Any]]) -> str:
         if row["flops"] is not None:
             cost = f"{row['parameters'] / 1e6:6.1f} M {row['flops']:8.1e} FLOP"
         tried = "run here" if row["proof"] else ""
-        lines.append(
-            f"{row['command']} {row['recipe']:<26} {row['images']:8.1e} images  {cost}  {tried:<8}  {row['about']}"
-        )
+        images = f"{row['images']:8.1e} images" if row["images"] else f"{'by the data':>15}"
+        lines.append(f"{row['command']} {row['recipe']:<26} {images}  {cost}  {tried:<8}  {row['about']}")
     return "\n".join([*lines, f"and AugReg's grid, {len(cells())} more: {NAMES}"])
 
 
 def facts(row: dict[str, Any]) -> str:
     """One recipe, whole."""
     lines = [("", row["about"]), ("source", row["source"]), ("expected", row["expected"])]
-    lines.append(("images", f"{row['images']:,} ({row['steps']:,} steps of {row['batch']:,})"))
+    length = f"{row['images']:,} ({row['steps']:,} steps of {row['batch']:,})"
+    lines.append(("images", length if row["images"] else "by the size of the data"))
     if row["flops"] is None:
         lines.append(("model", "as --init gives it, with a new classifier"))
     else:

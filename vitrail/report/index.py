@@ -12,6 +12,8 @@ from vitrail.report.comparison import comparison_page
 from vitrail.report.demo import demo_page, parts_of
 from vitrail.report.doctor import check_page, duplicates_page
 from vitrail.report.evaluation import evaluation_page
+from vitrail.report.finetune import parts_of as runs_of
+from vitrail.report.finetune import transfer_page, transfer_summary, tunings_page
 from vitrail.report.inspection import inspection_page
 from vitrail.report.linear import linear_page
 from vitrail.report.numbers import Number
@@ -27,6 +29,8 @@ PAGES = {
     "demo.json": demo_page,
     "study.json": study_page,
     "suite.json": suite_page,
+    "tunings.json": tunings_page,
+    "transfer.json": transfer_page,
     "config.json": run_page,
     "evaluation.json": evaluation_page,
     "comparison.json": comparison_page,
@@ -37,6 +41,7 @@ PAGES = {
 }
 OTHERS = {
     "demo.json": "demo",
+    "tunings.json": "what to train, compared",
     "comparison.json": "comparison",
     "study.json": "study",
     "suite.json": "suite",
@@ -62,6 +67,9 @@ def make(folder: Path, proofs: Path | None = None) -> Path:
             for part in parts_of(opened):
                 if mark_of(part.path) not in (None, "demo.json"):
                     make(part.path, proofs)
+        for part in runs_of(opened) if mark in ("tunings.json", "transfer.json") else ():
+            if mark_of(part.path):
+                make(part.path, proofs)
         return _write(folder, run_page(opened, proofs) if mark == "config.json" else PAGES[mark](opened))
     inside = sorted(child for child in folder.iterdir() if not child.name.startswith(".") and mark_of(child))
     if not inside:
@@ -115,7 +123,7 @@ def _row(folder: Folder) -> Row:
     mark = mark_of(folder.path)
     name = folder.path.name
     link = f"{quote(name)}/{REPORT}"
-    if mark == "config.json":
+    if mark in ("config.json", "transfer.json"):
         return _run_row(folder, name, link)
     content: Json = folder.json(mark or "") or {}
     if mark == "evaluation.json":
@@ -134,7 +142,8 @@ def _run_row(folder: Folder, name: str, link: str) -> Row:
     job = JOBS.get(str(config.get("job")), str(config.get("job") or "run")).lower()
     what = f"{job}, {config['recipe']}" if config.get("recipe") else job
     if result is None:
-        unfinished = summary(folder, config, None).split(".")[0].lower()
+        said = transfer_summary(folder) if folder.has("transfer.json") else summary(folder, config, None)
+        unfinished = said.split(".")[0].lower()
         return Row(name, link, what, unfinished)
     final = _measured(final_accuracy(result, folder.within("evaluation")))
     return Row(name, link, what, "", *final, steps=_number(result.get("steps")), seconds=_number(result.get("seconds")))
