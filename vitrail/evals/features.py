@@ -154,12 +154,15 @@ def feature_parts(
     *,
     dtype: torch.dtype | None = None,
     workers: int | None = None,
+    batch: int = 256,
     title: str = "features",
 ) -> Iterator[Part]:
-    """The readable images batch by batch; constant memory. `dtype`: of the forward pass, None for the best here."""
+    """The readable images batch by batch; constant memory. `dtype`: of the forward pass, None for the fastest here."""
     shape_of(model, reading)
     with _taken(model, reading) as taken:
-        parts = forward(model, _Numbered(source), preprocess, broken=broken, dtype=dtype, workers=workers, title=title)
+        parts = forward(
+            model, _Numbered(source), preprocess, broken=broken, dtype=dtype, workers=workers, batch=batch, title=title
+        )
         for part in parts:
             values = part.representation
             if taken is not None:
