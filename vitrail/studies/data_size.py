@@ -16,6 +16,7 @@ from vitrail.jobs.pretrain import Pretrain
 from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
 from vitrail.recipes.pretraining import IMAGES
+from vitrail.studies.bases import IMAGENET, SMALL_TARGET
 from vitrail.studies.families import SMALL_MODELS, SMOKE_MODELS, small, smoke
 from vitrail.studies.figures import Dot, Dots, Figure, Line, Lines, Panel, Point, point
 from vitrail.studies.results import Results, Row
@@ -24,7 +25,7 @@ from vitrail.studies.study import FewShot, Measure, Run, Scale, Study, Tuned
 
 SIZES: dict[Scale, tuple[int, ...]] = {
     "smoke": (400, 1500, 6000),
-    "small": (2_000, 14_000, 100_000),
+    "small": (2_000, 10_000, 50_000),
     "paper": (9_000_000, 30_000_000, 90_000_000, IMAGES["jft"]),
 }
 
@@ -71,7 +72,7 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
     ),
     "small": (
         "Models of 0.6 to 2.2 million parameters on 32 pixels, and as many updates for every size: many epochs of "
-        "few images, one and a half of all. The paper does not say how long the runs on its subsets were.",
+        "few images, two and a half of all. The paper does not say how long the runs on its subsets were.",
     ),
     "paper": (
         "ViT-b/32 of figure 4 is not in Table 3 and is left out; early stopping is by validation images of JFT.",
@@ -86,15 +87,14 @@ def _at(scale: Scale) -> tuple[dict[str, tuple[str, EarlyStopping]], tuple[Measu
             label: (family, _early(replace(pretraining(recipe), validation="jft@validation")))
             for label, (family, recipe) in PAPER_MODELS.items()
         }
-        shots = FewShot("imagenet@train", "imagenet@validation", draws=1)
-        return named, (shots, Tuned(finetuning("paper-imagenet")))
+        return named, (IMAGENET, Tuned(finetuning("paper-imagenet")))
     if scale == "smoke":
         made = {name: SMOKE_MODELS[name] for name in ("ViT-64/4", "R8x0.5")}
         target = FewShot("scattered-digits@unseen-train", "scattered-digits@unseen-test")
         return {name: (family, _early(smoke(model))) for name, (family, model) in made.items()}, (target,)
     made = {name: SMALL_MODELS[name] for name in ("ViT-128/8", "ViT-192/8", "R11x0.5", "R11x1")}
-    target = FewShot("cifar10@train", "cifar10@test", shots=(5, 10, 25))
-    return {name: (family, _early(small(model))) for name, (family, model) in made.items()}, (target,)
+    runs = {name: (family, _early(replace(small(model), steps=1000))) for name, (family, model) in made.items()}
+    return runs, (SMALL_TARGET,)
 
 
 def _early(config: Pretrain) -> EarlyStopping:

@@ -6,20 +6,19 @@ stages, or two; a hybrid reads the feature map of two stages.
 
 from dataclasses import replace
 
-from vitrail.data.views import Augment, PadCrop, SquareResize, WholeImage
+from vitrail.data.views import Augment, SquareResize, WholeImage
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.build import ModelConfig
-from vitrail.models.head import AveragePool
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
+from vitrail.studies import bases
 from vitrail.train.optim import Adam
 from vitrail.train.schedule import Cosine
 
 
 def vit(patch: int, width: int, depth: int, side: int) -> ViTConfig:
     """A ViT with heads of 32 and an MLP of twice the width, which is faster on a CPU."""
-    sides, heads = (side, side), width // 32
-    return ViTConfig(patch, width, depth, heads, mlp=2 * width, resolution=sides, pool=AveragePool())
+    return ViTConfig(patch, width, depth, heads=width // 32, mlp=2 * width, resolution=(side, side))
 
 
 def resnet(units: tuple[int, ...], width: int, side: int) -> ResNetConfig:
@@ -59,21 +58,8 @@ SMOKE_MODELS: dict[str, tuple[str, ModelConfig]] = {
 
 
 def small(model: ModelConfig) -> Pretrain:
-    """Tiny-ImageNet at 32 pixels, one and a half epochs of it."""
-    return Pretrain(
-        train="tiny-imagenet@train",
-        validation="tiny-imagenet@validation[:2000]",
-        steps=1200,
-        batch=128,
-        model=model,
-        resize=SquareResize(),
-        augment=Augment(crop=PadCrop(padding=4)),
-        resident=True,
-        optimizer=Adam(lr=1e-3, weight_decay=0.1, betas=(0.9, 0.99)),
-        schedule=Cosine(warmup=120),
-        evaluate_every=200,
-        save_every=400,
-    )
+    """The common base of the studies on small photographs, with another model."""
+    return replace(bases.small(), model=model)
 
 
 def smoke(model: ModelConfig) -> Pretrain:

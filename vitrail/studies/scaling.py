@@ -18,6 +18,7 @@ from vitrail.models.variants import variant
 from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
 from vitrail.recipes.pretraining import IMAGES
+from vitrail.studies.bases import SMALL_REMARK, SMALL_TARGET
 from vitrail.studies.families import SMALL_MODELS, SMOKE_MODELS, small, smoke
 from vitrail.studies.figures import Figure, Line, Lines, Point, point
 from vitrail.studies.fits import PowerLaw, power_law, ratio_at_equal
@@ -76,7 +77,7 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
     "smoke": ("Scattered digits, seconds of training: what is seen is the machinery, not the paper's question.",),
     "small": (
         "The same short schedule and rate for all models; the paper's rates differ by model.",
-        "0.2 to 2.2 million parameters on 32 pixels: compute is a hundred thousand times less than the paper's.",
+        SMALL_REMARK,
     ),
     "paper": ("R200x3 and R152x2 of 14 epochs are missing: Table 3 does not say their rates.",),
 }
@@ -91,7 +92,7 @@ def _at(scale: Scale) -> tuple[tuple[Run, ...], tuple[Measure, ...]]:
         measures = (FewShot("scattered-digits@unseen-train", "scattered-digits@unseen-test"),)
     else:
         named = {name: (family, small(model)) for name, (family, model) in SMALL_MODELS.items()}
-        measures = (FewShot("cifar10@train", "cifar10@test", shots=(5, 10, 25)),)
+        measures = (SMALL_TARGET,)
     return tuple(Run(name, config, {"family": family}) for name, (family, config) in named.items()), measures
 
 
