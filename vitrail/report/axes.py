@@ -130,15 +130,16 @@ def linear_axis(values: Sequence[Number], *, percent: bool = False, count: int =
     return Axis(min(ticks[0], low), max(ticks[-1], high), tuple(ticks), percent=percent)
 
 
-def log_axis(values: Sequence[Number], *, ticks: Sequence[Number] = ()) -> Axis:
-    """A logarithmic axis; without given ticks it has the powers of ten."""
+def log_axis(values: Sequence[Number], *, ticks: Sequence[Number] = (), percent: bool = False) -> Axis:
+    """A logarithmic axis; without given ticks it has the powers of ten, or 1, 2 and 5 times those where it is short."""
     positive = [value for value in values if math.isfinite(value) and value > 0] or [1.0, 10.0]
     low, high = min(positive), max(positive)
     if low == high:
         low, high = low / 2, high * 2
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    marks = tuple(ticks) or tuple(10.0**power for power in powers)
-    return Axis(low, high, tuple(tick for tick in marks if low * 0.999 <= tick <= high * 1.001), log=True)
+    factors = (1,) if high / low > 1000 else (1, 2, 5)
+    marks = tuple(ticks) or tuple(factor * 10.0**power for power in powers for factor in factors)
+    return Axis(low, high, tuple(tick for tick in marks if low * 0.999 <= tick <= high * 1.001), True, percent)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ class Line:
     colour: int = 0
     faint: bool = False
     dots: bool = False
+    dashed: bool = False
+    joined: bool = True  # by a line; otherwise dots alone
+    names: Sequence[str] = ()  # of the points, beside them
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def line_chart(
     y_label: str,
     percent: bool = False,
     log_x: bool = False,
+    log_y: bool = False,
     x_ticks: Sequence[Number] = (),
     references: Sequence[Reference] = (),
     height: int = 300,
@@ -52,7 +56,8 @@ def line_chart(
     """Lines over a common x, each labelled at its right end instead of in a legend."""
     xs = [x for one in lines for x in one.x]
     ys = [y for one in lines for y in [*one.y, *(one.low or ()), *(one.high or ())]]
-    y_axis = axes.linear_axis([*ys, *(reference.value for reference in references)], percent=percent)
+    ys += [reference.value for reference in references]
+    y_axis = axes.log_axis(ys, percent=percent) if log_y else axes.linear_axis(ys, percent=percent)
 
     def draw(width: int) -> Markup:
         x_axis = (
@@ -176,17 +181,21 @@ def _line(one: Line, area: Frame) -> list[Markup]:
     if one.low is not None and one.high is not None:
         above = [(area.x(x), area.y(y)) for x, y in zip(one.x, one.high, strict=True) if math.isfinite(y)]
         below = [(area.x(x), area.y(y)) for x, y in zip(one.x, one.low, strict=True) if math.isfinite(y)]
-        if len(above) > 1:
+        if len(above) > 1 and one.joined:
             drawn.append(path([*above, *reversed(below)], "band", closed=True))
         if one.dots:
             drawn += [axes.line(x, low, x, high, "whisker") for (x, low), (_, high) in zip(below, above, strict=True)]
-    drawn.append(path(points, "line faint" if one.faint else "line"))
+    if one.joined:
+        drawn.append(path(points, "line" + " faint" * one.faint + " dashed" * one.dashed))
     if one.dots or len(points) == 1:
         drawn += [
             element("circle", cx=x, cy=y, r=3.5, class_="dot")
             for x, y in points
             if math.isfinite(x) and math.isfinite(y)
         ]
+    for (x, y), name in zip(points, one.names, strict=False):
+        if name and math.isfinite(y):
+            drawn.append(text(x + 7, y - 10, name, "tick halo"))
     return drawn
 
 
