@@ -131,7 +131,8 @@ def _row(folder: Folder) -> Row:
     if mark == "linear.json":
         rows = [row for row in objects(content.get("rows")) if numbers.known(row.get("mean"))]
         best = max(rows, key=lambda row: row["mean"], default={})
-        what = f"few-shot, {best.get('shots')} a class, {best.get('features')}" if best else "few-shot"
+        images = "all images" if best.get("shots") == "all" else f"{best.get('shots')} a class"
+        what = f"few-shot, {images}, {best.get('features')}" if best else "few-shot"
         return Row(name, link, what, "", _number(best.get("mean")), best.get("interval"), _number(content.get("count")))
     what = OTHERS.get(mark or "", "folder")
     return Row(name, link, what, seconds=_number(content.get("seconds")))
