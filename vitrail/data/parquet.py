@@ -22,24 +22,28 @@ LARGEST_GROUP = 4 << 30  # bytes of a row group, which is read whole
 
 
 class ParquetSource(Source):
-    """Labels are read at once, images by row group when first asked for; `budget` bytes of them are kept."""
+    """Labels are read at once, images by row group when first asked for; `budget` bytes of them are kept.
+
+    Where it need not be `labelled`, labels are zeros and there are no classes, whatever the files hold.
+    """
 
     budget = 2 << 30
 
-    def __init__(self, files: list[Path] | list[str]):
+    def __init__(self, files: list[Path] | list[str], labelled: bool = True):
         self.files = [str(f) for f in files]
         first = self.files[0]
         schema = read_schema(first)
         self.image_column = _column(schema, IMAGE, first)
-        self.label_column = _column(schema, LABEL, first)
+        self.label_column = _column(schema, LABEL, first) if labelled else None
         labels, groups, start = [], [], 0
         for number, file in enumerate(self.files):
             opened = open_parquet(file, fresh=True)
             for name in (self.image_column, self.label_column):
-                if name not in opened.schema_arrow.names:
+                if name is not None and name not in opened.schema_arrow.names:
                     raise BadInput(f"{file} has no column {name!r}, unlike {first}")
             _check_types(opened.schema_arrow, self.image_column, self.label_column, file)
-            labels.append(_labels(opened, self.label_column, file))
+            if self.label_column is not None:
+                labels.append(_labels(opened, self.label_column, file))
             for group in range(opened.num_row_groups):
                 facts = opened.metadata.row_group(group)
                 if facts.total_byte_size > LARGEST_GROUP:
@@ -49,10 +53,10 @@ class ParquetSource(Source):
                     )
                 groups.append((start, number, group))
                 start += facts.num_rows
-        self.labels = np.concatenate(labels)
+        self.labels = np.concatenate(labels) if labelled else np.broadcast_to(np.int64(0), start)
         if not len(self.labels):
             raise BadInput(f"{Path(first).parent} holds parquet files without a row")
-        self.classes = _class_names(schema, self.label_column, self.labels)
+        self.classes = _class_names(schema, self.label_column, self.labels) if self.label_column is not None else ()
         self._starts = [g[0] for g in groups]
         self._groups = [(number, group) for _, number, group in groups]
         self._names = [Path(file).name for file in self.files]
@@ -187,7 +191,7 @@ def _column(schema: pa.Schema, names: tuple[str, ...], file: str) -> str:
     raise BadInput(f"{file} has the columns {', '.join(schema.names)}; expected one named {' or '.join(names[:2])}")
 
 
-def _check_types(schema: pa.Schema, image_column: str, label_column: str, file: str) -> None:
+def _check_types(schema: pa.Schema, image_column: str, label_column: str | None, file: str) -> None:
     kind = schema.field(image_column).type
     if pa.types.is_struct(kind):
         places = [i for i in range(kind.num_fields) if kind.field(i).name == "bytes"]
@@ -196,6 +200,8 @@ def _check_types(schema: pa.Schema, image_column: str, label_column: str, file: 
         inner = kind
     if inner is None or not (pa.types.is_binary(inner) or pa.types.is_large_binary(inner)):
         raise BadInput(f"{file}: column {image_column!r} is {kind}, expected bytes, or a struct with a field 'bytes'")
+    if label_column is None:
+        return
     kind = schema.field(label_column).type
     if not pa.types.is_integer(kind):
         shown = "object" if pa.types.is_string(kind) else kind

@@ -27,9 +27,11 @@ class TarSource(Source):
 
     Labels are numbers, whose names are in a `classes.json` beside the first shard, or names. Members that are no part
     of a sample, or might be an attack, are left out and counted in `refused`.
+
+    Where it need not be `labelled`, labels are zeros and there are no classes, whatever the files hold.
     """
 
-    def __init__(self, files: list[str], classes: tuple[str, ...] | None = None):
+    def __init__(self, files: list[str], classes: tuple[str, ...] | None = None, labelled: bool = True):
         self.files = files
         try:
             found = [index(local(file, fresh=True)) for file in files]
@@ -44,7 +46,8 @@ class TarSource(Source):
         offsets, sizes = (
             np.concatenate([getattr(part, name).to_numpy() for part in found]) for name in ("offsets", "sizes")
         )
-        self._kept = np.flatnonzero(compute.is_valid(labels).to_numpy(zero_copy_only=False))
+        wanted = compute.is_valid(labels) if labelled else pa.repeat(True, len(labels))
+        self._kept = np.flatnonzero(wanted.to_numpy(zero_copy_only=False))
         missing = len(keys) - len(self._kept)
         if missing:
             first = keys[int(np.setdiff1d(np.arange(len(keys)), self._kept)[0])].as_py()
@@ -54,11 +57,14 @@ class TarSource(Source):
             )  # fmt: skip
         if not len(keys):
             why = f": {refused}" if len(refused) else ""
-            raise BadInput(f"{files[0]} holds no image with a label{why}")
+            raise BadInput(f"{files[0]} holds no image{' with a label' if labelled else ''}{why}")
         if len(refused):
             say(f"{_shown(files)}: {len(refused):,} members are not used: {refused}")
         self.keys, self._offsets, self._sizes = keys, offsets, sizes
-        self.labels, self.classes = numbered(labels, classes or _names_beside(files[0]), _shown(files))
+        if labelled:
+            self.labels, self.classes = numbered(labels, classes or _names_beside(files[0]), _shown(files))
+        else:
+            self.labels, self.classes = np.broadcast_to(np.int64(0), len(keys)), ()
         self._opened: OrderedDict[int, _Descriptor] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,8 +1,6 @@
-"""Labels for files, folders and patterns, to the terminal or to a table."""
+"""Labels for files, folders, patterns and DATA: one after another as they come, or into a table."""
 
-import csv
-import glob
-import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +8,15 @@ from typing import Any
 
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
-from vitrail.core.files import atomic_path
-from vitrail.data.image import SUFFIXES
-from vitrail.serve.predictor import Prediction, Predictor
+from vitrail.core.progress import progress, say
+from vitrail.core.signals import SignalWatch
+from vitrail.data.unlabelled import Images, open_images
+from vitrail.evals.feature_store import digest_of
+from vitrail.serve.output import Output
+from vitrail.serve.predictor import Answers, Prediction, Predictor
+from vitrail.serve.rows import Columns, form_of
+
+NAMED = 20  # broken images that are named on standard error; all are in their rows
 
 
 @dataclass(frozen=True)
@@ -23,65 +27,104 @@ class Predict:
     paths: tuple[str, ...]
     top: int = 5
     resolution: int | None = None
+    features: bool = False  # what the classifier reads, too: in .parquet and .jsonl
+    all_probabilities: bool = False  # of every class, not only of the `top` ones
+
+    def check(self) -> None:
+        """Raises BadInput."""
+        if self.top < 1:
+            raise BadInput(f"--top {self.top}: at least one label is asked for")
+        if not self.paths:
+            raise BadInput("nothing to label: give images, folders, patterns or data")
 
 
 def predict(config: Predict, machine: Machine | None = None) -> Iterator[Prediction]:
-    """One prediction an image, in the order of the paths; a folder stands for all images in it, however deep.
+    """One prediction an image, in the order of the paths, in constant memory; broken images give their reason.
 
     Raises:
         BadInput: a path that is not there, or a folder without images.
     """
-    predictor = Predictor(config.model, (machine or Machine()).device, config.resolution)
-    files = [file for path in config.paths for file in _files(path)]
-    yield from predictor.stream(files, top=config.top)
+    predictor, images = _opened(config, machine)
+    for answers in _answers(predictor, images, config, machine, predictor.most_at_once()):
+        yield from predictor.rows(answers)
 
 
-def _files(text: str) -> list[Path]:
-    path = Path(text)
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not found:
-            raise BadInput(f"{path} holds no images")
-        return found
-    if path.exists():
-        return [path]
-    matches = [Path(m) for m in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 - absolute patterns too
-    if not matches:
-        raise BadInput(f"no such image: {text!r}")
-    return [m for m in matches if m.is_file()]
+def predict_table(config: Predict, out: Path, machine: Machine | None = None) -> dict[str, Any]:
+    """All predictions into a .jsonl, .csv or .parquet file; returns what `OUT.json` says of it.
+
+    What was interrupted goes on where it was, also after SIGKILL, and gives the rows that it would have given; what is
+    finished is not done again.
+
+    Raises:
+        BadInput: as `predict`; another ending; a file that holds other predictions, or none.
+        Interrupted: a signal came; what was done is safe.
+    """
+    form_of(out, Columns((), 0, features=int(config.features)))  # before a model is loaded
+    predictor, images = _opened(config, machine)
+    model = predictor.model
+    width = model.config.representation_width if config.features else 0
+    columns = Columns(predictor.classes, config.top, config.all_probabilities, width)
+    question = {
+        "model": config.model,
+        "weights": digest_of(model)[:16],
+        "temperature": model.temperature,
+        "paths": list(config.paths),
+        "images": len(images),
+        "which": images.identity()[:16],
+        "resolution": list(model.preprocess.resolution),
+        "top": columns.labels,
+        "features": config.features,
+        "all_probabilities": config.all_probabilities,
+    }
+    with Output(out, columns, question, len(images), predictor.most_at_once()) as output, SignalWatch() as signals:
+        if output.finished:
+            return output.result()
+        start = time.monotonic()
+        begun, named = output.done, output.broken
+        if begun:
+            say(f"{out}: going on after {begun:,} of {len(images):,} images")
+        for answers in _answers(predictor, images.after(begun), config, machine, output.batch):
+            for key, error in zip(answers.keys, answers.errors, strict=True):
+                if error is not None and named < NAMED:
+                    named += 1
+                    say(f"{key}: {error}")
+            output.add(answers)
+            if signals.received is not None:
+                output.flush()
+                signals.check()
+        seconds = time.monotonic() - start
+        return output.finish(classes=list(predictor.classes), images_per_second=(len(images) - begun) / seconds)
+
+
+def _opened(config: Predict, machine: Machine | None) -> tuple[Predictor, Images]:
+    config.check()
+    images = open_images(config.paths)
+    predictor = Predictor(config.model, (machine or Machine()).device, config.resolution, features=config.features)
+    return predictor, images
+
+
+def _answers(
+    predictor: Predictor, images: Images, config: Predict, machine: Machine | None, batch: int
+) -> Iterator[Answers]:
+    """With a bar that shows the rate."""
+    workers = (machine or Machine()).workers
+    total = images.start + len(images)
+    start, seen = time.monotonic(), 0
+    with progress("predicting", total, images.start) as bar:
+        for answers in predictor.over(
+            images,
+            config.top,
+            batch=batch,
+            workers=workers,
+            every=config.all_probabilities,
+            features=config.features,
+        ):
+            seen += len(answers.keys)
+            bar.advance(f"{seen / (time.monotonic() - start):,.0f} images/s", len(answers.keys))
+            yield answers
 
 
 def as_row(prediction: Prediction) -> dict[str, Any]:
-    """One row of a table or of JSON."""
+    """One row for `--json`."""
     labels = [{"name": label.name, "probability": label.probability} for label in prediction.labels]
     return {"path": prediction.key, "labels": labels, "error": prediction.error}
-
-
-def write_table(rows: list[dict[str, Any]], path: Path) -> None:
-    """Writes rows as .jsonl, .csv or .parquet, by the suffix; raises BadInput for another."""
-    if path.suffix not in (".jsonl", ".csv", ".parquet"):
-        raise BadInput(f"--out {path}: expected a name that ends in .jsonl, .csv or .parquet")
-    flat = [
-        {
-            "path": row["path"],
-            "label": row["labels"][0]["name"] if row["labels"] else None,
-            "probability": row["labels"][0]["probability"] if row["labels"] else None,
-            "labels": [label["name"] for label in row["labels"]],
-            "probabilities": [label["probability"] for label in row["labels"]],
-            "error": row["error"],
-        }
-        for row in rows
-    ]
-    with atomic_path(path) as temporary:
-        if path.suffix == ".parquet":
-            import pyarrow as pa
-            import pyarrow.parquet as parquet
-
-            parquet.write_table(pa.Table.from_pylist(flat), temporary)
-        elif path.suffix == ".csv":
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, ["path", "label", "probability", "error"], extrasaction="ignore")
-                writer.writeheader()
-                writer.writerows(flat)
-        else:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in flat), encoding="utf-8")

@@ -1,4 +1,7 @@
-"""A trained model in use: images in, class names with probabilities out."""
+"""A trained model in use: images in, class names with probabilities out.
+
+n images · k labels that are asked for · C classes · D features
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -6,18 +9,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+from jaxtyping import Float, Float32, Int64, UInt8
 from PIL import Image
+from torch import Tensor
 
 from vitrail.core.device import choose_device, choose_precision
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
 from vitrail.data import image
-from vitrail.data.batches import normalise, stack
+from vitrail.data.batches import Batch, evaluation_batches, stack
 from vitrail.data.image import BrokenImage, Pixels
+from vitrail.data.unlabelled import Images
 from vitrail.data.views import evaluation_view
+from vitrail.evals.forward import LOADER_FROM, most_at_once, outputs
 from vitrail.weights.load import load
 from vitrail.weights.published import unusable_classifier
+
+BATCH = 64
 
 
 class Label(NamedTuple):
@@ -35,23 +43,54 @@ class Prediction(NamedTuple):
     error: str | None = None
 
 
+class Answers(NamedTuple):
+    """What a model says of some images in a row. Numbers of an image that could not be read are zeros.
+
+    keys: n names; errors: why an image could not be read, None for all others
+    best: the places of the k most likely classes, the most likely first; shares: their probabilities
+    probabilities: of all classes; features: what the classifier reads; None where nobody asked for them
+    """
+
+    keys: list[str]
+    errors: list[str | None]
+    best: Int64[np.ndarray, "n k"]
+    shares: Float32[np.ndarray, "n k"]
+    probabilities: Float32[np.ndarray, "n c"] | None = None
+    features: Float32[np.ndarray, "n d"] | None = None
+
+
 class Predictor:
     """Labels images with a model that is loaded once.
+
+    Probabilities are the softmax of the logits, divided by the temperature where the model has one: what `vitrail
+    evaluate` fitted on held-out images, so that a probability is the share of times that it is right.
 
     Args:
         source: any MODEL that docs/checkpoints.md lists. What its file does not say, and a classifier that was never
             meant to be used, is said on standard error.
+        features: a model without a classifier is welcome too; it has features and no labels.
     """
 
-    def __init__(self, source: str | Path, device: str = "auto", resolution: int | tuple[int, int] | None = None):
+    def __init__(
+        self,
+        source: str | Path,
+        device: str = "auto",
+        resolution: int | tuple[int, int] | None = None,
+        features: bool = False,
+    ):
         self.device = choose_device(device)
         self.model = load(source, resolution=resolution, device=self.device)
-        if not self.model.config.num_classes:
+        if not self.model.config.num_classes and not features:
             raise BadInput(f"{source} has no classifier: it gives features, not labels")
         unusable = unusable_classifier(self.model)
         if unusable:
             say(f"{source}: {unusable}")
         self.dtype = choose_precision("auto", self.device)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; none for a model without a classifier."""
+        return tuple(self.model.classes or ()) if self.model.config.num_classes else ()
 
     def predict(self, images: Sequence[Any], top: int = 5) -> list[list[Label]]:
         """The `top` labels of each image: a path, encoded bytes, an array uint8 [H, W, 3], or a Pillow image.
@@ -66,18 +105,53 @@ class Predictor:
             results.append(prediction.labels)
         return results
 
-    def stream(self, images: Iterable[Any], top: int = 5, batch: int = 64) -> Iterator[Prediction]:
+    def stream(self, images: Iterable[Any], top: int = 5, batch: int = BATCH) -> Iterator[Prediction]:
         """One prediction an image, in order, in constant memory; broken images give their reason."""
         waiting = iter(images)
         while group := list(islice(waiting, batch)):
             views: list[Pixels | str] = [self._view(item) for item in group]
             readable = [v for v in views if not isinstance(v, str)]
-            labelled = iter(self._label(readable, top) if readable else [])
-            for item, view in zip(group, views, strict=True):
-                if isinstance(view, str):
-                    yield Prediction(_key(item), [], view)
-                else:
-                    yield Prediction(_key(item), next(labelled))
+            keys, errors = [_key(item) for item in group], [v if isinstance(v, str) else None for v in views]
+            yield from self.rows(self._answers(stack(readable) if readable else None, keys, errors, top))
+
+    def over(
+        self,
+        images: Images,
+        top: int = 5,
+        *,
+        batch: int = BATCH,
+        workers: int | None = None,
+        every: bool = False,
+        features: bool = False,
+    ) -> Iterator[Answers]:
+        """The answers batch by batch, in order; decoded in worker processes, in constant memory.
+
+        The numbers of an image depend, in their last digits, on the others in its batch: images from a place on that is
+        a multiple of `batch` get the answers that they would get after all others.
+
+        Args:
+            workers: processes that decode; None: as many as are worth it.
+            every: the probabilities of all classes too.
+            features: what the classifier reads, too.
+        """
+        if workers is None and len(images) < LOADER_FROM:
+            workers = 0
+        loader = evaluation_batches(images, self.model.preprocess, batch=batch, workers=workers)
+        for number, part in enumerate(loader):
+            first = number * batch
+            keys, errors = _in_place(part, images.start + first, min(batch, len(images) - first))
+            yield self._answers(part.images if len(part.labels) else None, keys, errors, top, every, features)
+
+    def most_at_once(self, batch: int = BATCH) -> int:
+        """At most `batch` images, and no more than there is memory for."""
+        return most_at_once(self.model, self.device, self.dtype, batch)
+
+    def rows(self, answers: Answers) -> Iterator[Prediction]:
+        """One prediction an image."""
+        classes, places, shares = self.classes, answers.best.tolist(), answers.shares.tolist()
+        for key, error, best, probabilities in zip(answers.keys, answers.errors, places, shares, strict=True):
+            labels = [Label(classes[i], p) for i, p in zip(best, probabilities, strict=True)]
+            yield Prediction(key, labels if error is None else [], error)
 
     def _view(self, item: Any) -> Pixels | str:
         try:
@@ -85,15 +159,50 @@ class Predictor:
         except BrokenImage as problem:
             return str(problem)
 
-    def _label(self, views: list[Pixels], top: int) -> list[list[Label]]:
-        inputs = normalise(stack(views), self.model.preprocess, self.device)
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            probabilities = self.model(inputs).logits.float().softmax(dim=-1).cpu()
-        best = probabilities.topk(min(top, probabilities.shape[-1]))
-        return [
-            [Label(self.model.classes[i], p) for i, p in zip(row.tolist(), shares.tolist(), strict=True)]
-            for row, shares in zip(best.indices, best.values, strict=True)
-        ]
+    def _answers(
+        self,
+        views: UInt8[Tensor, "b 3 h w"] | None,
+        keys: list[str],
+        errors: list[str | None],
+        top: int,
+        every: bool = False,
+        features: bool = False,
+    ) -> Answers:
+        """`views` are those of the images without an error."""
+        count, top = len(self.classes), min(top, len(self.classes))
+        whole = np.array([error is None for error in errors])
+        best, shares = np.zeros((len(keys), top), np.int64), np.zeros((len(keys), top), np.float32)
+        everything = np.zeros((len(keys), count), np.float32) if every else None
+        read = np.zeros((len(keys), self.model.config.representation_width), np.float32) if features else None
+        if views is not None:
+            output = outputs(self.model, views, self.model.preprocess, self.dtype)
+            if count:
+                probabilities = calibrated(output.logits, self.model.temperature).cpu()
+                values, places = probabilities.topk(top)
+                best[whole], shares[whole] = places.numpy(), values.numpy()
+                if everything is not None:
+                    everything[whole] = probabilities.numpy()
+            if read is not None:
+                read[whole] = output.representation.float().cpu().numpy()
+        return Answers(keys, errors, best, shares, everything, read)
+
+
+def calibrated(logits: Float[Tensor, "b c"], temperature: float | None) -> Float[Tensor, "b c"]:
+    """The probabilities of the classes: the softmax of logits / temperature."""
+    return (logits.float() / (temperature or 1.0)).softmax(dim=-1)
+
+
+def _in_place(part: Batch, start: int, count: int) -> tuple[list[str], list[str | None]]:
+    """Keys and errors of the `count` images from `start` on: of those read, the label is the place (`Images`)."""
+    places = (part.labels - start).tolist()
+    read = dict(zip(places, part.keys, strict=True))
+    broken = iter(part.broken)  # in order, as they are read
+    keys, errors = [], []
+    for place in range(count):
+        key, error = (read[place], None) if place in read else next(broken)
+        keys.append(key)
+        errors.append(error)
+    return keys, errors
 
 
 def _pixels(item: Any) -> Pixels:
