@@ -82,7 +82,6 @@ def _dots(figure: Json) -> list[tuple[str, Markup, str]]:
         if not dots:
             continue
         rows: list[DotLine] = []
-        group = None
         name = str(panel.get("title") or "")
         for dot in dots:
             bounds = numbers.ends([dot.get("low"), dot.get("high")])
@@ -90,8 +89,7 @@ def _dots(figure: Json) -> list[tuple[str, Markup, str]]:
             label = str(dot.get("name") or "")
             if dot.get("group"):
                 label = f"{dot['group']}, {label}" if label else str(dot["group"])
-            rows.append(DotLine(label, (mark,), strong=dot.get("group") != group and False))
-            group = dot.get("group")
+            rows.append(DotLine(label, (mark,)))
         said = "; ".join(f"{row.name} {_value(row.marks[0].value, percent)}" for row in rows)
         drawing = dot_chart(rows, title=f"{name}: {said}.", x_label=str(figure.get("label") or ""), share=percent)
         heading = str(figure.get("title") or "") if not drawn else ""

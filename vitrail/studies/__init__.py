@@ -9,6 +9,8 @@ from vitrail.studies.study import Scale, Study
 STUDIES = {
     "position": ("position", "Does a ViT need positions, and of which kind? (Table 8)"),
     "head": ("head", "Class token or average pooling, over learning rates (figure 9)"),
+    "shape": ("shape", "Which size of a Transformer is worth its compute? (figure 8)"),
+    "optimizer": ("optimizer", "Adam or SGD for the pre-training of ResNets? (Table 7)"),
     "data-size": ("data_size", "Does a Transformer need more data than a ResNet? (figures 3 and 4)"),
     "scaling": ("scaling", "How much accuracy does compute buy, by family? (figure 5, Table 6)"),
     "cost": ("cost", "How fast are models, and how many images do they hold, by size? (figure 12)"),

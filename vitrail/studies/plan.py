@@ -10,13 +10,16 @@ from vitrail.core.progress import progress
 from vitrail.data.grammar import open_data
 from vitrail.jobs.forecast import GPUS, REACHED, Forecast, forecast
 from vitrail.jobs.pretrain import Pretrain
+from vitrail.models.build import ModelConfig
 from vitrail.models.cost import parameters, training_flops
+from vitrail.models.position import Learned1d, Relative
+from vitrail.models.vit import ViTConfig
 from vitrail.recipes.pretraining import IMAGES
 from vitrail.studies.execute import done
 from vitrail.studies.study import Planned, Study, planned
 
-# where data are not at hand; JFT-300M's classes by section 4.1, ImageNet-21k's by the same
-CLASSES = {"jft": 18_000, "imagenet21k": 21_000, "imagenet": 1_000}
+# where data are not at hand
+CLASSES = {"jft": 18_291, "imagenet21k": 21_843, "imagenet": 1_000}
 
 
 def plan(study: Study, out: Path | None, machine: Machine, jobs: int = 1) -> dict[str, Any]:
@@ -56,10 +59,11 @@ def _row(place: Planned, machine: Machine, threads: int) -> dict[str, Any]:
     images = config.steps * config.batch
     flops = training_flops(model)
     row |= {"parameters": parameters(model), "flops_per_image": flops, "images": images, "total_flops": flops * images}
+    tried = _alike(model)
     try:
         found = forecast(
             config,
-            model,
+            tried,
             train_images=count,
             validation_images=_size(config.validation)[0] if config.validation else 0,
             test_images=_size(config.test)[0] if config.test else 0,
@@ -73,12 +77,21 @@ def _row(place: Planned, machine: Machine, threads: int) -> dict[str, Any]:
             "gpus": {name: flops * images / (REACHED * peak) for name, peak in GPUS.items()},
             "said": str(problem),
         }
-    return {**row, **_forecast(found)}
+    return {**row, **_forecast(found, flops / training_flops(tried))}
 
 
-def _forecast(found: Forecast) -> dict[str, Any]:
-    gpus = {name: found.on_gpu(name) for name in GPUS}
-    return {"seconds": found.seconds, "memory_gib": found.memory_gib, "gpus": gpus}
+def _alike(model: ModelConfig) -> ModelConfig:
+    """What is tried in place of a model: one whose positions are added, by one table, costs what any such costs."""
+    if isinstance(model, ViTConfig) and not isinstance(model.position, Relative):
+        return replace(model, position=Learned1d())
+    return model
+
+
+def _forecast(found: Forecast, scale: float) -> dict[str, Any]:
+    """Seconds and memory; `scale`: FLOPs of the run in those of what was tried."""
+    gpus = {name: found.on_gpu(name) * scale for name in GPUS}
+    steps = found.training_seconds * (scale - 1)
+    return {"seconds": found.seconds + steps, "memory_gib": found.memory_gib, "gpus": gpus}
 
 
 def _size(data: str) -> tuple[int, int]:

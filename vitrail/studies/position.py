@@ -94,13 +94,13 @@ def figures(results: Results) -> Sequence[Figure]:
     """The cells beside the paper's, for each number of shots."""
     paper = Panel(
         "the paper's: ViT-B/16 on JFT, 5-shot ImageNet",
-        [Dot(where or "stem", value, group=kind) for kind, where, _, value in _ordered()],
+        [Dot(where, value, group=kind) for kind, where, _, value in _ordered()],
     )
     drawn: list[Figure] = []
     for measure in measured_names(results):
         found = {row.run.name: results.value(row, measure) for row in results.has(measure)}
         dots = [
-            dot(where or "stem", found[_name(kind, where)], kind)
+            dot(where, found[_name(kind, where)], kind)
             for kind, where, _, _ in _ordered()
             if _name(kind, where) in found
         ]

@@ -31,8 +31,8 @@ def no_more_than_noise(results: Results, names: Sequence[str], measure: str) -> 
         return f"{spread}, noise not known"
     if p >= 0.05:
         return f"{spread}, no more than the noise (p = {p:.2g})"
-    best = names[int(np.argmax(means))]
-    return f"{spread}, more than the noise (p = {p:.2g}), {best} being the best"
+    best, worst = names[int(np.argmax(means))], names[int(np.argmin(means))]
+    return f"{spread}, more than the noise (p = {p:.2g}), from {worst} (worst) to {best} (best)"
 
 
 def unfinished(results: Results) -> str:
