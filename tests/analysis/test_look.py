@@ -113,18 +113,24 @@ def test_the_weights_of_a_layer_are_gone_when_the_next_makes_its_own() -> None:
     seen: list[Any] = []
     gathered: list[Tensor] = []
 
+    def before_a_layer(block: Any, inputs: Any) -> None:
+        assert [alive() for alive in seen] == [None] * len(seen)
+
+    for block in model.blocks:
+        block.register_forward_pre_hook(before_a_layer)
+
     def watch(layer: int, weights: Tensor) -> None:
         assert layer == len(seen)
-        assert [alive() for alive in seen] == [None] * layer
         seen.append(weakref.ref(weights))
         gathered.append(weights.clone())
 
     with torch.no_grad():
         output = model(pictures(), attention=True, watch=watch)
+        assert len(seen) == 4
+        seen.clear()
         plain = model(pictures(), attention=True)
         fused = model(pictures())
     assert output.attention is None
-    assert len(seen) == 4
     assert torch.equal(output.logits, plain.logits)
     assert (output.logits - fused.logits).abs().max() < 1e-5
     for ours, theirs in zip(gathered, plain.attention, strict=True):
