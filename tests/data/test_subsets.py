@@ -7,7 +7,7 @@ from tests.data.pictures import noise
 from vitrail.core.errors import BadInput
 from vitrail.data.grammar import open_data
 from vitrail.data.sources import ArraySource
-from vitrail.data.subsets import Subset, few, sample, share, shots, slice_of, some_classes
+from vitrail.data.subsets import Subset, few, sample, share, shots, slice_of, some_classes, stratified
 
 
 def source_of(labels: list[int], classes: int = 3) -> ArraySource:
@@ -137,3 +137,30 @@ def test_a_million_labels_are_renamed_at_once() -> None:
     part = Subset(many, np.arange(1_000_000), many.classes[::-1])
     assert time.perf_counter() - start < 1  # measured 0.03; a loop takes 20 times as long
     assert part.labels[:3].tolist() == [20_999, 20_998, 20_997]
+
+
+@pytest.mark.parametrize("part", [0.02, 0.1, 0.37, 0.5])
+def test_a_part_held_out_is_of_every_class_alike_and_whole_with_the_rest(part: float) -> None:
+    rng = np.random.default_rng(0)
+    source = source_of(list(rng.permutation(np.repeat(np.arange(5), [200, 60, 33, 10, 3]))), classes=6)
+    rest, held = stratified(source, part, seed=3)
+    assert sorted([*rest.indices, *held.indices]) == list(range(len(source)))
+    assert len(held) == max(1, round(part * len(source)))
+    for label, count in enumerate(np.bincount(source.labels, minlength=6)):
+        taken = int((held.labels == label).sum())
+        assert int(part * count) <= taken <= int(part * count) + 1
+    assert rest.classes == held.classes == source.classes
+    again = stratified(source, part, seed=3)[1]
+    assert np.array_equal(again.indices, held.indices)
+    assert not np.array_equal(stratified(source, part, seed=4)[1].indices, held.indices)
+
+
+def test_a_class_keeps_an_image_to_learn_from() -> None:
+    source = source_of([0, 1, 1, 2, 2, 2])
+    rest, held = stratified(source, 0.9, seed=0)
+    assert set(rest.labels) == {0, 1, 2}
+    assert 0 not in held.labels
+    with pytest.raises(BadInput, match="no class has two images"):
+        stratified(source_of([0, 1, 2]), 0.5, seed=0)
+    with pytest.raises(BadInput, match="expected between 0 and 1"):
+        stratified(source, 1.0, seed=0)
