@@ -266,6 +266,8 @@ def transfer_demo() -> Demo:
         resolution=64,
         augment=Augment(crop=PadCrop(padding=8)),
         resident=True,
+        steps=600,
+        schedule=Cosine(warmup=50),
         sweep=(0.01, 0.03, 0.1),
         log_every=20,
     )
