@@ -41,7 +41,7 @@ def section(
     judges = list(dict.fromkeys(row["judge"] for row in rows))
     several = len(judges) > 1
     for row in rows:
-        row["line"] = f"{row['features']}, {JUDGES.get(row['judge'], row['judge'])}" if several else row["features"]
+        row["line"] = f"{JUDGES.get(row['judge'], row['judge'])}, {row['features']}" if several else row["features"]
     names = list(dict.fromkeys(row["line"] for row in rows))
     number = _classes(content)
     pairs = [
