@@ -77,13 +77,16 @@ def _cost(content: Json) -> Section | None:
     cost: Any = content.get("cost")
     if not isinstance(cost, dict):
         return None
-    machines = cost.get("machines") if isinstance(cost.get("machines"), dict) else {}
+    machines: Any = cost.get("machines")
     pairs = [
         ("Finished runs", numbers.count(cost.get("runs"))),
         ("Training", numbers.duration(cost.get("seconds"))),
         ("Measuring", numbers.duration(cost.get("measuring_seconds"))),
         ("Arithmetic of training", numbers.quantity(cost.get("total_flops"), "FLOP")),
-        *(("Machine", f"{name} ({number} runs)") for name, number in machines.items()),
+        *(
+            ("Machine", f"{name} ({number} runs)")
+            for name, number in (machines.items() if isinstance(machines, dict) else ())
+        ),
     ]
     body = fragment("facts.html.j2", pairs=[(name, value) for name, value in pairs if value], broken_rows=[])
     return Section("Cost", "cost", body)

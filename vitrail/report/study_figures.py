@@ -75,7 +75,7 @@ def _said(line: Line, percent: bool) -> str:
 
 
 def _dots(figure: Json) -> list[tuple[str, Markup, str]]:
-    drawn = []
+    drawn: list[tuple[str, Markup, str]] = []
     percent = bool(figure.get("percent", True))
     for place, panel in enumerate(objects(figure.get("panels"))):
         dots = [dot for dot in objects(panel.get("dots")) if numbers.known(dot.get("value"))]

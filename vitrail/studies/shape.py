@@ -56,7 +56,7 @@ def shape(scale: Scale) -> Study:
         for depth, width, mlp, patch in shapes:
             heads = width // HEAD_WIDTH[scale]
             model = replace(base.model, depth=depth, width=width, mlp=mlp, patch=patch, heads=heads)  # the change
-            at = {"line": line, "compute": training_flops(model) / first}
+            at: dict[str, float | str] = {"line": line, "compute": training_flops(model) / first}
             runs.append(Run(_name(line, (depth, width, mlp, patch)), replace(base, model=model), at))
     return Study(
         name="shape",
