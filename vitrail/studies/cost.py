@@ -52,7 +52,7 @@ def cost(scale: Scale) -> Study:
             Run(
                 f"{name}, {side} pixels",
                 _speed(model, side, scale),
-                {"model": name, "side": side, "family": _family(name)},
+                {"model": name, "side": float(side), "family": _family(name)},
             )
             for name, model in _models(scale).items()
             for side in SIDES[scale]

@@ -51,7 +51,7 @@ def data_size(scale: Scale) -> Study:
             Run(
                 f"{name}, {images:,} images",
                 replace(config, images=images),
-                {"family": family, "model": name, "images": images},
+                {"family": family, "model": name, "images": float(images)},
             )
             for images in reversed(SIZES[scale])
             for name, (family, config) in models.items()
@@ -144,14 +144,16 @@ def figures(results: Results) -> Sequence[Figure]:
             drawn.append(_over_images(f"{measure} accuracy over images of pre-training", f"{measure} accuracy", lines))
     stopped = [row for row in results.rows if row.mean_of("best_step") is not None]
     if stopped:
-        lines = _lines(stopped, lambda row: Point(_images(row), (row.mean_of("best_step") or 0) / row.run.config.steps))
+        lines = _lines(
+            stopped, lambda row: Point(float(_images(row)), (row.mean_of("best_step") or 0) / row.run.config.steps)
+        )
         note = "100 %: the last weights were the best; earlier: the run had begun to learn its images by heart."
         drawn.append(replace(_over_images("Where the best weights were", "share of the run", lines), note=note))
     return [*drawn, _figure3()]
 
 
 def _reached(results: Results, measure: str, row: Row) -> Point:
-    return point(_images(row), results.value(row, measure))
+    return point(float(_images(row)), results.value(row, measure))
 
 
 def _over_images(title: str, label: str, lines: Sequence[Line]) -> Lines:

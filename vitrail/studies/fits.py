@@ -20,6 +20,8 @@ from vitrail.studies.results import Estimate
 
 HUBER = 1.345  # of the deviation: beyond it a residual counts less; 95 % as good as least squares without outliers
 ROUNDS = 12  # of reweighting
+Numbers = Sequence[float] | Float64[np.ndarray, " n"]
+
 FLOORS = np.concatenate([[0.0], 1 - np.geomspace(1.0, 0.01, 60)[1:]])  # c that are tried, as shares of the least y
 
 
@@ -49,7 +51,7 @@ class PowerLaw:
         return float(np.exp(_log_where(law, y)[0]))
 
 
-def power_law(x: Sequence[float], y: Sequence[float], *, floor: bool = False, redraws: int = 400) -> PowerLaw:
+def power_law(x: Numbers, y: Numbers, *, floor: bool = False, redraws: int = 400) -> PowerLaw:
     """The law through points (x, y), all above zero.
 
     Args:

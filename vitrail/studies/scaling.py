@@ -106,15 +106,15 @@ def paper_ratios() -> dict[str, Estimate]:
 def table6(family: str) -> tuple[list[float], list[float]]:
     """The exaFLOPs of a family in Table 6, and the error in Average-5, as a share."""
     rows = [row for row in paper("table6").records() if row["family"] == family]
-    return [row["exaFLOPs"] for row in rows], [1 - mean(row[name] for name in AVERAGE5) / 100 for row in rows]
+    return [float(row["exaFLOPs"]) for row in rows], [1 - mean(row[name] for name in AVERAGE5) / 100 for row in rows]
 
 
-def exaflops(name: str, epochs: float) -> float:
+def exaflops(name: str, epochs: int) -> float:
     """Pre-training compute of a named model on JFT as in Table 6, by `models.cost`."""
     config = replace(variant(name), num_classes=JFT_CLASSES)
     if not isinstance(config, ResNetConfig):
         config = replace(config, hidden=config.width)
-    return pretraining_exaflops(config, IMAGES["jft"], epochs, padding=False)
+    return pretraining_exaflops(config, float(IMAGES["jft"]), float(epochs), padding=False)
 
 
 @dataclass(frozen=True)
