@@ -22,6 +22,7 @@ from vitrail.data.manifest import SUFFIXES as MANIFESTS
 from vitrail.data.named import NAMED
 from vitrail.data.parquet import ParquetSource, has_images, read_schema
 from vitrail.data.sources import Example, FileSource, Source, binary
+from vitrail.data.subsets import Subset
 from vitrail.data.tar import TarSource
 
 _SHARDS = (".parquet", ".tar", ".arrow")
@@ -91,8 +92,17 @@ def open_images(texts: Sequence[str]) -> Images:
             sources.append(_files("", [os.fsencode(file) for file in files]))
             files = []
         if item is not None:
+            _read_once(item)
             sources.append(item)
     return Images(sources)
+
+
+def _read_once(source: Source) -> None:
+    """Row groups that were read are kept for training, which comes back to them; here nobody does."""
+    while isinstance(source, Subset):
+        source = source.source
+    if isinstance(source, ParquetSource):
+        source.budget = 0  # it keeps one
 
 
 def _open(text: str) -> list[Source | str]:
