@@ -21,7 +21,7 @@ from vitrail.data.views import Preprocess
 from vitrail.evals.forward import forward
 from vitrail.models.build import Model, ModelConfig
 from vitrail.models.resnet import ResNetConfig
-from vitrail.models.vit import ViTConfig
+from vitrail.models.vit import ViT, ViTConfig
 
 
 @dataclass(frozen=True)
@@ -174,10 +174,10 @@ def feature_parts(
 @contextmanager
 def _taken(model: Model, reading: Reading) -> Iterator[Callable[[], Tensor] | None]:
     """What the layers let through in the last forward pass, pooled at once: never more than one layer's tokens."""
-    config = model.config
-    if isinstance(reading, Representation) or isinstance(config, ResNetConfig):
+    if isinstance(reading, Representation) or not isinstance(model, ViT):
         yield None
         return
+    config, blocks = model.config, list(model.blocks)
     seen: list[Tensor] = []
 
     def pooled(tokens: Tensor) -> Tensor:
@@ -190,8 +190,8 @@ def _taken(model: Model, reading: Reading) -> Iterator[Callable[[], Tensor] | No
     def after(_: torch.nn.Module, __: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         seen.append(pooled(output[0]))
 
-    handles = [model.blocks[0].register_forward_pre_hook(first)]
-    handles += [block.register_forward_hook(after) for block in model.blocks]
+    handles = [blocks[0].register_forward_pre_hook(first)]
+    handles += [block.register_forward_hook(after) for block in blocks]
     try:
         yield lambda: torch.stack(seen, dim=1).cpu()
     finally:

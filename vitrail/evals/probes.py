@@ -54,14 +54,14 @@ class Judged(NamedTuple):
     """How many of the test images were named rightly, of how many; of how many images was learned; what was chosen."""
 
     correct: int
-    count: int
+    tested: int
     learned: int
     chosen: dict[str, Any]
 
     @property
     def accuracy(self) -> float:
         """The share."""
-        return self.correct / self.count
+        return self.correct / self.tested
 
 
 def check_judge(judge: Judge) -> None:

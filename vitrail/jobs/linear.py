@@ -209,7 +209,7 @@ def _rows(
                     accuracies = [one.accuracy for one in found]
                     interval = over_seeds(accuracies)
                     if count == "all":
-                        interval = wilson(found[0].correct, found[0].count)
+                        interval = wilson(found[0].correct, found[0].tested)
                     rows.append(
                         {
                             "features": kind.name,

@@ -186,7 +186,7 @@ def usable(content: Json) -> list[Json]:
         whole = shots == "all" and numbers.known(images) and numbers.known(number) and number > 0
         if not numbers.known(row.get("mean")) or not (whole or numbers.known(shots)):
             continue
-        x = images / number if whole else shots  # type: ignore[operator]
+        x = images / number if whole else shots
         label = f"all ({numbers.count(x)})" if whole else numbers.count(x)
         rows.append({"features": "features", "judge": "ridge", **row, "x": x, "label": label})
     return rows
