@@ -65,7 +65,7 @@ def _config(options: Any, suite: Any) -> "SuiteRun":
     if options.method == "few-shot":
         if options.rates or options.steps or options.repeats:
             raise BadInput("--rates, --steps and --repeats are of --method finetune; few-shot has --shots and --draws")
-        method: Any = FewShot(options.shots, options.draws, options.variant)
+        method: Any = FewShot(options.shots, options.draws, options.variant, options.resolution)
     else:
         method = FineTuned(_settings(options, suite), options.repeats)
     return SuiteRun(suite, options.model, method, options.against)

@@ -140,7 +140,7 @@ def _drawn(row: dict[str, Any], count: int) -> Score:
 
 def _official(task: Task, model: str, method: FewShot, folder: Path, machine: Machine) -> None:
     config = Linear(model, data_of(task, method), task.finetune.test or "", _enough(task, method), method.seeds)
-    config = replace(config, resolution=task.finetune.resolution)
+    config = replace(config, resolution=method.resolution)
     if not _again(folder, config, "linear.json"):
         linear(config, folder, machine)
 
@@ -158,7 +158,7 @@ class Older:
 
 def _older(task: Task, model: str, method: FewShot, folder: Path, machine: Machine) -> None:
     train_name, test_name = data_of(task, method), task.finetune.test or ""
-    config = Older(model, train_name, test_name, _enough(task, method), task.finetune.resolution)
+    config = Older(model, train_name, test_name, _enough(task, method), method.resolution)
     if _again(folder, config, "grid.json"):
         return
     loaded = load(model, resolution=config.resolution, device=choose_device(machine.device))

@@ -80,7 +80,7 @@ def _planned(config: SuiteRun, task: Task, pace: "_Pace") -> PlannedTask:
     models = 2 if config.against else 1
     if isinstance(method, FewShot):
         used = present.test + min(present.train, present.classes * max(method.shots) * method.seeds)
-        seen = pace.of(task.finetune, present.classes)
+        seen = pace.of(replace(task.finetune, resolution=method.resolution), present.classes)
         return replace(row, seconds=models * used * seen.judged if seen else None)
     tuned = scaled(with_setting(task.finetune, _one(method)), present.train)
     tuned = replace(tuned, repeats=method.repeats or tuned.repeats)

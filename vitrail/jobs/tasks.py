@@ -108,6 +108,7 @@ class FewShot:
     shots: tuple[int, ...] = (1, 5, 10)
     seeds: int = 3
     variant: Literal["official", "older"] = "official"
+    resolution: int | None = None  # None: as the model was pre-trained
 
 
 Method = FineTuned | FewShot
