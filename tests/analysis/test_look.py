@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from tests.models.small import GRID, lively, pictures, vit
 from vitrail.analysis.filters import embedding_filters, first_layer
@@ -135,6 +136,34 @@ def test_the_weights_of_a_layer_are_gone_when_the_next_makes_its_own() -> None:
     assert (output.logits - fused.logits).abs().max() < 1e-5
     for ours, theirs in zip(gathered, plain.attention, strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("place", [None, (1, 2)])
+def test_maps_of_heads_do_not_hold_the_weights_they_are_cut_from(place: tuple[int, int] | None) -> None:
+    """The row of the class token is a part of a layer's weights: kept as it is, it would keep them all."""
+    model = lively(vit(pool=ClassToken()))
+    assert isinstance(model, ViT)
+    seen = look(model, pictures(), layers=[0, 1, 2], place=place)
+    for kept in (seen.heads, seen.rollout):
+        assert kept.untyped_storage().nbytes() == kept.nbytes
+    held: list[StorageWeakRef] = []
+    real = model.forward
+
+    def spied(images: Tensor, *, attention: bool, watch: Any) -> Any:
+        def both(layer: int, weights: Tensor) -> None:
+            held.append(StorageWeakRef(weights.untyped_storage()))
+            watch(layer, weights)
+
+        return real(images, attention=attention, watch=both)
+
+    def before_a_layer(block: Any, inputs: Any) -> None:
+        assert all(one.expired() for one in held)
+
+    model.forward = spied  # type: ignore[method-assign, assignment]
+    for block in model.blocks:
+        block.register_forward_pre_hook(before_a_layer)
+    look(model, pictures(), layers=[0, 1, 2], place=place)
+    assert len(held) == 3
 
 
 def test_the_memory_of_a_look_does_not_grow_with_depth() -> None:

@@ -68,7 +68,7 @@ def look(
                 if place is None
                 else patch_map(weights, grid, prefix, place)
             )
-            heads.append(seen.float())
+            heads.append(seen.to(torch.float32, copy=True))  # a part of the weights would hold all of them
 
     with torch.no_grad():
         output = model(images, attention=True, watch=watch)
@@ -81,7 +81,7 @@ def look(
         output.logits.float(),
         output.representation.float(),
         torch.stack(distances, dim=1),
-        output_map(mixed, grid, prefix, config.pool, reading),
+        output_map(mixed, grid, prefix, config.pool, reading).clone(),
         torch.stack(heads, dim=1) if heads else none.float(),
     )
 
