@@ -204,7 +204,8 @@ def _sentence(result: dict[str, Any]) -> str:
     if points < 0:
         first, second, points, low, high = second, first, -points, -high, -low
     p = result["mcnemar"]["exact"]
-    sure = f"95 % interval {low:.1f} to {high:.1f}; McNemar p {f'= {p:.2g}' if p >= 0.001 else '< 0.001'}"
+    bounds = f"{low:.1f} to {high:.1f}".replace("-", "−")  # a minus, not a hyphen
+    sure = f"95 % interval {bounds}; McNemar p {f'= {p:.2g}' if p >= 0.001 else '< 0.001'}"
     same = f"on the same {count:,} images"
     if result["better"] is None:
         return f"{first} and {second} cannot be told apart {same}: {points:.1f} points between them ({sure})"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from vitrail.report import numbers
-from vitrail.report.charts import Line, Reference, line_chart
+from vitrail.report.charts import Line, line_chart
 from vitrail.report.page import Section, fragment
 from vitrail.report.reading import Json, objects
 
@@ -15,7 +15,6 @@ def section(content: Any) -> Section | None:
     curve = [row for row in objects(content.get("curve")) if _usable(row)] if isinstance(content, dict) else []
     if len(curve) < 2:
         return None
-    whole = curve[-1]["accuracy"]
     drawing = line_chart(
         [
             Line(
@@ -30,7 +29,6 @@ def section(content: Any) -> Section | None:
         x_label="per cent of the images that are answered, the surest first",
         y_label="accuracy of these answers",
         percent=True,
-        references=[Reference(whole, f"all answered: {numbers.percent(whole)}")],
     )
     body = fragment(
         "judgement.html.j2",

@@ -36,7 +36,7 @@ def headline(content: Json) -> str:
 def sentence(content: Json) -> str:
     """What a person can quote."""
     said = content.get("sentence")
-    return f"{said}." if isinstance(said, str) and said else ""
+    return f"{said}.".replace(" %", "\u00a0%") if isinstance(said, str) and said else ""
 
 
 def section(content: Any) -> Section | None:
@@ -90,10 +90,13 @@ def _rows(content: Json) -> list[Json]:
 def _cells(row: Json) -> tuple[str, ...]:
     low, high = row["interval"]
     if row["figure"] == "loss":
-        shown = [numbers.plain(row["first"]), numbers.plain(row["second"]), f"{row['difference']:+.3f}"]
-        return (NAMES["loss"], *shown, f"{low:+.3f} to {high:+.3f}")
-    shown = [numbers.percent(row["first"]), numbers.percent(row["second"]), f"{100 * row['difference']:+.1f} points"]
-    return (NAMES[row["figure"]], *shown, f"{100 * low:+.1f} to {100 * high:+.1f}")
+        cells = [numbers.plain(row["first"]), numbers.plain(row["second"]), f"{row['difference']:+.3f}"]
+        bounds = f"{low:+.3f} to {high:+.3f}"
+    else:
+        cells = [numbers.percent(row["first"]), numbers.percent(row["second"])]
+        cells.append(f"{100 * row['difference']:+.1f}\u00a0points")
+        bounds = f"{100 * low:+.1f} to {100 * high:+.1f}"
+    return (NAMES[row["figure"]], *(cell.replace("-", "−") for cell in [*cells, bounds]))
 
 
 def _differences(rows: Sequence[Json], first: str, second: str) -> Markup:
@@ -107,10 +110,7 @@ def _differences(rows: Sequence[Json], first: str, second: str) -> Markup:
         left = min(longest + 12, 0.4 * width)
         area = axes.Frame(left, 24, width - 20, 30 + step * len(rows), axis, axes.Axis(0, 1, ()))
         parts = [axes.line(area.x(tick), area.top, area.x(tick), area.bottom, "rule") for tick in axis.ticks]
-        parts += [
-            text(area.x(tick), area.bottom + 14, f"{tick:+g}" if tick else "0", "tick", anchor="middle")
-            for tick in axis.ticks
-        ]
+        parts += [text(area.x(tick), area.bottom + 14, _signed(tick), "tick", anchor="middle") for tick in axis.ticks]
         parts.append(axes.line(area.x(0), area.top, area.x(0), area.bottom, "reference"))
         parts.append(text(area.x(axis.high), 10, axes.fitted(f"{first} better →", width / 2, 12), "tick", anchor="end"))
         parts.append(text(area.x(axis.low), 10, axes.fitted(f"← {second} better", width / 2, 12), "tick"))
@@ -130,3 +130,7 @@ def _differences(rows: Sequence[Json], first: str, second: str) -> Markup:
         return axes.svg(parts, width=width, height=area.bottom + 46, title=title)
 
     return axes.both(draw)
+
+
+def _signed(tick: float) -> str:
+    return f"{tick:+g}".replace("-", "−") if tick else "0"
