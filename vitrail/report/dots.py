@@ -62,15 +62,13 @@ def dot_chart(lines: Sequence[DotLine], *, title: str, x_label: str, share: bool
 
 def _around_nothing(values: Sequence[Number]) -> axes.Axis:
     most = max((abs(value) for value in values), default=0.01) or 0.01
-    return axes.linear_axis([-most, most], count=4)
+    return axes.linear_axis([-most, most], count=6)
 
 
 def _line(one: DotLine, area: axes.Frame, y: float, room: float) -> list[Markup]:
     if one.heading:
         return [text(0, y + 2, axes.fitted(one.name, area.right), "name")]
     drawn = [text(room - 12, y, axes.fitted(one.name, room - 14), "end" if one.strong else "", anchor="end")]
-    if one.note:
-        drawn.append(text(area.left + 6, y, axes.fitted(one.note, area.right - area.left - 6, 12), "tick halo"))
     large = [mark for mark in one.marks if not mark.small]
     for mark in sorted(one.marks, key=lambda mark: not mark.small):
         x = area.x(mark.value)
@@ -86,6 +84,8 @@ def _line(one: DotLine, area: axes.Frame, y: float, room: float) -> list[Markup]
             inside.append(axes.line(low, height, high, height, "whisker"))
         inside.append(element("circle", cx=x, cy=float(height), r=5.0 if one.strong else 4.0, class_="dot"))
         drawn.append(element("g", Markup("").join(inside), class_=f"c{mark.colour}"))
+    if one.note:
+        drawn.append(text(area.left + 6, y, axes.fitted(one.note, area.right - area.left - 6, 12), "tick halo"))
     return drawn
 
 

@@ -80,8 +80,8 @@ def _results(
         drawing = dot_chart(lines, title=said, x_label="accuracy on the test images")
     caption = f"Top-1 accuracy, {_how(of)}. Whiskers are 95 % intervals."
     caption += " Upright marks are the paper's numbers." if published else ""
-    head = ["task", *(f"#{name}" for name in scores)]
-    head += [f"#{names[1]}"] if names[1] else []
+    head = ["task", *(f"#{names[0]}, {name}" if names[1] else f"#{name}" for name in scores)]
+    head += [f"#{names[1]}, {of}"] if names[1] else []
     head += [f"#{name}" for name in published]
     rows = [
         (
@@ -98,7 +98,7 @@ def _results(
         drawing=drawing,
         caption=caption,
         tables=[(head, rows)] if tasks else [],
-        note=f"The column of {names[1]} is {_how(of)}." if names[1] and len(scores) > 1 else "",
+        note="",
         figures=[],
     )
     return Section("Results", "results", body)
@@ -240,25 +240,24 @@ def _missing(tasks: Sequence[Json]) -> Section | None:
     absent = [task for task in tasks if task.get("state") in ("failed", "absent", "waiting")]
     if not absent:
         return None
-    rows = [
-        (
-            str(t.get("name")),
-            STATES.get(str(t.get("state")), ""),
-            str(t.get("sentence") or ""),
-            str(t.get("layout") or ""),
-        )
-        for t in absent
-    ]
+    rows = [(str(t.get("name")), STATES.get(str(t.get("state")), ""), _why(t)) for t in absent]
     body = fragment(
         "suite.html.j2",
         sentences=["No mean has these tasks. The same command runs them as soon as it can."],
         drawing=None,
         caption="",
-        tables=[(["task", "state", "why", "its data are expected as"], rows)],
+        tables=[(["task", "state", "why"], rows)],
         note="",
         figures=[],
     )
     return Section("What is missing", "missing", body)
+
+
+def _why(task: Json) -> str:
+    """Of absent data what is expected in their place, where that is known: it says more than what is not there."""
+    if task.get("state") == "absent" and task.get("layout"):
+        return f"expected in the folder of the data sets (VITRAIL_DATA): {task['layout']}"
+    return str(task.get("sentence") or "")
 
 
 def _choice(choice: Any) -> Section | None:
