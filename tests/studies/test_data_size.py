@@ -1,0 +1,119 @@
+"""The study of the size of the data, and early stopping under it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vitrail.core.device import Machine
+from vitrail.core.errors import BadInput
+from vitrail.core.files import read_json, write_json
+from vitrail.core.run import read_metrics
+from vitrail.data.grammar import open_data
+from vitrail.evals.classify import evaluate
+from vitrail.jobs.early_stopping import EarlyStopping, first_images, stop_early
+from vitrail.studies.data_size import SIZES, data_size
+from vitrail.studies.results import collect, measured_file
+from vitrail.studies.study import Study, planned
+from vitrail.train.optim import Adam
+from vitrail.train.schedule import Cosine
+from vitrail.weights.load import load
+
+
+def test_smaller_sets_are_parts_of_larger_ones() -> None:
+    train = open_data("digits@train", "train")
+    keys = [{train[int(i)].key for i in first_images(train, n).indices} for n in (50, 200, 800)]  # type: ignore[attr-defined]
+    assert [len(some) for some in keys] == [50, 200, 800]
+    assert keys[0] < keys[1] < keys[2]
+    assert first_images(train, None) is train
+    with pytest.raises(BadInput, match="expected 1 to"):
+        first_images(train, len(train) + 1)
+
+
+@pytest.fixture(scope="module")
+def learning_by_heart(tmp_path_factory: pytest.TempPathFactory) -> tuple[EarlyStopping, Path]:
+    """A run that ends far from its best: its rate rises to the end, until it loses what it knew."""
+    study = data_size("smoke")
+    config = study.runs[0].config
+    model = replace(config.model, patch=2, resolution=(8, 8), width=32, heads=1, mlp=32)
+    config = replace(config, train="digits@train", validation="digits@test[:200]", model=model, steps=60, images=300)
+    config = replace(config, optimizer=Adam(lr=0.15), schedule=Cosine(warmup=60), evaluate_every=5, save_every=20)
+    config = replace(config, clip=None, precision="float32")
+    folder = tmp_path_factory.mktemp("early") / "run"
+    stop_early(config, folder, Machine(workers=0))
+    return config, folder
+
+
+def test_the_best_weights_are_kept(learning_by_heart: tuple[EarlyStopping, Path]) -> None:
+    config, folder = learning_by_heart
+    result = read_json(folder / "result.json")
+    rows = [row for row in read_metrics(folder / "metrics.jsonl") if row["kind"] == "validation"]
+    best = max(row["accuracy"] for row in rows)
+    assert result["accuracy"] == best
+    assert result["best_step"] == next(row["step"] for row in rows if row["accuracy"] == best)
+    assert result["last_accuracy"] == rows[-1]["accuracy"]
+    assert result["best_step"] < config.steps  # otherwise nothing is shown here
+    model = load(str(folder / "bundle"))
+    judged = evaluate(model, open_data("digits@test[:200]"), model.preprocess, dtype=torch.float32)
+    assert judged.accuracy == best
+    assert read_json(folder / "evaluation" / "evaluation.json")["accuracy"] == best
+
+
+def test_it_is_shown_and_not_repeated(learning_by_heart: tuple[EarlyStopping, Path]) -> None:
+    config, folder = learning_by_heart
+    before = (folder / "metrics.jsonl").read_bytes()
+    assert stop_early(config, folder)["best_step"] == read_json(folder / "result.json")["best_step"]
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"validation": None}, "--validation"),
+        ({"average": 0.99}, "--average"),
+        ({"images": 10**6}, "as many as there are"),
+    ],
+)
+def test_what_cannot_be_stopped_early_is_said(
+    learning_by_heart: tuple[EarlyStopping, Path], tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    with pytest.raises(BadInput, match=said):
+        stop_early(replace(learning_by_heart[0], **change), tmp_path / "run")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[Study, Path]:
+    """Runs that were given accuracies: ViTs gain 6 points on ResNets with each factor of four."""
+    study = data_size("smoke")
+    for plan in planned(study, tmp_path):
+        grown = np.log2(plan.config.images / SIZES["smoke"][0])
+        accuracy = 0.5 + 0.03 * grown if plan.run.at["family"] == "ViT" else 0.55
+        write_json(plan.folder / "result.json", {"best_step": 150, "total_flops": 1.0, "seconds": 1.0})
+        for measure in study.measures:
+            write_json(measured_file(plan, measure), {"values": {"5-shot": accuracy}, "count": 100_000, "seconds": 1.0})
+    return study, tmp_path
+
+
+def test_the_finding_says_where_transformers_overtake(made: tuple[Study, Path]) -> None:
+    results = collect(*made)
+    said = results.study.finding(results)
+    assert "From 400 images ViTs are 5.0 points worse" in said
+    assert "from 6,000 6.7 points better" in said
+    assert "3.0 points towards ViTs" in said
+
+
+def test_a_line_a_model(made: tuple[Study, Path]) -> None:
+    results = collect(*made)
+    accuracy, stopped, paper = results.study.figures(results)
+    assert [[point.x for point in line.points] for line in accuracy.lines] == [list(SIZES["smoke"])] * 2
+    assert {point.y for line in stopped.lines for point in line.points} == {150 / results.study.runs[0].config.steps}
+    assert [len(panel.dots) for panel in paper.panels] == [4, 5, 5]
+
+
+def test_every_scale_can_be_planned(tmp_path: Path) -> None:
+    for scale in ("smoke", "small", "paper"):
+        study = data_size(scale)
+        study.check()
+        assert "Unfinished" in study.finding(collect(study, tmp_path))
