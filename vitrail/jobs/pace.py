@@ -30,7 +30,7 @@ class Pace(NamedTuple):
     image: float
     judged: float
     tried: int  # images of the largest batch that was tried
-    memory_gib: float  # what is held already, and by models.cost: weights, gradients, optimiser, activations of a pass
+    memory_gib: float  # held already; weights, gradients, optimiser, a checkpoint; activations by models.cost
 
     def seconds(self, batch: int) -> float:
         """Of a step."""
@@ -46,6 +46,8 @@ def measure(config: Finetune, published: Published, classes: tuple[str, ...], ma
     dtype = devices.choose_precision(config.precision, device)
     devices.reset_peak_memory(device)
     base = devices.peak_memory_gib(device)
+    if device.type == "cpu":  # what was read of the file is given back before training
+        base = max(0.0, base - sum(t.numel() * t.element_size() for t in published.state.values()) / 2**30)
     model, _, preprocess = prepared(config, published, classes)
     model.to(device)
     plain = replace(config, mixing=type(config.mixing)(), loss=Softmax(), micro_batch=None, average=None, steps=1000)
@@ -79,7 +81,10 @@ def measure(config: Finetune, published: Published, classes: tuple[str, ...], ma
     each = training_activations(model.config, 4 if dtype == torch.float32 else 3, recompute=machine.recompute)
     share = -(-config.batch // dist.world().size)
     together = config.micro_batch or (share if room is None else max(1, min(share, int(SHARE * room / each))))
-    held = 4 * (parameters(model.config) + (1 + moments) * trained) + each * together * max(0.1, (3 * work - 1) / 2)
+    saved = parameters(model.config) + moments * trained  # a checkpoint is copied before it is written
+    held = 4 * (parameters(model.config) + (1 + moments) * trained + saved) + each * together * max(
+        0.1, (3 * work - 1) / 2
+    )
     del model, state
     release()
     return Pace(step, image, image / (3 * work), last, base + held / 2**30)

@@ -72,13 +72,14 @@ def by_protocol(
             for seed in plan.seeds:
                 _note(run, trials, chosen, runs)
                 where = run.path / "final" / f"seed-{seed}"
-                result = tune_once(replace(final, seed=seed), where, machine, recipe, (data[0], None, data[2]))
+                first = seed == plan.seeds[0]  # one is looked into
+                result = tune_once(replace(final, seed=seed), where, machine, recipe, (data[0], None, data[2]), first)
                 runs.append(_row(f"final/seed-{seed}", lr, result, seed=seed))
             _note(run, trials, chosen, runs)
             if run.writes:
                 _link(run.path / runs[0]["folder"] / "bundle", run.path / "bundle")
-                first = read_json(run.path / runs[0]["folder"] / "result.json")
-                run.finish(_result(first, trials, chosen, runs))
+                facts = read_json(run.path / runs[0]["folder"] / "result.json")
+                run.finish(_result(facts, trials, chosen, runs))
             dist.barrier()
             return run.result()
 

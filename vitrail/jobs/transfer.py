@@ -91,6 +91,7 @@ def tune_once(
         about = {"job": "finetune", "recipe": recipe, "init": config.init, "init_trained_on": _origin(published)}
         if not isinstance(model.config, ResNetConfig):
             about[RESAMPLED] = published.interpolation
+        del published  # the model has copies
         return run_training(config, run, model, preprocess, parts, machine, about, inside)
 
 
