@@ -1,11 +1,12 @@
 """VTAB-1k: 19 tasks in three groups, 800 + 200 examples, and what is said where data are absent."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.data.pictures import folder_of_images
+from tests.data.pictures import encoded, folder_of_images, noise
 from vitrail.core.errors import BadInput
 from vitrail.data.grammar import open_data
 from vitrail.data.joined import Joined
@@ -107,3 +108,29 @@ def test_a_task_is_opened_from_the_users_folder_and_small_ones_are_refused(
     assert len(open_data("vtab-clevr-count", "test")) == 6
     with pytest.raises(BadInput, match=f"has 8 images in train.*fewer than the {FEW_TRAIN}"):
         open_data("vtab-clevr-count@train800")
+
+
+def test_clevr_is_read_as_it_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects are counted, and the nearest one's depth is put between VTAB's ends."""
+    monkeypatch.setenv("VITRAIL_DATA", str(tmp_path))
+    depths = [7.9, 8.0, 8.01, 8.7, 9.2, 9.6, 10.5, 12.0, 11.0, 10.0]
+    for part in ("train", "val"):
+        scenes = []
+        for i, depth in enumerate(depths):
+            name = f"CLEVR_{part}_{i:06d}.png"
+            path = tmp_path / "clevr/CLEVR_v1.0/images" / part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encoded(noise(4, 4)))
+            far = [{"pixel_coords": [0, 0, 20.0]}] * (2 + i % 8)
+            scenes.append({"image_filename": name, "objects": [*far, {"pixel_coords": [1, 2, depth]}]})
+        file = tmp_path / f"clevr/CLEVR_v1.0/scenes/CLEVR_{part}_scenes.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"info": {}, "scenes": scenes}))
+    test = open_data("vtab-clevr-count@test")
+    assert test.classes == tuple(f"{n} objects" for n in range(3, 11))
+    assert test.labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 0, 1]
+    assert isinstance(test[3].image, bytes)
+    assert open_data("vtab-clevr-distance@test").labels.tolist() == [0, 0, 1, 2, 3, 4, 5, 5, 5, 4]
+    train, held = open_data("vtab-clevr-distance@train"), open_data("vtab-clevr-distance@validation")
+    assert (len(train), len(held)) == (9, 1)
+    assert held.labels.tolist() == [4]

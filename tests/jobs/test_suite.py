@@ -112,7 +112,7 @@ def test_what_is_finished_is_not_repeated_and_a_second_model_may_come_later(
     assert difference == {"value": 0.0, "interval": [0.0, 0.0], "how": "paired by draws"}
     assert "cannot be told apart" in compared["sentence"]
     with pytest.raises(BadInput, match="compares with"):
-        run_suite(replace(config, against="another"), folder, HERE)
+        run_suite(replace(config, against=str(Path(model).parent)), folder, HERE)
 
 
 def test_another_model_or_a_changed_task_is_refused_and_a_new_task_is_not(few_shot: Any, tmp_path: Path) -> None:

@@ -176,8 +176,16 @@ NAMED: dict[str, Named] = {
 # fmt: on
 
 
+def _open_vtab(task: VtabTask, split: str) -> Source:
+    """A split of a task that is no part of another set: as published where that is read, or in a folder of its own."""
+    root = data_root() or cache_folder() / "data"
+    if task.published and (root / task.published / "scenes").is_dir():
+        return official.clevr(root / "clevr", split, task.name.removeprefix("clevr-"))
+    return _open(task.place, None, f"; it is {task.layout}", split)
+
+
 def _vtab(task: VtabTask) -> Named:
-    base = NAMED[task.base].open if task.base else partial(_open, task.place, None, f"; it is {task.layout}")
+    base = NAMED[task.base].open if task.base else partial(_open_vtab, task)
     about = f"VTAB-1k, {task.group}: {task.about}, {task.classes} classes"
     return Named(about, VTAB_SPLITS, partial(open_task, task, base), bool(task.base) and NAMED[task.base].fetched)
 

@@ -1,11 +1,13 @@
 """Data sets as their authors publish them: which files say what, and the sources that read them as they lie."""
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from vitrail.core.errors import BadInput
+from vitrail.core.files import read_json
 from vitrail.data.folder import FolderSource
 from vitrail.data.sources import ArraySource, FileSource, Source, binary
 
@@ -93,6 +95,28 @@ def svhn(folder: Path, split: str) -> Source:
 def eurosat(folder: Path, split: str) -> Source:
     """`2750/class/file`: there is one split; VTAB takes 60, 20 and 20 % of it, as `@train[:60%]`."""
     return FolderSource(folder / "2750")
+
+
+def clevr(folder: Path, split: str, answer: str) -> Source:
+    """`CLEVR_v1.0/images` and `scenes`, as VTAB asks: how many objects there are, or how far the nearest is.
+
+    The official validation images are the test, the last tenth of the training images the validation.
+    """
+    part = "val" if split == "test" else "train"
+    root = folder / "CLEVR_v1.0"
+    scenes = read_json(_file(root, f"scenes/CLEVR_{part}_scenes.json"))["scenes"]
+    if answer == "count":
+        classes = tuple(f"{n} objects" for n in range(3, 11))
+        labels = np.array([len(scene["objects"]) - 3 for scene in scenes])
+    else:
+        ends = np.array([0, 8, 8.5, 9, 9.5, 10, 100])
+        classes = tuple(f"from {low:g} to {high:g}" for low, high in pairwise(ends))
+        nearest = np.array([min(thing["pixel_coords"][2] for thing in scene["objects"]) for scene in scenes])
+        labels = np.searchsorted(ends, nearest) - 1  # the last end that is below
+    names = [scene["image_filename"].encode() for scene in scenes]
+    cut = len(names) if part == "val" else round(0.9 * len(names))
+    chosen = slice(cut, None) if split == "validation" else slice(cut)
+    return FileSource(str(root / "images" / part), binary(names[chosen]), labels[chosen], classes)
 
 
 def _listed(root: Path, rows: list[list[str]], classes: tuple[str, ...]) -> Source:

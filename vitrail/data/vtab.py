@@ -36,6 +36,7 @@ class VtabTask:
     validation: Part = ("validation", "", "")
     test: Part = ("test", "", "")
     answer: str = ""  # what a class is, where the user makes the folders
+    published: str = ""  # the folder of its files as the authors publish them, where these are read
     flip: bool = True  # whether images may be mirrored while training (BiT's supplement F)
     crop: bool = True  # whether they may be cut
 
@@ -51,7 +52,8 @@ class VtabTask:
             splits = "|".join(dict.fromkeys(part[0] for part in (self.train, self.validation, self.test)))
             return f"{self.base}/{splits}/CLASS/FILE, or shards of each split ({self.classes} classes)"
         count = f"{self.classes} classes: {self.answer}" if self.answer else f"{self.classes} classes"
-        return f"{self.place}/train|validation|test/CLASS/FILE, or shards of each split ({count})"
+        files = f"{self.published} as published, or " if self.published else ""
+        return f"{files}{self.place}/train|validation|test/CLASS/FILE, or shards of each split ({count})"
 
 
 _NINE, _TENTH = ("train", "", "90%"), ("train", "90%", "")  # where there is no validation split
@@ -76,9 +78,11 @@ TASKS: tuple[VtabTask, ...] = (
     VtabTask("retinopathy", "Specialized", "retinas", 5, (35_126, 10_906, 42_670),
              answer="the grade 0 to 4 (Kaggle 2015), images cut to a radius of 300 pixels"),
     VtabTask("clevr-count", "Structured", "rendered objects", 8, (63_000, 7_000, 15_000),
-             answer="the number of objects, 3 to 10; the official validation images are the test", crop=False),
+             answer="the number of objects, 3 to 10; the official validation images are the test",
+             published="clevr/CLEVR_v1.0", crop=False),
     VtabTask("clevr-distance", "Structured", "rendered objects", 6, (63_000, 7_000, 15_000),
-             answer="the depth of the nearest object, cut at 8, 8.5, 9, 9.5 and 10", crop=False),
+             answer="the depth of the nearest object, cut at 8, 8.5, 9, 9.5 and 10",
+             published="clevr/CLEVR_v1.0", crop=False),
     VtabTask("dmlab", "Structured", "a maze", 6, (65_550, 22_628, 22_735),
              answer="close, far or very far from an object of positive or negative reward", crop=False),
     VtabTask("dsprites-location", "Structured", "drawn shapes", 16, (589_824, 73_728, 73_728),

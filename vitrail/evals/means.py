@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from vitrail.evals.intervals import Z, over_seeds
+from vitrail.evals.comparison import difference_interval
+from vitrail.evals.intervals import over_seeds
 
 Interval = tuple[float, float]
 
@@ -66,15 +67,6 @@ def over_draws(first: Sequence[float], second: Sequence[float]) -> Estimate:
 
 
 def over_images(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> Estimate:
-    """The accuracy of `first` less that of `second` on the same images, each right or wrong.
-
-    Agresti and Min's interval (2005) of a difference of paired shares: half a count added to each of the four cells,
-    which keeps it honest for few images and where one model is never right alone.
-    """
-    count = len(first)
-    value = (int(first.sum()) - int(second.sum())) / count
-    alone, other = int((first & ~second).sum()) + 0.5, int((second & ~first).sum()) + 0.5
-    total = count + 2
-    centre = (alone - other) / total
-    spread = Z * sqrt(alone + other - (alone - other) ** 2 / total) / total
-    return Estimate(value, (min(value, max(-1.0, centre - spread)), max(value, min(1.0, centre + spread))))
+    """The accuracy of `first` less that of `second` on the same images, each right or wrong (comparison's interval)."""
+    alone, other, count = int((first & ~second).sum()), int((second & ~first).sum()), len(first)
+    return Estimate((alone - other) / count, difference_interval(alone, other, count))

@@ -17,7 +17,7 @@ from vitrail.evals.features import Features, features
 from vitrail.evals.fewshot_older import FewShotSet, choose_ridges, first_shots, grid_accuracies
 from vitrail.evals.intervals import wilson
 from vitrail.evals.means import Estimate
-from vitrail.evals.outcomes import is_evaluation, read_outcomes
+from vitrail.evals.outcomes import is_evaluation, numbered, read_outcomes
 from vitrail.jobs.agreement import check_agreement
 from vitrail.jobs.evaluate import Evaluate, evaluate
 from vitrail.jobs.finetune import Finetune, finetune
@@ -113,7 +113,7 @@ def right_answers(task: Task | Rejudged, method: Method, folder: Path) -> dict[t
     for place in places:
         if is_evaluation(place):
             found = read_outcomes(place).outcomes
-            return dict(zip(found.numbered, found.right.tolist(), strict=True))
+            return dict(zip(numbered(found.keys), found.right.tolist(), strict=True))
     return {}
 
 
