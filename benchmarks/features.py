@@ -13,8 +13,9 @@ What is compared:
     bfloat16    theirs in bfloat16 too
     float32     ours in float32 against theirs
 
-Prints images a second (of processor time with OMP_NUM_THREADS=1, which others on the machine do not take), the median over the rounds of (ours / theirs) with its range, and how far the features are
-apart. Exits with 1 where the default is less than twice as fast.
+Prints images a second (of processor time with OMP_NUM_THREADS=1, which others on the machine do not take), the median
+over the rounds of (ours / theirs) with its range, and how far the features are apart. Exits with 1 where the default is
+less than twice as fast.
 """
 
 import argparse
