@@ -83,6 +83,7 @@ def test_a_broken_image_does_not_shift_the_neighbours(tmp_path: Path) -> None:
     model = bundle(tmp_path / "model")
     found = inspect(Inspect(model, str(data), count=120, shown=120, neighbours=str(data)), tmp_path / "inside")
     assert found["distance_images"] == found["neighbours"]["count"] == 119
+    assert len(found["neighbours"]["rows"]) == 16
     for row in found["neighbours"]["rows"]:
         for item in (row, *row["nearest"]):
             assert Path(item["key"]).parent.name == item["label"]

@@ -210,7 +210,7 @@ def test_folder_of_runs_lists_each_with_its_accuracy(tmp_path: Path) -> None:
 
 
 def test_nothing_to_report_on_is_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"expected one of demo\.json, config\.json, .*inspection\.json"):
+    with pytest.raises(BadInput, match=r"expected one of demo\.json, .*config\.json, .*inspection\.json"):
         make(tmp_path)
     with pytest.raises(BadInput, match="not a folder"):
         make(tmp_path / "absent")

@@ -34,6 +34,7 @@ from vitrail.weights.load import load
 LOOKING_BYTES = 512 << 20  # of activations and attention held at a time
 SEVERAL = 8  # maps of single heads, up to which all shown images have them; more are drawn of two images
 OF_ALL_HEADS = 2
+NEIGHBOURS_OF = 16  # images at most, whose neighbours are drawn
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def look_inside(
             summary |= said
     if among is not None and chosen is not None:
         summary["neighbours"] = neighbours(
-            model, preprocess, chosen, among, folder, count=asked.nearest, shown=asked.shown
+            model, preprocess, chosen, among, folder, count=asked.nearest, shown=min(asked.shown, NEIGHBOURS_OF)
         )
     with atomic_path(folder / "arrays.npz") as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]

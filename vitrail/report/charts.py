@@ -37,7 +37,6 @@ class Reference:
 
     value: Number
     name: str
-    first: bool = False  # the name stands at the left end
 
 
 def line_chart(
@@ -89,7 +88,7 @@ def scatter(
     references: Sequence[Reference] = (),
     height: int = 320,
 ) -> Markup:
-    """A dot for each point, and a thin line through the means where they are given."""
+    """A dot for each point, and a thin line through the means where they are given; names stand at the lines' ends."""
     xs, ys = [x for x, _ in points], [y for _, y in points]
     y_axis = axes.linear_axis([*ys, 0.0, *(reference.value for reference in references)])
 
@@ -98,18 +97,23 @@ def scatter(
         whole = sorted(set(xs))
         ticks = whole[:: -(-len(whole) // (12 if width > 500 else 6))] if whole else []
         x_axis = axes.Axis(min(xs, default=0) - 0.5, max(xs, default=1) + 0.5, tuple(ticks))
-        area = axes.frame(x_axis, y_axis, width=width, height=height, right=60 if mean else 14)
+        ends = [("mean", mean[-1][1], "end")] if mean else []
+        ends += [(reference.name, reference.value, "tick") for reference in references]
+        room = max((axes.text_width(name) for name, *_ in ends), default=0)
+        area = axes.frame(x_axis, y_axis, width=width, height=height, right=room + 12)
         parts = area.parts(x_label, y_label)
-        drawn = [path([(area.x(x), area.y(y)) for x, y in mean], "line faint")] if mean else []
+        parts += [
+            axes.line(area.left, area.y(one.value), area.right, area.y(one.value), "reference") for one in references
+        ]
+        drawn = [path([(area.x(x), area.y(y)) for x, y in mean], "line thin")] if mean else []
         drawn += [
             element("circle", cx=area.x(x), cy=area.y(y), r=4.5, class_="dot open")
             for x, y in points
             if math.isfinite(x) and math.isfinite(y)
         ]
-        if mean:
-            drawn.append(text(area.right + 4, area.y(mean[-1][1]), "mean", "end"))
+        places = axes.apart([area.y(value) for _, value, _ in ends], 17, area.top, area.bottom - 4)
+        drawn += [text(area.right + 4, place, name, kind) for (name, _, kind), place in zip(ends, places, strict=True)]
         parts.append(element("g", Markup("").join(drawn), class_="c0"))
-        parts += _references(references, area)
         return axes.svg(parts, width=width, height=height, title=title)
 
     return axes.both(draw)
@@ -204,8 +208,7 @@ def _references(references: Sequence[Reference], area: Frame) -> list[Markup]:
     for reference in references:
         y = area.y(reference.value)
         drawn.append(axes.line(area.left, y, area.right, y, "reference"))
-        place, anchor = (area.left + 4, None) if reference.first else (area.right, "end")
-        drawn.append(text(place, y - 9, reference.name, "tick halo", anchor=anchor))
+        drawn.append(text(area.right, y - 9, reference.name, "tick halo", anchor="end"))
     return drawn
 
 

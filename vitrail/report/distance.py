@@ -33,11 +33,13 @@ def distance(found: np.ndarray | None, content: Json) -> dict[str, object]:
         x_label="layer",
         y_label="attention distance in pixels",
         mean=[(layer + 1.0, float(np.nanmean(heads))) for layer, heads in enumerate(found)],
-        references=[Reference(even, "attending evenly to all", first=True)] if even else [],
+        references=[Reference(even, "even")] if even else [],
     )
     images = content.get("distance_images")
     note = f"Mean over {numbers.count(images)} images." if numbers.known(images) and images else ""
-    return {"distance": drawing, "distance_sentence": f"{thirds} {said}".strip(), "distance_note": note}
+    if even:
+        note += " Dashed: a head whose patches attend evenly to all."
+    return {"distance": drawing, "distance_sentence": f"{thirds} {said}".strip(), "distance_note": note.strip()}
 
 
 def finding(content: Json) -> str:

@@ -76,10 +76,13 @@ def finding(content: Json) -> str:
 
 
 def _what_is_shared(correlation: float) -> str:
-    """What two maps of different images have in common cannot come from what is in the images."""
-    if correlation < 0.2:
-        return "nearly all of a map depends on its image"
-    return f"{'much' if correlation > 0.5 else 'a part'} of a map is the same whatever the image"
+    """What two maps of different images have in common cannot come from what is in the images.
+
+    Where each map is a common one and a part of its own, the correlation is the common one's share of the variance.
+    """
+    if correlation < 0.05:
+        return "what is seen in a map depends on its image"
+    return f"about {numbers.percent(correlation, 0)} of what is seen in a map is there whatever the image"
 
 
 def _seen(i: int, image: np.ndarray, weights: np.ndarray, rows: list[Json]) -> Seen:
