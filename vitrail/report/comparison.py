@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from vitrail.report import axes, numbers
 from vitrail.report.axes import element, text
+from vitrail.report.numbers import Number
 from vitrail.report.page import Section, fragment, page
 from vitrail.report.reading import Folder, Json, objects, texts
 
@@ -132,5 +133,5 @@ def _differences(rows: Sequence[Json], first: str, second: str) -> Markup:
     return axes.both(draw)
 
 
-def _signed(tick: float) -> str:
+def _signed(tick: Number) -> str:
     return f"{tick:+g}".replace("-", "−") if tick else "0"

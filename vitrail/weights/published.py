@@ -29,8 +29,8 @@ class Published:
     provenance: dict[str, Any] = field(default_factory=dict)
     left_over: tuple[str, ...] = ()  # names in the file that are no part of the model
     interpolation: Interpolation = "bilinear"  # of its positions at another grid, as its authors do
-    temperature: float | None = None  # that its logits are divided by for calibrated probabilities
     assumed: tuple[str, ...] = ()  # sentences for people: what the file does not say, or cannot mean here
+    temperature: float | None = None  # that its logits are divided by for calibrated probabilities
 
 
 def check_state(config: ModelConfig, state: dict[str, Tensor], source: Path) -> None:
