@@ -100,7 +100,7 @@ def test_the_finding_says_where_transformers_overtake(made: tuple[Study, Path]) 
     results = collect(*made)
     said = results.study.finding(results)
     assert "From 400 images ViTs are 5.0 points worse" in said
-    assert "from 6,000 6.7 points better" in said
+    assert "from 6,000 images 6.7 points better" in said
     assert "3.0 points towards ViTs" in said
 
 

@@ -65,7 +65,7 @@ def test_the_finding_is_what_the_runs_say(made: tuple[Study, Path]) -> None:
     times = float(said.split("ResNets take ")[1].split(" times")[0])
     assert times == pytest.approx(2.5, rel=0.25)
     assert "95 % interval" in said
-    assert "ViT -0.1" in said
+    assert "ViT −0.1" in said
 
 
 def test_figures_hold_runs_laws_and_the_paper_s(made: tuple[Study, Path]) -> None:

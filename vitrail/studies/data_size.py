@@ -120,7 +120,7 @@ def finding(results: Results) -> str:
     assert change is not None
     return (
         f"From {sizes[0]:,} images ViTs are {differs(first, 'better', 'worse')} than ResNets in {measure} accuracy, "
-        f"from {sizes[-1]:,} {differs(last, 'better', 'worse')}; with each doubling of the images it moves by "
+        f"from {sizes[-1]:,} images {differs(last, 'better', 'worse')}; with each doubling of the images it moves by "
         f"{differs(change, 'towards ViTs', 'towards ResNets')}."
     )
 

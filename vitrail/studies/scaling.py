@@ -30,6 +30,7 @@ FAMILIES = ("ViT", "ResNet", "hybrid")
 JFT_CLASSES = 18_291
 AVERAGE5 = ("ImageNet", "CIFAR-10", "CIFAR-100", "Oxford-IIIT Pets", "Oxford Flowers-102")
 TASKS = ("paper-imagenet", "paper-cifar10", "paper-cifar100", "paper-pets", "paper-flowers")
+UNITS = (("exaFLOPs", 1e18), ("petaFLOPs", 1e15), ("teraFLOPs", 1e12))
 CURVE = 40  # places at which a fitted law is drawn
 
 # Table 6 but for R200x3 and the long R152x2, whose rates Table 3 does not have.
@@ -203,7 +204,8 @@ def _short(value: float | None) -> str:
 
 
 def _power(law: PowerLaw) -> str:
-    return f"{law.exponent.value:.3f} ({law.exponent.low:.3f} to {law.exponent.high:.3f})"
+    shown = f"{law.exponent.value:.3f} ({law.exponent.low:.3f} to {law.exponent.high:.3f})"
+    return shown.replace("-", "−")
 
 
 def figures(results: Results) -> Sequence[Figure]:
@@ -213,15 +215,17 @@ def figures(results: Results) -> Sequence[Figure]:
     for measure in ["average", *names] if _main(results) == "average" else names:
         found = places(results, measure)
         if found:
+            most = max(max(some.compute) for some in found.values())
+            unit, one = next((name, size) for name, size in UNITS if most >= size or size == UNITS[-1][1])
             points = {
                 family: [
-                    point(x / 1e15, y, name) for x, y, name in zip(some.compute, some.accuracy, some.names, strict=True)
+                    point(x / one, y, name) for x, y, name in zip(some.compute, some.accuracy, some.names, strict=True)
                 ]
                 for family, some in found.items()
             }
             laws = {family: some.law for family, some in found.items()}
             title = f"{measure} accuracy over compute of pre-training"
-            drawn.append(_over_compute(title, "petaFLOPs", f"{measure} accuracy", points, laws, 1e15))
+            drawn.append(_over_compute(title, unit, f"{measure} accuracy", points, laws, one))
     return [*drawn, _figure5()]
 
 
@@ -235,6 +239,7 @@ def _over_compute(
     note: str = "Curves: error = a · compute^b, fitted to the points of a family.",
 ) -> Lines:
     lines = []
+    points = _named_apart(points)
     for colour, family in enumerate(FAMILIES):
         if family not in points:
             continue
@@ -247,12 +252,27 @@ def _over_compute(
     return Lines(title, f"compute of pre-training, {unit}", label, lines, log_x=True, note=note)
 
 
+def _named_apart(points: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
+    """Without the names for which there is no room: near the right end, where families have theirs, and near others."""
+    everything = sorted((p for some in points.values() for p in some), key=lambda p: p.x)
+    span_x = np.log(everything[-1].x / everything[0].x) or 1.0
+    heights = [p.y for p in everything]
+    span_y = (max(heights) - min(heights)) or 1.0
+    kept: list[Point] = []
+    for p in everything:
+        room = np.log(everything[-1].x / p.x) / span_x > 0.1
+        apart = all(np.log(p.x / other.x) / span_x > 0.16 or abs(p.y - other.y) / span_y > 0.07 for other in kept)
+        if room and apart:
+            kept.append(p)
+    return {family: [p if p in kept else replace(p, name="") for p in some] for family, some in points.items()}
+
+
 def _figure5() -> Lines:
     rows = paper("table6").records()
     points, laws = {}, {}
     for family in FAMILIES:
         xs, errors = table6(family)
-        names = [f"{row['variant']}" for row in rows if row["family"] == family]
+        names = [row["variant"] for row in rows if row["family"] == family]
         points[family] = [Point(x, 1 - error, name=name) for x, error, name in zip(xs, errors, names, strict=True)]
         laws[family] = power_law(xs, errors)
     title = "The paper's figure 5: average of five tasks over compute (Table 6)"
