@@ -77,7 +77,7 @@ class Results:
 
     def row(self, name: str) -> Row:
         """The row of a run; raises KeyError."""
-        return next(row for row in self.rows if row.run.name == name)
+        return {row.run.name: row for row in self.rows}[name]
 
     def has(self, measure: str) -> list[Row]:
         """The rows that have a value of it."""
@@ -175,7 +175,7 @@ def _pooled(groups: Sequence[Sequence[float]]) -> Noise | None:
     sizes = sorted({len(group) for group in repeated})
     seeds = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     of = f"over {seeds} seeds a run, their spread pooled over {len(repeated)} runs"
-    return Noise(sqrt(squares / freedom), freedom, of)
+    return Noise(sqrt(squares / freedom), float(freedom), of)
 
 
 def _row(study: Study, run: Run, plans: Sequence[Planned]) -> Row:

@@ -14,13 +14,15 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vitrail.core.config import to_json
+from vitrail.core.config import from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.experiment import shown
+from vitrail.core.files import read_json
 from vitrail.jobs.finetune import Finetune
 from vitrail.jobs.pretrain import pretrain
 
@@ -145,15 +147,24 @@ class Planned:
 
 def planned(study: Study, out: Path) -> list[Planned]:
     """All runs, one seed of all before the next seed, so that a study that is cut short has whole tables."""
-    known = {path.name.rsplit("-", 1)[-1]: path for path in (out / "runs").glob("*-*/") if path.is_dir()}
+    known = {kind: _made(out / "runs", kind) for kind in {type(run.config) for run in study.runs}}
     plans = []
     for repeat in range(study.seeds):
         for run in study.runs:
             config = replace(run.config, seed=run.config.seed + repeat)
             key = digest(config)
             name = f"{study.name}-{slug(run.name)}-s{config.seed}-{key}"
-            plans.append(Planned(run, config, known.get(key, out / "runs" / name)))
+            plans.append(Planned(run, config, known[type(config)].get(key, out / "runs" / name)))
     return plans
+
+
+def _made(runs: Path, kind: type) -> dict[str, Path]:
+    """The folders of runs that were begun, by the digest of their config as this version of vitrail reads it."""
+    made = {}
+    for file in sorted(runs.glob("*/config.json")):
+        with suppress(BadInput):  # a run of another job, or of another version
+            made[digest(from_json(kind, read_json(file).get("config")))] = file.parent
+    return made
 
 
 def digest(config: Any) -> str:

@@ -1,0 +1,54 @@
+"""A study whose runs take no time: its job writes what the seed and the level of a run say, or fails when told to."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vitrail.core.device import Machine
+from vitrail.core.errors import BadInput
+from vitrail.core.run import RunFolder
+from vitrail.studies.figures import Dots, Panel, dot
+from vitrail.studies.results import Results
+from vitrail.studies.sentences import differs, unfinished
+from vitrail.studies.study import Reached, Run, Study
+
+MADE: list[Path] = []  # the runs that this process made
+
+
+@dataclass(frozen=True)
+class Level:
+    """A config like any other."""
+
+    level: float = 0.5
+    broken: bool = False
+    seed: int = 0
+
+
+def make(config: Level, folder: Path, machine: Machine | None = None) -> dict[str, float]:
+    """The accuracy is the level, and a point more for each seed."""
+    if config.broken:
+        raise BadInput("the level is broken; mend it")
+    with RunFolder(folder, "stand-in", config) as run:
+        if run.state != "finished":
+            MADE.append(folder)
+            run.finish({"accuracy": config.level + 0.01 * config.seed, "count": 1000, "seconds": 1.0})
+        return run.result()
+
+
+def finding(results: Results) -> str:
+    gap = results.contrast({"high": 1.0, "low": -1.0}, "validation")
+    return unfinished(results) if gap is None else f"High is {differs(gap, 'better', 'worse')}."
+
+
+def figures(results: Results) -> list[Dots]:
+    dots = [dot(row.run.name, results.value(row, "validation")) for row in results.has("validation")]
+    return [Dots("levels", "accuracy", [Panel("these runs", dots)])]
+
+
+def levels(seeds: int = 1, broken: bool = False) -> Study:
+    base = Level(0.5)
+    runs = (
+        Run("low", base),
+        Run("high", replace(base, level=0.7)),
+        Run("odd", replace(base, level=0.6, broken=broken)),
+    )
+    return Study("levels", "Which?", "nowhere", "smoke", runs, (Reached(),), finding, figures, seeds=seeds, job=make)
