@@ -11,6 +11,7 @@ from vitrail.core.config import difference, from_json, to_json
 from vitrail.core.device import Machine, choose_device
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
+from vitrail.core.progress import say
 from vitrail.data.grammar import open_data, require_classes
 from vitrail.data.subsets import Subset
 from vitrail.evals.features import Features, features
@@ -112,7 +113,11 @@ def right_answers(task: Task | Rejudged, method: Method, folder: Path) -> dict[t
     places = [folder] if isinstance(task, Rejudged) else [folder / "evaluation", folder / "final/seed-0/evaluation"]
     for place in places:
         if is_evaluation(place):
-            found = read_outcomes(place).outcomes
+            try:
+                found = read_outcomes(place).outcomes
+            except BadInput as problem:  # the accuracy stands; only the comparison loses its pairs
+                say(str(problem))
+                return {}
             return dict(zip(numbered(found.keys), found.right.tolist(), strict=True))
     return {}
 
