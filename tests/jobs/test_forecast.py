@@ -93,6 +93,7 @@ def test_the_beginning_of_a_real_run_is_measured(tmp_path: Path) -> None:
     assert found.start_seconds > 0.5
 
 
+@pytest.mark.slow
 def test_data_that_are_not_here_are_replaced_by_noise_and_large_models_by_their_first_layers() -> None:
     """L/16 on a data set that no machine has: its step is 190 times that of Ti/16's smallest, whatever the machine."""
     config = replace(CONFIG, train="jft@train", validation=None, batch=4096)

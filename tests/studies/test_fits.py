@@ -24,14 +24,13 @@ def test_a_law_without_noise_is_found_again() -> None:
     assert law.at(16.0).value == pytest.approx(0.45)
 
 
-@pytest.mark.parametrize("noise", [0.03, 0.1])
-def test_95_percent_of_the_intervals_hold_the_exponent_and_the_ratio(noise: float) -> None:
-    """200 draws of six points: measured 94 to 97 % (exponent) and 95 to 98 % (ratio); chance alone moves them by 3."""
+def test_95_percent_of_the_intervals_hold_the_exponent_and_the_ratio() -> None:
+    """200 draws of six points. Of 400 draws of 5, 7, 12 points 94, 95, 96 % held the exponent, 98, 97, 95 % the ratio."""
     rng = np.random.default_rng(1)
     exponent = ratio = 0
     for _ in range(200):
-        law = power_law(X, noisy(rng, X, noise), redraws=200)
-        other = power_law(X, noisy(rng, X, noise, times=3.0), redraws=200)
+        law = power_law(X, noisy(rng, X, 0.05), redraws=200)
+        other = power_law(X, noisy(rng, X, 0.05, times=3.0), redraws=200)
         found = ratio_at_equal(law, other)
         assert found is not None
         assert found.low is not None

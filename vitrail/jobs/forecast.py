@@ -65,6 +65,7 @@ def forecast(
     Raises:
         BadInput: a model or a machine that cannot be used.
     """
+    model.check()
     judged = max(validation_images, test_images)
     task = Task(_alike(config), model, resize, replace(machine, track=()), train_images, judged)
     parts = calibrate(task, threads)
