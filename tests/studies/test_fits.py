@@ -25,7 +25,7 @@ def test_a_law_without_noise_is_found_again() -> None:
 
 
 def test_95_percent_of_the_intervals_hold_the_exponent_and_the_ratio() -> None:
-    """200 draws of six points. Of 400 draws of 5, 7, 12 points 94, 95, 96 % held the exponent, 98, 97, 95 % the ratio."""
+    """200 draws of six points. Of 400 draws of 5, 7, 12 points 94, 95, 96 % held the exponent, 98, 97, 95 the ratio."""
     rng = np.random.default_rng(1)
     exponent = ratio = 0
     for _ in range(200):
