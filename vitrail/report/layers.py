@@ -9,7 +9,14 @@ from vitrail.report.charts import Line, Reference, line_chart
 from vitrail.report.page import Section, fragment
 from vitrail.report.reading import Json
 
-JUDGES = {"ridge": "ridge", "knn": "k-NN", "majority": "k-NN by majority", "logistic": "logistic"}
+JUDGES = {"ridge": "ridge", "knn": "k-NN", "majority": "k-NN by majority", "logistic": "logistic"}  # in a chart
+SPOKEN = {
+    "ridge": "ridge regression",
+    "knn": "nearest neighbours",
+    "majority": "a majority of neighbours",
+    "logistic": "logistic regression",
+}
+DRAWN = 3  # judges: twice as many lines, as many as there are colours
 
 
 def layers_section(rows: Sequence[Json], classes: Any) -> Section | None:
@@ -19,7 +26,8 @@ def layers_section(rows: Sequence[Json], classes: Any) -> Section | None:
         return None
     x = max(row["x"] for row in probed)
     probed = [row for row in probed if row["x"] == x]
-    label, judges = probed[0]["label"], list(dict.fromkeys(row["judge"] for row in probed))
+    judges = list(dict.fromkeys(row["judge"] for row in probed))
+    learned = f"all {numbers.count(probed[0]['images'])} images" if probed[0]["shots"] == "all" else f"{x:g} a class"
     for row in probed:
         row["line"] = (
             f"{row['tokens']}, {JUDGES.get(row['judge'], row['judge'])}" if len(judges) > 1 else str(row["tokens"])
@@ -28,7 +36,8 @@ def layers_section(rows: Sequence[Json], classes: Any) -> Section | None:
     depths = sorted({row["layer"] for row in probed})
     whole = [row for row in rows if row.get("layer") is None and row["x"] == x and row["features"] == "pre-trained"]
     lines = []
-    for colour, name in enumerate(names):
+    drawn = dict.fromkeys(row["line"] for row in probed if row["judge"] in judges[:DRAWN])
+    for colour, name in enumerate(drawn):
         mine = sorted((row for row in probed if row["line"] == name), key=lambda row: row["layer"])
         bounds = [numbers.ends(row.get("interval")) or (math.nan, math.nan) for row in mine]
         depth, mean = [row["layer"] for row in mine], [row["mean"] for row in mine]
@@ -36,7 +45,7 @@ def layers_section(rows: Sequence[Json], classes: Any) -> Section | None:
         lines.append(Line(name, depth, mean, low, high, colour=colour, dots=True))
     drawing = line_chart(
         lines,
-        title=f"Accuracy by depth, with {label} images a class: " + _ends(lines),
+        title=f"Accuracy by depth, learned from {learned}: " + _ends(lines),
         x_label="layers passed",
         y_label="accuracy",
         percent=True,
@@ -56,7 +65,7 @@ def layers_section(rows: Sequence[Json], classes: Any) -> Section | None:
             for judge in judges
         ],
         drawing=drawing,
-        note=f"With {label} images a class. After 0 layers, before the encoder, the class token is the same for all "
+        note=f"Learned from {learned}. After 0 layers, before the encoder, the class token is the same for all "
         "images. Tokens are read before the last norm. Whiskers are 95 % intervals; that of the best layer, which "
         "is the best on these test images, is a little optimistic.",
         head=["layers passed", *(f"#{name}" for name in names)],
@@ -72,7 +81,7 @@ def _finding(rows: Sequence[Json], whole: Sequence[Json], depths: Sequence[int])
     bounds = numbers.ends(best.get("interval"))
     shown = f" (95 % interval {numbers.interval(bounds)})" if bounds else ""
     sentence = (
-        f"By {JUDGES.get(best['judge'], best['judge'])}, layer {best['layer']} of {depths[-1]} tells the most, "
+        f"By {SPOKEN.get(best['judge'], best['judge'])}, layer {best['layer']} of {depths[-1]} tells the most, "
         f"{best['tokens']}: {numbers.percent(best['mean'])}{shown}"
     )
     if whole:

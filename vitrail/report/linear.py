@@ -6,7 +6,7 @@ from typing import Any
 
 from vitrail.report import numbers
 from vitrail.report.charts import Line, Reference, line_chart
-from vitrail.report.layers import JUDGES, layers_section
+from vitrail.report.layers import JUDGES, SPOKEN, layers_section
 from vitrail.report.numbers import Number
 from vitrail.report.page import Section, fragment, page
 from vitrail.report.reading import Folder, Json, objects
@@ -22,7 +22,7 @@ def linear_page(folder: Folder) -> str:
     if best:
         within = numbers.ends(best.get("interval"))
         shown = f" (95 % interval {numbers.interval(within)})" if within else ""
-        by = f", by {JUDGES.get(best['judge'], best['judge'])}" if len({row["judge"] for row in rows}) > 1 else ""
+        by = f", by {SPOKEN.get(best['judge'], best['judge'])}" if len({row["judge"] for row in rows}) > 1 else ""
         lead = f"{numbers.percent(best['mean'])}{shown} with {said(best)} and {best['features']} features{by}."
     kind = f"Few-shot evaluation in folder {folder.path.resolve().name}"
     title = f"Few-shot evaluation on {content['test']}" if content.get("test") else "Few-shot evaluation"
@@ -93,12 +93,12 @@ def _between_judges(rows: Sequence[Json], judges: Sequence[str]) -> list[str]:
     sentences = []
     for x, _ in [places[0], places[-1]] if len(places) > 1 else places:
         best, *others = sorted((row for row in mine if row["x"] == x), key=lambda row: -row["mean"])
-        listed = ", ".join(f"{JUDGES.get(r['judge'], r['judge'])} {numbers.percent(r['mean'])}" for r in others)
+        listed = ", ".join(f"{SPOKEN.get(r['judge'], r['judge'])} {numbers.percent(r['mean'])}" for r in others)
         if not listed:
             continue
         chance = any(overlapping(best, row) is not False for row in others)
         sentences.append(
-            f"With {said(best)}, {JUDGES.get(best['judge'], best['judge'])} judges {best['features']} features best: "
+            f"With {said(best)}, {SPOKEN.get(best['judge'], best['judge'])} judges {best['features']} features best: "
             f"{numbers.percent(best['mean'])}; {listed}"
             + ("; intervals overlap or are unknown, so the order may be chance." if chance else ".")
         )
@@ -186,7 +186,7 @@ def usable(content: Json) -> list[Json]:
         whole = shots == "all" and numbers.known(images) and numbers.known(number) and number > 0
         if not numbers.known(row.get("mean")) or not (whole or numbers.known(shots)):
             continue
-        x = images / number if whole else shots
+        x = max(1, round(images / number)) if whole else shots
         label = f"all ({numbers.count(x)})" if whole else numbers.count(x)
         rows.append({"features": "features", "judge": "ridge", **row, "x": x, "label": label})
     return rows
