@@ -17,7 +17,7 @@ NAMES = {
     "balanced_accuracy": "mean accuracy of the classes",
     "loss": "loss",
 }
-CLASSES = 10
+CLASSES, EXAMPLES = 10, 6  # rows of the tables
 
 
 def comparison_page(folder: Folder) -> str:
@@ -74,8 +74,26 @@ def section(content: Any) -> Section | None:
             for row in classes[:CLASSES]
         ],
         more=max(0, len(classes) - CLASSES),
+        example_head=["image", "class", "the other says", "#confidence"],
+        examples=[
+            (f"Only {name} recognises, while {other} is surest of something else", _examples(content, key))
+            for name, other, key in ((first, second, "only_first"), (second, first, "only_second"))
+        ],
     )
     return Section("Against another model" if content.get("data") else "Comparison", "comparison", body)
+
+
+def _examples(content: Json, key: str) -> list[tuple[str, ...]]:
+    held = content.get("examples")
+    return [
+        (
+            str(row.get("key", "")),
+            str(row.get("label", "")),
+            str(row.get("predicted", "")),
+            numbers.percent(row.get("confidence")),
+        )
+        for row in objects(held.get(key) if isinstance(held, dict) else None)[:EXAMPLES]
+    ]
 
 
 def _rows(content: Json) -> list[Json]:
