@@ -134,9 +134,9 @@ def measure(task: Task, began: float) -> Calibration:
         save = timed(lambda: saver.save(state))
         saver.wait()
         finish = timed(lambda: save_bundle(run.path / "bundle", model, preprocess, train.classes, {}))
-        finish += timed(
-            lambda: look_inside(model, preprocess, train.classes, held_out, run.path / "inspection", name="tried")
-        )
+        if task.judged_images:
+            where = run.path / "inspection"
+            finish += timed(lambda: look_inside(model, preprocess, train.classes, held_out, where, name="tried"))
         held = int(devices.peak_memory_gib(device) * 2**30)
     number = 4 if dtype == torch.float32 else 3
     deeper = training_activations(task.model, number) - training_activations(tried, number)
@@ -145,7 +145,7 @@ def measure(task: Task, began: float) -> Calibration:
     heavier = parameters(task.model) / parameters(tried)
     longer = multiply_adds(task.model) / multiply_adds(tried)
     return Calibration(
-        start_seconds=ready + (heavier - 1) * first,
+        start_seconds=ready + stepping.first + (heavier - 1) * first,
         decode_seconds=decoded.seconds if decoded else 0.0,
         step_seconds=longer * _scaled(stepping.seconds, stepping.of_half, images, task.training.batch),
         evaluation_start=judging.start,

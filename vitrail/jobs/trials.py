@@ -94,6 +94,7 @@ class Stepping:
 
     seconds: float
     of_half: float  # seconds of a step with half as many images
+    first: float  # seconds that the first steps took longer: workers that start, kernels that are chosen
     bytes_each: float  # that one more image in a forward pass takes at the peak of memory
 
 
@@ -104,11 +105,14 @@ def steps(
     device = next(state.model.parameters()).device
     half = replace(config, batch=max(1, config.batch // 2))
     run = partial(_train, state, batches=batches, preprocess=preprocess, dtype=dtype)
+    begun = time.perf_counter()
     of_half = run(half, 1, 1)
+    first = max(0.0, time.perf_counter() - begun - 2 * of_half)
     before = devices.peak_memory_gib(device)
     once = run(config, 1, WARM)
     bytes_each = (devices.peak_memory_gib(device) - before) * 2**30 / max(1, config.batch - half.batch)
-    return Stepping(run(config, max(2, min(1000, ceil(SECONDS / max(once, 1e-3)))), 1), of_half, bytes_each)
+    seconds = run(config, max(2, min(1000, ceil(SECONDS / max(once, 1e-3)))), 1)
+    return Stepping(seconds, of_half, first, bytes_each)
 
 
 def _train(
