@@ -139,7 +139,7 @@ def test_the_command_prints_rows_or_json(config: Linear, capsys: pytest.CaptureF
         ({"judge": ()}, "no judge is named"),
         ({"shots": (0,)}, "must be at least 1"),
         ({"shots": (40,)}, "40 shots asked for, but class"),
-        ({"test": "scattered-digits@test"}, "they must be the same"),
+        ({"test": "scattered-digits@seen-test"}, "they must be the same"),
     ],
 )
 def test_bad_input_gets_a_sentence(config: Linear, changes: dict[str, object], said: str) -> None:
