@@ -1,6 +1,7 @@
 """The suites: the paper's numbers, the exceptions of VTAB, and a list of one's own."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,11 @@ def test_another_resolution_is_said() -> None:
     assert "a resolution of 32 instead" in suite.about
     assert all(task.finetune.resolution == 32 for task in suite.tasks if isinstance(task, Task))
     assert adapted(vtab()) == vtab()
+
+
+def test_a_published_model_without_a_number_of_each_task_has_no_mean() -> None:
+    first, second = vtab().tasks[:2]
+    assert isinstance(second, Task)
+    assert len(published(Suite("two", "", (first, second)))) == 2 * 3  # of the group and of all, three models
+    lacking = replace(second, published=second.published[1:])
+    assert not any("H/14" in model for _, model in published(Suite("two", "", (first, lacking))))
