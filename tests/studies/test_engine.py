@@ -155,3 +155,12 @@ def test_one_run_alone_by_the_name_of_its_folder(tmp_path: Path) -> None:
     assert [done(levels(), each) for each in planned(levels(), tmp_path)] == [False, True, False]
     with pytest.raises(BadInput, match="did you mean"):
         execute_only(levels(), tmp_path, plan.folder.name + "0", Machine("cpu"))
+
+
+def test_a_part_of_a_study_keeps_its_base_and_says_that_it_is_one(tmp_path: Path) -> None:
+    part = levels().part(["odd"])
+    assert [run.name for run in part.runs] == ["low", "odd"]
+    carry_out(part, tmp_path)
+    assert read_json(tmp_path / "levels/study.json")["finding"].startswith("A part of the study, of 2 runs")
+    with pytest.raises(BadInput, match="did you mean 'odd'"):
+        levels().part(["od"])

@@ -33,16 +33,19 @@ def test_position_study_shows_the_gap(out: Path) -> None:
 
 
 def test_head_study_shows_that_the_rate_decides(out: Path) -> None:
-    """Between two rates a head differs more than the two heads do at the better one of each (one seed)."""
+    """A wrong rate costs either head more than the other head does, in validation accuracy of one seed.
+
+    Measured: 99 % and 97 % at 0.01, 81 % and 75 % at 0.003.
+    """
     whole = study("head", "smoke")
-    runs = tuple(run for run in whole.runs if run.at["lr"] in (1e-2, 3e-2))
+    runs = tuple(run for run in whole.runs if run.at["lr"] in (1e-2, 3e-3))
     results = carry_out(replace(whole, runs=runs, seeds=1), out, Machine("cpu", workers=0))
     assert results.complete
-    best = {}
+    reached = {(row.run.at["head"], row.run.at["lr"]): row.results[0]["accuracy"] for row in results.rows}
+    between = abs(reached["class token", 1e-2] - reached["average", 1e-2])
+    assert between < 0.08
     for head in ("class token", "average"):
-        found = {row.run.at["lr"]: row.results[0]["accuracy"] for row in results.rows if row.run.at["head"] == head}
-        best[head] = max(found.values())
-    assert min(best.values()) > 0.9
+        assert reached[head, 1e-2] - reached[head, 3e-3] > between
     shared = planned(study("position", "smoke"), out)[0].folder
     assert planned(whole, out)[0].folder == shared  # the base is a run of both studies
 

@@ -20,6 +20,7 @@ class Options(Common):
     name: str = ""  # the study; --list shows them
     out: Path | None = None  # folder of the runs, which studies share, and of a folder for each study
     scale: Literal["smoke", "small", "paper"] = "smoke"  # minutes; about an hour; the paper's own
+    runs: tuple[str, ...] = ()  # only these, by their names in the table, and the base; none: all
     seeds: int | None = None  # how often each run is repeated; None: as the study says
     target_train: str | None = None  # instead of the study's: from where few-shot images are drawn
     target_test: str | None = None  # and what they are judged on
@@ -73,6 +74,8 @@ def _study(options: Options, overrides: list[str]) -> "Study":
     from vitrail.studies.study import FewShot
 
     made = named(options.name, options.scale)
+    if options.runs:
+        made = made.part(options.runs)
     if options.seeds is not None:
         made = replace(made, seeds=options.seeds)
     train, test = options.target_train, options.target_test

@@ -136,7 +136,7 @@ def study_json(results: Results) -> dict[str, Any]:
         "source": study.source,
         "scale": study.scale,
         "seeds": study.seeds,
-        "finding": study.finding(results),
+        "finding": _finding(results),
         "complete": results.complete,
         "paper": study.paper,
         "remarks": list(study.remarks),
@@ -149,6 +149,14 @@ def study_json(results: Results) -> dict[str, Any]:
         "figures": [to_json(figure) for figure in study.figures(results)],
         "cost": _cost(results),
     }
+
+
+def _finding(results: Results) -> str:
+    """The study's sentence; a part of a study may lack a run that the sentence is about."""
+    try:
+        return results.study.finding(results)
+    except (KeyError, ValueError, IndexError):
+        return f"A part of the study, of {len(results.rows)} runs, which do not answer its question."
 
 
 def _row_json(results: Results, row: Row) -> dict[str, Any]:

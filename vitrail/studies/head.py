@@ -10,7 +10,7 @@ from vitrail.recipes import pretraining
 from vitrail.studies import bases
 from vitrail.studies.figures import Figure, Line, Lines, Point, point
 from vitrail.studies.results import Results, Row
-from vitrail.studies.sentences import differs, measured_names, percent, unfinished
+from vitrail.studies.sentences import differs, measured_names, middle, percent, unfinished
 from vitrail.studies.study import FewShot, Run, Scale, Study
 
 HEADS: dict[str, PoolConfig] = {"class token": ClassToken(), "average": AveragePool()}
@@ -79,7 +79,7 @@ def finding(results: Results) -> str:
     """The heads at the best rate of each, and how much is lost at the rate that is worst for each."""
     if not results.complete:
         return unfinished(results)
-    measure = measured_names(results)[0]
+    measure = middle(results)
     best = {name: _best(results, name, measure) for name in HEADS}
     token, average = (best[name].run for name in HEADS)
     gap = results.contrast({token.name: 1.0, average.name: -1.0}, measure)

@@ -10,7 +10,7 @@ from vitrail.recipes import pretraining
 from vitrail.studies import bases
 from vitrail.studies.figures import Dot, Dots, Figure, Panel, dot
 from vitrail.studies.results import Results
-from vitrail.studies.sentences import differs, measured_names, no_more_than_noise, unfinished
+from vitrail.studies.sentences import differs, measured_names, middle, no_more_than_noise, unfinished
 from vitrail.studies.study import FewShot, Run, Scale, Study
 
 # kind, where it acts, its config, 5-shot accuracy on ImageNet in Table 8; the default of the paper is the base
@@ -80,7 +80,7 @@ def finding(results: Results) -> str:
     """None against the mean of all others, and whether these differ at all."""
     if not results.complete:
         return unfinished(results)
-    measure = results.study.measures[0].names[0]
+    measure = middle(results)
     others = [row.run.name for row in results.rows if row.run.name != "none"]
     gap = results.contrast({"none": -1.0, **{name: 1 / len(others) for name in others}}, measure)
     assert gap is not None

@@ -48,9 +48,9 @@ def measured_names(results: Results) -> list[str]:
 
 
 def percent(found: Estimate) -> str:
-    """ "41.2 % (39.8 to 42.6)"."""
+    """ "41.2 % (39.8 to 42.6)", never broken before the sign."""
     within = "" if found.low is None or found.high is None else f" ({points(found.low)} to {points(found.high)})"
-    return f"{points(found.value)} %{within}"
+    return f"{points(found.value)}\u00a0%{within}"
 
 
 def shown(results: Results, row: Row, measure: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vitrail.core.config import from_json, to_json
-from vitrail.core.errors import BadInput
+from vitrail.core.errors import BadInput, unknown
 from vitrail.core.experiment import shown
 from vitrail.core.files import read_json
 from vitrail.jobs.finetune import Finetune
@@ -120,6 +120,14 @@ class Study:
                     "an option sets what this study varies"
                 )
             seen[key] = run.name
+
+    def part(self, names: Sequence[str]) -> "Study":
+        """The base and the runs of these names; raises BadInput for a name that there is not."""
+        known = [run.name for run in self.runs]
+        for name in names:
+            if name not in known:
+                raise unknown(f"run of {self.name}", name, known)
+        return replace(self, runs=(self.runs[0], *(run for run in self.runs[1:] if run.name in names)))
 
     def change(self, run: Run) -> str:
         """What makes a run another than the first, in a line; empty for the first."""
