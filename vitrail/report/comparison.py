@@ -25,7 +25,8 @@ def comparison_page(folder: Folder) -> str:
     content = folder.json("comparison.json") or {}
     lead = sentence(content) or "This comparison holds no accuracy."
     kind = f"Comparison in folder {folder.path.resolve().name}"
-    return page("Comparison of two models", lead, [section(content)], kind=kind, problems=folder.problems)
+    sections = [section(content, title="Figures", opening="")]
+    return page("Comparison of two models", lead, sections, kind=kind, problems=folder.problems)
 
 
 def headline(content: Json) -> str:
@@ -37,11 +38,15 @@ def headline(content: Json) -> str:
 def sentence(content: Json) -> str:
     """What a person can quote."""
     said = content.get("sentence")
-    return f"{said}.".replace(" %", "\u00a0%") if isinstance(said, str) and said else ""
+    return (
+        f"{said}.".replace(" %", "\u00a0%").replace("McNemar p ", "McNemar p\u00a0")
+        if isinstance(said, str) and said
+        else ""
+    )
 
 
-def section(content: Any) -> Section | None:
-    """The figures of both with the interval of each difference, and where the two differ."""
+def section(content: Any, *, title: str = "Against another model", opening: str | None = None) -> Section | None:
+    """The figures of both with the interval of each difference, and where they differ; it opens with the sentence."""
     rows = _rows(content) if isinstance(content, dict) else []
     if not rows:
         return None
@@ -50,7 +55,7 @@ def section(content: Any) -> Section | None:
     classes = objects(content.get("classes"))
     body = fragment(
         "comparison.html.j2",
-        sentence=sentence(content),
+        sentence=sentence(content) if opening is None else opening,
         drawing=_differences(shares, first, second),
         head=["", f"#{first}", f"#{second}", "#difference", "95 % interval"],
         rows=[_cells(row) for row in rows],
@@ -80,7 +85,7 @@ def section(content: Any) -> Section | None:
             for name, other, key in ((first, second, "only_first"), (second, first, "only_second"))
         ],
     )
-    return Section("Against another model" if content.get("data") else "Comparison", "comparison", body)
+    return Section(title, "comparison", body)
 
 
 def _examples(content: Json, key: str) -> list[tuple[str, ...]]:
