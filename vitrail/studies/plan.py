@@ -8,6 +8,7 @@ from vitrail.core.device import Machine, usable_cores
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import progress
 from vitrail.data.grammar import open_data
+from vitrail.jobs.early_stopping import EarlyStopping
 from vitrail.jobs.forecast import GPUS, REACHED, Forecast, forecast
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.build import ModelConfig
@@ -55,6 +56,8 @@ def _row(place: Planned, machine: Machine, threads: int) -> dict[str, Any]:
     if not isinstance(config, Pretrain):
         return {**row, "parameters": parameters(model), "flops_per_image": training_flops(model)}
     count, classes = _size(config.train)
+    if isinstance(config, EarlyStopping):
+        count = config.images or count
     model = replace(model, num_classes=model.num_classes or classes)
     images = config.steps * config.batch
     flops = training_flops(model)
