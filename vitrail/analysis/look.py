@@ -14,7 +14,6 @@ from vitrail.analysis.distance import attention_distance
 from vitrail.analysis.maps import output_map, patch_map, pooling_weights
 from vitrail.analysis.rollout import rolled
 from vitrail.models.cost import inference_activations
-from vitrail.models.head import AttentionPool
 from vitrail.models.vit import ViT, ViTConfig
 
 
@@ -73,7 +72,7 @@ def look(
     with torch.no_grad():
         output = model(images, attention=True, watch=watch)
         reading = None
-        if isinstance(config.pool, AttentionPool):
+        if model.attn_pool is not None:
             reading = pooling_weights(model.attn_pool, output.tokens[:, prefix:]).float().mean(dim=1)
     assert mixed is not None
     none = images.new_zeros(len(images), 0, config.heads, *grid)
