@@ -31,8 +31,8 @@ class Data:
         centres = rng.normal(size=(classes, width))
         self.classes, self.labels = classes, np.repeat(np.arange(classes), shots)
         self.test_labels = rng.integers(0, classes, test)
-        self.train = centres[self.labels] + 9 * rng.normal(size=(len(self.labels), width))
-        self.test = centres[self.test_labels] + 9 * rng.normal(size=(test, width))
+        self.train = centres[self.labels] + 5 * rng.normal(size=(len(self.labels), width))
+        self.test = centres[self.test_labels] + 5 * rng.normal(size=(test, width))
 
 
 Result = tuple[float, float, float]  # seconds until the weights are known, seconds in all, accuracy
