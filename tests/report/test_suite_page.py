@@ -37,7 +37,7 @@ def mean(group: str, tasks: int, expected: int) -> dict[str, Any]:
         "tasks": tasks,
         "expected": expected,
         "mean": {"value": 0.7123, "interval": [0.70, 0.72]},
-        "against": 0.61,
+        "against": {"value": 0.61, "interval": [0.6, 0.62]},
         "difference": {"value": 0.1, "interval": [0.05, 0.15]},
         "compared": tasks,
         "published": [{"model": "ViT-H/14", "accuracy": 0.8765, "tasks": tasks}],

@@ -52,6 +52,7 @@ def with_setting(config: Finetune, setting: Setting | None) -> Finetune:
     return replace(
         config,
         sweep=(),
+        held_out=None,
         steps=setting.steps,
         optimizer=replace(config.optimizer, lr=setting.lr),
         schedule=replace(config.schedule, warmup=warmup),

@@ -116,16 +116,16 @@ def means(suite: Suite, standings: Sequence[Standing]) -> list[dict[str, Any]]:
                 compared = [pair[0] for one in having if (pair := one.difference(of)) is not None]
                 if compared:
                     row |= {"difference": _json(mean_of(compared)), "compared": len(compared)}
-                    row |= {"against": float(np.mean([_other(one, of) for one in having if one.difference(of)]))}
+                    row |= {"against": _json(mean_of([_other(one, of) for one in having if one.difference(of)]))}
             row["published"] = _published([one.task.published for one in having or inside])
             found.append(row)
     return found
 
 
-def _other(one: Standing, of: str) -> float:
+def _other(one: Standing, of: str) -> Estimate:
     estimate = one.estimate(of, "against")
     assert estimate is not None  # it has a difference
-    return estimate.value
+    return estimate
 
 
 def _published(tasks: Sequence[tuple[Published, ...]]) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ def _vtab_task(task: VtabTask) -> Task:
         task.group,
         shots=f"{place}@train",
         choice=Choice(f"{place}@train800", f"{place}@val200"),
-        layout=task.layout,
+        layout=f"{task.layout}, in VITRAIL_DATA",
         published=_table9(VTAB_NAMES[task.name]),
     )
 
@@ -208,7 +208,8 @@ def _listed(own: Own, task: Listed) -> Task:
             resolution=task.resolution or own.resolution,
             optimizer=replace(base.optimizer, lr=rate),
             schedule=replace(base.schedule, warmup=min(base.schedule.warmup, steps // 5)),
-            sweep=task.sweep or own.sweep if task.lr is None else (),
+            sweep=(task.sweep or own.sweep) if task.lr is None else (),
+            held_out=None,  # where there is a sweep, by the size of the data
             augment=replace(base.augment, crop=base.augment.crop if task.crop else WholeImage(), flip=task.flip),
         ),
         task.group,

@@ -39,7 +39,8 @@ def dot_chart(lines: Sequence[DotLine], *, title: str, x_label: str, share: bool
 
     def draw(width: int) -> Markup:
         axis = axes.linear_axis(values, percent=share) if share else _around_nothing(values)
-        room = min(max((axes.text_width(one.name) for one in lines), default=0), 0.4 * width) + 14
+        widths = [axes.text_width(one.name, 14.5 if one.strong else 13) for one in lines if not one.heading]
+        room = min(max(widths, default=0), 0.4 * width) + 14
         legend = _legend(names, width) if share else []
         top, step = 24 * len(legend) + (6 if legend else 0), 24
         bottom = top + step * len(lines)

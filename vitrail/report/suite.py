@@ -139,8 +139,9 @@ def _mean_row(means: Sequence[Json], of: str, group: str) -> Json | None:
 def _mean_dots(row: Json, names: tuple[str, str], published: Sequence[str]) -> DotLine:
     mean = row["mean"]
     marks = [Mark(names[0], mean["value"], numbers.ends(mean.get("interval")), 0)]
-    if numbers.known(row.get("against")):
-        marks.append(Mark(names[1], row["against"], None, 1))
+    other = row.get("against")
+    if isinstance(other, dict) and numbers.known(other.get("value")):
+        marks.append(Mark(names[1], other["value"], numbers.ends(other.get("interval")), 1))
     marks += [
         Mark(p["model"], p["accuracy"], colour=2 + published.index(p["model"]) % 4, small=True)
         for p in objects(row.get("published"))
@@ -256,7 +257,7 @@ def _missing(tasks: Sequence[Json]) -> Section | None:
 def _why(task: Json) -> str:
     """Of absent data what is expected in their place, where that is known: it says more than what is not there."""
     if task.get("state") == "absent" and task.get("layout"):
-        return f"expected in the folder of the data sets (VITRAIL_DATA): {task['layout']}"
+        return f"expected as {task['layout']}"
     return str(task.get("sentence") or "")
 
 
