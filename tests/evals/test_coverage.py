@@ -18,7 +18,7 @@ EVALUATIONS = 1000
 
 @pytest.mark.parametrize(("count", "share"), [(100, 0.5), (500, 0.9), (2000, 0.75), (10_000, 0.99), (50_000, 0.88)])
 def test_wilson_covers_the_accuracy(count: int, share: float) -> None:
-    """Measured: 94.1 to 96.1 %."""
+    """Measured: 94.4 to 95.4 %."""
     rng = np.random.default_rng(count)
     ends = np.array([wilson(int(correct), count) for correct in rng.binomial(count, share, EVALUATIONS)])
     covered = float(np.mean((ends[:, 0] <= share) & (share <= ends[:, 1])))
@@ -32,7 +32,7 @@ SHARES = np.array([0.4, 0.25, 0.15, 0.1, 0.1])  # of the images
 
 @pytest.mark.parametrize("count", [150, pytest.param(600, marks=pytest.mark.slow)])
 def test_the_bootstrap_covers_loss_and_balanced_accuracy(count: int) -> None:
-    """Measured: balanced accuracy 94.5 and 94.9 %, loss 94.0 and 94.7 %; unequal classes, a skewed loss."""
+    """Measured: balanced accuracy 94.4 and 94.1 %, loss 94.2 and 93.6 %; unequal classes, a skewed loss."""
     rng, covered = np.random.default_rng(count), {"balanced": 0, "loss": 0}
     truth = {"balanced": float(RECALLS.mean()), "loss": 0.8}
     for _ in range(EVALUATIONS):

@@ -21,13 +21,13 @@ def planted(temperature: float, count: int = 6000) -> tuple[torch.Tensor, torch.
 def test_it_recovers_what_was_planted_and_is_scipys_minimum(temperature: float) -> None:
     logits, labels = planted(temperature)
     found = fit_temperature(logits, labels)
-    assert found == pytest.approx(temperature, rel=0.04)  # measured 1.4 %: what 6,000 labels tell
+    assert found == pytest.approx(temperature, rel=0.04)  # measured 1.1 %: what 6,000 labels tell
 
     def loss(value: float) -> float:
         return float(log_loss(labels, (logits.double() / value).softmax(dim=1).numpy()))
 
     best = minimize_scalar(loss, bounds=(0.1, 10), method="bounded", options={"xatol": 1e-6}).x
-    assert found == pytest.approx(best, rel=1e-4)  # measured 1e-6
+    assert found == pytest.approx(best, rel=1e-4)  # measured 6e-8
     assert torch.equal((logits / found).argmax(dim=1), logits.argmax(dim=1))
 
 
