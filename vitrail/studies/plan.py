@@ -139,7 +139,7 @@ def plan_text(found: dict[str, Any]) -> str:
     return "\n".join([*shown, "", *notes])
 
 
-def _large(number: float | None) -> str:
+def _large(number: float | int | None) -> str:
     if number is None:
         return "–"
     for power, letter in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
@@ -148,7 +148,7 @@ def _large(number: float | None) -> str:
     return f"{number:.3g}"
 
 
-def _time(seconds: float | None) -> str:
+def _time(seconds: float | int | None) -> str:
     if seconds is None:
         return "–"
     for length, name in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
