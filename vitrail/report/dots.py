@@ -44,7 +44,7 @@ def dot_chart(lines: Sequence[DotLine], *, title: str, x_label: str, share: bool
         legend = _legend(names, width) if share else []
         top, step = 24 * len(legend) + (6 if legend else 0), 24
         bottom = top + step * len(lines)
-        area = axes.Frame(room, top, width - 18, bottom, axis, axis)
+        area = axes.Frame(room, top, width - 24, bottom, axis, axis)
         parts = [
             element("g", Markup("").join(row), transform=f"translate(0 {24 * i + 10})") for i, row in enumerate(legend)
         ]
