@@ -38,7 +38,7 @@ def names(data: Path) -> dict[str, str]:
 
 def test_a_class_that_train_lacks_names_the_nearest(data: Path, tmp_path: Path) -> None:
     (data / "test" / "class-1").rename(data / "test" / "clas-1")
-    with pytest.raises(BadInput, match=r"@test has the class 'clas-1', which train lacks; did you mean 'class-1'"):
+    with pytest.raises(BadInput, match="has the class 'clas-1', which train lacks; did you mean 'class-1'"):
         finetune(config(tmp_path, **names(data)), tmp_path / "out", HERE)
     assert not (tmp_path / "out").exists()
 
