@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 from vitrail.studies.results import Estimate
 
+Number = float | int
+
 
 @dataclass(frozen=True)
 class Point:
     """A place on a line; `low` and `high` bound its 95 % interval where it is known. `name` is written beside it."""
 
-    x: float
-    y: float
-    low: float | None = None
-    high: float | None = None
+    x: Number
+    y: Number
+    low: Number | None = None
+    high: Number | None = None
     name: str = ""
 
 
@@ -40,7 +42,7 @@ class Lines:
     log_x: bool = False
     log_y: bool = False
     percent: bool = True  # y are shares, shown in per cent
-    x_ticks: Sequence[float] = ()  # where not regular
+    x_ticks: Sequence[Number] = ()  # where not regular
     note: str = ""
 
 
@@ -49,9 +51,9 @@ class Dot:
     """A named value; `low` and `high` bound its 95 % interval where it is known."""
 
     name: str
-    value: float
-    low: float | None = None
-    high: float | None = None
+    value: Number
+    low: Number | None = None
+    high: Number | None = None
     group: str = ""  # dots of a group stand together under its name
 
 
@@ -77,7 +79,7 @@ class Dots:
 Figure = Lines | Dots
 
 
-def point(x: float, found: Estimate, name: str = "") -> Point:
+def point(x: Number, found: Estimate, name: str = "") -> Point:
     """A measured value at a place."""
     return Point(x, found.value, found.low, found.high, name)
 

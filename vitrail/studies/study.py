@@ -83,7 +83,7 @@ class Run:
 
     name: str
     config: Any  # Pretrain, or what the study's job takes; its seed is the first of several
-    at: Mapping[str, float | str] = field(default_factory=dict)
+    at: Mapping[str, float | int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
