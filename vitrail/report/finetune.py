@@ -277,7 +277,7 @@ def _tuning(row: Json) -> tuple[str, ...]:
 
 def _trained(row: Json) -> str:
     trained = row.get("trained_parameters")
-    return f"{numbers.quantity(trained)} trained" if numbers.known(trained) else ""
+    return f"({numbers.quantity(trained)} trained)" if numbers.known(trained) else ""
 
 
 def _gib(value: Any) -> str:
