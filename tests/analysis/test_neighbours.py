@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from vitrail.analysis import neighbours
 from vitrail.analysis.neighbours import nearest
+from vitrail.evals import neighbours
 
 
 def vectors(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, 12)).astype(np.float32) * 3
 
 
-@pytest.mark.parametrize("cells", [1 << 24, 250])
-def test_neighbours_are_those_of_scikit_learn(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("columns", [1 << 16, 30])
+def test_neighbours_are_those_of_scikit_learn(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the matrix of similarities is made in parts."""
-    monkeypatch.setattr(neighbours, "CELLS", cells)
+    monkeypatch.setattr(neighbours, "COLUMNS", columns)
     queries, features = vectors(9, 0), vectors(100, 1)
     places, similarities = nearest(queries, features, 7)
     distances, expected = NearestNeighbors(metric="cosine", algorithm="brute").fit(features).kneighbors(queries, 7)

@@ -31,7 +31,7 @@ def nearest(train: Float[np.ndarray, "n d"], test: Float[np.ndarray, "m d"], nei
         if found:
             places = np.concatenate([places, np.concatenate([f.places for f in found]) + start], axis=1)
             cosines = np.concatenate([cosines, np.concatenate([f.cosines for f in found])], axis=1)
-    order = np.lexsort((places, -cosines), axis=1)  # by place where cosines are equal[:, :count]
+    order = np.lexsort((places, -cosines), axis=1)[:, :count]  # by place where cosines are equal
     return Nearest(np.take_along_axis(places, order, 1), np.take_along_axis(cosines, order, 1))
 
 
