@@ -5,7 +5,7 @@ import numpy as np
 from vitrail.report import numbers
 from vitrail.report.charts import Reference, scatter
 from vitrail.report.positions import offsets
-from vitrail.report.reading import Json, pair
+from vitrail.report.reading import Json, objects, pair
 
 NOTHING = {"distance": None, "distance_sentence": "", "distance_note": ""}
 
@@ -47,8 +47,8 @@ def finding(content: Json) -> str:
     measured = content.get("distance")
     if not isinstance(measured, dict):
         return ""
-    parts = [measured.get(name) for name in ("first", "last")]
-    if not all(isinstance(part, dict) and numbers.known(part.get("mean")) for part in parts):
+    parts = objects([measured.get("first"), measured.get("last")])
+    if len(parts) < 2 or not all(numbers.known(part.get("mean")) for part in parts):
         return ""
     ends = [pair(part.get("layers")) for part in parts]
     several = ends[0] is not None and ends[0][0] != ends[0][1]

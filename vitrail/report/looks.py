@@ -59,8 +59,7 @@ def finding(content: Json) -> str:
     half, alike = (measured.get("half"), measured.get("alike")) if isinstance(measured, dict) else (None, None)
     said = []
     if isinstance(half, dict) and numbers.known(half.get("mean")):
-        bounds = numbers.interval(half.get("interval"))
-        within = f"{bounds}; " if half.get("interval") else ""
+        within = f"{numbers.interval(half['interval'])}; " if half.get("interval") else ""
         said.append(
             f"Half of what reaches the answer comes from {numbers.percent(half['mean'], 0)} of the patches"
             f" ({within}evenly it would be 50\u00a0%)."
