@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tests.jobs.test_bad_input import refused, run
 from vitrail.core.device import Machine
@@ -16,9 +17,12 @@ from vitrail.data.views import Augment, WholeImage
 from vitrail.evals.features import features
 from vitrail.evals.fewshot_older import FewShotSet, older_few_shot
 from vitrail.evals.intervals import wilson
+from vitrail.evals.means import Estimate
 from vitrail.jobs import attempts
+from vitrail.jobs.attempts import TUNED, Score
 from vitrail.jobs.finetune import Finetune
 from vitrail.jobs.linear import Linear, linear
+from vitrail.jobs.standing import Standing
 from vitrail.jobs.suite import SuiteRun, run_suite
 from vitrail.jobs.tasks import Choice, FewShot, FineTuned, Published, Rejudged, Setting, Suite, Task
 from vitrail.train.optim import Momentum
@@ -109,7 +113,8 @@ def test_what_is_finished_is_not_repeated_and_a_second_model_may_come_later(
     compared = run_suite(replace(config, against=model), folder, HERE)
     assert done == ["digits@test[:120]", "scattered-digits@test[:120]"]  # the other model alone
     difference = by_name(compared)["Plain"]["scores"][1]["difference"]
-    assert difference == {"value": 0.0, "interval": [0.0, 0.0], "how": "paired by draws"}
+    assert (difference["value"], difference["how"]) == (0.0, "unpaired")  # no spread of the differences is no certainty
+    assert difference["interval"][0] < 0 < difference["interval"][1]
     assert "cannot be told apart" in compared["sentence"]
     with pytest.raises(BadInput, match="compares with"):
         run_suite(replace(config, against=str(Path(model).parent)), folder, HERE)
@@ -182,6 +187,39 @@ def test_one_model_twice_is_compared_image_by_image_and_cannot_be_told_apart(tun
         assert difference["how"] == "paired by images"
         assert difference["value"] == 0
         assert difference["interval"][0] < 0 < difference["interval"][1]
+
+
+def test_means_of_several_runs_are_compared_as_means() -> None:
+    """The first runs say the contrary of the means; their right answers are at hand, and must not be what is paired."""
+    first = Score(TUNED, Estimate(0.8, (0.7, 0.9)), 4, (0.75, 1.0, 0.75))
+    second = Score(TUNED, Estimate(0.7, (0.6, 0.8)), 4, (1.0, 0.5, 0.5))
+    right = {("a", i): i > 0 for i in range(4)}
+    one = Standing(PLAIN, scores={"model": (first,), "against": (second,)}, right={"model": right, "against": right})
+    found = one.difference(TUNED)
+    assert found is not None
+    pairs = np.array([-0.25, 0.5, 0.25])
+    expected = stats.t.interval(0.95, 2, pairs.mean(), stats.sem(pairs))
+    assert found[1] == "paired by seeds"
+    assert found[0].value == pytest.approx(pairs.mean())
+    assert found[0].interval == pytest.approx(expected)
+
+
+def test_equal_differences_of_all_seeds_are_no_certainty() -> None:
+    first, second = (Score(TUNED, Estimate(v, (v - 0.1, v + 0.1)), 4, (v, v)) for v in (0.75, 0.5))
+    found = Standing(PLAIN, scores={"model": (first,), "against": (second,)}).difference(TUNED)
+    assert found is not None
+    assert found[1] == "unpaired"
+    assert found[0].interval == pytest.approx((0.25 - 0.1 * 2**0.5, 0.25 + 0.1 * 2**0.5))
+
+
+def test_the_runs_of_a_task_are_its_values(tmp_path: Path) -> None:
+    """As `vitrail finetune --repeats 1` writes them."""
+    runs = [{"accuracy": 0.5}, {"accuracy": 0.75}]
+    (tmp_path / "result.json").write_text(
+        json.dumps({"accuracy": 0.625, "interval": [0.5, 0.75], "count": 4, "runs": runs})
+    )
+    (score,) = attempts.scores(PLAIN, FineTuned(repeats=1), tmp_path) or ()
+    assert score.values == (0.5, 0.75)
 
 
 def test_a_failed_task_is_tried_again_and_finished_ones_are_not(tuned: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ TUNED = "fine-tuned"
 
 @dataclass(frozen=True)
 class Score:
-    """An accuracy of a task; `values`: those of each draw of images, where there are several."""
+    """An accuracy of a task; `values`: those of each draw or seed, where there are several."""
 
     of: str  # "fine-tuned", or "5 shots"
     estimate: Estimate
@@ -129,7 +129,8 @@ def _tuned(file: Path) -> tuple[Score, ...] | None:
         return None
     interval = found.get("interval")
     estimate = Estimate(float(found["accuracy"]), (interval[0], interval[1]) if interval else None)
-    return (Score(TUNED, estimate, found.get("count")),)
+    runs = [row["accuracy"] for row in found.get("runs", ()) if row["accuracy"] is not None]
+    return (Score(TUNED, estimate, found.get("count"), tuple(runs) if len(runs) > 1 else ()),)
 
 
 def _finished(file: Path) -> dict[str, Any] | None:

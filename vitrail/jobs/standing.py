@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vitrail.evals.means import Estimate, mean_of, over_draws, over_images, unpaired
-from vitrail.jobs.attempts import Score
+from vitrail.jobs.attempts import TUNED, Score
 from vitrail.jobs.tasks import Published, Rejudged, Suite, Task
 
 State = Literal["done", "failed", "absent", "waiting"]
@@ -37,14 +37,22 @@ class Standing:
         first, second = (_named(self.scores.get(side, ()), of) for side in ("model", "against"))
         if first is None or second is None:
             return None
-        if len(first.values) == len(second.values) > 1:
-            return over_draws(first.values, second.values), "paired by draws"
+        if first.values or second.values:  # means, of which the right answers of one run say nothing
+            if len(first.values) == len(second.values) > 1 and not _constant(first.values, second.values):
+                how = "paired by seeds" if of == TUNED else "paired by draws"
+                return over_draws(first.values, second.values), how
+            return unpaired(first.estimate, second.estimate), "unpaired"
         mine, theirs = self.right.get("model", {}), self.right.get("against", {})
         if mine and mine.keys() == theirs.keys() and len(mine) == first.count:
             keys = sorted(mine)
             pair = (np.array([side[key] for key in keys], dtype=bool) for side in (mine, theirs))
             return over_images(*pair), "paired by images"
         return unpaired(first.estimate, second.estimate), "unpaired"
+
+
+def _constant(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether all pairs differ by the same: their spread, nothing, would pass for certainty."""
+    return float(np.ptp(np.subtract(first, second))) < 1e-12
 
 
 def _named(scores: Sequence[Score], of: str) -> Score | None:

@@ -19,6 +19,7 @@ INTERVALS = (
 COMPARED = {
     "paired by images": "both models judged on the same images, compared image by image",
     "paired by draws": "compared draw by draw",
+    "paired by seeds": "the means of the runs compared seed by seed",
     "unpaired": "judged independently",
 }
 
