@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,12 @@ def test_preparation_that_nobody_knows_is_said_and_kept_in_the_plan(data: Path, 
     finetune(asked, tmp_path / "out", HERE)
     assert "nothing says how its images were prepared; assumed are mean" in capsys.readouterr().err
     assert any("assumed are mean" in why for why in read_json(tmp_path / "out" / "plan.json")["plan"]["why"])
+
+
+def test_a_rate_is_not_chosen_by_images_that_are_tested_on_or_learned_from(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "test", tmp_path / "copy")
+    asked = config(tmp_path, **names(data), sweep=(0.01, 0.1))
+    for validation, other in ((f"{data}@test", "test"), (str(tmp_path / "copy"), "test"), (f"{data}@train", "train")):
+        with pytest.raises(BadInput, match=rf"is to be chosen by .* has \d+ images of .*@{other}: what is chosen by"):
+            finetune(replace(asked, validation=validation), tmp_path / "out", HERE)
+    assert not (tmp_path / "out").exists()

@@ -208,6 +208,15 @@ def test_a_finished_one_is_shown_and_another_config_refused(done: Path, data: Pa
         finetune(replace(asked, held_out=0.3), done, HERE)
 
 
+def test_runs_that_agree_have_the_interval_of_their_images() -> None:
+    """Student's would have no width."""
+    facts = {"count": 45, "images_per_second": 1.0, "broken": [], "weights_sha256": ""}
+    row = {"accuracy": 44 / 45, "seconds": 1.0, "memory_gib": 1.0, "learning_rate": 0.1, "restarts": 0}
+    result = protocol._result(facts, [], None, [row] * 3)
+    assert result["spread"] == 0
+    assert result["interval"] == pytest.approx(list(wilson(44, 45)))
+
+
 def trial(lr: float, accuracy: float | None, loss: float | None = 1.0) -> dict[str, Any]:
     return {"learning_rate": lr, "accuracy": accuracy, "loss": loss, "failed": None if accuracy is not None else "NaN"}
 

@@ -44,6 +44,24 @@ def check_agreement(train: Source, test: Source | None, train_name: str, test_na
     return [*_absent(train, test, test_name)]
 
 
+def check_choice(validation: Source, others: Iterable[tuple[Source | None, str | None]], name: str) -> None:
+    """Refuses to choose by images that are tested on, which would report the choice, or that trials learn from.
+
+    Raises:
+        BadInput: `validation`, called `name`, has images of one of the others.
+    """
+    for other, other_name in others:
+        if other is None or other_name is None:
+            continue
+        same = shared(other, validation, other_name, name) or shared(validation, other, name, other_name)
+        if same:
+            raise BadInput(
+                f"the learning rate is to be chosen by {name}, which has {same:,} images of {other_name}: what is "
+                "chosen by cannot be learned from or tested on; leave out --validation, and a part of the training "
+                "images is split off"
+            )
+
+
 def check_labels(source: Source, name: str) -> None:
     """Raises BadInput for labels that are no class."""
     wrong = np.flatnonzero((source.labels < 0) | (source.labels >= len(source.classes)))

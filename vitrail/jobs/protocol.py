@@ -22,6 +22,7 @@ from vitrail.core.files import atomic_folder, read_json, write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder
 from vitrail.evals.intervals import over_seeds, wilson
+from vitrail.jobs.agreement import check_choice
 from vitrail.jobs.pace import measure
 from vitrail.jobs.plan import Plan, Sizes, as_planned, held_out_share, make_plan
 from vitrail.jobs.training import check_training
@@ -55,6 +56,8 @@ def by_protocol(
     check_tuned(config.tuned, machine)
     with joined(devices.choose_device(machine.device)):
         data = open_checked(config)
+        if len(config.sweep) > 1 and data[1] is not None and config.validation is not None:
+            check_choice(data[1], ((data[0], config.train), (data[2], config.test)), config.validation)
         whole = scaled(config, len(data[0]))
         check_training(replace(whole, optimizer=replace(whole.optimizer, lr=max((whole.optimizer.lr, *whole.sweep)))))
         with RunFolder(folder, "finetune", config, recipe) as run:
@@ -203,7 +206,8 @@ def _result(
     if accuracies:
         mean = float(np.mean(accuracies))
         count = first["count"]
-        ends = over_seeds(accuracies) or wilson(round(mean * count), count)
+        ends = over_seeds(accuracies) if np.ptp(accuracies) else None  # runs that agree are no certainty
+        ends = ends or wilson(round(mean * count), count)
         interval = [max(0.0, ends[0]), min(1.0, ends[1])]
         spread = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
     return {
