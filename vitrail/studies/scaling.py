@@ -77,7 +77,7 @@ def scaling(scale: Scale) -> Study:
 REMARKS: dict[Scale, tuple[str, ...]] = {
     "smoke": ("Scattered digits, seconds of training: what is seen is the machinery, not the paper's question.",),
     "small": (
-        "The same short schedule and rate for all models; the paper's rates differ by model.",
+        "The same short schedule for all models, and one rate but for the widest; the paper's rates differ by model.",
         SMALL_REMARK,
     ),
     "paper": ("R200x3 and R152x2 of 14 epochs are missing: Table 3 does not say their rates.",),
