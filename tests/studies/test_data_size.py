@@ -15,6 +15,7 @@ from vitrail.data.grammar import open_data
 from vitrail.evals.classify import evaluate
 from vitrail.jobs.early_stopping import EarlyStopping, first_images, stop_early
 from vitrail.studies.data_size import SIZES, data_size
+from vitrail.studies.execute import study_json
 from vitrail.studies.results import collect, measured_file
 from vitrail.studies.study import Study, planned
 from vitrail.train.optim import Adam
@@ -102,6 +103,14 @@ def test_the_finding_says_where_transformers_overtake(made: tuple[Study, Path]) 
     assert "From 400 images ViTs are 5.0 points worse" in said
     assert "from 6,000 images 6.7 points better" in said
     assert "3.0 points towards ViTs" in said
+
+
+@pytest.mark.parametrize("names", [[], ["R8x0.5, 6,000 images"], ["ViT-64/4, 400 images"]])
+def test_a_part_without_a_family_or_with_one_size_compares_nothing(made: tuple[Study, Path], names: list[str]) -> None:
+    study, out = made
+    told = study_json(collect(study.part(names), out))
+    assert told["complete"]
+    assert told["finding"].startswith("A part of the study")
 
 
 def test_a_line_a_model(made: tuple[Study, Path]) -> None:

@@ -116,6 +116,15 @@ def test_a_process_that_fails_leaves_its_last_words(tmp_path: Path) -> None:
     assert "No module named" in read_json(planned(levels(), tmp_path / "dead")[0].failure)["said"]
 
 
+def test_a_second_attempt_says_its_own_reason(tmp_path: Path) -> None:
+    """A run that failed and was then killed was killed, whatever it said the first time."""
+    study = levels().part([])
+    plan = planned(study, tmp_path)[0]
+    write_json(plan.failure, {"said": "the old reason", "trace": ""})
+    spread(study, tmp_path, lambda _: ["timeit", "-n1", "-r1", "import os; os.kill(os.getpid(), 9)"], jobs=1)
+    assert read_json(plan.failure)["said"].startswith("killed by signal 9")
+
+
 def test_a_signal_ends_the_processes_and_the_study_goes_on_later(tmp_path: Path) -> None:
     """The processes sleep; they must be gone when `spread` returns."""
     children: list[subprocess.Popen[bytes]] = []

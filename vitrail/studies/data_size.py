@@ -109,6 +109,8 @@ def finding(results: Results) -> str:
         return unfinished(results)
     measure = middle(results)
     sizes = sorted({_images(row) for row in results.rows})
+    if len(sizes) < 2:
+        raise ValueError("one size of the data says nothing about sizes")
     first, last = (results.contrast(_gap(results, size, 1.0), measure) for size in (sizes[0], sizes[-1]))
     places = np.log2(sizes) - np.mean(np.log2(sizes))
     slope: Counter[str] = Counter()
@@ -126,10 +128,12 @@ def finding(results: Results) -> str:
 
 
 def _gap(results: Results, images: int, weight: float) -> dict[str, float]:
-    """Weights of the runs in (mean of the ViTs less mean of the ResNets) of a size."""
+    """Weights of the runs in (mean of the ViTs less mean of the ResNets) of a size; ValueError where a family lacks."""
     rows = [row for row in results.rows if _images(row) == images]
     sizes = Counter(str(row.run.at["family"]) for row in rows)
     signs = {"ViT": 1.0, "ResNet": -1.0}
+    if set(sizes) != set(signs):
+        raise ValueError(f"{images} images have runs of {', '.join(sizes)} alone")
     return {
         row.run.name: weight * signs[family] / sizes[family] for row in rows for family in [str(row.run.at["family"])]
     }

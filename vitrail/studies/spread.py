@@ -72,6 +72,7 @@ def spread(study: Study, out: Path, command: Callable[[Planned], Sequence[str]],
 
 def _start(plan: Planned, command: Callable[[Planned], Sequence[str]], environment: dict[str, str]) -> Child:
     plan.folder.parent.mkdir(parents=True, exist_ok=True)
+    plan.failure.unlink(missing_ok=True)  # of an earlier attempt: this one may end for another reason
     log = open(plan.folder.with_name(f"{plan.folder.name}.log"), "wb")  # noqa: SIM115 - as long as the process
     arguments = [sys.executable, "-m", *command(plan)]
     return Child(plan, subprocess.Popen(arguments, stdout=log, stderr=log, env=environment), log)
@@ -153,6 +154,8 @@ def on_ray(study: Study, out: Path, command: Callable[[Planned], Sequence[str]])
         raise BadInput("--cluster ray needs Ray: pip install 'vitrail[cluster]'") from None
     study.check()
     plans = [plan for plan in planned(study, out) if not done(study, plan)]
+    for plan in plans:
+        plan.failure.unlink(missing_ok=True)
     started = not ray.is_initialized()
     if started:
         ray.init(log_to_driver=False)  # the cluster that RAY_ADDRESS names, else one of this machine
