@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.jobs.test_bad_input import image_folder
 from vitrail.core.errors import BadInput
@@ -237,3 +238,16 @@ def test_a_damaged_store_says_so(model: ViT, images: Source, tmp_path: Path) -> 
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(BadInput, match="is damaged"):
         stored_features(model, images, VIEW, tmp_path)
+
+
+def test_a_shard_of_broken_images_alone_does_not_end_a_set_that_is_whole(model: ViT, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (folder / "a").mkdir(parents=True)
+    (folder / "b").mkdir()
+    for i in range(12):
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(folder / "ab"[i // 6] / f"{i:02}.png")
+    (folder / "b" / "99.png").write_bytes(b"nothing")
+    source = open_data(str(folder))
+    stored = stored_features(model, source, VIEW, folder=tmp_path / "store", shard=4)
+    assert len(stored.values) == 12
+    assert [Path(key).name for key, _ in stored.broken] == ["99.png"]

@@ -32,6 +32,7 @@ from vitrail.serve import output as output_module
 from vitrail.serve.output import Output
 from vitrail.serve.predictor import Answers, Predictor
 from vitrail.weights.bundle import save_bundle
+from vitrail.weights.load import load
 
 CLASSES = ("cat", "dog", "eel", "fox")
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -256,6 +257,24 @@ def test_another_question_is_refused_with_the_difference(model: str, pictures: P
     out.unlink()
     predict_table(asked, out, HERE)
     assert len(rows_of(out)) == 150
+
+
+def test_other_names_of_the_classes_are_another_question(pictures: Path, tmp_path: Path) -> None:
+    first = bundle(tmp_path / "bundle")
+    out = tmp_path / "rows.csv"
+    predict_table(Predict(first, (str(pictures),)), out, HERE)
+    settings = read_json(tmp_path / "bundle" / "config.json")
+    settings["classes"] = ["ant", "bee", "cow", "doe"]
+    (tmp_path / "bundle" / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(BadInput, match="classes"):
+        predict_table(Predict(first, (str(pictures),)), out, HERE)
+
+
+def test_a_temperature_is_left_behind_at_another_resolution(tmp_path: Path) -> None:
+    folder = bundle(tmp_path / "bundle", temperature=2.0)
+    assert load(folder).temperature == 2.0
+    assert load(folder, resolution=12).temperature == 2.0
+    assert load(folder, resolution=24).temperature is None
 
 
 def test_images_that_came_since_are_another_question(

@@ -1,11 +1,14 @@
 """Labels for files, folders, patterns and DATA: one after another as they come, or into a table."""
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from vitrail.core.config import to_json
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import progress, say
@@ -71,7 +74,9 @@ def predict_table(config: Predict, out: Path, machine: Machine | None = None) ->
         "paths": list(config.paths),
         "images": len(images),
         "which": images.identity()[:16],
-        "resolution": list(model.preprocess.resolution),
+        "preprocess": to_json(model.preprocess),
+        "classes": sha256(json.dumps(predictor.classes).encode()).hexdigest()[:16],
+        "precision": str(predictor.dtype).removeprefix("torch."),
         "top": columns.labels,
         "features": config.features,
         "all_probabilities": config.all_probabilities,

@@ -61,6 +61,10 @@ class Output:
         self.parts.mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
         try:
+            if self._is_finished():  # by another process, since it was asked above
+                self.finished = True
+                self.close()
+                return
             self._begin()
         except BaseException:
             self.close()
@@ -95,9 +99,11 @@ class Output:
         lock = open(self.parts / ".lock", "w")  # noqa: SIM115 - held as long as the output
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, worker processes do not share it
-        except OSError:
+        except (BlockingIOError, PermissionError):  # what POSIX says of a lock that is held
             lock.close()
             raise BadInput(f"{self.out} is in use by another process that is still running") from None
+        except OSError:  # a file system without locks: nobody can be told apart
+            pass
         return lock
 
     def _begin(self) -> None:
@@ -156,8 +162,8 @@ class Output:
         size = self.out.stat().st_size
         counts = {"rows": self.total, "broken": self.broken, "bytes": size}
         write_json(self.about, {"format": FORMAT, "question": self.question, **counts, **facts})
-        self.close()
         shutil.rmtree(self.parts)
+        self.close()
         self.finished = True
         return self.result()
 

@@ -167,7 +167,8 @@ def model_of(
         config = replace(published.config, resolution=size)
     made, _ = transplant(published, config, new_head)
     classes = None if new_head else published.classes
-    temperature = None if new_head else published.temperature
+    # a temperature belongs to the classifier and the resolution that it was fitted at
+    temperature = None if new_head or size != published.config.resolution else published.temperature
     return attach(made, replace(published.preprocess, resolution=size), classes, temperature)
 
 
