@@ -47,10 +47,12 @@ def head(scale: Scale) -> Study:
     )
 
 
+SELECTED = "The best rate of each head is chosen by the accuracy that is shown; both choose among as many rates."
 REMARKS: dict[Scale, tuple[str, ...]] = {
-    "smoke": ("Neither head has the paper's hidden layer, so that the heads differ in one thing.",),
+    "smoke": ("Neither head has the paper's hidden layer, so that the heads differ in one thing.", SELECTED),
     "small": (
         "Neither head has the paper's hidden layer, so that the heads differ in one thing.",
+        SELECTED,
         bases.SMALL_REMARK,
     ),
     "paper": ("As in the paper, the class token is followed by a hidden tanh layer and the average is not.",),
