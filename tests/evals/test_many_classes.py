@@ -30,4 +30,4 @@ def test_a_pass_takes_what_memory_holds(monkeypatch: pytest.MonkeyPatch, room: i
     free = int((room + 0.5) * inference_activations(MODEL, 4) / forward.SHARE)
     monkeypatch.setattr(forward, "available_memory", lambda device: free)
     model = fresh(training()).model
-    assert forward._most(model, torch.device("cpu"), torch.float32, 256, together=False) == expected
+    assert forward.most_at_once(model, torch.device("cpu"), torch.float32, 256) == expected

@@ -159,8 +159,9 @@ def test_data_with_a_class_that_the_model_does_not_know(capsys, tmp_path: Path, 
     assert "has the class 'class-0', which" in err
 
 
-def test_a_model_that_is_not_there(capsys) -> None:
-    assert "no such model: 'nowhere'" in refused(capsys, "predict", "--model", "nowhere", "x.jpg")
+def test_a_model_that_is_not_there(capsys, tmp_path: Path) -> None:
+    data = image_folder(tmp_path / "data")
+    assert "no such model: 'nowhere'" in refused(capsys, "predict", "--model", "nowhere", data)
 
 
 def test_an_image_that_is_not_there(capsys, bundle_copy: Path) -> None:
