@@ -75,6 +75,16 @@ def test_the_command_lists_shows_tables_and_gives_commands(capsys: pytest.Captur
     assert all("--steps 20000 --only head-" in line for line in lines)
 
 
+def test_one_run_as_json_says_its_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitrail.studies.execute.execute_only", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main(["study", "head", "--out", str(tmp_path), "--only", "one", "--json"])
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": str(tmp_path / "runs" / "one")}
+
+
 def test_options_reach_every_run_and_a_wrong_one_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["study", "head", "--out", str(tmp_path), "--optimizer.lr", "0.1", "--commands"])

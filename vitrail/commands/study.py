@@ -112,6 +112,8 @@ def _carry_out(options: Options, study: "Study", args: list[str]) -> int:
     machine = options.machine()
     if options.only is not None:
         execute_only(study, options.out, options.only, machine)
+        folder = str(options.out / "runs" / options.only)
+        print(json.dumps({"folder": folder}) if options.json else folder)
         return 0
     if options.cluster == "ray":
         on_ray(study, options.out, lambda plan: _command(args, plan.folder.name))
