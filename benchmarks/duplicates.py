@@ -16,12 +16,13 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from vitrail.data import fingerprint, image
-from vitrail.data.candidates import exact, within_cells
-from vitrail.data.duplicates import ALIKE, Copies, find_copies
-from vitrail.data.examination import Examined, examine
-from vitrail.data.grammar import open_data
-from vitrail.data.sources import Example, Source
+from vitrail.data.decode import image
+from vitrail.data.open.names import open_data
+from vitrail.data.quality import phash
+from vitrail.data.quality.near_duplicates import ALIKE, Copies, find_copies
+from vitrail.data.quality.scan import Examined, examine
+from vitrail.data.quality.similar_pairs import exact, within_cells
+from vitrail.data.sources.base import Example, Source
 
 
 def _jpeg(picture: Image.Image, quality: int) -> bytes:
@@ -128,12 +129,12 @@ def main() -> None:
     found, false = sum(r[1] for r in rows.values()), sum(r[2] for r in rows.values())
     print(f"\nfalse among the pairs of planted copies: {false} of {found + false} ({false / (found + false):.2%})")
     if options.cells:
-        vectors = fingerprint.hashes(table.thumbnail[~fingerprint.flat(table.thumbnail) & table.readable])
+        vectors = phash.hashes(table.thumbnail[~phash.flat(table.thumbnail) & table.readable])
         seconds = []
         pairs = []
         for search in (exact, within_cells):
             start = time.perf_counter()
-            result = search(vectors, ALIKE, even=fingerprint.EVEN, alone=len(vectors))
+            result = search(vectors, ALIKE, even=phash.EVEN, alone=len(vectors))
             seconds.append(time.perf_counter() - start)
             pairs.append(set(zip(result.first.tolist(), result.second.tolist(), strict=True)))
         share = len(pairs[0] & pairs[1]) / max(1, len(pairs[0]))

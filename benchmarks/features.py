@@ -35,9 +35,9 @@ import torch
 from PIL import Image
 
 from vitrail.core.device import choose_precision, processor_name, usable_cores
-from vitrail.data.grammar import open_data
-from vitrail.data.sources import Source
-from vitrail.data.subsets import sample
+from vitrail.data.open.names import open_data
+from vitrail.data.sources.base import Source
+from vitrail.data.sources.subset import sample
 from vitrail.evals.features import NamedBroken, Representation, feature_parts
 from vitrail.models.variants import variant
 from vitrail.models.vit import ViTConfig

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from vitrail.core.config import from_json, to_json
 from vitrail.core.device import Machine
-from vitrail.data.views import Augment, InceptionCrop, PadCrop, SquareResize, WholeImage
-from vitrail.jobs import calibration
-from vitrail.jobs.forecast import forecast
+from vitrail.data.transforms.pipeline import Augment, InceptionCrop, PadCrop, SquareResize, WholeImage
+from vitrail.jobs.forecast import measure
+from vitrail.jobs.forecast.forecast import forecast
 from vitrail.jobs.pretrain import Pretrain, pretrain
 from vitrail.jobs.training import open_training_data, with_classes
 from vitrail.models.head import AveragePool
@@ -130,7 +130,7 @@ def compare(name: str, config: Pretrain, seconds: float, bracket: bool) -> dict:
         result = json.loads((Path(folder) / "run/result.json").read_text())
     expected = [predicted.seconds]
     if bracket:
-        calibration._calibrated.cache_clear()
+        measure._calibrated.cache_clear()
         expected.append(forecast(config, model, **told).seconds)
     mean = sum(expected) / len(expected)
     row = {

@@ -33,11 +33,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from vitrail.core.device import processor_name, usable_cores
-from vitrail.data.batches import training_batches
-from vitrail.data.grammar import open_data
-from vitrail.data.image import read
-from vitrail.data.sources import Example, Source
-from vitrail.data.views import Augment, InceptionCrop, PadCrop, Preprocess, SquareResize
+from vitrail.data.decode.image import read
+from vitrail.data.loader.loader import training_batches
+from vitrail.data.open.names import open_data
+from vitrail.data.sources.base import Example, Source
+from vitrail.data.transforms.pipeline import Augment, InceptionCrop, PadCrop, Preprocess, SquareResize
 from vitrail.jobs.prepare import Prepare, prepare
 
 BATCH = 32  # photos; of small images four times as many

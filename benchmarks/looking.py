@@ -20,7 +20,7 @@ from PIL import Image
 
 import vitrail
 from vitrail.core.device import processor_name
-from vitrail.data.views import Preprocess
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.weights.bundle import save_bundle
 
 # The process says it of itself: what is counted of a child begins with the memory of its parent.

@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 from vitrail.core.device import choose_device, choose_precision, describe_device, synchronize
 from vitrail.core.run import RunFolder
-from vitrail.data.batches import Broken, normalise, training_batches
-from vitrail.data.grammar import open_data
-from vitrail.data.views import Augment, Preprocess, SquareResize, WholeImage
+from vitrail.data.loader.loader import Broken, normalise, training_batches
+from vitrail.data.open.names import open_data
+from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, WholeImage
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
 from vitrail.train.loop import Every, Meter, fit

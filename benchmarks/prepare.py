@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from vitrail.core.pool import usable_cores
-from vitrail.data.image import SUFFIXES
+from vitrail.data.decode.image import SUFFIXES
 from vitrail.jobs.prepare import Prepare, prepare
 
 

@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 
 from vitrail.core.device import choose_device, describe_device, synchronize
-from vitrail.data.batches import Batch, training_batches
-from vitrail.data.erasing import RandomErasing
-from vitrail.data.resident import Resident
-from vitrail.data.sources import Example, Source
-from vitrail.data.views import Augment, InceptionCrop, PadCrop, Preprocess, SquareResize, WholeImage
+from vitrail.data.loader.loader import Batch, training_batches
+from vitrail.data.loader.on_device import Resident
+from vitrail.data.sources.base import Example, Source
+from vitrail.data.transforms.pipeline import Augment, InceptionCrop, PadCrop, Preprocess, SquareResize, WholeImage
+from vitrail.data.transforms.random_erasing import RandomErasing
 
 AUGMENTS = {
     "flip": Augment(crop=WholeImage()),

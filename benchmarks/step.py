@@ -28,16 +28,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vitrail.core.device import (
-    Machine,
-    choose_device,
-    choose_precision,
-    describe_device,
-    peak_flops,
-    synchronize,
-)
-from vitrail.data.batches import Batch, Broken
-from vitrail.data.views import Preprocess
+from vitrail.core.device import Machine, choose_device, choose_precision, describe_device, peak_flops, synchronize
+from vitrail.data.loader.loader import Batch, Broken
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import build
 from vitrail.models.cost import training_flops
 from vitrail.models.variants import variant

@@ -43,9 +43,9 @@ def test_pretrain_ends_with_where_the_time_went(tmp_path: Path, capsys: pytest.C
 
 
 def test_the_command_line_finds_the_proofs_of_the_recipes() -> None:
-    from vitrail.recipes import proof
+    from vitrail.recipes import reference_run
 
-    assert proof.PROOFS == PROOFS
+    assert reference_run.PROOFS == PROOFS
 
 
 def test_a_report_with_proofs_starts_without_torch(digits_run: Path) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitrail.core.errors import BadInput
-    from vitrail.jobs.finetune import Finetune, finetune
-    from vitrail.jobs.linear import Linear, linear
+    from vitrail.jobs.finetune.finetune import Finetune, finetune
+    from vitrail.jobs.linear_probe import Linear, linear
     from vitrail.jobs.pretrain import Pretrain, pretrain
     from vitrail.models.build import create_model
     from vitrail.models.output import ModelOutput
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BadInput": "vitrail.core.errors",
-    "Finetune": "vitrail.jobs.finetune",
-    "Linear": "vitrail.jobs.linear",
+    "Finetune": "vitrail.jobs.finetune.finetune",
+    "Linear": "vitrail.jobs.linear_probe",
     "ModelOutput": "vitrail.models.output",
     "Predictor": "vitrail.serve.predictor",
     "Pretrain": "vitrail.jobs.pretrain",
     "create_model": "vitrail.models.build",
-    "finetune": "vitrail.jobs.finetune",
-    "linear": "vitrail.jobs.linear",
+    "finetune": "vitrail.jobs.finetune.finetune",
+    "linear": "vitrail.jobs.linear_probe",
     "load": "vitrail.weights.load",
     "pretrain": "vitrail.jobs.pretrain",
 }

@@ -5,7 +5,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from vitrail.analysis.neighbours import nearest
-from vitrail.evals import neighbours
+from vitrail.evals import knn
 
 
 def vectors(count: int, seed: int) -> np.ndarray:
@@ -15,7 +15,7 @@ def vectors(count: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("columns", [1 << 16, 30])
 def test_neighbours_are_those_of_scikit_learn(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the matrix of similarities is made in parts."""
-    monkeypatch.setattr(neighbours, "COLUMNS", columns)
+    monkeypatch.setattr(knn, "COLUMNS", columns)
     queries, features = vectors(9, 0), vectors(100, 1)
     places, similarities = nearest(queries, features, 7)
     distances, expected = NearestNeighbors(metric="cosine", algorithm="brute").fit(features).kneighbors(queries, 7)

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.jobs.many import environment
+from tests.scenarios.many import environment
 from vitrail.core.watchdog import STALLED, Watchdog
 
 SCRIPT = Path(__file__).with_name("stalling.py")

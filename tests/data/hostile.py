@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from tests.data.pictures import encoded, photograph
-from vitrail.data.image import BrokenImage, Jpeg, decode, look
+from vitrail.data.decode.image import BrokenImage, Jpeg, decode, look
 
 LIMIT = 20.0  # seconds a file
 

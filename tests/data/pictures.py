@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from PIL import Image
 
-from vitrail.data.sources import Example, Source
+from vitrail.data.sources.base import Example, Source
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -10,10 +10,10 @@ from sklearn import metrics
 
 from tests.data.pictures import BytesSource, encoded
 from vitrail.core.errors import BadInput
-from vitrail.data.batches import normalise, stack
-from vitrail.data.grammar import open_data
-from vitrail.data.subsets import Subset, some_classes
-from vitrail.data.views import Preprocess, SquareResize, evaluation_view
+from vitrail.data.loader.loader import normalise, stack
+from vitrail.data.open.names import open_data
+from vitrail.data.sources.subset import Subset, some_classes
+from vitrail.data.transforms.pipeline import Preprocess, SquareResize, evaluation_view
 from vitrail.evals.classify import MISTAKES, Evaluation, evaluate
 from vitrail.evals.features import features, pixel_features
 from vitrail.models.build import build

@@ -10,7 +10,7 @@ from sklearn import metrics
 
 from vitrail.core.errors import BadInput
 from vitrail.evals.comparison import compare, difference_interval, mcnemar, short
-from vitrail.evals.outcomes import Outcomes, Stored, read_outcomes, write_outcomes
+from vitrail.evals.predictions import Outcomes, Stored, read_outcomes, write_outcomes
 
 CLASSES = ("cat", "dog", "owl")
 

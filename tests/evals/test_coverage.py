@@ -10,8 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from vitrail.core.estimate import wilson
 from vitrail.evals.calibration import BINS, bin_of, ece_interval
-from vitrail.evals.intervals import balanced, bootstrap, mean_of, wilson
+from vitrail.evals.intervals import balanced, bootstrap, mean_of
 
 EVALUATIONS = 1000
 

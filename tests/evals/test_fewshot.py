@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from vitrail.core.errors import BadInput
 from vitrail.evals import fewshot
 from vitrail.evals.fewshot import BIAS, RIDGE, few_shot_accuracy, few_shot_fits, few_shot_scores
-from vitrail.evals.fewshot_older import GRID, FewShotSet, choose_ridges, first_shots, grid_accuracies, older_few_shot
+from vitrail.evals.fewshot_rank import GRID, FewShotSet, choose_ridges, first_shots, grid_accuracies, older_few_shot
 
 RIDGES = (0.0009765625, 1.0, 1024.0)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from vitrail.core.estimate import over_seeds, wilson
 from vitrail.evals.calibration import calibration
-from vitrail.evals.intervals import over_seeds, wilson
 
 
 @pytest.mark.parametrize(("correct", "count"), [(0, 10), (10, 10), (1, 1), (7, 13), (950, 1000), (1, 10_000), (5, 10)])

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.train.small import MODEL, PREPROCESS, fresh, training
-from vitrail.data.grammar import open_data
-from vitrail.evals import classify, forward
+from vitrail.data.open.names import open_data
+from vitrail.evals import classify, inference
 from vitrail.evals.classify import evaluate
 from vitrail.models.cost import inference_activations
 
@@ -27,7 +27,7 @@ def test_counts_without_the_matrix_are_those_of_the_matrix(monkeypatch: pytest.M
 
 @pytest.mark.parametrize(("room", "expected"), [(1000, 256), (5, 5), (0, 1)])
 def test_a_pass_takes_what_memory_holds(monkeypatch: pytest.MonkeyPatch, room: int, expected: int) -> None:
-    free = int((room + 0.5) * inference_activations(MODEL, 4) / forward.SHARE)
-    monkeypatch.setattr(forward, "available_memory", lambda device: free)
+    free = int((room + 0.5) * inference_activations(MODEL, 4) / inference.SHARE)
+    monkeypatch.setattr(inference, "available_memory", lambda device: free)
     model = fresh(training()).model
-    assert forward.most_at_once(model, torch.device("cpu"), torch.float32, 256) == expected
+    assert inference.most_at_once(model, torch.device("cpu"), torch.float32, 256) == expected

@@ -12,7 +12,7 @@ from tests.data.pictures import encoded
 from tests.data.scenes import scene
 from vitrail.cli import main
 from vitrail.core.errors import BadInput
-from vitrail.data.grammar import open_data
+from vitrail.data.open.names import open_data
 from vitrail.jobs.duplicates import Duplicates, duplicates, summary
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.jobs.test_bad_input import image_folder, refused, run
+from tests.scenarios.test_bad_input import image_folder, refused, run
 from vitrail.core.errors import BadInput
-from vitrail.data.sources import ArraySource
-from vitrail.data.views import Preprocess
+from vitrail.data.sources.base import ArraySource
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.classify import evaluate as judge_source
 from vitrail.jobs.evaluate import Evaluate, evaluate
 from vitrail.models.build import build
@@ -141,7 +141,7 @@ def test_training_data_that_are_gone_or_large_are_said(
     gone = bundle(tmp_path / "gone", trained_on=tmp_path / "nowhere")
     assert evaluate(Evaluate(gone, data))["copies"] is None
     assert "nowhere, which is not here: test images are not looked for in it" in capsys.readouterr().err
-    monkeypatch.setattr("vitrail.jobs.copies.UNASKED", 50)
+    monkeypatch.setattr("vitrail.jobs.train_test_overlap.UNASKED", 50)
     large = bundle(tmp_path / "large", trained_on=changed_folder(tmp_path / "train", 5))
     assert evaluate(Evaluate(large, data))["copies"] is None
     assert "(80 images): ask by --train" in capsys.readouterr().err

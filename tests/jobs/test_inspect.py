@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.jobs.test_bad_input import image_folder, refused, run
+from tests.scenarios.test_bad_input import image_folder, refused, run
 from vitrail.core.errors import BadInput
-from vitrail.data.views import Preprocess
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.jobs import inspect as inspect_job
 from vitrail.jobs.inspect import Inspect, inspect
 from vitrail.models.build import ModelConfig, build

@@ -13,11 +13,11 @@ import vitrail
 from vitrail.cli import main
 from vitrail.core.device import Machine
 from vitrail.core.files import read_json
-from vitrail.data.grammar import open_data
+from vitrail.data.open.names import open_data
 from vitrail.jobs.evaluate import Evaluate, evaluate
-from vitrail.jobs.finetune import finetune
+from vitrail.jobs.finetune.finetune import finetune
 from vitrail.jobs.inspect import Inspect, inspect
-from vitrail.jobs.linear import Linear, linear
+from vitrail.jobs.linear_probe import Linear, linear
 from vitrail.recipes import finetuning
 from vitrail.train.schedule import Cosine
 
@@ -80,7 +80,7 @@ def test_few_shot_beats_guessing_and_more_shots_help(digits_run: Path) -> None:
 
 def test_few_shot_equals_computing_all_features_first(digits_run: Path) -> None:
     """The job computes features only of the images that are drawn; the result is that of the whole matrix."""
-    from vitrail.data.subsets import shots
+    from vitrail.data.sources.subset import shots
     from vitrail.evals.features import features
     from vitrail.evals.fewshot import few_shot_accuracy
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.jobs.test_bad_input import image_folder, refused, run
+from tests.scenarios.test_bad_input import image_folder, refused, run
 from vitrail.core.errors import BadInput
-from vitrail.data.views import Preprocess
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.jobs.evaluate import Evaluate, evaluate
-from vitrail.jobs.finetune import Finetune, finetune
+from vitrail.jobs.finetune.finetune import Finetune, finetune
 from vitrail.jobs.inspect import Inspect, inspect
-from vitrail.jobs.linear import Linear, linear
+from vitrail.jobs.linear_probe import Linear, linear
 from vitrail.models.build import ModelConfig, build
 from vitrail.models.head import AveragePool
 from vitrail.models.position import SinCos2d

@@ -22,14 +22,14 @@ from vitrail.cli import main
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.files import read_json
-from vitrail.data.unlabelled import Images
-from vitrail.data.views import Preprocess
+from vitrail.data.open.inputs import Images
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.jobs import predict as job
 from vitrail.jobs.predict import Predict, predict, predict_table
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
-from vitrail.serve import output as output_module
-from vitrail.serve.output import Output
+from vitrail.serve import prediction_file as output_module
+from vitrail.serve.prediction_file import Output
 from vitrail.serve.predictor import Answers, Predictor
 from vitrail.weights.bundle import save_bundle
 from vitrail.weights.load import load

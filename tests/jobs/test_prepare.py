@@ -19,10 +19,10 @@ from tests.core.test_pool import processes_of
 from tests.data.pictures import encoded, folder_of_images, noise
 from vitrail.cli import main
 from vitrail.core.errors import BadInput, Interrupted
-from vitrail.data import image, prepared
-from vitrail.data.grammar import open_data
-from vitrail.data.prepared import Jpeg, Png, ShardBytes, ShardCount
-from vitrail.jobs import preparation
+from vitrail.data.decode import image
+from vitrail.data.open.names import open_data
+from vitrail.data.shards import progress, write
+from vitrail.data.shards.write import Jpeg, Png, ShardBytes, ShardCount
 from vitrail.jobs import prepare as job
 from vitrail.jobs.prepare import Prepare, prepare, prepare_config
 
@@ -116,9 +116,9 @@ def test_the_number_of_workers_changes_no_byte(photos: Path, tmp_path: Path) -> 
 
 def test_a_shard_by_itself_is_the_shard_of_the_whole(photos: Path, tmp_path: Path) -> None:
     prepare(Prepare(f"{photos}@train", 32, shards=ShardCount(5)), tmp_path / "out", workers=2)
-    name = prepared.shard_name(1, 3, "arrow")
-    form = prepared.Form(32, root=str(photos))
-    prepared.prepare_shard(open_data(f"{photos}@train"), range(5, 10), tmp_path / name, form)
+    name = write.shard_name(1, 3, "arrow")
+    form = write.Form(32, root=str(photos))
+    write.prepare_shard(open_data(f"{photos}@train"), range(5, 10), tmp_path / name, form)
     assert (tmp_path / name).read_bytes() == (tmp_path / "out" / "train" / name).read_bytes()
 
 
@@ -143,7 +143,7 @@ def test_stopped_after_any_step_it_goes_on_to_the_same_files(
 ) -> None:
     config = Prepare(str(photos), 32, container="tar", shards=ShardCount(5))
     prepare(config, tmp_path / "whole", workers=0)
-    home = job if step == "write_shard" else preparation
+    home = job if step == "write_shard" else progress
     real, calls = getattr(home, step), []
 
     def stopping(*args: Any) -> Any:
@@ -247,7 +247,7 @@ def test_a_shard_that_was_lost_is_made_again(photos: Path, tmp_path: Path, damag
     config = Prepare(str(photos), 32, shards=ShardCount(5))
     prepare(config, tmp_path / "out", workers=0)
     whole = files_of(tmp_path / "out")
-    shard = tmp_path / "out" / "train" / prepared.shard_name(1, 3, "arrow")
+    shard = tmp_path / "out" / "train" / write.shard_name(1, 3, "arrow")
     shard.unlink() if damage == "removed" else os.truncate(shard, 100)
     prepare(config, tmp_path / "out", workers=0)
     assert files_of(tmp_path / "out") == whole
@@ -306,7 +306,7 @@ def test_a_folder_of_other_files_is_refused(photos: Path, tmp_path: Path) -> Non
 
 
 def test_two_at_once_are_refused(photos: Path, tmp_path: Path) -> None:
-    with preparation.locked(tmp_path / "out"), pytest.raises(BadInput, match="in use by another process"):
+    with progress.locked(tmp_path / "out"), pytest.raises(BadInput, match="in use by another process"):
         prepare(Prepare(str(photos)), tmp_path / "out", workers=0)
 
 
@@ -354,7 +354,7 @@ def test_a_full_disk_gets_a_sentence_and_tears_nothing(
 ) -> None:
     config = Prepare(f"{photos}@train", 32, shards=ShardCount(5))
     prepare(config, tmp_path / "whole", workers=0)
-    real, written = prepared._write_arrow, []
+    real, written = write._write_arrow, []
 
     def full(path: Path, *args: Any) -> None:
         if len(written) == 2:
@@ -364,11 +364,11 @@ def test_a_full_disk_gets_a_sentence_and_tears_nothing(
         real(path, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepared, "_write_arrow", full)
+        patch.setattr(write, "_write_arrow", full)
         with pytest.raises(BadInput, match=r"the disk of .* is full .* after 2 of 3 shards, which are whole"):
             prepare(config, tmp_path / "out", workers=0)
     names = [p.name for p in (tmp_path / "out" / "train").iterdir() if p.is_file()]
-    assert sorted(names) == [prepared.shard_name(i, 3, "arrow") for i in range(2)]
+    assert sorted(names) == [write.shard_name(i, 3, "arrow") for i in range(2)]
     prepare(config, tmp_path / "out", workers=0)
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
@@ -378,19 +378,17 @@ def test_a_signal_in_the_middle_leaves_whole_shards(
 ) -> None:
     config = Prepare(f"{photos}@train", 32, shards=ShardCount(5))
     prepare(config, tmp_path / "whole", workers=0)
-    real = prepared._write_arrow
+    real = write._write_arrow
 
     def stopped(path: Path, *args: Any) -> None:
         real(path, *args)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepared, "_write_arrow", stopped)
+        patch.setattr(write, "_write_arrow", stopped)
         with pytest.raises(Interrupted, match="SIGTERM"):
             prepare(config, tmp_path / "out", workers=0)
-    assert [p.name for p in (tmp_path / "out" / "train").iterdir() if p.is_file()] == [
-        prepared.shard_name(0, 3, "arrow")
-    ]
+    assert [p.name for p in (tmp_path / "out" / "train").iterdir() if p.is_file()] == [write.shard_name(0, 3, "arrow")]
     prepare(config, tmp_path / "out", workers=0)
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 

@@ -32,7 +32,7 @@ from vitrail.models.cost import (
 from vitrail.models.head import AttentionPool, AveragePool
 from vitrail.models.position import Learned1d, Relative
 from vitrail.models.resnet import ResNetConfig, Stages
-from vitrail.models.table import describe, names
+from vitrail.models.summary import describe, names
 from vitrail.models.variants import NAMES, variant
 from vitrail.models.vit import ViTConfig
 

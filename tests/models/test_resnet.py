@@ -14,16 +14,7 @@ from torch.nn import functional as F
 from tests.models.small import lively, pictures
 from vitrail.core.errors import BadInput
 from vitrail.models.build import build
-from vitrail.models.resnet import (
-    BIT,
-    ResNetConfig,
-    Root,
-    Stages,
-    StandardisedConv,
-    Unit,
-    pad_same,
-    standardise,
-)
+from vitrail.models.resnet import BIT, ResNetConfig, Root, Stages, StandardisedConv, Unit, pad_same, standardise
 
 # the group norms' eps is so large that no norm can take another one unnoticed
 POST = Stages(units=(1, 2), width=32, eps=0.1)

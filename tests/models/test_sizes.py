@@ -12,7 +12,7 @@ from vitrail.models.cost import multiply_adds, parameters
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
 from vitrail.models.position import Learned1d
 from vitrail.models.resnet import ResNetConfig
-from vitrail.models.table import names
+from vitrail.models.summary import names
 from vitrail.models.variants import variant
 from vitrail.models.vit import ViTConfig
 

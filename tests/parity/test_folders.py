@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.parity.official import TOLERANCE, agree, compute, relative_error
-from vitrail.data.views import CentreCrop
+from vitrail.data.transforms.pipeline import CentreCrop
 from vitrail.models.vit import ViT, ViTConfig
 from vitrail.weights.load import read_published
 from vitrail.weights.transplant import transplant

@@ -5,9 +5,8 @@ import pytest
 from vitrail.core.errors import BadInput
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes import PRETRAINING, pretraining
-from vitrail.recipes.about import about
-from vitrail.recipes.grid import cell, cells
-from vitrail.recipes.later import RECOMMENDED
+from vitrail.recipes.augreg import RECOMMENDED, cell, cells
+from vitrail.recipes.docstring import about
 from vitrail.recipes.table import chosen
 from vitrail.train.optim import Adam
 

@@ -10,7 +10,7 @@ from vitrail import cli
 from vitrail.commands import parsing as reading
 from vitrail.commands import training
 from vitrail.core.errors import BadInput
-from vitrail.recipes.about import About, about
+from vitrail.recipes.docstring import About, about
 from vitrail.recipes.table import RECIPES, chosen, describe, facts, listing
 
 EVERY = chosen(())
@@ -29,7 +29,7 @@ def test_every_recipe_has_a_source_an_expectation_and_a_command(command: str, na
 
 @pytest.mark.parametrize(("command", "name"), EVERY, ids=[" ".join(one) for one in EVERY])
 def test_the_command_of_every_recipe_is_one_that_the_command_line_reads(command: str, name: str) -> None:
-    from vitrail.jobs.finetune import Finetune
+    from vitrail.jobs.finetune.finetune import Finetune
     from vitrail.jobs.pretrain import Pretrain
 
     recipe = RECIPES[command][name]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from vitrail.core.errors import BadInput
-from vitrail.data.views import ResizeCrop, WholeImage
-from vitrail.evals.means import Estimate
-from vitrail.jobs.attempts import Score
-from vitrail.jobs.standing import Standing, means
-from vitrail.jobs.tasks import Rejudged, Suite, Task, chosen
+from vitrail.core.estimate import Estimate
+from vitrail.data.transforms.pipeline import ResizeCrop, WholeImage
+from vitrail.jobs.suite.suite import Rejudged, Suite, Task, chosen
+from vitrail.jobs.suite.table import Standing, means
+from vitrail.jobs.suite.task import Score
 from vitrail.recipes.suites import EXAMPLE, adapted, paper, suite_of, vtab
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.report import folders
 from tests.report.test_report_pages import read
 from vitrail.report import make
-from vitrail.report.verdict import of_run
+from vitrail.report.sections.bottleneck import of_run
 
 
 def page(run: Path, proofs: Path) -> str:

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitrail.report import axes, machine, numbers
-from vitrail.report.charts import Line, line_chart
-from vitrail.report.demo import compare
-from vitrail.report.linear import findings
-from vitrail.report.pictures import attention_overlay, cut_into_patches, filter_tiles, position_tiles, viridis
-from vitrail.report.reading import Folder
-from vitrail.report.stack import Layer, stack_chart
+from vitrail.core import numbers
+from vitrail.report.charts import svg
+from vitrail.report.charts.images import attention_overlay, cut_into_patches, filter_tiles, position_tiles, viridis
+from vitrail.report.charts.lines import Line, line_chart
+from vitrail.report.charts.stacked_area import Layer, stack_chart
+from vitrail.report.folder import Folder
+from vitrail.report.pages.demo import compare
+from vitrail.report.pages.linear_probe import findings
+from vitrail.report.sections import bottleneck
 
 
 @pytest.mark.parametrize(
@@ -49,16 +51,16 @@ def test_wilson_interval_of_a_known_example() -> None:
 
 
 def test_axis_has_round_ticks_around_the_values() -> None:
-    assert axes.linear_axis([0.31, 0.93], percent=True).ticks == (0.2, 0.4, 0.6, 0.8, 1.0)
-    assert axes.linear_axis([0.0, 2.3]).ticks == (0, 0.5, 1, 1.5, 2, 2.5)
-    assert axes.linear_axis([0.999, 0.9995], percent=True).high <= 1
-    assert axes.log_axis([1, 25], ticks=(1, 5, 10, 25)).ticks == (1, 5, 10, 25)
-    same = axes.linear_axis([3.0, 3.0])
+    assert svg.linear_axis([0.31, 0.93], percent=True).ticks == (0.2, 0.4, 0.6, 0.8, 1.0)
+    assert svg.linear_axis([0.0, 2.3]).ticks == (0, 0.5, 1, 1.5, 2, 2.5)
+    assert svg.linear_axis([0.999, 0.9995], percent=True).high <= 1
+    assert svg.log_axis([1, 25], ticks=(1, 5, 10, 25)).ticks == (1, 5, 10, 25)
+    same = svg.linear_axis([3.0, 3.0])
     assert same.low < 3 < same.high
 
 
 def test_labels_keep_apart_and_inside() -> None:
-    places = axes.apart([100, 102, 101, 20], 17, 10, 110)
+    places = svg.apart([100, 102, 101, 20], 17, 10, 110)
     ordered = sorted(places)
     assert all(after - before >= 17 for before, after in pairwise(ordered))
     assert ordered[0] >= 10
@@ -90,7 +92,7 @@ def test_computing_is_what_is_left_of_the_time(tmp_path: Path) -> None:
     row = {"kind": "train", "images_per_second": 9.0, "waiting": 0.2, "copying": None, "communicating": 0.1}
     lines = [json.dumps({**row, "step": 5 * (i + 1)}) for i in range(500)]  # more rows than are drawn
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
-    made = machine.section(Folder(tmp_path))
+    made = bottleneck.section(Folder(tmp_path))
     assert made is not None
     found = heights(made.body)
     assert found == [pytest.approx(ends, abs=1e-3) for ends in ((0, 0.7), (0.7, 0.9), (0.9, 1))]

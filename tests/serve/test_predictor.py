@@ -10,7 +10,7 @@ from PIL import Image
 import vitrail
 from tests.data.pictures import encoded, noise
 from vitrail.core.errors import BadInput
-from vitrail.data.views import Preprocess
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
 from vitrail.serve.predictor import Predictor
@@ -150,7 +150,7 @@ def test_a_model_without_a_classifier_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_trained_model_is_right_about_most_digits(digits_run: Path) -> None:
-    from vitrail.data.grammar import open_data
+    from vitrail.data.open.names import open_data
 
     source = open_data("digits@test[:100]")
     predictor = vitrail.Predictor(digits_run)

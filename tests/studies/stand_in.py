@@ -5,11 +5,12 @@ from pathlib import Path
 
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
+from vitrail.core.figures import Dots, Panel, dot
 from vitrail.core.run import RunFolder
-from vitrail.studies.figures import Dots, Panel, dot
-from vitrail.studies.results import Results
-from vitrail.studies.sentences import differs, unfinished
-from vitrail.studies.study import Reached, Run, Study
+from vitrail.studies.engine.findings import differs, unfinished
+from vitrail.studies.engine.results import Results
+from vitrail.studies.engine.runs import Reached, Run
+from vitrail.studies.engine.study import Study
 
 MADE: list[Path] = []  # the runs that this process made
 

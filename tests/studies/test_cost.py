@@ -9,11 +9,10 @@ import torch
 from vitrail.core.device import Machine, available_memory
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
-from vitrail.jobs.speed import Speed, measure_speed
+from vitrail.jobs.throughput import Speed, measure_speed
 from vitrail.models.cost import inference_activations
 from vitrail.studies.cost import cost
-from vitrail.studies.execute import carry_out
-from vitrail.studies.results import collect
+from vitrail.studies.engine.execute import carry_out, collect
 
 
 def test_a_study_of_speed_ends_in_a_finding(tmp_path: Path) -> None:

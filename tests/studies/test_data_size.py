@@ -11,13 +11,13 @@ from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
 from vitrail.core.run import read_metrics
-from vitrail.data.grammar import open_data
+from vitrail.data.open.names import open_data
 from vitrail.evals.classify import evaluate
 from vitrail.jobs.early_stopping import EarlyStopping, first_images, stop_early
 from vitrail.studies.data_size import SIZES, data_size
-from vitrail.studies.execute import study_json
-from vitrail.studies.results import collect, measured_file
-from vitrail.studies.study import Study, planned
+from vitrail.studies.engine.execute import collect, study_json
+from vitrail.studies.engine.results import measured_file
+from vitrail.studies.engine.study import Study, planned
 from vitrail.train.optim import Adam
 from vitrail.train.schedule import Cosine
 from vitrail.weights.load import load

@@ -10,8 +10,8 @@ from vitrail.cli import main
 from vitrail.core.device import Machine
 from vitrail.core.files import read_json
 from vitrail.studies import STUDIES, study
-from vitrail.studies.execute import carry_out
-from vitrail.studies.study import planned
+from vitrail.studies.engine.execute import carry_out
+from vitrail.studies.engine.study import planned
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_the_command_lists_shows_tables_and_gives_commands(capsys: pytest.Captur
 def test_one_run_as_json_says_its_folder(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vitrail.studies.execute.execute_only", lambda *_: None)
+    monkeypatch.setattr("vitrail.studies.engine.execute.execute_only", lambda *_: None)
     with pytest.raises(SystemExit) as ended:
         main(["study", "head", "--out", str(tmp_path), "--only", "one", "--json"])
     assert ended.value.code == 0

@@ -10,9 +10,10 @@ import pytest
 from vitrail.core.files import write_json
 from vitrail.models.cost import multiply_adds, training_flops
 from vitrail.recipes.paper import paper
-from vitrail.studies.results import collect, measured_file
+from vitrail.studies.engine.execute import collect
+from vitrail.studies.engine.results import measured_file
+from vitrail.studies.engine.study import Study, planned
 from vitrail.studies.scaling import exaflops, paper_ratios, places, scaling, table6
-from vitrail.studies.study import Study, planned
 
 # Rows where the count is not Table 6's within 1 %: 55 exaFLOPs of B/32 would be 56.3; R50x1 has 50 for 50.7; 859 of
 # R50+L/16 is not half of its own 1,668 (which is right within 0.2 %).

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from vitrail.data.batches import Batch, Broken, Loader, training_batches
-from vitrail.data.grammar import open_data
-from vitrail.data.views import Augment, Preprocess, SquareResize, WholeImage
+from vitrail.data.loader.loader import Batch, Broken, Loader, training_batches
+from vitrail.data.open.names import open_data
+from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, WholeImage
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
 from vitrail.train.schedule import Cosine

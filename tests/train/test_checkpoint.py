@@ -16,7 +16,7 @@ from vitrail.core.errors import BadInput
 from vitrail.train import checkpoint
 from vitrail.train.checkpoint import KEPT, restore_checkpoint, save_checkpoint
 from vitrail.train.optim import Adam, Momentum, OptimizerConfig
-from vitrail.train.pieces import snapshot, write_pieces
+from vitrail.train.sharded import snapshot, write_pieces
 from vitrail.train.step import Training, TrainState
 
 NOISY = replace(MODEL, dropout=0.1)

@@ -8,10 +8,10 @@ import torch
 
 from tests.train.small import batches, fresh, training, update
 from vitrail.core.errors import Interrupted
-from vitrail.data.batches import Batch
+from vitrail.data.loader.loader import Batch
 from vitrail.train import loop
 from vitrail.train.checkpoint import checkpoint_steps, restore_checkpoint, save_checkpoint
-from vitrail.train.health import BadStep
+from vitrail.train.divergence import BadStep
 from vitrail.train.loop import Every, Meter, fit
 from vitrail.train.step import Metrics, TrainState
 

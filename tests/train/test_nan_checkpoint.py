@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitrail.core.errors import BadInput
-from vitrail.data.batches import Broken
+from vitrail.data.loader.loader import Broken
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
 from vitrail.train.checkpoint import save_checkpoint

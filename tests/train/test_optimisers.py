@@ -18,16 +18,8 @@ from vitrail.models.build import Model, build
 from vitrail.models.head import AttentionPool, AveragePool
 from vitrail.models.position import Learned2d
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
-from vitrail.train.averaging import averaged, start_average, update_average
-from vitrail.train.optim import (
-    Adam,
-    Momentum,
-    OptimizerConfig,
-    build_optimizer,
-    factors,
-    is_decayed,
-    set_learning_rate,
-)
+from vitrail.train.optim import Adam, Momentum, OptimizerConfig, build_optimizer, factors, is_decayed, set_learning_rate
+from vitrail.train.weight_averaging import averaged, start_average, update_average
 
 RATES = [0.0, 0.02, 0.1, 0.05, 0.01]  # a schedule: decay must follow it
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tests.train.small import MODEL, advance, assert_equal, batches, everything, fresh, training, update, updater
 from vitrail.core.errors import BadInput, Interrupted
-from vitrail.data.batches import Batch
+from vitrail.data.loader.loader import Batch
 from vitrail.train import loop
-from vitrail.train.health import BadStep
+from vitrail.train.divergence import BadStep
 from vitrail.train.loop import Every, Meter, fit
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine

@@ -15,7 +15,7 @@ import torch
 
 import vitrail
 from vitrail.core.errors import BadInput
-from vitrail.data.views import CentreCrop, Preprocess
+from vitrail.data.transforms.pipeline import CentreCrop, Preprocess
 from vitrail.models.build import build
 from vitrail.models.vit import ViT, ViTConfig
 from vitrail.weights.bundle import read_bundle, save_bundle

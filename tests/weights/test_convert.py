@@ -16,7 +16,7 @@ import vitrail
 import vitrail.weights.convert as converting
 from vitrail.cli import main
 from vitrail.core.errors import BadInput
-from vitrail.data.views import CentreCrop, Preprocess
+from vitrail.data.transforms.pipeline import CentreCrop, Preprocess
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.head import AttentionPool, AveragePool, TokenAndAverage
 from vitrail.models.position import Learned1d, Learned2d, Relative, SinCos2d

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import vitrail
 from vitrail.core.errors import BadInput
-from vitrail.data.views import Preprocess
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import build
 from vitrail.models.resnet import BIT, ResNetConfig
 from vitrail.models.vit import ViTConfig

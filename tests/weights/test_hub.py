@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vitrail.core.errors import BadInput
-from vitrail.data.views import Preprocess
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.bundle import save_bundle

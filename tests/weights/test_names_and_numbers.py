@@ -21,7 +21,7 @@ from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.bit import write_bit
 from vitrail.weights.google import BEFORE_LINEN, LINEN, layout, write_google
-from vitrail.weights.layout import write
+from vitrail.weights.key_map import write
 from vitrail.weights.load import read_published
 
 PLAIN = ViTConfig(patch=4, width=16, depth=3, heads=2, mlp=32, resolution=(16, 16), num_classes=3, hidden=8)

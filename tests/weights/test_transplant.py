@@ -8,7 +8,7 @@ import torch
 
 import vitrail
 from vitrail.core.errors import BadInput
-from vitrail.data.views import Preprocess
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import ModelConfig, build
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig, TokenAndAverage
 from vitrail.models.position import Learned1d, Learned2d, NoPosition, PositionConfig, Relative, SinCos2d, sincos2d
@@ -16,7 +16,7 @@ from vitrail.models.resample import resample_line, resample_patches, resample_re
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.bundle import save_bundle
-from vitrail.weights.published import Published
+from vitrail.weights.pretrained import Published
 from vitrail.weights.transplant import Row, as_json, for_transfer, summary, transplant
 
 CONFIG = ViTConfig(patch=4, width=16, depth=2, heads=2, mlp=32, resolution=(8, 12), num_classes=7, hidden=8)

@@ -6,7 +6,7 @@ Q queries · N images of the set · D width · K neighbours
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from vitrail.evals import neighbours
+from vitrail.evals import knn
 
 
 def nearest(
@@ -23,7 +23,7 @@ def nearest(
         excluded: for each query an image of the set that does not count (the query itself), -1 for none.
     """
     left_out = excluded is not None and bool((excluded >= 0).any())
-    found = neighbours.nearest(features, queries, count + left_out)  # one more, where one may have to go
+    found = knn.nearest(features, queries, count + left_out)  # one more, where one may have to go
     if excluded is None or not left_out:
         return found.places, found.cosines
     gone_last = np.argsort(found.places == excluded[:, None], axis=1, kind="stable")

@@ -16,7 +16,7 @@ def _check(args: list[str]) -> int:
     import tyro
 
     from vitrail.core.progress import say
-    from vitrail.jobs.check import Check, check, summary
+    from vitrail.jobs.data_check import Check, check, summary
 
     @dataclass(frozen=True)
     class Options:

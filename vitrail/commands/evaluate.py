@@ -24,7 +24,7 @@ def run(args: list[str]) -> int:
 
 def _said(result: dict[str, Any]) -> list[str]:
     """For people, a line a finding."""
-    from vitrail.jobs.copies import sentence
+    from vitrail.jobs.train_test_overlap import sentence
 
     if "mcnemar" in result:
         return [result["sentence"]]

@@ -19,8 +19,8 @@ def run(args: list[str]) -> int:
     """`vitrail finetune`; returns the exit code."""
     from vitrail.core.dist import launched
     from vitrail.core.errors import BadInput
-    from vitrail.jobs.finetune import Finetune, finetune
-    from vitrail.jobs.tunings import compare, tuned_by_name
+    from vitrail.jobs.finetune.compare import compare, tuned_by_name
+    from vitrail.jobs.finetune.finetune import Finetune, finetune
     from vitrail.recipes import FINETUNING
 
     name, rest = recipe_name(COMMAND, args, FINETUNING)

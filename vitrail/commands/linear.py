@@ -9,7 +9,7 @@ from vitrail.commands.parsing import options as options_of
 def run(args: list[str]) -> int:
     """`vitrail linear`; returns the exit code."""
     from vitrail.core.dist import launched
-    from vitrail.jobs.linear import Linear, linear
+    from vitrail.jobs.linear_probe import Linear, linear
 
     kind, _ = options_of(Linear, out=None, default=None)
     options = parse(COMMAND, kind, args)

@@ -11,7 +11,7 @@ def run(args: list[str]) -> int:
     """`vitrail models`; returns the exit code."""
     import tyro
 
-    from vitrail.models.table import describe, facts, listing, names
+    from vitrail.models.summary import describe, facts, listing, names
 
     @dataclass(frozen=True)
     class Options:

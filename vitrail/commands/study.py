@@ -9,8 +9,8 @@ from vitrail.commands.parsing import Command, Common
 from vitrail.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from vitrail.studies.results import Results
-    from vitrail.studies.study import Study
+    from vitrail.studies.engine.results import Results
+    from vitrail.studies.engine.study import Study
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _parse(args: list[str]) -> tuple[Options, list[str]]:
 def _study(options: Options, overrides: list[str]) -> "Study":
     """The study with what the options change."""
     from vitrail.studies import study as named
-    from vitrail.studies.study import FewShot
+    from vitrail.studies.engine.runs import FewShot
 
     made = named(options.name, options.scale)
     if options.runs:
@@ -105,8 +105,8 @@ def _overridden(config: Any, overrides: list[str]) -> Any:
 def _carry_out(options: Options, study: "Study", args: list[str]) -> int:
     from vitrail.core.progress import say
     from vitrail.report import make
-    from vitrail.studies.execute import carry_out, execute_only, failures, finish, study_json
-    from vitrail.studies.spread import on_ray, spread
+    from vitrail.studies.engine.execute import carry_out, execute_only, failures, finish, study_json
+    from vitrail.studies.engine.launch import on_ray, spread
 
     assert options.out is not None
     machine = options.machine()
@@ -134,7 +134,7 @@ def _carry_out(options: Options, study: "Study", args: list[str]) -> int:
 
 
 def _table(results: "Results") -> str:
-    from vitrail.studies.sentences import measured_names, shown
+    from vitrail.studies.engine.findings import measured_names, shown
 
     names = measured_names(results)
     rows = [["run", *names, "change"]]
@@ -171,8 +171,8 @@ def _without(args: list[str]) -> list[str]:
 def _commands(options: Options, study: "Study", args: list[str]) -> int:
     import shlex
 
-    from vitrail.studies.execute import done
-    from vitrail.studies.study import planned
+    from vitrail.studies.engine.execute import done
+    from vitrail.studies.engine.study import planned
 
     assert options.out is not None
     commands = [
@@ -183,7 +183,7 @@ def _commands(options: Options, study: "Study", args: list[str]) -> int:
 
 
 def _plan(options: Options, study: "Study") -> int:
-    from vitrail.studies.plan import plan, plan_text
+    from vitrail.studies.engine.plan import plan, plan_text
 
     found = plan(study, options.out, options.machine(), options.jobs)
     print(json.dumps(found) if options.json else plan_text(found))
@@ -201,7 +201,7 @@ def _list(options: Options) -> int:
 
 
 def _paper(options: Options) -> int:
-    from vitrail.studies.paper import paper_json, paper_text
+    from vitrail.recipes.paper.show import paper_json, paper_text
 
     assert options.paper is not None
     print(json.dumps(paper_json(options.paper)) if options.json else paper_text(options.paper))

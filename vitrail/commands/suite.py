@@ -9,8 +9,8 @@ from vitrail.commands.parsing import Command, Common, parse, show
 from vitrail.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from vitrail.jobs.suite import SuiteRun
-    from vitrail.jobs.suite_plan import PlannedTask
+    from vitrail.jobs.suite.plan import PlannedTask
+    from vitrail.jobs.suite.run import SuiteRun
 
 
 def run(args: list[str]) -> int:
@@ -59,8 +59,8 @@ def run(args: list[str]) -> int:
 
 
 def _config(options: Any, suite: Any) -> "SuiteRun":
-    from vitrail.jobs.suite import SuiteRun
-    from vitrail.jobs.tasks import FewShot, FineTuned
+    from vitrail.jobs.suite.run import SuiteRun
+    from vitrail.jobs.suite.suite import FewShot, FineTuned
 
     if options.method == "few-shot":
         if options.rates or options.steps or options.repeats:
@@ -73,7 +73,7 @@ def _config(options: Any, suite: Any) -> "SuiteRun":
 
 def _settings(options: Any, suite: Any) -> Any:
     """Every rate with every number of steps; what is not given is as in the suite, where all its tasks agree."""
-    from vitrail.jobs.tasks import Setting, Task
+    from vitrail.jobs.suite.suite import Setting, Task
 
     if not options.rates and not options.steps:
         return ()
@@ -100,7 +100,7 @@ def _list(common: Common) -> int:
 
 
 def _plan(config: "SuiteRun", options: Any) -> int:
-    from vitrail.jobs.suite_plan import as_json, plan_suite
+    from vitrail.jobs.suite.plan import as_json, plan_suite
 
     machine = options.common.machine()
     rows = plan_suite(config, options.out, machine, only=options.only, skip=options.skip)
@@ -110,7 +110,7 @@ def _plan(config: "SuiteRun", options: Any) -> int:
 
 
 def _plan_lines(config: "SuiteRun", rows: list["PlannedTask"], made: dict[str, Any]) -> list[str]:
-    from vitrail.jobs.plan import in_words
+    from vitrail.jobs.finetune.plan import in_words
 
     wide = max(len(row.name) for row in rows)
     lines = [f"{config.suite.name}: {config.suite.about}", ""]
@@ -128,7 +128,7 @@ def _plan_lines(config: "SuiteRun", rows: list["PlannedTask"], made: dict[str, A
 
 
 def _facts(row: "PlannedTask") -> str:
-    from vitrail.jobs.plan import in_words
+    from vitrail.jobs.finetune.plan import in_words
 
     if row.train_images is None:
         return row.note
@@ -144,7 +144,7 @@ def _facts(row: "PlannedTask") -> str:
 
 
 def _run(config: "SuiteRun", options: Any) -> int:
-    from vitrail.jobs.suite import run_suite
+    from vitrail.jobs.suite.run import run_suite
     from vitrail.report import make
 
     result = run_suite(config, options.out, options.common.machine(), only=options.only, skip=options.skip)

@@ -28,7 +28,7 @@ class CommonTraining(Common):
         """Where to run."""
         from dataclasses import replace
 
-        from vitrail.core.trackers import check_trackers
+        from vitrail.core.loggers import check_trackers
 
         check_trackers(self.track)
         names = ("sharding", "compile", "deterministic", "graphs", "recompute", "stall", "track")
@@ -71,7 +71,7 @@ def train(
 def show_run(options: Any, result: dict[str, Any]) -> int:
     """The page, and what a person or a program wants to know of a finished run; returns the exit code."""
     from vitrail.report import make
-    from vitrail.report.verdict import of_run
+    from vitrail.report.sections.bottleneck import of_run
 
     page = make(options.out, PROOFS)
     verdict = of_run(options.out)

@@ -16,7 +16,7 @@ from vitrail.core import dist
 from vitrail.core.config import difference, from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, remove_leftovers, write_json, write_text_atomic
-from vitrail.core.trackers import Trackers
+from vitrail.core.loggers import Trackers
 
 PATIENCE = 8.0  # seconds that a folder in use is waited for: the workers of a killed run notice it after five
 

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int64
 from scipy.optimize import brentq
 from torch import Tensor
 
-from vitrail.evals.intervals import Interval
+from vitrail.core.estimate import Interval
 
 BINS = 15
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures that are tried: beyond, answers are all sure or all the same

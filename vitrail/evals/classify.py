@@ -13,16 +13,16 @@ from torch import Tensor
 
 from vitrail.core import dist
 from vitrail.core.errors import BadInput
+from vitrail.core.estimate import Interval, wilson
 from vitrail.core.files import atomic_path, write_json
-from vitrail.data.batches import Batch, Broken
-from vitrail.data.sources import Source
-from vitrail.data.views import Preprocess
-from vitrail.evals.abstention import TARGETS, abstention, answered, threshold
+from vitrail.data.loader.loader import Batch, Broken
+from vitrail.data.sources.base import Source
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.calibration import calibration, ece_interval
-from vitrail.evals.forward import forward
-from vitrail.evals.intervals import Figure, Interval, balanced, bootstrap, mean_of, wilson
-from vitrail.evals.outcomes import Outcomes, Stored, write_outcomes
-from vitrail.evals.tally import MISTAKES, Tally
+from vitrail.evals.inference import forward
+from vitrail.evals.intervals import Figure, balanced, bootstrap, mean_of
+from vitrail.evals.predictions import MISTAKES, Outcomes, Stored, Tally, write_outcomes
+from vitrail.evals.selective import TARGETS, abstention, answered, threshold
 from vitrail.models.build import Model
 
 __all__ = ["DENSE", "MISTAKES", "Evaluation", "as_judged", "evaluate", "figures_of", "judge"]

@@ -8,8 +8,9 @@ import numpy as np
 from scipy.stats import binom, binomtest, chi2
 
 from vitrail.core.errors import BadInput
-from vitrail.evals.intervals import Figure, Interval, Weights, Z, balanced, bootstrap, mean_of
-from vitrail.evals.outcomes import Outcomes, Stored, numbered
+from vitrail.core.estimate import Interval, Z
+from vitrail.evals.intervals import Figure, Weights, balanced, bootstrap, mean_of
+from vitrail.evals.predictions import Outcomes, Stored, numbered
 
 LEVEL = 0.05
 LISTED = 12  # images that only one of the two recognises, of each

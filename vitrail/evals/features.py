@@ -14,11 +14,11 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from vitrail.core.errors import BadInput
-from vitrail.data.batches import Broken, evaluation_batches
-from vitrail.data.image import BrokenImage
-from vitrail.data.sources import Example, Source
-from vitrail.data.views import Preprocess
-from vitrail.evals.forward import forward
+from vitrail.data.decode.image import BrokenImage
+from vitrail.data.loader.loader import Broken, evaluation_batches
+from vitrail.data.sources.base import Example, Source
+from vitrail.data.transforms.pipeline import Preprocess
+from vitrail.evals.inference import forward
 from vitrail.models.build import Model, ModelConfig
 from vitrail.models.resnet import ResNetConfig
 from vitrail.models.vit import ViT, ViTConfig

@@ -1,40 +1,18 @@
 """How sure a measured number is: 95 % intervals of shares, of means over seeds, and of anything by the bootstrap."""
 
 from collections.abc import Callable, Iterator, Mapping
-from math import sqrt
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import stdtrit
 
-Z = 1.959963984540054  # two-sided 95 % of a normal
+from vitrail.core.estimate import Interval
+
 DRAWS, FEWEST = 1000, 200  # resamples; fewer where there are very many images, but not fewer than that
 WORK = 200_000_000  # draws times images up to which there are DRAWS: a second or two
 HELD = 2_000_000  # weights that are held at a time
 
-Interval = tuple[float, float]
 Weights = Float64[np.ndarray, "draws n"]
 Figure = Callable[[Weights], Float64[np.ndarray, "draws"]]  # of images that count so often: one number a resample
-
-
-def wilson(correct: int, count: int) -> Interval:
-    """Wilson's interval of a share, right also for few images and near 0 and 1 (Wilson 1927)."""
-    if count == 0:
-        return 0.0, 1.0
-    share = correct / count
-    centre = share + Z**2 / (2 * count)
-    spread = Z * sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    scale = 1 + Z**2 / count
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
-def over_seeds(values: list[float]) -> Interval | None:
-    """Student's interval of the mean over seeds; None for a single one."""
-    if len(values) < 2:
-        return None
-    spread = float(stdtrit(len(values) - 1, 0.975)) * float(np.std(values, ddof=1)) / sqrt(len(values))
-    mean = float(np.mean(values))
-    return mean - spread, mean + spread
 
 
 def bootstrap(

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 
 from vitrail.core.errors import BadInput
 from vitrail.evals.fewshot import RIDGE, few_shot_fits
+from vitrail.evals.knn import nearest, plain_votes, weighted_votes
 from vitrail.evals.logistic import STRENGTHS, logistic_regression
-from vitrail.evals.neighbours import nearest, plain_votes, weighted_votes
 
 JudgeName = Literal["ridge", "knn", "majority", "logistic"]
 

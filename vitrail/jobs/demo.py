@@ -11,11 +11,11 @@ from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json, write_json
 from vitrail.core.progress import say
-from vitrail.data.grammar import open_data
-from vitrail.data.image import decode
-from vitrail.data.views import evaluation_view
-from vitrail.jobs.finetune import Finetune, finetune
-from vitrail.jobs.linear import Linear, linear
+from vitrail.data.decode.image import decode
+from vitrail.data.open.names import open_data
+from vitrail.data.transforms.pipeline import evaluation_view
+from vitrail.jobs.finetune.finetune import Finetune, finetune
+from vitrail.jobs.linear_probe import Linear, linear
 from vitrail.jobs.pretrain import Pretrain, pretrain
 from vitrail.weights.load import read_published
 

@@ -12,13 +12,13 @@ import numpy as np
 from vitrail.core.errors import BadInput
 from vitrail.core.files import write_json, write_text_atomic
 from vitrail.core.progress import say
-from vitrail.data.duplicates import Copies, Pair, find_copies
-from vitrail.data.examination import Examined, examine
-from vitrail.data.gallery import Gallery
-from vitrail.data.grammar import open_data
-from vitrail.data.sources import Source
-from vitrail.data.subsets import Subset
-from vitrail.data.view import write_view
+from vitrail.data.open.filtered import write_view
+from vitrail.data.open.names import open_data
+from vitrail.data.quality.near_duplicates import Copies, Pair, find_copies
+from vitrail.data.quality.scan import Examined, examine
+from vitrail.data.quality.thumbnails import Gallery
+from vitrail.data.sources.base import Source
+from vitrail.data.sources.subset import Subset
 
 LISTED = 10_000  # pairs in the JSON; the CSV holds all
 DRAWN = 24  # pairs on the page: half of them the least similar, which are most in doubt
@@ -133,7 +133,7 @@ def compare_sets(named: list[tuple[str, Source]], workers: int | None) -> list[C
 
 def features_of(model: str, compared: list[Compared], device: str) -> np.ndarray:
     """float32 [n, D] of the images of all sets, NaN for those that cannot be read."""
-    from vitrail.core.device import choose_device  # torch, which only this needs
+    from vitrail.core.device import choose_device
     from vitrail.evals.features import features
     from vitrail.weights.load import load
 

@@ -16,9 +16,9 @@ from vitrail.core.dist import joined
 from vitrail.core.errors import BadInput
 from vitrail.core.run import RunFolder
 from vitrail.core.seeds import generator, torch_seed
-from vitrail.data.sources import Source
-from vitrail.data.subsets import Subset
-from vitrail.data.views import Preprocess
+from vitrail.data.sources.base import Source
+from vitrail.data.sources.subset import Subset
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.classify import evaluate
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.jobs.training import check_training, open_training_data, run_training, with_classes

@@ -7,14 +7,14 @@ from typing import Any
 from vitrail.core.device import Machine, Precision
 from vitrail.core.errors import BadInput
 from vitrail.core.files import write_json
-from vitrail.data.gallery import Gallery
-from vitrail.data.grammar import open_data
+from vitrail.data.open.names import open_data
+from vitrail.data.quality.thumbnails import Gallery
+from vitrail.evals.classifier import Accused, Fitted, accuse, fit, refuse_shared, with_classes_of
 from vitrail.evals.classify import Evaluation
 from vitrail.evals.comparison import compare
-from vitrail.evals.crops import Crops
-from vitrail.evals.outcomes import Stored, is_evaluation, read_outcomes
-from vitrail.jobs.copies import copies_in_training, trained_on
-from vitrail.jobs.judging import Accused, Fitted, accuse, fit, refuse_shared, with_classes_of
+from vitrail.evals.multi_crop import Crops
+from vitrail.evals.predictions import Stored, is_evaluation, read_outcomes
+from vitrail.jobs.train_test_overlap import copies_in_training, trained_on
 from vitrail.weights.bundle import bundle_of, store_temperature
 
 

@@ -13,11 +13,11 @@ from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import progress, say
 from vitrail.core.signals import SignalWatch
-from vitrail.data.unlabelled import Images, open_images
-from vitrail.evals.feature_store import digest_of
-from vitrail.serve.output import Output
+from vitrail.data.open.inputs import Images, open_images
+from vitrail.evals.feature_cache import digest_of
+from vitrail.serve.formats import Columns, form_of
+from vitrail.serve.prediction_file import Output
 from vitrail.serve.predictor import Answers, Prediction, Predictor
-from vitrail.serve.rows import Columns, form_of
 
 NAMED = 20  # broken images that are named on standard error; all are in their rows
 

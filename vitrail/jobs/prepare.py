@@ -14,9 +14,9 @@ from vitrail.core.files import remove_leftovers
 from vitrail.core.pool import mapping, usable_cores
 from vitrail.core.progress import Bar, progress, say
 from vitrail.core.signals import SignalWatch
-from vitrail.data.grammar import open_data
-from vitrail.data.parquet import ParquetSource
-from vitrail.data.prepared import (
+from vitrail.data.open.names import open_data, splits_of
+from vitrail.data.shards.progress import RESULT, Part, Prepare, State, locked, refuse_inside, refuse_others, root_of
+from vitrail.data.shards.write import (
     Container,
     Dropped,
     Encoding,
@@ -36,10 +36,10 @@ from vitrail.data.prepared import (
     shard_rows,
     write_shard,
 )
-from vitrail.data.sources import Source
-from vitrail.data.splits import parts_of, splits_of
-from vitrail.data.subsets import Subset
-from vitrail.jobs.preparation import RESULT, Part, Prepare, State, locked, refuse_inside, refuse_others, root_of
+from vitrail.data.sources.base import Source
+from vitrail.data.sources.parquet import ParquetSource
+from vitrail.data.sources.split_names import parts_of
+from vitrail.data.sources.subset import Subset
 
 Cluster = Literal["ray"]
 

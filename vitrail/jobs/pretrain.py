@@ -10,7 +10,7 @@ from vitrail.core.device import Machine, choose_device
 from vitrail.core.dist import joined
 from vitrail.core.run import RunFolder
 from vitrail.core.seeds import torch_seed
-from vitrail.data.views import CentreCrop, Preprocess, Resize
+from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, Resize
 from vitrail.jobs.training import check_training, open_training_data, run_training, with_classes
 from vitrail.models.build import ModelConfig, build
 from vitrail.models.vit import ViTConfig

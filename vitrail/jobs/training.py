@@ -17,29 +17,29 @@ from vitrail.core.errors import BadInput, nearest
 from vitrail.core.files import write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder, environment
-from vitrail.data.batches import Batches, Broken, choose_workers, training_batches
-from vitrail.data.grammar import Role, open_data, require_classes
-from vitrail.data.mixing import Mixing
-from vitrail.data.order import distinct
-from vitrail.data.resident import Resident, check_resident
-from vitrail.data.sources import Source
-from vitrail.data.subsets import Subset
-from vitrail.data.views import Preprocess
+from vitrail.data.loader.loader import Batches, Broken, choose_workers, training_batches
+from vitrail.data.loader.on_device import Resident, check_resident
+from vitrail.data.loader.sampler import distinct
+from vitrail.data.open.names import Role, open_data, require_classes
+from vitrail.data.sources.base import Source
+from vitrail.data.sources.subset import Subset
+from vitrail.data.transforms.mixup import Mixing
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.classify import Evaluation, evaluate
 from vitrail.jobs.inspect import look_inside
 from vitrail.models.build import Model
 from vitrail.models.cost import multiply_adds, parameters, training_flops
 from vitrail.models.vit import dropped_border
-from vitrail.train.averaging import averaged
 from vitrail.train.checkpoint import Saver, restore_checkpoint
-from vitrail.train.health import BadStep, refuse_more
+from vitrail.train.divergence import BadStep, refuse_more
 from vitrail.train.loop import Every, Meter, fit
 from vitrail.train.loss import class_weights
-from vitrail.train.memory import settle_micro_batch, surviving
+from vitrail.train.micro_batch import settle_micro_batch, surviving
 from vitrail.train.parallel import communicating, spread, whole_model, whole_norm
 from vitrail.train.schedule import Rsqrt, Steps
 from vitrail.train.step import Training, TrainState, micro_batches, start, train_step
-from vitrail.train.tuned import merge, trained_parameters, work_share
+from vitrail.train.trainable import merge, trained_parameters, work_share
+from vitrail.train.weight_averaging import averaged
 from vitrail.weights.bundle import save_bundle
 
 REACHED = 0.7  # of the measured peak: training steps do not get further, so nobody asks for more images

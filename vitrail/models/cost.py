@@ -9,15 +9,7 @@ from typing import NamedTuple
 
 from vitrail.models.build import ModelConfig
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, pooled_width
-from vitrail.models.position import (
-    Learned1d,
-    Learned2d,
-    NoPosition,
-    Relative,
-    SinCos2d,
-    has_class_entry,
-    tables,
-)
+from vitrail.models.position import Learned1d, Learned2d, NoPosition, Relative, SinCos2d, has_class_entry, tables
 from vitrail.models.resnet import GROUPS, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
 

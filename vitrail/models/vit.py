@@ -28,14 +28,7 @@ from vitrail.models.head import (
 from vitrail.models.hybrid import backbone
 from vitrail.models.output import ModelOutput
 from vitrail.models.patches import PatchEmbedding, grid_of
-from vitrail.models.position import (
-    Learned1d,
-    PositionConfig,
-    added_table,
-    before_layer,
-    embedding,
-    relative_of_layer,
-)
+from vitrail.models.position import Learned1d, PositionConfig, added_table, before_layer, embedding, relative_of_layer
 from vitrail.models.resnet import Stages
 
 __all__ = ["AveragePool", "ClassToken", "ViT", "ViTConfig"]

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from vitrail.core.errors import unknown
-from vitrail.jobs.finetune import Finetune
+from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain
+from vitrail.recipes import augreg, gpu, small
 from vitrail.recipes import finetuning as paper_finetuning
-from vitrail.recipes import gpu, later, small
 from vitrail.recipes import pretraining as paper_pretraining
-from vitrail.recipes.grid import WithGrid
+from vitrail.recipes.augreg import WithGrid
 
 PRETRAINING: dict[str, Callable[[], Pretrain]] = WithGrid(
     {
@@ -20,7 +20,7 @@ PRETRAINING: dict[str, Callable[[], Pretrain]] = WithGrid(
         "folder": small.folder,
         **gpu.PRETRAINING,
         **paper_pretraining.RECIPES,
-        **later.RECIPES,
+        **augreg.RECIPES,
     }
 )
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from vitrail.data.named import NAMED
-from vitrail.data.views import Augment, InceptionCrop, SquareResize
-from vitrail.jobs.finetune import Finetune
-from vitrail.jobs.scale import PAPER
-from vitrail.recipes.about import About
+from vitrail.data.catalog.catalog import NAMED
+from vitrail.data.transforms.pipeline import Augment, InceptionCrop, SquareResize
+from vitrail.jobs.finetune.finetune import Finetune
+from vitrail.jobs.finetune.schedule_rule import PAPER
+from vitrail.recipes.docstring import About
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine
 

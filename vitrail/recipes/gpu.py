@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from vitrail.data.erasing import RandomErasing
-from vitrail.data.mixing import Mixing
-from vitrail.data.randaugment import RandAugment
-from vitrail.data.views import Augment, CentreCrop, InceptionCrop, PadCrop, SquareResize
-from vitrail.jobs.finetune import Finetune
+from vitrail.data.transforms.mixup import Mixing
+from vitrail.data.transforms.pipeline import Augment, CentreCrop, InceptionCrop, PadCrop, SquareResize
+from vitrail.data.transforms.randaugment import RandAugment
+from vitrail.data.transforms.random_erasing import RandomErasing
+from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.head import AveragePool
 from vitrail.models.position import SinCos2d

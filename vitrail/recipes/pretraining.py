@@ -15,7 +15,7 @@ from typing import NamedTuple
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.resnet import ResNetConfig
 from vitrail.models.variants import variant
-from vitrail.recipes.about import About
+from vitrail.recipes.docstring import About
 from vitrail.train.loss import Sigmoid
 from vitrail.train.optim import Adam
 from vitrail.train.schedule import Cosine, Linear

@@ -2,10 +2,18 @@
 
 from dataclasses import replace
 
-from vitrail.data.views import Augment, CentreCrop, InceptionCrop, PadCrop, ResizeCrop, SquareResize, WholeImage
+from vitrail.data.transforms.pipeline import (
+    Augment,
+    CentreCrop,
+    InceptionCrop,
+    PadCrop,
+    ResizeCrop,
+    SquareResize,
+    WholeImage,
+)
 from vitrail.jobs.demo import Demo
-from vitrail.jobs.finetune import Finetune
-from vitrail.jobs.linear import Linear
+from vitrail.jobs.finetune.finetune import Finetune
+from vitrail.jobs.linear_probe import Linear
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.head import AveragePool, ClassToken, PoolConfig
 from vitrail.models.position import SinCos2d

@@ -9,9 +9,9 @@ from typing import Any
 
 from vitrail.core.config import from_json
 from vitrail.core.errors import BadInput, unknown
-from vitrail.data.views import Augment, ResizeCrop, WholeImage
-from vitrail.data.vtab import TASKS, VtabTask
-from vitrail.jobs.tasks import Choice, Published, Rejudged, Suite, Task
+from vitrail.data.catalog.vtab import TASKS, VtabTask
+from vitrail.data.transforms.pipeline import Augment, ResizeCrop, WholeImage
+from vitrail.jobs.suite.suite import Choice, Published, Rejudged, Suite, Task
 from vitrail.recipes.finetuning import TABLE4, Row, table4
 from vitrail.recipes.paper import paper as paper_table
 from vitrail.recipes.small import finetune_folder

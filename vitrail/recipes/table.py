@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vitrail.core.errors import BadInput, unknown
-from vitrail.jobs.finetune import Finetune
+from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.cost import parameters, training_activations, training_flops
 from vitrail.recipes import FINETUNING, PRETRAINING
-from vitrail.recipes.about import about
-from vitrail.recipes.grid import NAMES, cells
-from vitrail.recipes.proof import proof
+from vitrail.recipes.augreg import NAMES, cells
+from vitrail.recipes.docstring import about
+from vitrail.recipes.reference_run import proof
 from vitrail.train.optim import Adam
 
 RECIPES: dict[str, Mapping[str, Callable[[], Pretrain | Finetune]]] = {

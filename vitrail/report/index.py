@@ -4,24 +4,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from vitrail.core import numbers
 from vitrail.core.errors import BadInput
 from vitrail.core.files import write_text_atomic
-from vitrail.report import numbers
-from vitrail.report.bars import Bar, bar_chart
-from vitrail.report.comparison import comparison_page
-from vitrail.report.demo import demo_page, parts_of
-from vitrail.report.doctor import check_page, duplicates_page
-from vitrail.report.evaluation import evaluation_page
-from vitrail.report.finetune import parts_of as runs_of
-from vitrail.report.finetune import transfer_page, transfer_summary, tunings_page
-from vitrail.report.inspection import inspection_page
-from vitrail.report.linear import linear_page
-from vitrail.report.numbers import Number
+from vitrail.core.numbers import Number
+from vitrail.report.charts.intervals import Bar, bar_chart
+from vitrail.report.folder import Folder, Json, objects
 from vitrail.report.page import Section, fragment, page
-from vitrail.report.reading import Folder, Json, objects
-from vitrail.report.run import JOBS, final_accuracy, run_page, summary
-from vitrail.report.study import study_page
-from vitrail.report.suite import suite_page
+from vitrail.report.pages.comparison import comparison_page
+from vitrail.report.pages.data_check import check_page, duplicates_page
+from vitrail.report.pages.demo import demo_page, parts_of
+from vitrail.report.pages.evaluation import evaluation_page
+from vitrail.report.pages.finetune import parts_of as runs_of
+from vitrail.report.pages.finetune import transfer_page, transfer_summary, tunings_page
+from vitrail.report.pages.inspection import inspection_page
+from vitrail.report.pages.linear_probe import linear_page
+from vitrail.report.pages.run import JOBS, final_accuracy, run_page, summary
+from vitrail.report.pages.study import study_page
+from vitrail.report.pages.suite import suite_page
 
 REPORT = "report.html"
 # The first of these files that a folder holds says what it is: a demo also holds folders of the other kinds.

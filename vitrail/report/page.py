@@ -7,7 +7,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vitrail.report import numbers
+from vitrail.core import numbers
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from torch import Tensor
 from vitrail.core.device import choose_device, choose_precision
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
-from vitrail.data import image
-from vitrail.data.batches import Batch, evaluation_batches, stack
-from vitrail.data.image import BrokenImage, Pixels
-from vitrail.data.unlabelled import Images
-from vitrail.data.views import evaluation_view
-from vitrail.evals.forward import LOADER_FROM, most_at_once, outputs
+from vitrail.data.decode import image
+from vitrail.data.decode.image import BrokenImage, Pixels
+from vitrail.data.loader.loader import Batch, evaluation_batches, stack
+from vitrail.data.open.inputs import Images
+from vitrail.data.transforms.pipeline import evaluation_view
+from vitrail.evals.inference import LOADER_FROM, most_at_once, outputs
 from vitrail.weights.load import load
-from vitrail.weights.published import unusable_classifier
+from vitrail.weights.pretrained import unusable_classifier
 
 BATCH = 64
 

@@ -3,7 +3,8 @@
 from importlib import import_module
 
 from vitrail.core.errors import unknown
-from vitrail.studies.study import Scale, Study
+from vitrail.studies.engine.runs import Scale
+from vitrail.studies.engine.study import Study
 
 # name -> its module's function of the same name, and what it asks. The only list of studies.
 STUDIES = {

@@ -8,15 +8,17 @@ from dataclasses import replace
 from statistics import mean
 
 from vitrail.core.errors import BadInput
-from vitrail.jobs.speed import Speed, measure_speed
+from vitrail.core.estimate import Estimate
+from vitrail.core.figures import Figure, Line, Lines, Point
+from vitrail.jobs.throughput import Speed, measure_speed
 from vitrail.models.build import ModelConfig
 from vitrail.models.variants import variant
+from vitrail.studies.engine.findings import unfinished
+from vitrail.studies.engine.power_law import power_law
+from vitrail.studies.engine.results import Results, Row
+from vitrail.studies.engine.runs import Reached, Run, Scale
+from vitrail.studies.engine.study import Study
 from vitrail.studies.families import resnet, vit
-from vitrail.studies.figures import Figure, Line, Lines, Point
-from vitrail.studies.fits import power_law
-from vitrail.studies.results import Estimate, Results, Row
-from vitrail.studies.sentences import unfinished
-from vitrail.studies.study import Reached, Run, Scale, Study
 
 RATE, TRAINING, LARGEST, LARGEST_TRAINING = "images/s", "training images/s", "largest batch", "largest training batch"
 

@@ -11,17 +11,18 @@ from functools import partial
 
 import numpy as np
 
+from vitrail.core.figures import Dot, Dots, Figure, Line, Lines, Panel, Point, point
 from vitrail.jobs.early_stopping import EarlyStopping, stop_early
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
 from vitrail.recipes.pretraining import IMAGES
-from vitrail.studies.bases import IMAGENET, SMALL_TARGET
+from vitrail.studies.engine.findings import differs, measured_names, middle, unfinished
+from vitrail.studies.engine.results import Results, Row
+from vitrail.studies.engine.runs import FewShot, Measure, Run, Scale, Tuned
+from vitrail.studies.engine.study import Study
 from vitrail.studies.families import SMALL_MODELS, SMOKE_MODELS, small, smoke
-from vitrail.studies.figures import Dot, Dots, Figure, Line, Lines, Panel, Point, point
-from vitrail.studies.results import Results, Row
-from vitrail.studies.sentences import differs, measured_names, middle, unfinished
-from vitrail.studies.study import FewShot, Measure, Run, Scale, Study, Tuned
+from vitrail.studies.setups import IMAGENET, SMALL_TARGET
 
 SIZES: dict[Scale, tuple[int, ...]] = {
     "smoke": (400, 1500, 6000),

@@ -6,12 +6,12 @@ stages, or two; a hybrid reads the feature map of two stages.
 
 from dataclasses import replace
 
-from vitrail.data.views import Augment, SquareResize, WholeImage
+from vitrail.data.transforms.pipeline import Augment, SquareResize, WholeImage
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.build import ModelConfig
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
-from vitrail.studies import bases
+from vitrail.studies import setups
 from vitrail.train.optim import Adam
 from vitrail.train.schedule import Cosine
 
@@ -61,7 +61,7 @@ SMOKE_MODELS: dict[str, tuple[str, ModelConfig]] = {
 
 def small(model: ModelConfig) -> Pretrain:
     """The common base of the studies on small photographs, with another model: the widest at a lower rate (Table 3)."""
-    base = bases.small()
+    base = setups.small()
     rate = WIDE_RATE if isinstance(model, ViTConfig) and model.width >= 192 else base.optimizer.lr
     return replace(base, model=model, optimizer=replace(base.optimizer, lr=rate))
 

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vitrail.core.figures import Figure, Line, Lines, Point, point
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.head import AveragePool, ClassToken, PoolConfig
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes import pretraining
-from vitrail.studies import bases
-from vitrail.studies.figures import Figure, Line, Lines, Point, point
-from vitrail.studies.results import Results, Row
-from vitrail.studies.sentences import differs, measured_names, middle, percent, unfinished
-from vitrail.studies.study import FewShot, Run, Scale, Study
+from vitrail.studies import setups
+from vitrail.studies.engine.findings import differs, measured_names, middle, percent, unfinished
+from vitrail.studies.engine.results import Results, Row
+from vitrail.studies.engine.runs import FewShot, Run, Scale
+from vitrail.studies.engine.study import Study
 
 HEADS: dict[str, PoolConfig] = {"class token": ClassToken(), "average": AveragePool()}
 
@@ -53,7 +54,7 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
     "small": (
         "Neither head has the paper's hidden layer, so that the heads differ in one thing.",
         SELECTED,
-        bases.SMALL_REMARK,
+        setups.SMALL_REMARK,
     ),
     "paper": ("As in the paper, the class token is followed by a hidden tanh layer and the average is not.",),
 }
@@ -70,11 +71,11 @@ def _at(scale: Scale) -> tuple[Pretrain, FewShot, int]:
     """The base, the target, and how often each run is repeated."""
     match scale:
         case "smoke":
-            return bases.smoke(), bases.SMOKE_TARGET, 2
+            return setups.smoke(), setups.SMOKE_TARGET, 2
         case "small":
-            return bases.small(), bases.SMALL_TARGET, 2
+            return setups.small(), setups.SMALL_TARGET, 2
         case "paper":
-            return pretraining("jft-b16"), bases.IMAGENET, 1
+            return pretraining("jft-b16"), setups.IMAGENET, 1
 
 
 def finding(results: Results) -> str:

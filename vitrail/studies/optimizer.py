@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vitrail.core.figures import Dot, Dots, Figure, Panel, dot
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
-from vitrail.studies import bases, families
-from vitrail.studies.figures import Dot, Dots, Figure, Panel, dot
-from vitrail.studies.results import Results
-from vitrail.studies.sentences import differs, measured_names, middle, unfinished
-from vitrail.studies.study import FewShot, Measure, Run, Scale, Study, Tuned
+from vitrail.studies import families, setups
+from vitrail.studies.engine.findings import differs, measured_names, middle, unfinished
+from vitrail.studies.engine.results import Results
+from vitrail.studies.engine.runs import FewShot, Measure, Run, Scale, Tuned
+from vitrail.studies.engine.study import Study
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Steps
 
@@ -50,7 +51,7 @@ def optimizer(scale: Scale) -> Study:
 
 REMARKS: dict[Scale, tuple[str, ...]] = {
     "smoke": ("One rate for each, few-shot accuracy, seconds of training: what is seen is the machinery.",),
-    "small": ("One rate for each, few-shot accuracy in place of fine-tuning.", bases.SMALL_REMARK),
+    "small": ("One rate for each, few-shot accuracy in place of fine-tuning.", setups.SMALL_REMARK),
     "paper": ("SGD falls to a tenth at the shares of the run at which BiT's does: the paper does not say when.",),
 }
 
@@ -74,7 +75,7 @@ def _at(scale: Scale) -> tuple[dict[str, Pretrain], tuple[Measure, ...], int]:
         case "small":
             names = ("R11x0.5", "R20x0.5")
             models = {name: families.small(families.SMALL_MODELS[name][1]) for name in names}
-            return models, (bases.SMALL_TARGET,), 2
+            return models, (setups.SMALL_TARGET,), 2
         case "paper":
             models = {"R50x1": pretraining("jft-r50x1"), "R152x2": pretraining("jft-r152x2")}
             return models, tuple(Tuned(finetuning(recipe), name) for name, recipe in TASKS.items()), 1

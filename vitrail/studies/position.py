@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vitrail.core.figures import Dot, Dots, Figure, Panel, dot
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.position import Learned1d, Learned2d, NoPosition, PositionConfig, Relative
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes import pretraining
-from vitrail.studies import bases
-from vitrail.studies.figures import Dot, Dots, Figure, Panel, dot
-from vitrail.studies.results import Results
-from vitrail.studies.sentences import differs, measured_names, middle, no_more_than_noise, unfinished
-from vitrail.studies.study import FewShot, Run, Scale, Study
+from vitrail.studies import setups
+from vitrail.studies.engine.findings import differs, measured_names, middle, no_more_than_noise, unfinished
+from vitrail.studies.engine.results import Results
+from vitrail.studies.engine.runs import FewShot, Run, Scale
+from vitrail.studies.engine.study import Study
 
 # kind, where it acts, its config, 5-shot accuracy on ImageNet in Table 8; the default of the paper is the base
 CELLS: tuple[tuple[str, str, PositionConfig, float], ...] = (
@@ -56,7 +57,7 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
         "The classes are a digit and the quarter that it lies in: a bag of patches can tell the digits apart and not "
         "the quarters, so the gap is there by design. Relative embeddings learn this task slowly.",
     ),
-    "small": (bases.SMALL_REMARK,),
+    "small": (setups.SMALL_REMARK,),
     "paper": (),
 }
 
@@ -65,11 +66,11 @@ def _at(scale: Scale) -> tuple[Pretrain, FewShot, int]:
     """The base, the target, and how often each run is repeated."""
     match scale:
         case "smoke":
-            return bases.smoke(), bases.SMOKE_TARGET, 2
+            return setups.smoke(), setups.SMOKE_TARGET, 2
         case "small":
-            return bases.small(), bases.SMALL_TARGET, 2
+            return setups.small(), setups.SMALL_TARGET, 2
         case "paper":
-            return pretraining("jft-b16"), bases.IMAGENET, 1
+            return pretraining("jft-b16"), setups.IMAGENET, 1
 
 
 def _name(kind: str, where: str) -> str:

@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 
 from vitrail.core.errors import BadInput
+from vitrail.core.estimate import Estimate
+from vitrail.core.figures import Figure, Line, Lines, Point, point
 from vitrail.models.cost import multiply_adds, pretraining_exaflops
 from vitrail.models.resnet import ResNetConfig
 from vitrail.models.variants import variant
 from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
 from vitrail.recipes.pretraining import IMAGES
-from vitrail.studies.bases import SMALL_REMARK, SMALL_TARGET
+from vitrail.studies.engine.findings import measured_names, middle, unfinished
+from vitrail.studies.engine.power_law import PowerLaw, power_law, ratio_at_equal
+from vitrail.studies.engine.results import Results, Row
+from vitrail.studies.engine.runs import FewShot, Measure, Run, Scale, Tuned
+from vitrail.studies.engine.study import Study
 from vitrail.studies.families import SMALL_MODELS, SMOKE_MODELS, small, smoke
-from vitrail.studies.figures import Figure, Line, Lines, Point, point
-from vitrail.studies.fits import PowerLaw, power_law, ratio_at_equal
-from vitrail.studies.results import Estimate, Results, Row
-from vitrail.studies.sentences import measured_names, middle, unfinished
-from vitrail.studies.study import FewShot, Measure, Run, Scale, Study, Tuned
+from vitrail.studies.setups import SMALL_REMARK, SMALL_TARGET
 
 FAMILIES = ("ViT", "ResNet", "hybrid")
 JFT_CLASSES = 18_291
@@ -154,7 +156,7 @@ def _averaged(values: Sequence[Estimate]) -> Estimate:
     if len(halves) < len(values):
         return Estimate(value)
     half = float(np.sqrt(np.sum(np.square(halves)))) / len(halves)
-    return Estimate(value, value - half, value + half)
+    return Estimate(value, (value - half, value + half))
 
 
 def _compute(row: Row) -> float:

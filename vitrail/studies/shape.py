@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import log2
 
+from vitrail.core.estimate import Estimate
+from vitrail.core.figures import Figure, Line, Lines, Point, point
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.cost import training_flops
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes import pretraining
-from vitrail.studies import bases
-from vitrail.studies.figures import Figure, Line, Lines, Point, point
-from vitrail.studies.results import Estimate, Results, Row
-from vitrail.studies.sentences import measured_names, middle, points, unfinished
-from vitrail.studies.study import FewShot, Run, Scale, Study
+from vitrail.studies import setups
+from vitrail.studies.engine.findings import measured_names, middle, points, unfinished
+from vitrail.studies.engine.results import Results, Row
+from vitrail.studies.engine.runs import FewShot, Run, Scale
+from vitrail.studies.engine.study import Study
 
 # layers, width, MLP, patch
 Shape = tuple[int, int, int, int]
@@ -75,7 +77,7 @@ def shape(scale: Scale) -> Study:
 
 REMARKS: dict[Scale, tuple[str, ...]] = {
     "smoke": ("One rate for all shapes, seconds of training, few test images: what is seen is the machinery.",),
-    "small": ("One learning rate for all shapes.", bases.SMALL_REMARK),
+    "small": ("One learning rate for all shapes.", setups.SMALL_REMARK),
     "paper": (
         "The paper gives the base and that depth goes to 64 layers; the other sizes, the number of heads (16) and the "
         "training (7 epochs of JFT as its B/32) are chosen here.",
@@ -86,13 +88,13 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
 def _at(scale: Scale) -> tuple[Pretrain, FewShot]:
     match scale:
         case "smoke":
-            return bases.smoke(), bases.SMOKE_TARGET
+            return setups.smoke(), setups.SMOKE_TARGET
         case "small":
-            return bases.small(), bases.SMALL_TARGET
+            return setups.small(), setups.SMALL_TARGET
         case "paper":
             recipe = pretraining("jft-b32")
             model = ViTConfig(patch=32, width=1024, depth=8, heads=16, mlp=2048, hidden=1024)
-            return replace(recipe, model=model), bases.IMAGENET
+            return replace(recipe, model=model), setups.IMAGENET
 
 
 def _name(line: str, sizes: Shape) -> str:

@@ -21,8 +21,8 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, sync_folder, write_json
 from vitrail.core.progress import say
 from vitrail.core.watchdog import beat
-from vitrail.train.health import ADVICE, Diverged
-from vitrail.train.pieces import Pieces, Rows, local, snapshot, write_pieces
+from vitrail.train.divergence import ADVICE, Diverged
+from vitrail.train.sharded import Pieces, Rows, local, snapshot, write_pieces
 from vitrail.train.step import TrainState
 
 KEPT = 2  # the newest, and one before it in case a disk loses it

@@ -15,8 +15,8 @@ from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.progress import progress
 from vitrail.core.signals import SignalWatch
 from vitrail.core.watchdog import Watchdog
-from vitrail.data.batches import Batch, Batches
-from vitrail.train.health import Health
+from vitrail.data.loader.loader import Batch, Batches
+from vitrail.train.divergence import Health
 from vitrail.train.step import Metrics, TrainState
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.sgd import sgd
 
 from vitrail.core.errors import BadInput
-from vitrail.train.pieces import local
+from vitrail.train.sharded import local
 
 Decayed = Literal["kernels", "all"]  # kernels: matrices of linear maps; all: biases, norms, positions and tokens too
 

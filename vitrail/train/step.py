@@ -13,17 +13,17 @@ from vitrail.core import dist
 from vitrail.core.device import TrainingPrecision
 from vitrail.core.errors import BadInput
 from vitrail.core.seeds import generator, torch_seed
-from vitrail.data.batches import Batch, Broken, normalise
-from vitrail.data.mixing import Mixing, mix
-from vitrail.data.sampling import Sampling
-from vitrail.data.views import Augment, Preprocess
+from vitrail.data.loader.loader import Batch, Broken, normalise
+from vitrail.data.loader.sampler import Sampling
+from vitrail.data.transforms.mixup import Mixing, mix
+from vitrail.data.transforms.pipeline import Augment, Preprocess
 from vitrail.models.build import Model
-from vitrail.train.averaging import Average, start_average, update_average
-from vitrail.train.health import no_losses
+from vitrail.train.divergence import no_losses
 from vitrail.train.loss import Balance, LossConfig, Softmax, loss
 from vitrail.train.optim import Adam, OptimizerConfig, build_optimizer, set_learning_rate
 from vitrail.train.parallel import gradients_summed
 from vitrail.train.schedule import Cosine, ScheduleConfig, learning_rate
+from vitrail.train.weight_averaging import Average, start_average, update_average
 
 
 @dataclass(frozen=True)

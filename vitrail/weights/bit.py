@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import Tensor
 
 from vitrail.core.errors import BadInput
-from vitrail.data.views import Preprocess, SquareResize
+from vitrail.data.transforms.pipeline import Preprocess, SquareResize
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
-from vitrail.weights.layout import CONV, FLAT, SAME, Line, left_over, read, units_of_stages, write
-from vitrail.weights.published import Published, check_state
+from vitrail.weights.key_map import CONV, FLAT, SAME, Line, left_over, read, units_of_stages, write
+from vitrail.weights.pretrained import Published, check_state
 
 
 def read_bit(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int, int] | None) -> Published:

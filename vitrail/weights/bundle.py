@@ -13,12 +13,12 @@ from typing import Any, get_args
 from vitrail.core.config import from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_folder, read_json, write_json, write_text_atomic
-from vitrail.data.views import CentreCrop, Preprocess
+from vitrail.data.transforms.pipeline import CentreCrop, Preprocess
 from vitrail.models.build import Model, ModelConfig
 from vitrail.models.cost import parameters
 from vitrail.models.resample import Interpolation
 from vitrail.models.resnet import ResNetConfig
-from vitrail.weights.published import Published, check_state
+from vitrail.weights.pretrained import Published, check_state
 from vitrail.weights.tensors import read_safetensors, write_safetensors
 from vitrail.weights.timm import timm_keys
 

@@ -19,7 +19,7 @@ from vitrail.weights.bundle import RESAMPLED, save_bundle
 from vitrail.weights.google import write_google
 from vitrail.weights.huggingface import write_huggingface, write_preprocess
 from vitrail.weights.load import model_of, read_published, read_silently
-from vitrail.weights.published import Published
+from vitrail.weights.pretrained import Published
 from vitrail.weights.tensors import write_npz, write_safetensors
 from vitrail.weights.timm import timm_keys, write_timm
 

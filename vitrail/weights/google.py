@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from vitrail.core.errors import BadInput
-from vitrail.data.views import Preprocess, SquareResize
+from vitrail.data.transforms.pipeline import Preprocess, SquareResize
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken
 from vitrail.models.position import Learned1d, PositionConfig, SinCos2d, sincos2d
 from vitrail.models.resnet import Stages
 from vitrail.models.vit import ViTConfig
-from vitrail.weights.layout import (
+from vitrail.weights.key_map import (
     CONV,
     DENSE,
     FLAT,
@@ -33,7 +33,7 @@ from vitrail.weights.layout import (
     units_of_stages,
     write,
 )
-from vitrail.weights.published import Published, check_state
+from vitrail.weights.pretrained import Published, check_state
 
 
 class Vintage(NamedTuple):

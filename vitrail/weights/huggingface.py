@@ -10,15 +10,15 @@ from torch import Tensor
 
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
-from vitrail.data.views import CentreCrop, Preprocess, SquareResize
+from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize
 from vitrail.models.build import ModelConfig
 from vitrail.models.head import AveragePool, ClassToken, PoolConfig, TokenAndAverage
 from vitrail.models.position import Learned1d
 from vitrail.models.resample import Interpolation
 from vitrail.models.vit import ViTConfig
-from vitrail.weights.assumed import as_sentence, usual_preprocess
-from vitrail.weights.layout import Line, left_over, read, same, stacked, write
-from vitrail.weights.published import Published, check_state
+from vitrail.weights.default_preprocess import as_sentence, usual_preprocess
+from vitrail.weights.key_map import Line, left_over, read, same, stacked, write
+from vitrail.weights.pretrained import Published, check_state
 from vitrail.weights.timm import agree, three, whole
 
 Kind = Literal["vit", "dinov2", "dinov2_with_registers"]

@@ -12,7 +12,7 @@ from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
 from vitrail.core.progress import say
-from vitrail.data.views import Preprocess
+from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import Model, ModelConfig, as_size
 from vitrail.models.variants import variant
 from vitrail.weights.bit import read_bit
@@ -20,7 +20,7 @@ from vitrail.weights.bundle import read_bundle
 from vitrail.weights.google import read_google
 from vitrail.weights.hub import PREFIX, fetch
 from vitrail.weights.huggingface import read_huggingface
-from vitrail.weights.published import Published
+from vitrail.weights.pretrained import Published
 from vitrail.weights.tensors import as_tensors, read_npz, read_pth, read_safetensors, read_sharded
 from vitrail.weights.timm import read_timm
 from vitrail.weights.transplant import for_transfer, transplant

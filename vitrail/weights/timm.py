@@ -13,15 +13,15 @@ from typing import Any, Literal
 from torch import Tensor
 
 from vitrail.core.errors import BadInput
-from vitrail.data.views import CentreCrop, Preprocess, SquareResize
+from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize
 from vitrail.models.build import ModelConfig
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig, has_class_token
 from vitrail.models.position import Learned1d, NoPosition, PositionConfig, SinCos2d
 from vitrail.models.resample import Interpolation
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
-from vitrail.weights.assumed import as_sentence, usual_preprocess
-from vitrail.weights.published import Published, check_state
+from vitrail.weights.default_preprocess import as_sentence, usual_preprocess
+from vitrail.weights.pretrained import Published, check_state
 
 # Heads of the published shapes, by width; a state dict does not hold them.
 _HEADS = {

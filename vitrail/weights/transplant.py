@@ -14,7 +14,7 @@ from vitrail.models.position import Learned1d, Learned2d, NoPosition, Relative, 
 from vitrail.models.resample import resample_line, resample_patches, resample_relative, resample_table
 from vitrail.models.resnet import ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
-from vitrail.weights.published import Published
+from vitrail.weights.pretrained import Published
 
 Action = Literal["taken", "resampled", "new", "left out"]
 Shape = tuple[int, ...]

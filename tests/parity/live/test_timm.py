@@ -14,7 +14,7 @@ from torch import nn
 import vitrail
 from tests.parity.live.foreign import TOLERANCE, WITH_RESNET, agree, enliven, images, photograph
 from vitrail.core.errors import BadInput
-from vitrail.data.views import CentreCrop, Preprocess, SquareResize, evaluation_view
+from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, evaluation_view
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
 from vitrail.models.position import Learned1d, NoPosition, PositionConfig, SinCos2d

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import stats
 
 from tests.parity.live.foreign import require
-from vitrail.data.augment import torchvision_box
+from vitrail.data.transforms.crops import torchvision_box
 
 COUNT = 5000
 

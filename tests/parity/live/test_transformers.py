@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import vitrail
 from tests.parity.live.foreign import agree, enliven, images, photograph
 from vitrail.core.errors import BadInput
-from vitrail.data import augment
-from vitrail.data.views import CentreCrop, Preprocess, SquareResize, evaluation_view
+from vitrail.data.transforms import crops
+from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, evaluation_view
 from vitrail.models.build import Model, build
 from vitrail.models.head import TokenAndAverage
 from vitrail.models.position import Learned1d
@@ -224,8 +224,8 @@ def view_of_transformers(pixels: np.ndarray, preprocess: Preprocess) -> tuple[np
     wanted = preprocess.resolution[0] / preprocess.resize.share
     theirs = tuple(int(side * round(wanted) / min(height, width)) for side in (height, width))
     ours = tuple(round(side * wanted / min(height, width)) for side in (height, width))
-    resized = augment.resize(pixels, (theirs[0], theirs[1]), interpolation=preprocess.interpolation)
-    return augment.centre_crop(resized, preprocess.resolution), theirs == ours
+    resized = crops.resize(pixels, (theirs[0], theirs[1]), interpolation=preprocess.interpolation)
+    return crops.centre_crop(resized, preprocess.resolution), theirs == ours
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,0 +1,60 @@
+"""Another identity when an image, a label or the order changes; no image of a file is read for it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.scenarios.test_bad_input import image_folder
+from vitrail.data.catalog.digits import digits
+from vitrail.data.decode import image
+from vitrail.data.open.names import open_data
+from vitrail.data.quality.content_hash import identity
+from vitrail.data.sources.base import ArraySource
+from vitrail.data.sources.subset import Joined, Subset
+
+
+def test_a_folder_is_known_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = image_folder(tmp_path / "photos")
+    monkeypatch.setattr(image, "read", None)
+    first = identity(open_data(str(root)))
+    assert identity(open_data(str(root))) == first
+    moved = root.rename(tmp_path / "moved")
+    assert identity(open_data(str(moved))) == first
+    file = moved / "class-0" / "3.jpg"
+    about = file.stat()
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns + 1_000_000))
+    touched = identity(open_data(str(moved)))
+    assert touched != first
+    file.write_bytes(file.read_bytes() + b"\0")
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns + 1_000_000))
+    assert identity(open_data(str(moved))) not in (first, touched)
+
+
+def test_an_array_is_known_by_its_pixels_labels_and_order() -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 255, (6, 4, 4, 3)).astype(np.uint8), np.arange(6) % 2
+    keys = [str(i) for i in range(6)]
+    first = ArraySource(images, labels, ("a", "b"), keys)
+    other = images.copy()
+    other[3, 1, 1, 0] ^= 1
+    seen = [
+        identity(first),
+        identity(ArraySource(other, labels, ("a", "b"), keys)),
+        identity(ArraySource(images, 1 - labels, ("a", "b"), keys)),
+        identity(ArraySource(images, labels, ("a", "c"), keys)),
+        identity(Subset(first, np.arange(6))),
+        identity(Subset(first, np.arange(6)[::-1])),
+        identity(Subset(first, np.arange(5))),
+        identity(Joined([first, first])),
+    ]
+    assert len(set(seen)) == len(seen)
+    assert identity(ArraySource(images.copy(), labels, ("a", "b"), keys)) == seen[0]
+
+
+def test_what_has_no_files_is_read() -> None:
+    train, test = open_data("scattered-digits@test[:20]"), open_data("scattered-digits@test[1:21]")
+    assert identity(train) != identity(test)
+    assert identity(train) == identity(open_data("scattered-digits@test[:20]"))
+    assert identity(digits("train")) != identity(digits("test"))

@@ -1,0 +1,76 @@
+"""A plan sums what is still to do, measures alike runs once, and says what it cannot try."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.studies.stand_in import levels
+from vitrail.core.device import Machine
+from vitrail.core.errors import BadInput
+from vitrail.core.files import write_json
+from vitrail.jobs.forecast.forecast import GPUS, Forecast
+from vitrail.models.cost import training_flops
+from vitrail.models.position import Learned1d, Relative
+from vitrail.studies import study
+from vitrail.studies.engine import plan as planning
+from vitrail.studies.engine.study import planned
+
+TRIED: list[object] = []
+
+
+def quick(config, model, **_):  # type: ignore[no-untyped-def]
+    """A forecast of one second a step, without a measurement."""
+    TRIED.append(model)
+    flops = float(training_flops(model)) * config.steps * config.batch
+    seconds = float(config.steps)
+    return Forecast(seconds + 5.0, 2.0, 1.0, seconds, 2.0, 1.0, 0.5, flops, "its own", "whole")
+
+
+def test_the_sum_is_of_what_is_still_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "forecast", quick)
+    made = replace(study("position", "smoke"), measures=())
+    first = planned(made, tmp_path)[0].folder
+    whole = planning.plan(made, tmp_path, Machine("cpu"), jobs=2)
+    write_json(first / "config.json", {"config": {}})
+    write_json(first / "result.json", {})
+    rest = planning.plan(made, tmp_path, Machine("cpu"), jobs=2)
+    assert [row["todo"] for row in whole["rows"]] == [2] * 8
+    assert [row["todo"] for row in rest["rows"]] == [1, *[2] * 7]
+    one = whole["rows"][0]
+    assert whole["total"]["total_flops"] - rest["total"]["total_flops"] == one["total_flops"]
+    assert whole["total"]["seconds"] - rest["total"]["seconds"] == pytest.approx(one["seconds"])
+    assert one["seconds"] == 255.0
+    assert one["images"] == 250 * 64
+    text = planning.plan_text(whole)
+    assert all(row["name"] in text for row in whole["rows"])
+    assert all(name in text for name in GPUS)
+
+
+def test_added_positions_are_tried_as_one_and_relative_ones_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "forecast", quick)
+    TRIED.clear()
+    planning.plan(study("position", "smoke"), tmp_path, Machine("cpu"))
+    kinds = {model.position for model in TRIED}  # type: ignore[attr-defined]
+    assert kinds == {Learned1d(), Relative()}
+
+
+def test_the_papers_runs_are_planned_without_their_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object, **__: object) -> Forecast:
+        raise BadInput("this machine is too small")
+
+    monkeypatch.setattr(planning, "forecast", too_large)
+    found = planning.plan(study("position", "paper"), tmp_path, Machine("cpu"))
+    base = found["rows"][0]
+    assert base["seconds"] is None
+    assert base["total_flops"] == pytest.approx(224e18, rel=0.03)  # Table 6: B/16, 7 epochs, 224 exaFLOPs
+    assert base["gpus"]["H100"] > 86400
+    assert "too small" in planning.plan_text(found)
+
+
+def test_runs_that_are_no_training_have_no_forecast() -> None:
+    found = planning.plan(levels(), None, Machine("cpu"))
+    assert [row["parameters"] for row in found["rows"]] == [None] * 3
+    assert found["total"]["seconds"] == 0

@@ -1,0 +1,1 @@
+"""Bytes to uint8 pixels."""

@@ -1,0 +1,1 @@
+"""Which examples make a batch, in which order, and who makes it."""

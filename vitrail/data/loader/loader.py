@@ -1,0 +1,361 @@
+"""Order + source + view -> Batch(images, labels): assembled in worker processes, the same for any number of them."""
+
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from math import prod
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from vitrail.core import dist
+from vitrail.core.device import usable_cores
+from vitrail.core.errors import BadInput
+from vitrail.core.seeds import Keyed
+from vitrail.data.decode.image import BrokenImage, Pixels, to_picture, to_pixels
+from vitrail.data.loader.num_workers import default_workers, enough_workers, seconds_an_image
+from vitrail.data.loader.sampler import Plan, Sampling, plan, share_of_rank
+from vitrail.data.loader.shared_memory import Shape, Slot, Slots, make_slots
+from vitrail.data.sources.base import Source
+from vitrail.data.transforms.pipeline import Augment, Preprocess, evaluation_view, training_view
+
+STAND_INS = 100  # how many examples in a row are tried in place of a broken one
+AHEAD = 4  # batches that a worker makes before they are asked for
+
+
+class Batch(NamedTuple):
+    """What crosses from data to models. `broken` lists (key, reason) of images that others stand in for.
+
+    In memory the channels of a pixel lie side by side, as decoders write them; `normalise` puts them in order.
+    """
+
+    images: UInt8[Tensor, "b 3 h w"]
+    labels: Int64[Tensor, " b"]
+    keys: list[str]
+    broken: list[tuple[str, str]]
+
+
+@dataclass
+class Broken:
+    """The broken images of a run so far: each counted once, named, and too many of them end the run."""
+
+    size: int
+    limit: float = 0.01  # share of the data set above which a run stops
+    found: dict[str, str] = field(default_factory=dict)
+
+    def add(self, broken: list[tuple[str, str]]) -> None:
+        """Raises BadInput with the list when more than `limit` of the data are broken (one always is allowed)."""
+        self.found.update(broken)
+        if len(self.found) > max(1, self.limit * self.size):
+            names = "\n".join(f"  {key}: {reason}" for key, reason in list(self.found.items())[:20])
+            more = f"\n  … and {len(self.found) - 20} more" if len(self.found) > 20 else ""
+            raise BadInput(
+                f"{len(self.found)} of {self.size:,} images are broken, more than the {self.limit:.0%} allowed:"
+                f"\n{names}{more}"
+            )
+
+    def rows(self) -> list[dict[str, str]]:
+        """For result.json."""
+        return [{"key": key, "reason": reason} for key, reason in self.found.items()]
+
+
+class _Dataset(Dataset[Batch]):
+    """[step] -> a batch."""
+
+    bytes: int  # that the images of a batch take, at most
+
+
+class _TrainingSteps(_Dataset):
+    """[step] -> this process's part of the batch of that step; with `predecessor` also the example before it, first."""
+
+    def __init__(
+        self,
+        source: Source,
+        augment: Augment,
+        preprocess: Preprocess,
+        plan: Plan,
+        seed: int,
+        part: slice,
+        predecessor: bool,
+    ):
+        self.source, self.augment, self.preprocess = source, augment, preprocess
+        self.plan, self.part, self.predecessor = plan, part, predecessor
+        self.random = Keyed(seed, "augment")
+        self.bytes = (part.stop - part.start + predecessor) * 3 * prod(preprocess.resolution)
+
+    def __getitem__(self, step: int) -> Batch:
+        whole = self.plan(step)
+        chosen = [*([whole[self.part.start - 1]] if self.predecessor else []), *whole[self.part]]
+        views = _Views(len(chosen), self.preprocess)
+        size = len(self.source)
+        for epoch, index in chosen:
+            # the next readable example stands in for a broken one, so that batches keep their size
+            for candidate in range(index, index + min(size, STAND_INS)):
+                if views.add(self._view, epoch, candidate % size):
+                    break
+        return views.batch()
+
+    def _view(self, epoch: int, index: int) -> tuple[Pixels, int, str]:
+        example = self.source[index]
+        rng = self.random.at(epoch, index)
+        try:
+            view = training_view(to_picture(example.image), self.augment, self.preprocess, rng)
+        except BrokenImage as problem:
+            problem.key = example.key
+            raise
+        return view, example.label, example.key
+
+
+class _EvaluationParts(_Dataset):
+    """[i] -> a process's part of the examples i·batch to (i+1)·batch, in the order of the source; none is broken."""
+
+    def __init__(self, source: Source, preprocess: Preprocess, batch: int, rank: int = 0, world: int = 1):
+        self.source, self.preprocess, self.size = source, preprocess, batch
+        self.rank, self.world = rank, world
+        self.bytes = -(-batch // world) * 3 * prod(preprocess.resolution)
+
+    def __len__(self) -> int:
+        return -(-len(self.source) // self.size)
+
+    def __getitem__(self, part: int) -> Batch:
+        indices = range(part * self.size, min(len(self.source), (part + 1) * self.size))
+        indices = indices[share_of_rank(len(indices), self.rank, self.world)]
+        views = _Views(len(indices), self.preprocess)
+        for index in indices:
+            views.add(self._view, index)
+        return views.batch()
+
+    def _view(self, index: int) -> tuple[Pixels, int, str]:
+        example = self.source[index]
+        try:
+            view = evaluation_view(to_pixels(example.image), self.preprocess)
+        except BrokenImage as problem:
+            problem.key = example.key
+            raise
+        return view, example.label, example.key
+
+
+class _Views:
+    """Collects views into one uint8 tensor; every view is copied once. Never raises: it may run in a worker.
+
+    In a worker the tensor lies in memory of the main process from the start, so that handing it over copies nothing.
+    """
+
+    def __init__(self, count: int, preprocess: Preprocess):
+        pixels = _shared((count, *preprocess.resolution, 3))
+        self.array, self.images = pixels.numpy(), pixels.permute(0, 3, 1, 2)
+        self.labels: list[int] = []
+        self.keys: list[str] = []
+        self.broken: list[tuple[str, str]] = []
+
+    def add(self, view: Callable[..., tuple[Pixels, int, str]], *example: int) -> bool:
+        """Adds the view of an example, or notes that it is broken; whether it could be added."""
+        try:
+            pixels, label, key = view(*example)
+        except BrokenImage as problem:
+            self.broken.append((problem.key or f"example {example[-1]}", str(problem)))
+            return False
+        self.array[len(self.labels)] = pixels
+        self.labels.append(label)
+        self.keys.append(key)
+        return True
+
+    def batch(self) -> Batch:
+        labels = torch.tensor(self.labels, dtype=torch.int64)
+        return Batch(self.images[: len(self.labels)], labels, self.keys, self.broken)
+
+
+def _shared(shape: Shape) -> Tensor:
+    """An uint8 tensor of any content, in memory that other processes can have where this is a worker."""
+    worker = get_worker_info()
+    if worker is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    if _slots is not None and (taken := _slots.take(worker.id, shape)) is not None:
+        return taken
+    memory = torch.UntypedStorage._new_shared(prod(shape))  # as torch's own collation does
+    return torch.empty(0, dtype=torch.uint8).set_(memory, 0, shape)  # type: ignore[call-overload]
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What training reads: the batches of `steps`, and the seconds that were spent on waiting for them so far."""
+
+    steps: range
+    waited: float
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+class Loader:
+    """Iterates over batches, with worker processes or without, and knows how long it was waited for.
+
+    Where `device` is a CUDA device the batches arrive on it, copied beside its work; otherwise they stay in memory.
+    """
+
+    def __init__(
+        self, dataset: _Dataset, steps: range, workers: int | None, device: torch.device = torch.device("cpu")
+    ):
+        workers = default_workers() if workers is None else workers
+        self._dataset, self._workers, self._device = dataset, workers, device
+        self.steps = steps
+        self.waited = 0.0  # seconds that the consumer spent waiting, in all
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[Batch]:
+        start = time.perf_counter()
+        for batch in self._batches():
+            self.waited += time.perf_counter() - start
+            yield batch
+            del batch  # its memory can be used again as soon as the consumer, too, has left it
+            start = time.perf_counter()
+
+    def _batches(self) -> Iterator[Batch]:
+        workers, cuda = self._workers, self._device.type == "cuda"
+        # one slot more than are sent ahead is being filled, and one is read
+        slots = make_slots(workers, AHEAD + 2, self._dataset.bytes)
+        loader: DataLoader[Batch] = DataLoader(
+            self._dataset,
+            batch_size=None,  # an item is a whole batch
+            sampler=self.steps,  # any iterable of indices will do
+            num_workers=workers,
+            prefetch_factor=AHEAD if workers else None,
+            worker_init_fn=partial(_start_worker, slots),
+            collate_fn=_handed_over if workers else _as_it_is,
+            persistent_workers=False,
+            pin_memory=cuda,
+        )
+        found = (_received(batch) for batch in loader)
+        return _on(self._device, found) if cuda else found
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch  # torch's own collation would walk through every key and turn tuples into lists
+
+
+_slots: Slots | None = None  # of this worker process and its siblings
+
+
+def _handed_over(batch: Any) -> Any:
+    """A batch as a worker sends it: without its images, where they lie in a slot."""
+    slot = _slots.slot_of(batch.images) if _slots is not None else None
+    return batch if slot is None else (slot, *batch[1:])
+
+
+def _received(sent: Any) -> Batch:
+    images, labels, keys, broken = sent
+    return Batch(images.images() if isinstance(images, Slot) else images, labels, keys, broken)
+
+
+def _start_worker(slots: Slots | None, _: int) -> None:
+    global _slots
+    _slots = slots
+    # Ctrl-C, torchrun and batch systems signal the whole process group; the main process decides what happens, after
+    # it has saved. A worker that is still there a minute after it was told to end does end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
+
+
+def _on(device: torch.device, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches on a CUDA device, from pinned memory, by a stream of their own."""
+    stream = torch.cuda.Stream(device)
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            images = batch.images.to(device, non_blocking=True)
+            labels = batch.labels.to(device, non_blocking=True)
+        using = torch.cuda.current_stream(device)
+        using.wait_stream(stream)  # the work queued from here on, not this process
+        for tensor in (images, labels):
+            tensor.record_stream(using)  # their memory belongs to the other stream, and is used by this one
+        yield batch._replace(images=images, labels=labels)
+
+
+def choose_workers(source: Source, augment: Augment, preprocess: Preprocess, rate: float) -> int:
+    """The workers that make `rate` training views a second; measures what one costs, in a third of a second."""
+    rng = np.random.default_rng(0)
+
+    def view(index: int) -> Pixels:
+        return training_view(to_picture(source[index].image), augment, preprocess, rng)
+
+    return enough_workers(seconds_an_image(source, view), rate, usable_cores() // dist.local_size())
+
+
+def training_batches(
+    source: Source,
+    augment: Augment,
+    preprocess: Preprocess,
+    *,
+    batch: int,
+    seed: int,
+    start: int,
+    stop: int,
+    workers: int | None = None,
+    rank: int = 0,
+    world: int = 1,
+    device: torch.device = torch.device("cpu"),
+    sampling: Sampling = Sampling(),
+    predecessor: bool = False,
+) -> Loader:
+    """The batches of the steps `start` to `stop - 1`; `batch` is the global batch size, of which a rank gets its part.
+
+    The batch of a step is the same whatever `start`, `workers` and `world` are.
+
+    Args:
+        device: where the batches go, if it is a CUDA device.
+        predecessor: before its part, a rank also gets the example before it (the last, before the first): for mixing.
+    """
+    steps = plan(sampling, seed, source.labels if sampling.balanced else len(source), batch)
+    part = share_of_rank(batch, rank, world)
+    dataset = _TrainingSteps(source, augment, preprocess, steps, seed, part, predecessor)
+    return Loader(dataset, range(start, stop), workers, device)
+
+
+def evaluation_batches(
+    source: Source,
+    preprocess: Preprocess,
+    *,
+    batch: int = 256,
+    workers: int | None = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Loader:
+    """Every readable example once, in the order of the source, seen by the evaluation view.
+
+    Of each batch a process gets its part, which may be empty; all get as many batches.
+    """
+    dataset = _EvaluationParts(source, preprocess, batch, rank, world)
+    return Loader(dataset, range(len(dataset)), workers)
+
+
+def normalise(
+    images: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"], preprocess: Preprocess, device: torch.device
+) -> Float[Tensor, "b 3 h w"]:
+    """Pixels from 0 to 255 to the numbers that the model expects, on the device: (x / 255 - mean) / std."""
+    shift, span = _scale(preprocess.mean, preprocess.std, device)
+    numbers = images.to(device, non_blocking=True).to(torch.float32, memory_format=torch.contiguous_format)
+    # a division, as in the official code: a product with 1 / 127.5 would leave 255 at 1.0000001
+    return torch.addcdiv(shift, numbers, span)
+
+
+@lru_cache(maxsize=16)
+def _scale(
+    mean: tuple[float, float, float], std: tuple[float, float, float], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """-mean / std, and 255 std: made once, since a copy from the CPU would let the device wait at every step."""
+    with torch.inference_mode(False):
+        span = torch.tensor(std, device=device).mul_(255).view(3, 1, 1)
+        return -torch.tensor(mean, device=device).div_(torch.tensor(std, device=device)).view(3, 1, 1), span
+
+
+def stack(pixels: list[Pixels]) -> UInt8[Tensor, "b 3 h w"]:
+    """Views of one size as a batch."""
+    return torch.from_numpy(np.stack([p.transpose(2, 0, 1) for p in pixels]))

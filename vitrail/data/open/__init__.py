@@ -1,0 +1,1 @@
+"""SOURCE[@SPLIT[SLICE]] to a source."""

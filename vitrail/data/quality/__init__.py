@@ -1,0 +1,1 @@
+"""What is wrong with data: unreadable, odd, duplicated, leaking, conflicting."""

@@ -1,0 +1,1 @@
+"""Images made small, encoded anew and written as shards."""

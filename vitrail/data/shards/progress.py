@@ -1,0 +1,256 @@
+"""The folder of a preparation: its plan, the shards that are whole, its result, and what must not be mixed with it."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vitrail.core.config import difference, from_json, to_json
+from vitrail.core.errors import BadInput
+from vitrail.core.files import read_json, write_json, write_text_atomic
+from vitrail.data.shards.write import (
+    FORMAT,
+    Container,
+    Dropped,
+    Encoding,
+    Jpeg,
+    Shard,
+    ShardBytes,
+    ShardCount,
+    card,
+    shard_name,
+)
+from vitrail.data.sources.base import Source
+from vitrail.data.sources.split_names import parts_of
+
+RESULT, STATE, PLAN = "prepared.json", ".preparing", "plan.json"
+ADVICE = "give another OUT, or the options of that preparation to go on with it"
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """What to prepare, and into what form."""
+
+    data: str
+    side: int = 256  # pixels of the shorter side, at most: enough for crops of 224
+    encoding: Encoding = Jpeg()
+    container: Container = "arrow"
+    shards: ShardBytes | ShardCount = ShardBytes()
+
+
+class Part(NamedTuple):
+    """One split of the data: where it goes, and its name as DATA."""
+
+    folder: Path
+    split: str | None
+    data: str
+
+
+def root_of(data: str) -> str:
+    """The folder or address that DATA lie in; keys are relative to it."""
+    name = parts_of(data)[0]
+    return name.rstrip("/") if "://" in name else str(Path(name))
+
+
+# ---- What lies in the folder
+
+
+class State:
+    """What is known of the preparation in a folder: which rows make which shard, and the shards that are whole.
+
+    While it is unfinished this lies in a hidden folder: the plan, and a file for each shard. Each is written after what
+    it speaks of, so what is known is true wherever a kill came.
+
+    Raises:
+        BadInput: the source is no longer that of the plan.
+    """
+
+    def __init__(self, folder: Path, config: Prepare, source: Source):
+        self.folder, self.config, self.source = folder, config, _fingerprint(source)
+        self.hidden = folder / STATE
+        self.rows: dict[str, range] = {}
+        self.shards: dict[str, Shard] = {}
+        self.seconds = 0.0  # that shards took whose own time is not known any more
+        self.finished = False
+        stored = _stored(folder)
+        if stored is None:
+            return
+        if stored["source"] != self.source:
+            raise BadInput(
+                f"{config.data} has changed since {folder} was begun: {stored['source']['images']:,} images then, "
+                f"{len(source):,} now, or other labels or classes; give another OUT"
+            )
+        self._recall(stored)
+
+    def _recall(self, stored: dict[str, Any]) -> None:
+        result = "shards" in stored
+        rows = [row["rows"] for row in stored["shards"]] if result else stored["rows"]
+        self.rows = self._named([range(*ends) for ends in rows])
+        self.seconds = stored["seconds"]
+        for number, name in enumerate(self.rows):
+            record = self.hidden / f"{name}.json"
+            if result:
+                shard = _shard_of_result(stored, number)
+            elif record.exists():
+                shard = _shard_from_json(read_json(record))
+            else:
+                continue
+            path = self.folder / name
+            if path.is_file() and path.stat().st_size == shard.bytes:
+                self.shards[name] = shard
+        if result and len(self.shards) == len(self.rows):
+            self.finished = True
+            shutil.rmtree(self.hidden, ignore_errors=True)
+        elif result:  # shards were lost: unfinished again
+            self.begin(list(self.rows.values()))
+            for shard in self.shards.values():
+                self.note(shard)
+            (self.folder / RESULT).unlink()
+
+    def _named(self, rows: list[range]) -> dict[str, range]:
+        return {shard_name(i, len(rows), self.config.container): r for i, r in enumerate(rows)}
+
+    def begin(self, rows: list[range]) -> None:
+        """Writes the plan."""
+        self.rows = self._named(rows)
+        ends = [[r.start, r.stop] for r in rows]
+        about = {"format": FORMAT, "config": to_json(self.config), "source": self.source}
+        write_json(self.hidden / PLAN, {**about, "rows": ends, "seconds": self.seconds})
+
+    def note(self, shard: Shard) -> None:
+        """A shard is whole."""
+        self.shards[shard.file] = shard
+        write_json(self.hidden / f"{shard.file}.json", _shard_to_json(shard))
+
+    def finish(self, source: Source, part: Part) -> None:
+        """Writes the card, and the result last of all."""
+        shards = [self.shards[name] for name in self.rows]
+        dropped = [row for shard in shards for row in shard.dropped]
+        if not sum(shard.count for shard in shards):
+            first = "; ".join(f"{row.key}: {row.reason}" for row in dropped[:3])
+            raise BadInput(f"none of the {len(source):,} images of {part.data} can be read ({first})")
+        lost = source.labels[[drop.row for drop in dropped]]
+        counts = np.bincount(source.labels, minlength=len(source.classes))
+        counts = counts - np.bincount(lost, minlength=len(source.classes))
+        prepared = {
+            "format": FORMAT,
+            "data": part.data,
+            "split": part.split,
+            "classes": list(source.classes),
+            "counts": counts.tolist(),
+            "count": sum(shard.count for shard in shards),
+            "copied": sum(shard.copied for shard in shards),
+            "side": self.config.side,
+            "encoding": to_json(self.config.encoding),
+            "container": self.config.container,
+            "shards": [
+                {"file": s.file, "count": s.count, "bytes": s.bytes, "sha256": s.sha256}
+                | {"copied": s.copied, "rows": [rows.start, rows.stop]}
+                for s, rows in zip(shards, self.rows.values(), strict=True)
+            ],
+            "dropped": [row._asdict() for row in dropped],
+            "config": to_json(self.config),
+            "source": self.source,
+            "seconds": self.seconds + sum(shard.seconds for shard in shards),
+            "vitrail": version("vitrail"),
+        }
+        if self.config.container == "tar":
+            write_json(self.folder / "classes.json", list(source.classes))
+        write_text_atomic(self.folder / "README.md", card(prepared))
+        write_json(self.folder / RESULT, prepared)
+        shutil.rmtree(self.hidden)
+
+    def prepared(self) -> dict[str, Any]:
+        """The result of a finished preparation."""
+        result: dict[str, Any] = read_json(self.folder / RESULT)
+        return result
+
+
+def _fingerprint(source: Source) -> dict[str, Any]:
+    """What tells one source from another without reading its images."""
+    digest = hashlib.sha256(json.dumps(source.classes).encode())
+    digest.update(source.labels.astype("<i8").tobytes())
+    return {"images": len(source), "sha256": digest.hexdigest()}
+
+
+def _shard_to_json(shard: Shard) -> dict[str, Any]:
+    return {**asdict(shard), "dropped": [row._asdict() for row in shard.dropped]}
+
+
+def _shard_from_json(stored: dict[str, Any]) -> Shard:
+    return Shard(**{**stored, "dropped": tuple(Dropped(**row) for row in stored["dropped"])})
+
+
+def _shard_of_result(stored: dict[str, Any], number: int) -> Shard:
+    row = dict(stored["shards"][number])
+    rows = range(*row.pop("rows"))
+    return _shard_from_json({**row, "seconds": 0.0, "dropped": [d for d in stored["dropped"] if d["row"] in rows]})
+
+
+def _stored(folder: Path) -> dict[str, Any] | None:
+    """The result of a preparation, or else its plan, or else nothing."""
+    for path in (folder / RESULT, folder / STATE / PLAN):
+        if path.exists():
+            stored: dict[str, Any] = read_json(path)
+            return stored
+    return None
+
+
+# ---- What must not be mixed
+
+
+def refuse_inside(data: str, folder: Path) -> None:
+    """Refuses a folder within the data, where it would be taken for a class."""
+    root = Path(root_of(data))
+    if root.is_dir() and root.resolve() in (folder.resolve(), *folder.resolve().parents):
+        raise BadInput(f"OUT {folder} lies in {root}, where it would be taken for data; give a folder elsewhere")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the folder and keeps other processes out of it; raises BadInput where one is at work there."""
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"OUT {folder} is a file, expected a folder or a new name")
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)  # the folder itself is locked: no file is left behind
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BadInput(f"{folder} is in use by another process that is still running") from None
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def refuse_others(config: Prepare, parts: list[Part], folder: Path) -> None:
+    """A folder holds one preparation: the splits of one DATA, in one form."""
+    places = [place for place in (folder, *sorted(folder.iterdir())) if place.is_dir() and _stored(place)]
+    if not places and any(path.is_file() and not path.name.startswith(".") for path in folder.rglob("*")):
+        raise BadInput(f"OUT {folder} holds other files and no preparation; give a new or an empty folder")
+    wanted = {part.folder: part.data for part in parts}
+    for place in places:
+        stored = _stored(place) or {}
+        try:
+            old = from_json(Prepare, stored["config"])
+        except (BadInput, KeyError) as problem:
+            raise BadInput(f"{place} holds a preparation of another version ({problem}); give another OUT") from None
+        new = replace(config, data=wanted.get(place, config.data))
+        if place not in wanted:
+            if folder in (place, parts[0].folder):  # one has splits and the other has none
+                raise BadInput(f"{place} holds another preparation (data: {old.data!r} → {parts[0].data!r}); {ADVICE}")
+            old, new = (replace(c, data=root_of(c.data)) for c in (old, new))  # two splits of one DATA
+        if changes := difference(old, new):
+            raise BadInput(f"{place} holds another preparation ({'; '.join(changes)}); {ADVICE}")

@@ -1,0 +1,334 @@
+"""Prepared data: images of a bounded size in Arrow or tar shards. A shard is a pure function of (source, rows, form).
+
+The image of a row is decoded in full, turned upright, made smaller where its shorter side is longer than `side` (never
+larger), and encoded anew. One that is small enough and has the right encoding already keeps its bytes.
+"""
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path, PurePath
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from vitrail.core.files import atomic_path
+from vitrail.data.decode import image
+from vitrail.data.decode.image import BrokenImage, Pixels
+from vitrail.data.sources.base import Source
+
+FORMAT = 1
+ROWS = 256  # of a record batch: what is in memory at once, and what a reader maps at once
+SAMPLE = 64  # images, at most, that are encoded to tell how many make a shard
+LISTED = 1000  # classes and broken images in the card; prepared.json has all
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """Baseline JPEG, colour at half the resolution (4:2:0), a restart marker after every row of blocks."""
+
+    quality: int = 90
+
+
+@dataclass(frozen=True)
+class Png:
+    """Lossless: the pixels after resizing are kept exactly."""
+
+
+@dataclass(frozen=True)
+class Webp:
+    """Lossless WebP: a quarter smaller than PNG, read faster, and much slower to write."""
+
+
+Encoding = Jpeg | Png | Webp
+Container = Literal["arrow", "tar"]
+NAMES: dict[type, tuple[str, str]] = {Jpeg: ("JPEG", "jpg"), Png: ("PNG", "png"), Webp: ("WEBP", "webp")}
+
+
+@dataclass(frozen=True)
+class ShardBytes:
+    """Shards of about so many MiB, as the mean of a sample of images tells."""
+
+    mib: int = 256
+
+
+@dataclass(frozen=True)
+class ShardCount:
+    """Shards of so many images of the source; what is broken is missing from them."""
+
+    images: int
+
+
+@dataclass(frozen=True)
+class Form:
+    """What becomes of the images of a source."""
+
+    side: int = 256  # pixels of the shorter side, at most
+    encoding: Encoding = Jpeg()
+    container: Container = "arrow"
+    root: str = ""  # the folder that keys which are paths are relative to, so that shards do not depend on the place
+
+
+class Entry(NamedTuple):
+    """A prepared image; `row` is its place in the source, `copied` whether its bytes are those of the source."""
+
+    image: bytes
+    label: int
+    key: str
+    row: int
+    copied: bool
+
+
+class Dropped(NamedTuple):
+    """An image that cannot be read."""
+
+    key: str
+    reason: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What is known of a shard that is written: `count` images, of which `copied` kept their bytes."""
+
+    file: str
+    count: int
+    bytes: int
+    sha256: str
+    copied: int
+    seconds: float
+    dropped: tuple[Dropped, ...]
+
+
+def prepare_shard(source: Source, rows: range, path: Path, form: Form) -> Shard:
+    """Writes the rows of a source as one shard, whole or not at all; equal arguments give equal bytes."""
+    return write_shard((prepare_row(source, index, form) for index in rows), path, source.classes, form)
+
+
+def prepare_rows(shared: tuple[Source, Form], rows: Sequence[int]) -> list[Entry | Dropped]:
+    """Some rows of a source, in the order given."""
+    source, form = shared
+    return [prepare_row(source, index, form) for index in rows]
+
+
+def prepare_row(source: Source, index: int, form: Form) -> Entry | Dropped:
+    """One image of a source in its prepared form; never raises BrokenImage."""
+    key = None
+    try:
+        example = source[index]
+        key = example.key
+        data, copied = prepare_image(example.image, form)
+    except BrokenImage as problem:
+        return Dropped(_relative(problem.key or key or f"example {index}", form.root), str(problem), index)
+    return Entry(data, example.label, _relative(example.key, form.root), index, copied)
+
+
+def prepare_image(stored: bytes | Pixels, form: Form) -> tuple[bytes, bool]:
+    """The encoded image, and whether these are the bytes that were given.
+
+    Raises:
+        BrokenImage: it cannot be decoded, or has a side that its new encoding cannot express.
+    """
+    pixels = image.decode(stored) if isinstance(stored, bytes) else stored
+    height, width = pixels.shape[:2]
+    shorter = min(height, width)
+    if shorter > form.side:
+        scale = form.side / shorter
+        size = (max(form.side, round(width * scale)), max(form.side, round(height * scale)))
+        # Pillow's filter to the bit, and no torch in processes that only prepare
+        pixels = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BILINEAR))
+    elif isinstance(stored, bytes) and _is_plain(stored, form.encoding):
+        return stored, True
+    return encode(pixels, form.encoding), False
+
+
+def encode(pixels: Pixels, encoding: Encoding) -> bytes:
+    """Pixels as the bytes of a file; raises BrokenImage for a side that is too long for its format."""
+    name, _ = NAMES[type(encoding)]
+    buffer = io.BytesIO()
+    try:
+        match encoding:
+            case Jpeg(quality):
+                # markers after every row of blocks: loading skips the rows that a crop does not show
+                Image.fromarray(np.ascontiguousarray(pixels)).save(
+                    buffer, name, quality=quality, subsampling="4:2:0", restart_marker_rows=1
+                )
+            case Png():
+                Image.fromarray(pixels).save(buffer, name)
+            case Webp():
+                Image.fromarray(pixels).save(buffer, name, lossless=True)
+    except (ValueError, OSError) as problem:
+        height, width = pixels.shape[:2]
+        raise BrokenImage(f"{width} x {height} pixels cannot be written as {name}: {problem}") from None
+    return buffer.getvalue()
+
+
+def _is_plain(data: bytes, encoding: Encoding) -> bool:
+    """Whether readable bytes are of this encoding, and mean what they show: upright, RGB or grey, one frame, opaque."""
+    name, _ = NAMES[type(encoding)]
+    try:
+        with Image.open(io.BytesIO(data), formats=(name,)) as opened:
+            return (
+                opened.format == name  # and not MPO, which opens as JPEG
+                and opened.mode in ("RGB", "L")
+                and "transparency" not in opened.info
+                and getattr(opened, "n_frames", 1) == 1
+                and opened.getexif().get(0x0112, 1) == 1
+            )
+    except Exception:  # another format, or metadata that Pillow does not understand
+        return False
+
+
+def _relative(key: str, root: str) -> str:
+    key = key.removeprefix(root + "/") if root else key
+    return key.encode("utf-8", "backslashreplace").decode()  # names of files may be no UTF-8
+
+
+# ---- Shards
+
+
+def write_shard(entries: Iterable[Entry | Dropped], path: Path, classes: Sequence[str], form: Form) -> Shard:
+    """Writes entries in their order; what was dropped is only counted."""
+    start = time.perf_counter()
+    dropped: list[Dropped] = []
+    counts = {True: 0, False: 0}
+
+    def kept() -> Iterator[Entry]:
+        for entry in entries:
+            if isinstance(entry, Dropped):
+                dropped.append(entry)
+            else:
+                counts[entry.copied] += 1
+                yield entry
+
+    with atomic_path(path) as temporary:
+        if form.container == "arrow":
+            _write_arrow(temporary, kept(), classes)
+        else:
+            _write_tar(temporary, kept(), NAMES[type(form.encoding)][1])
+        with open(temporary, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = temporary.stat().st_size
+    seconds = time.perf_counter() - start
+    return Shard(path.name, sum(counts.values()), size, digest, counts[True], seconds, tuple(dropped))
+
+
+def arrow_schema(classes: Sequence[str]) -> pa.Schema:
+    """The columns of an Arrow shard; the class names lie in its metadata."""
+    metadata = {b"vitrail": json.dumps({"format": FORMAT, "classes": list(classes)}).encode()}
+    return pa.schema([("image", pa.large_binary()), ("label", pa.int32()), ("key", pa.string())], metadata)
+
+
+def _write_arrow(path: Path, entries: Iterator[Entry], classes: Sequence[str]) -> None:
+    schema = arrow_schema(classes)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        while batch := list(islice(entries, ROWS)):
+            columns = [[e.image for e in batch], [e.label for e in batch], [e.key for e in batch]]
+            arrays = [pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _write_tar(path: Path, entries: Iterator[Entry], suffix: str) -> None:
+    with tarfile.open(path, "w") as tar:
+        for entry in entries:
+            name = tar_key(entry.row, entry.key)
+            for member, data in ((f"{name}.{suffix}", entry.image), (f"{name}.cls", str(entry.label).encode())):
+                info = tarfile.TarInfo(member)  # of no time, owner or mode of its own
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+
+
+def tar_key(index: int, key: str) -> str:
+    """The name of a sample in a tar: its row in the source, and what can be kept of the name of its file."""
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", PurePath(key).stem).strip("-")[:60]
+    return f"{index:09d}-{stem}" if stem else f"{index:09d}"
+
+
+# ---- The plan
+
+
+def shard_rows(total: int, size: ShardBytes | ShardCount, image_bytes: float) -> list[range]:
+    """Which rows of a source of `total` images make each shard; `image_bytes` is what an image takes."""
+    match size:
+        case ShardBytes(mib):
+            shards = max(1, min(total, round(total * image_bytes / (mib << 20))))
+            ends = [total * i // shards for i in range(shards + 1)]
+        case ShardCount(images):
+            ends = [*range(0, total, images), total]
+    return [range(start, stop) for start, stop in pairwise(ends)]
+
+
+def sample_rows(total: int) -> list[int]:
+    """Rows at even distances: one of sixteen, at most SAMPLE of them."""
+    return [int(i) for i in np.linspace(0, total - 1, min(SAMPLE, -(-total // 16)))]
+
+
+def mean_bytes(sample: Iterable[Entry | Dropped]) -> float:
+    """What an image takes on the mean; 0 when none is readable."""
+    sizes = [len(entry.image) for entry in sample if isinstance(entry, Entry)]
+    return sum(sizes) / len(sizes) if sizes else 0.0
+
+
+def shard_name(number: int, total: int, container: Container) -> str:
+    """`shard-00000-of-00012.arrow`, `shard-000000.tar`."""
+    return f"shard-{number:05d}-of-{total:05d}.arrow" if container == "arrow" else f"shard-{number:06d}.tar"
+
+
+# ---- What people read
+
+
+def card(prepared: dict[str, Any]) -> str:
+    """README.md of a prepared folder: what it is, from what, what was dropped. No dates: equal data, equal bytes."""
+    dropped, counts = prepared["dropped"], prepared["counts"]
+    encoding = {key: value for key, value in prepared["encoding"].items() if key != "type"}
+    detail = "".join(f", {key} {value}" for key, value in encoding.items())
+    size = sum(shard["bytes"] for shard in prepared["shards"])
+    kind = "Arrow IPC (memory-mapped)" if prepared["container"] == "arrow" else "tar (WebDataset)"
+    lines = [
+        f"# {PurePath(prepared['data']).name}, prepared",
+        "",
+        f"Made by `vitrail data prepare` (version {prepared['vitrail']}) from `{prepared['data']}`.",
+        "",
+        f"- {prepared['count']:,} images of {len(counts):,} classes, {size / 2**20:,.1f} MiB in "
+        f"{number_of_shards(prepared)}: {kind}",
+        f"- the shorter side has at most {prepared['side']} pixels; smaller images were not enlarged",
+        f"- {prepared['encoding']['type'].upper()}{detail}; {prepared['copied']:,} images were small enough and "
+        "of that encoding already: their bytes are untouched",
+        f"- dropped because they cannot be read: {len(dropped):,}",
+        "- counts, checksums (SHA-256) and the names of what was dropped: `prepared.json`",
+        "",
+        "The path of this folder is its name as DATA: `vitrail pretrain ... --train FOLDER`.",
+        "",
+        "| class | images |",
+        "|---|---|",
+        *(f"| {_cell(label)} | {n:,} |" for label, n in list(zip(prepared["classes"], counts, strict=True))[:LISTED]),
+    ]
+    if len(counts) > LISTED:
+        lines += [f"| … and {len(counts) - LISTED:,} more classes | {sum(counts[LISTED:]):,} |"]
+    if dropped:
+        lines += [
+            "",
+            "## Dropped",
+            "",
+            *(f"- `{_cell(row['key'])}`: {_cell(row['reason'])}" for row in dropped[:LISTED]),
+        ]
+        lines += [f"- … and {len(dropped) - LISTED:,} more"] if len(dropped) > LISTED else []
+    return "\n".join(lines) + "\n"
+
+
+def number_of_shards(prepared: dict[str, Any]) -> str:
+    """`1 shard`, `12 shards`."""
+    count = len(prepared["shards"])
+    return "1 shard" if count == 1 else f"{count:,} shards"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,1 @@
+"""Where examples come from, a reader a file."""

@@ -1,0 +1,83 @@
+"""`hf://owner/name[/config]`: a data set of the Hugging Face hub, through the `datasets` library."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail.core.errors import BadInput, unknown
+from vitrail.data.decode.image import BrokenImage, read
+from vitrail.data.sources.base import Example, Source
+from vitrail.data.sources.split_names import Role, choose
+
+PREFIX = "hf://"
+
+
+class HubSource(Source):
+    """A split of a data set as `datasets` opens it: one column of images, and one of class labels."""
+
+    def __init__(self, name: str, data: Any):
+        from datasets import ClassLabel, Image
+
+        self.name = name
+        kinds = {
+            kind: [column for column, feature in data.features.items() if isinstance(feature, kind)]
+            for kind in (Image, ClassLabel)
+        }
+        if len(kinds[Image]) < 1 or not kinds[ClassLabel]:
+            columns = ", ".join(f"{column} ({type(kind).__name__})" for column, kind in data.features.items())
+            raise BadInput(f"{name} has the columns {columns}; expected one of images and one of class labels")
+        self.image_column = kinds[Image][0]
+        self.label_column = next(
+            (c for c in ("label", "labels", "fine_label") if c in kinds[ClassLabel]), kinds[ClassLabel][0]
+        )
+        self.classes = tuple(str(name) for name in data.features[self.label_column].names)
+        self.data = data.select_columns([self.image_column]).cast_column(self.image_column, Image(decode=False))
+        labels = data.with_format("arrow").select_columns([self.label_column])[:][self.label_column]
+        self.labels = labels.combine_chunks().fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        if not len(self.labels):
+            raise BadInput(f"{name} has no rows")
+        if self.labels.min() < 0:
+            raise BadInput(f"{name} has {int((self.labels < 0).sum()):,} rows without a label; choose another split")
+
+    def __getitem__(self, index: int) -> Example:
+        stored = self.data[int(index)][self.image_column]
+        key = f"{self.name}:{int(index)}" + (f":{stored['path']}" if stored and stored.get("path") else "")
+        data = stored.get("bytes") if stored else None
+        if data is None and stored and stored.get("path"):  # a data set of files refers to them
+            data = read(Path(stored["path"]))
+        if not isinstance(data, bytes):
+            raise BrokenImage("no image bytes", key)
+        return Example(data, int(self.labels[index]), key)
+
+
+def open_hub(address: str, split: str | None, role: Role) -> Source:
+    """The data set that `hf://owner/name`, or `hf://owner/name/config`, names; kept in the hub's own cache.
+
+    The hub's environment variables hold: HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN.
+
+    Raises:
+        BadInput: `datasets` is missing, no such data set or split, or no network and nothing in the cache.
+    """
+    parts = address.removeprefix(PREFIX).split("/")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise BadInput(f"{address!r} is no data set of the hub: expected hf://owner/name or hf://owner/name/config")
+    name, config = "/".join(parts[:2]), parts[2] if len(parts) == 3 else None
+    try:
+        import datasets
+    except ImportError:
+        raise BadInput(f"{address} needs the library `datasets`: pip install 'vitrail[hub]'") from None
+    try:
+        splits = [str(found) for found in datasets.get_dataset_split_names(name, config)]
+        chosen = split or choose(address, splits, role)
+        if chosen not in splits:
+            raise unknown(f"split of {address}", chosen, splits)
+        data = datasets.load_dataset(name, config, split=chosen)
+    except BadInput:
+        raise
+    except Exception as problem:  # of `datasets`, the hub, the network or a damaged file
+        raise BadInput(
+            f"{address} cannot be opened: {type(problem).__name__}: {str(problem).split(chr(10))[0][:300].rstrip('.')}"
+            "; without a network only what the hub's cache holds can be read"
+        ) from None
+    return HubSource(f"{address}@{chosen}", data)

@@ -1,0 +1,1 @@
+"""Of one image, or of a whole batch at once."""

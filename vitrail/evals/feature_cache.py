@@ -1,0 +1,259 @@
+"""Features on disk: computed once for a model, a view and some images, by any number of processes; mapped into memory.
+
+    FOLDER/KEY/features.json    what they are features of; KEY is a digest of it
+               00000.npy, .json the features of 1,024 images, and which of these are broken; until all are there
+               values.npy       [N, ...], the readable images in the order of the source
+               read.json        written last: their places, and the broken ones
+
+Who fills a store locks the shards that it computes (`flock`), so the system takes the lock of a process that dies, and
+others do its work. A kill loses the shards that are not whole: one, and what is ahead of it in the loader.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+
+from vitrail.core.config import to_json
+from vitrail.core.device import choose_precision
+from vitrail.core.dist import launched
+from vitrail.core.errors import BadInput
+from vitrail.core.files import atomic_path, read_json, remove_leftovers, write_json
+from vitrail.data.quality.content_hash import identity
+from vitrail.data.sources.base import Source
+from vitrail.data.sources.subset import Subset
+from vitrail.data.transforms.pipeline import Preprocess
+from vitrail.evals.features import Features, NamedBroken, Part, Reading, Representation, feature_parts, shape_of
+from vitrail.models.build import Model
+
+Number = Literal["float32", "float16"]
+
+FORMAT = 1
+SHARD = 1024  # images
+GROUP = 16  # shards that a process takes at a time, so that its loader runs through
+HALF = float(np.finfo(np.float16).max)
+WAIT = 0.2  # seconds between two looks at what other processes have done
+
+
+class Store(NamedTuple):
+    """A folder with the features of one set by one model, and what is needed to compute them."""
+
+    folder: Path
+    about: dict[str, Any]
+
+    @property
+    def shards(self) -> int:
+        """How many there are, whole or not."""
+        return -(-self.about["count"] // self.about["shard"])
+
+    def has(self, shard: int) -> bool:
+        """Whether a shard is whole (its .json is written after its .npy), or all are, and joined."""
+        return (self.folder / f"{shard:05d}.json").exists() or self.whole
+
+    @property
+    def whole(self) -> bool:
+        """Whether the features can be read."""
+        return (self.folder / "read.json").exists()
+
+
+def stored_features(
+    model: Model,
+    source: Source,
+    preprocess: Preprocess,
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    reading: Reading = Representation(),
+    number: Number = "float32",
+    workers: int | None = None,
+    shard: int = SHARD,
+) -> Features:
+    """`features` of `source`, from `folder` where they are there, else computed into it; `values` lie in a file.
+
+    Args:
+        folder: holds any number of stores.
+        number: how they are stored. float16 has 11 binary digits, 3 more than the products in bfloat16 that they come
+            from, and half the size of float32.
+
+    Raises:
+        BadInput: features that float16 cannot hold, features that are no numbers, or too many broken images.
+    """
+    dtype = dtype or choose_precision("auto", next(model.parameters()).device)
+    about = {
+        "format": FORMAT,
+        "model": digest_of(model),
+        "preprocess": to_json(preprocess),
+        "images": identity(source),
+        "reading": type(reading).__name__,
+        "precision": str(dtype).removeprefix("torch."),
+        "number": number,
+        "count": len(source),
+        "shape": list(shape_of(model, reading)),
+        "shard": shard,
+    }
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+    store = Store(folder / key, about)
+    if not store.whole:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        with _claimed(store.folder / ".join.lock", wait=True):
+            write_json(store.folder / "features.json", about)
+        _fill(store, model, source, preprocess, reading, dtype, workers)
+        _join(store)
+    return _opened(store, source)
+
+
+def digest_of(model: Model) -> str:
+    """Of all weights and the architecture."""
+    digest = hashlib.sha256(json.dumps(to_json(model.config), sort_keys=True).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _fill(
+    store: Store,
+    model: Model,
+    source: Source,
+    preprocess: Preprocess,
+    reading: Reading,
+    dtype: torch.dtype,
+    workers: int | None,
+) -> None:
+    """Until all shards are whole: computes those that nobody else does, waits for the others."""
+    world = launched()
+    size, count = store.about["shard"], store.about["count"]
+    while missing := [i for i in range(store.shards) if not store.has(i)]:
+        first = world.rank * len(missing) // world.size  # processes start apart from each other
+        most = max(1, min(GROUP, len(missing) // (2 * world.size)))
+        with ExitStack() as held:
+            mine: list[int] = []
+            for i in missing[first:] + missing[:first]:
+                if len(mine) < most and held.enter_context(_claimed(store.folder / f".{i:05d}.lock")):
+                    mine += [] if store.has(i) else [i]
+            if mine:
+                places = np.concatenate([np.arange(i * size, min(count, (i + 1) * size)) for i in sorted(mine)])
+                broken = NamedBroken(count)
+                some = Subset(source, places)
+                parts = feature_parts(model, some, preprocess, reading, broken, dtype=dtype, workers=workers)
+                _write_shards(store, places, parts, broken)
+                continue
+        time.sleep(WAIT)
+
+
+def _write_shards(store: Store, places: np.ndarray, parts: Iterator[Part], broken: NamedBroken) -> None:
+    """Each shard as soon as the parts are past it. `places`: of all images of these shards, in order."""
+    size, held = store.about["shard"], list[Part]()
+    waiting = [int(i) for i in np.unique(places // size)]
+
+    def write_before(shard: int) -> None:
+        nonlocal held
+        while waiting and waiting[0] < shard:
+            i = waiting.pop(0)
+            lost = {int(places[n]): named for n, named in broken.places.items() if places[n] // size == i}
+            _write_shard(store, i, [_where(part, part.places // size == i) for part in held], lost)
+            held = [_where(part, part.places // size > i) for part in held]
+
+    for part in parts:
+        held = [*(one for one in held if len(one.places)), Part(places[part.places], part.values)]
+        write_before(int(held[-1].places[-1]) // size)
+    write_before(store.shards)
+
+
+def _where(part: Part, chosen: Bool[np.ndarray, " b"]) -> Part:
+    return Part(part.places[chosen], part.values[chosen])
+
+
+def _write_shard(store: Store, shard: int, parts: list[Part], broken: dict[int, tuple[str, str]]) -> None:
+    empty = np.empty((0, *store.about["shape"]), np.float32)
+    values = np.concatenate([empty, *(part.values for part in parts)])
+    found = np.concatenate([np.empty(0, np.int64), *(part.places for part in parts)])
+    most = float(np.abs(values).max(initial=0))
+    if not np.isfinite(most):
+        raise BadInput("the features are no numbers: a weight of the model, or a product of weights, is too large")
+    if store.about["number"] == "float16" and most > HALF:
+        raise BadInput(f"a feature is {most:,.0f}, and float16 ends at {HALF:,.0f}: store them as float32")
+    with atomic_path(store.folder / f"{shard:05d}.npy") as temporary:
+        np.save(temporary, values.astype(store.about["number"]), allow_pickle=False)
+    rows = [{"place": place, "key": key, "reason": reason} for place, (key, reason) in sorted(broken.items())]
+    write_json(store.folder / f"{shard:05d}.json", {"places": _runs(found), "broken": rows})
+
+
+def _join(store: Store) -> None:
+    """One file of all shards, made by one process while the others wait."""
+    with _claimed(store.folder / ".join.lock", wait=True):
+        if store.whole:
+            return
+        shards = [read_json(store.folder / f"{i:05d}.json") for i in range(store.shards)]
+        runs = [run for shard in shards for run in shard["places"]]
+        count = sum(stop - start for start, stop in runs)
+        with atomic_path(store.folder / "values.npy") as temporary:
+            shape = (count, *store.about["shape"])
+            values = np.lib.format.open_memmap(temporary, mode="w+", dtype=store.about["number"], shape=shape)
+            start = 0
+            for i in range(store.shards):
+                part = np.load(store.folder / f"{i:05d}.npy", allow_pickle=False)
+                values[start : start + len(part)] = part
+                start += len(part)
+            values.flush()
+            del values
+        write_json(
+            store.folder / "read.json",
+            {"places": runs, "broken": [row for shard in shards for row in shard["broken"]]},
+        )
+        for i in range(store.shards):
+            for path in (f"{i:05d}.npy", f"{i:05d}.json", f".{i:05d}.lock"):
+                (store.folder / path).unlink(missing_ok=True)
+        remove_leftovers(store.folder)
+
+
+def _opened(store: Store, source: Source) -> Features:
+    read = read_json(store.folder / "read.json")
+    places = np.concatenate([np.arange(*run) for run in read["places"]] or [np.empty(0)]).astype(np.int64)
+    broken = tuple((row["key"], row["reason"]) for row in read["broken"])
+    NamedBroken(len(source)).add([(f"{row['place']}\t{row['key']}", row["reason"]) for row in read["broken"]])
+    try:
+        values = np.load(store.folder / "values.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as problem:
+        raise BadInput(f"{store.folder} is damaged ({problem}): remove it, and it is made again") from None
+    if values.shape != (len(places), *store.about["shape"]) or values.dtype != store.about["number"]:
+        raise BadInput(f"{store.folder} is damaged: remove it, and it is made again")
+    return Features(values, source.labels[places], broken, places)
+
+
+def _runs(places: Int64[np.ndarray, " n"]) -> list[list[int]]:
+    """Sorted places as [start, stop] pairs."""
+    parts = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
+    return [[int(part[0]), int(part[-1]) + 1] for part in parts if len(part)]
+
+
+@contextmanager
+def _claimed(path: Path, wait: bool = False) -> Iterator[bool]:
+    """Whether this process holds the lock for the length of the block; a holder that dies lets go of it.
+
+    Where a file system has no locks, every process holds every lock: what they write is the same, and whole.
+    """
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        yield _locked(descriptor, wait)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, wait: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks here
+        return True
+    return True

@@ -1,0 +1,103 @@
+"""A model over a whole source, batch by batch: what every evaluation starts from."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vitrail.core import dist
+from vitrail.core.device import available_memory, choose_precision
+from vitrail.core.errors import BadInput
+from vitrail.core.progress import progress
+from vitrail.core.watchdog import beat
+from vitrail.data.loader.loader import Batch, Broken, evaluation_batches, normalise
+from vitrail.data.sources.base import Source
+from vitrail.data.transforms.pipeline import Preprocess
+from vitrail.models.build import Model
+from vitrail.models.cost import inference_activations
+from vitrail.models.output import ModelOutput
+
+SHARE = 0.5  # of the free memory, for activations
+LOADER_FROM = 4096  # images from which worker processes earn their start-up time
+
+
+class Part(NamedTuple):
+    """One batch and what the model made of it, in float32 on the CPU."""
+
+    batch: Batch
+    logits: Tensor
+    representation: Tensor
+
+
+def forward(
+    model: Model,
+    source: Source,
+    preprocess: Preprocess,
+    *,
+    broken: Broken | None = None,
+    dtype: torch.dtype | None = None,
+    batch: int = 256,
+    workers: int | None = None,
+    title: str = "evaluating",
+    together: bool = False,
+) -> Iterator[Part]:
+    """Every readable image of the source once, in order, in evaluation mode; of several processes each sees its part.
+
+    All processes call the model equally often, so that a model spread over them (FSDP2) can be judged.
+
+    Raises:
+        BadInput: more broken images than `broken` allows, or not one that can be read.
+
+    Args:
+        together: each of the processes of the run sees its part; otherwise this process sees all.
+    """
+    device = next(model.parameters()).device
+    dtype = dtype or choose_precision("auto", device)
+    batch = most_at_once(model, device, dtype, batch, together)
+    broken = broken or Broken(len(source))
+    if workers is None and len(source) < LOADER_FROM:
+        workers = 0
+    here = dist.world() if together else dist.World()
+    loader = evaluation_batches(
+        source, preprocess, batch=batch * here.size, workers=workers, rank=here.rank, world=here.size
+    )
+    was_training, seen = model.training, 0
+    model.eval()
+    try:
+        with progress(title, len(loader)) as bar, torch.inference_mode():
+            for part in loader:
+                beat()
+                broken.add(part.broken)
+                bar.advance(f"{seen + len(part.labels):,} images")
+                images = part.images
+                if not len(part.labels):
+                    if here.size == 1:
+                        continue
+                    images = torch.zeros(1, *images.shape[1:], dtype=torch.uint8)  # takes part, is not counted
+                seen += len(part.labels)
+                output = outputs(model, images, preprocess, dtype)
+                if len(part.labels):
+                    yield Part(part, output.logits.float().cpu(), output.representation.float().cpu())
+    finally:
+        model.train(was_training)
+    if not seen and here.size == 1 and len(broken.found) >= broken.size:  # of a part of a set, others may be whole
+        raise BadInput("not one image can be read: " + "; ".join(f"{k}: {r}" for k, r in broken.found.items()))
+
+
+def outputs(model: Model, images: UInt8[Tensor, "b 3 h w"], preprocess: Preprocess, dtype: torch.dtype) -> ModelOutput:
+    """What the model makes of the views of some images, without gradients; it must be in evaluation mode."""
+    device = next(model.parameters()).device
+    with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        output: ModelOutput = model(normalise(images, preprocess, device))
+    return output
+
+
+def most_at_once(
+    model: Model, device: torch.device, dtype: torch.dtype, batch: int = 256, together: bool = False
+) -> int:
+    """At most so many images a pass, and no more than there is memory for; the same in all processes of a run."""
+    room, each = available_memory(device), inference_activations(model.config, 4 if dtype == torch.float32 else 3)
+    most = batch if room is None else max(1, min(batch, int(SHARE * room / each)))
+    return min(dist.gathered_json(most)) if together else most

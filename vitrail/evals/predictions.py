@@ -1,0 +1,215 @@
+"""What a classifier made of each image: kept with an evaluation, so that two of them can be compared image by image."""
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt64
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitrail.core.errors import BadInput
+from vitrail.core.files import atomic_path
+from vitrail.data.loader.loader import Batch
+
+FILE = "predictions.parquet"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """A row an image, in the order of their keys."""
+
+    keys: list[str]
+    labels: Int64[np.ndarray, " n"]
+    predicted: Int64[np.ndarray, " n"]
+    confidence: Float32[np.ndarray, " n"]  # of the predicted class
+    loss: Float32[np.ndarray, " n"]  # cross-entropy, in nats
+    top5: Bool[np.ndarray, " n"] | None = None  # whether the label is among the five likeliest; None below 6 classes
+    calibrated: Float32[np.ndarray, " n"] | None = None  # the confidence with a temperature
+    calibrated_loss: Float32[np.ndarray, " n"] | None = None
+    digest: UInt64[np.ndarray, " n"] | None = None  # of the pixels that the model saw; not stored
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def right(self) -> Bool[np.ndarray, " n"]:
+        """Whether the predicted class was the true one."""
+        return self.predicted == self.labels
+
+
+def numbered(keys: Iterable[str]) -> list[tuple[str, int]]:
+    """Each key with how many equal ones were before it: a set may hold a file twice."""
+    seen: Counter[str] = Counter()
+    found = []
+    for key in keys:
+        found.append((key, seen[key]))
+        seen[key] += 1
+    return found
+
+
+class Stored(NamedTuple):
+    """Outcomes that were read from a folder, and of what they are."""
+
+    outcomes: Outcomes
+    classes: tuple[str, ...]
+    model: str
+    data: str
+    several: bool  # images have several right labels; the one that the model found likeliest is its label
+
+
+def write_outcomes(folder: Path, stored: Stored) -> None:
+    """Writes predictions.parquet (docs/files.md)."""
+    rows = stored.outcomes
+    about = {"format": FORMAT, "model": stored.model, "data": stored.data, "several": stored.several}
+    columns: dict[str, Any] = {
+        "key": rows.keys,
+        "label": _named(rows.labels, stored.classes),
+        "predicted": _named(rows.predicted, stored.classes),
+        "confidence": rows.confidence,
+        "loss": rows.loss,
+    }
+    optional = {"top5": rows.top5, "calibrated": rows.calibrated, "calibrated_loss": rows.calibrated_loss}
+    columns |= {name: values for name, values in optional.items() if values is not None}
+    said = json.dumps({**about, "classes": list(stored.classes)})
+    table = pa.table(columns).replace_schema_metadata({"vitrail": said})
+    with atomic_path(folder / FILE) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _named(labels: np.ndarray, classes: tuple[str, ...]) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(labels, pa.int32()), pa.array(classes, pa.string()))
+
+
+def is_evaluation(place: str | Path) -> bool:
+    """Whether a folder holds stored outcomes."""
+    return (Path(place) / FILE).is_file()
+
+
+def read_outcomes(folder: str | Path) -> Stored:
+    """What `write_outcomes` wrote.
+
+    Raises:
+        BadInput: no such file, a damaged one, or one of another version.
+    """
+    file = Path(folder) / FILE
+    try:
+        table = pq.read_table(file)
+        about = json.loads((table.schema.metadata or {})[b"vitrail"])
+        if about["format"] != FORMAT:
+            raise BadInput(f"{file} is of format {about['format']}; this vitrail reads format {FORMAT}")
+        classes = tuple(about["classes"])
+        place = {name: i for i, name in enumerate(classes)}
+        labels, predicted = (
+            np.array([place[name] for name in table[column].to_pylist()], np.int64) for column in ("label", "predicted")
+        )
+        optional: dict[str, Any] = {
+            name: table[name].to_numpy() if name in table.column_names else None
+            for name in ("top5", "calibrated", "calibrated_loss")
+        }
+        sure, loss = (table[name].to_numpy().astype(np.float32) for name in ("confidence", "loss"))
+        rows = Outcomes(table["key"].to_pylist(), labels, predicted, sure, loss, **optional)
+        return Stored(rows, classes, about["model"], about["data"], about["several"])
+    except FileNotFoundError:
+        raise BadInput(f"{file} does not exist: `vitrail evaluate --out` writes it") from None
+    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as problem:
+        if isinstance(problem, BadInput):
+            raise
+        raise BadInput(f"{file} cannot be read: {problem}") from None
+
+
+MISTAKES = 24  # how many are kept with their images
+
+
+class Wrong(NamedTuple):
+    """An image that was not recognised: uint8 [3, H, W]."""
+
+    row: dict[str, Any]
+    image: np.ndarray
+
+
+class Tally:
+    """Collects a row an image, batch by batch; `temperature` adds calibrated columns, `digests` one of the pixels."""
+
+    def __init__(self, classes: tuple[str, ...], *, temperature: float | None = None, digests: bool = False):
+        self.classes, self.temperature, self.digests = classes, temperature, digests
+        self.keys: list[str] = []
+        self.columns: dict[str, list[np.ndarray]] = {}
+        self.worst: list[Wrong] = []
+
+    def add(self, batch: Batch, logits: Tensor) -> None:
+        """A batch and its logits [B, K], both on the CPU."""
+        confidence, predicted = logits.softmax(dim=-1).max(dim=-1)
+        self.keys += batch.keys
+        found = {
+            "labels": batch.labels,
+            "predicted": predicted,
+            "confidence": confidence,
+            "loss": F.cross_entropy(logits, batch.labels, reduction="none"),
+        }
+        if len(self.classes) > 5:
+            found["top5"] = (logits.topk(5).indices == batch.labels[:, None]).any(dim=-1)
+        if self.temperature is not None:
+            scaled = logits / self.temperature
+            found["calibrated"] = scaled.softmax(dim=-1).amax(dim=-1)
+            found["calibrated_loss"] = F.cross_entropy(scaled, batch.labels, reduction="none")
+        for name, values in found.items():
+            self.columns.setdefault(name, []).append(values.numpy())
+        if self.digests:
+            self.columns.setdefault("digest", []).append(digests_of(batch.images))
+        wrong = torch.nonzero(predicted != batch.labels).flatten()
+        for i in wrong[confidence[wrong].argsort(descending=True)][:MISTAKES].tolist():
+            row = {
+                "key": batch.keys[i],
+                "label": self.classes[int(batch.labels[i])],
+                "predicted": self.classes[int(predicted[i])],
+                "confidence": float(confidence[i]),
+            }
+            self.worst.append(Wrong(row, batch.images[i].numpy().copy()))
+        self._keep_the_worst()
+
+    def outcomes(self) -> Outcomes:
+        """All rows in the order of their keys, the same for any number of processes."""
+        order = np.argsort(np.array(self.keys, dtype=object), kind="stable")
+        columns = {name: np.concatenate(parts)[order] for name, parts in self.columns.items()}
+        return Outcomes([self.keys[i] for i in order.tolist()], **columns)
+
+    def join(self, data: bytes) -> None:
+        """Adds what another process packed."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            texts = json.loads(arrays["texts"].tobytes())
+            self.keys += texts["keys"]
+            for name in texts["columns"]:
+                self.columns.setdefault(name, []).append(arrays[name])
+            self.worst += [Wrong(row, image) for row, image in zip(texts["rows"], arrays["images"], strict=True)]
+        self._keep_the_worst()
+
+    def pack(self) -> bytes:
+        """For another process; no pickle."""
+        texts = {"keys": self.keys, "columns": list(self.columns), "rows": [wrong.row for wrong in self.worst]}
+        columns: dict[str, Any] = {name: np.concatenate(parts) for name, parts in self.columns.items()}
+        images = np.stack([wrong.image for wrong in self.worst]) if self.worst else np.zeros(0)
+        buffer = io.BytesIO()
+        np.savez(buffer, texts=np.frombuffer(json.dumps(texts).encode(), np.uint8), images=images, **columns)
+        return buffer.getvalue()
+
+    def _keep_the_worst(self) -> None:
+        """The most confident first; the name breaks ties."""
+        severity = sorted(self.worst, key=lambda wrong: (wrong.row["confidence"], wrong.row["key"]), reverse=True)
+        self.worst = severity[:MISTAKES]
+
+
+def digests_of(images: Tensor) -> np.ndarray:
+    """uint64 [B]: of the pixels of each image; equal ones are, in practice, one picture."""
+    hashed = (hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest() for image in images.numpy())
+    return np.array([int.from_bytes(digest) for digest in hashed], np.uint64)

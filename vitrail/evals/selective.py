@@ -1,0 +1,68 @@
+"""What a model gains by saying "I do not know" where it is not sure: accuracy against the share that it answers."""
+
+from typing import Any
+
+import numpy as np
+
+from vitrail.core.estimate import wilson
+
+POINTS = 100  # of the curve that are kept
+TARGETS = (0.99, 0.95, 0.90)
+
+
+def abstention(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """The curve from the surest answers to all, its area, and that of a model that knows which answers are wrong.
+
+    `area` is the mean accuracy over all shares answered (1 - AURC of Geifman and El-Yaniv 2017); answers of equal
+    confidence are given or withheld together.
+
+    Args:
+        confidence: [N], of each answer.
+        right: bool [N].
+    """
+    shares, accuracies, _, answered, correct = _curve(confidence, right)
+    chosen = np.unique(np.searchsorted(shares, np.linspace(1 / POINTS, 1, POINTS)).clip(max=len(shares) - 1))
+    curve = [
+        {
+            "share": float(shares[i]),
+            "accuracy": float(accuracies[i]),
+            "interval": list(wilson(int(correct[i]), int(answered[i]))),
+        }
+        for i in chosen.tolist()
+    ]
+    best = np.cumsum(np.sort(right)[::-1]) / np.arange(1, len(right) + 1)
+    return {"curve": curve, "area": _area(shares, accuracies), "ideal": float(best.mean())}
+
+
+def _curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Share answered, accuracy, threshold, images answered, and right ones, for each distinct confidence, falling."""
+    order = np.argsort(-confidence, kind="stable")
+    sure = confidence[order]
+    ends = np.flatnonzero(np.append(sure[1:] != sure[:-1], True))
+    answered, correct = ends + 1, np.cumsum(right[order])[ends]
+    return answered / len(sure), correct / answered, sure[ends], answered, correct
+
+
+def _area(shares: np.ndarray, accuracies: np.ndarray) -> float:
+    """Of answers that are given together, each share up to theirs has their accuracy."""
+    return float((np.diff(shares, prepend=0.0) * accuracies).sum())
+
+
+def threshold(confidence: np.ndarray, right: np.ndarray, target: float) -> float | None:
+    """The lowest confidence from which answers are right with the share `target`; None where none reaches it."""
+    _, accuracies, sure, _, _ = _curve(confidence, right)
+    enough = np.flatnonzero(accuracies >= target)
+    return float(sure[enough[-1]]) if len(enough) else None
+
+
+def answered(confidence: np.ndarray, right: np.ndarray, target: float, least: float | None) -> dict[str, Any]:
+    """What comes of answering from the confidence `least` on, on these images; None: nothing is answered."""
+    given = confidence >= least if least is not None else np.zeros(len(confidence), bool)
+    count, correct = int(given.sum()), int(right[given].sum())
+    return {
+        "target": target,
+        "confidence": least,
+        "share": count / len(confidence),
+        "accuracy": correct / count if count else None,
+        "interval": list(wilson(correct, count)) if count else None,
+    }

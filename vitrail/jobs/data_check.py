@@ -1,0 +1,270 @@
+"""The doctor's visit: data examined in one pass, what is wrong with them, and what to leave out."""
+
+import csv
+import io
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail.core.errors import BadInput
+from vitrail.core.files import write_json, write_text_atomic
+from vitrail.core.progress import say
+from vitrail.core.seeds import generator
+from vitrail.data.open.filtered import write_view
+from vitrail.data.open.names import ROLES, open_data, splits_of
+from vitrail.data.quality.findings import UNLIKELY, Finding, Item, Patient, findings
+from vitrail.data.quality.near_duplicates import find_copies
+from vitrail.data.quality.scan import examine
+from vitrail.data.quality.thumbnails import Gallery
+from vitrail.data.sources.base import Source
+from vitrail.data.sources.split_names import parts_of
+from vitrail.data.sources.subset import Subset
+
+SAMPLE = 1000  # images that --quick reads of each set
+LISTED = 1000  # items of a finding in the JSON, and ten times as many unreadable ones; the CSV holds all
+DRAWN = 12  # items of a finding on the page
+NEIGHBOURS = 10
+AGREED = 0.8  # share of the neighbours that makes another class likely
+DOUBTED = 0.05  # share of the neighbours, or probability of the classifier, up to which a label is unlikely
+
+
+@dataclass(frozen=True)
+class Check:
+    """What to examine, and with what to compare it."""
+
+    data: str
+    against: tuple[str, ...] = ()
+    model: str | None = None
+    quick: bool = False
+    few: int = 10
+
+
+def check(
+    config: Check, folder: Path | None = None, *, workers: int | None = None, device: str = "auto"
+) -> dict[str, Any]:
+    """Examines the data and returns the content of check.json (docs/files.md); the data themselves are only read.
+
+    Where a folder is given, it holds after that check.json, findings.csv, drop.csv, pictures.npz, and for each set a
+    filtered view without what is to be dropped, which is DATA.
+
+    Raises:
+        BadInput: data that cannot be opened.
+    """
+    started = time.perf_counter()
+    if config.few < 0:
+        raise BadInput(f"--few {config.few} is a number of images of a class, expected 0 or more")
+    patients = _patients(config, workers)
+    copies = None
+    if not config.quick:
+        say(f"comparing {sum(len(p.table) for p in patients):,} images")
+        copies = find_copies([p.table for p in patients], new=len(config.against))
+    found = findings(patients, copies, config.few)
+    if config.model is not None:
+        found += _unlikely(config.model, [p for p in patients if p.judged], device)
+    gallery = Gallery()
+    rows = [_row(finding, gallery) for finding in found]
+    drops = _drops(found)
+    result: dict[str, Any] = {
+        "data": config.data,
+        "against": list(config.against),
+        "model": config.model,
+        "quick": config.quick,
+        "count": sum(len(p.source) for p in patients if p.judged),
+        "examined": sum(len(p.table) for p in patients if p.judged),
+        "sets": [_about(p) for p in patients],
+        "findings": rows,
+        "dropped": len(drops),
+        "views": {},
+        "seconds": time.perf_counter() - started,
+    }
+    if folder is not None:
+        result["views"] = _write_views(folder, patients, found)
+        write_text_atomic(folder / "findings.csv", _table([(f, item) for f in found for item in f.items]))
+        write_text_atomic(folder / "drop.csv", _table(drops))
+        gallery.write(folder / "pictures.npz")
+        write_json(folder / "check.json", result)
+    return result
+
+
+def _patients(config: Check, workers: int | None) -> list[Patient]:
+    """All sets, examined: the splits of the data, then those that they are compared with."""
+    named = _splits(config.data)
+    opened = [(name, open_data(name, "train"), True) for name in named]
+    opened += [(name, open_data(name, "test"), False) for name in config.against]
+    for name, source, _ in opened:
+        say(f"{name}: {len(source):,} images in {len(source.classes):,} classes")
+    patients, start = [], 0
+    for name, source, judged in opened:
+        indices = _sample(source) if config.quick else None
+        table = examine(source, indices, workers=1 if config.quick else workers, title=name)
+        patients.append(Patient(name, source, table, start, judged))
+        start += len(table)
+    return patients
+
+
+def _splits(data: str) -> list[str]:
+    """The names of all splits of data that name none, the one for training first."""
+    name, _, places = parts_of(data)
+    known = {split for splits in ROLES.values() for split in splits}  # others may overlap, as seen-train with train
+    splits = [split for split in splits_of(data) if split in known]
+    return [f"{name}@{split}{places}" for split in splits] or [data]
+
+
+def _sample(source: Source) -> np.ndarray:
+    if len(source) <= SAMPLE:
+        return np.arange(len(source))
+    return np.unique(generator(0, "quick check").integers(0, len(source), SAMPLE))
+
+
+def _unlikely(model: str, judged: list[Patient], device: str) -> list[Finding]:
+    """Labels that the classifier of the model, or the neighbours in its features, say are another's."""
+    import torch
+
+    from vitrail.core.device import choose_device
+    from vitrail.evals.inference import forward
+    from vitrail.evals.knn import leave_one_out
+    from vitrail.weights.load import load
+
+    loaded = load(model, device=choose_device(device))
+    items = []
+    for patient in judged:
+        rows = np.flatnonzero(patient.table.readable)
+        if len(rows) <= NEIGHBOURS:
+            continue
+        readable = Subset(patient.source, patient.table.index[rows])
+        knows = set(patient.source.classes) <= set(loaded.classes)
+        parts = list(forward(loaded, readable, loaded.preprocess, title=f"labels of {patient.name}"))
+        if sum(len(part.batch.labels) for part in parts) != len(rows):
+            raise BadInput(f"{patient.name} has changed while it was read")
+        if knows:
+            places = np.array([loaded.classes.index(name) for name in patient.source.classes])
+            shares = torch.cat([part.logits for part in parts]).softmax(dim=-1).numpy()[:, places]
+            predicted, share = shares.argmax(axis=1), shares.max(axis=1)
+            own = shares[np.arange(len(rows)), readable.labels]
+            # as sure as it is, on average, of the images that do have that label (Northcutt et al. 2021)
+            enough = np.array(
+                [shares[readable.labels == k, k].mean() if k in readable.labels else 1 for k in range(len(places))]
+            )
+            sure = share >= enough[predicted]
+        else:
+            values = torch.cat([part.representation for part in parts]).numpy()
+            votes = leave_one_out(values, readable.labels, len(patient.source.classes), NEIGHBOURS)
+            predicted, share, own = votes
+            sure = share >= AGREED
+        doubted = np.flatnonzero((own <= DOUBTED) & sure)
+        for i in doubted[np.argsort(-share[doubted], kind="stable")].tolist():
+            by = "of the classifier" if knows else f"of {NEIGHBOURS} neighbours"
+            label = patient.label(int(rows[i]))
+            items.append(
+                Item(
+                    patient,
+                    int(rows[i]),
+                    f"labelled {label}; {share[i]:.0%} {by} say {patient.source.classes[predicted[i]]}",
+                )
+            )
+    return [Finding("unlikely", *UNLIKELY, items)] if items else []
+
+
+def _row(finding: Finding, gallery: Gallery) -> dict[str, Any]:
+    """A finding for check.json, with pictures of its first items."""
+    most = 10 * LISTED if finding.kind == "unreadable" else LISTED
+    items = [{**item.as_json(), "pictures": []} for item in finding.items[:most]]
+    for told, item in zip(items[:DRAWN], finding.items, strict=False):
+        ends = [(item.patient, item.row), *([item.other] if item.other else [])]
+        numbers = [
+            gallery.add(str(p.start), p.source, int(p.table.index[row]))
+            for p, row in ends
+            if row is not None and p.table.readable[row]
+        ]
+        told["pictures"] = [number for number in numbers if number is not None]
+    return {
+        "kind": finding.kind,
+        "title": finding.title,
+        "advice": finding.advice,
+        "count": len(finding.items),
+        "items": items,
+    }
+
+
+def _drops(found: list[Finding]) -> list[tuple[Finding, Item]]:
+    """Each image that is to be dropped once, with the first reason."""
+    seen: dict[tuple[int, int], tuple[Finding, Item]] = {}
+    for finding in found:
+        for item in finding.items:
+            if item.drop and item.row is not None:
+                seen.setdefault((item.patient.start, item.row), (finding, item))
+    return [seen[key] for key in sorted(seen)]
+
+
+def _about(patient: Patient) -> dict[str, Any]:
+    """A set for check.json."""
+    table, readable = patient.table, patient.table.readable
+    counts = np.bincount(patient.source.labels, minlength=len(patient.source.classes)).tolist()
+    sides = np.sort(table.size[readable].min(axis=1)) if readable.any() else np.zeros(0)
+    return {
+        "data": patient.name,
+        "judged": patient.judged,
+        "count": len(patient.source),
+        "examined": len(table),
+        "readable": int(readable.sum()),
+        "classes": [{"name": name, "count": count} for name, count in zip(patient.source.classes, counts, strict=True)],
+        "formats": _tally(table.kind[readable], "pixels"),
+        "modes": _tally(table.mode[readable], "RGB"),
+        "short_side": [int(sides[i]) for i in (0, len(sides) // 2, -1)] if len(sides) else None,
+    }
+
+
+def _tally(texts: np.ndarray, empty: str) -> dict[str, int]:
+    names, counts = np.unique(texts, return_counts=True)
+    return {str(name) or empty: int(count) for name, count in zip(names, counts, strict=True)}
+
+
+def _write_views(folder: Path, patients: list[Patient], found: list[Finding]) -> dict[str, str]:
+    """A view of each judged set from which something is dropped, and the names of the files."""
+    drops: dict[int, list[int]] = {}
+    for _, item in _drops(found):
+        assert item.row is not None
+        drops.setdefault(item.patient.start, []).append(int(item.patient.table.index[item.row]))
+    judged = [p for p in patients if p.judged]
+    written = {}
+    for patient in judged:
+        split = parts_of(patient.name)[1] if len(judged) > 1 else None
+        left_out = np.array(drops.get(patient.start, []), np.int64)
+        name = f"kept-{split}.json" if split else "kept.json"
+        if len(left_out) and len(left_out) < len(patient.source):
+            written[patient.name] = name
+            write_view(folder / name, patient.name, patient.source, left_out)
+        else:
+            (folder / name).unlink(missing_ok=True)  # of an earlier visit
+    return written
+
+
+def _table(rows: list[tuple[Finding, Item]]) -> str:
+    """A line for each item."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    names = ("data", "index", "key", "label")
+    writer.writerow([*names, "finding", "said", "drop", *(f"other_{name}" for name in names)])
+    for finding, item in rows:
+        told = item.as_json()
+        other = told.get("other", {})
+        line = [*(told[name] for name in names), finding.kind, told["said"], told["drop"]]
+        writer.writerow([*line, *(other.get(name) for name in names)])
+    return text.getvalue()
+
+
+def summary(result: dict[str, Any]) -> str:
+    """For people: a line for each kind of finding, with its first item."""
+    looked = "" if result["examined"] == result["count"] else f" ({result['examined']:,} of them read)"
+    lines = [f"{result['data']}: {result['count']:,} images{looked}"]
+    for finding in result["findings"]:
+        first = finding["items"][0]
+        name = f"{first['key']}: " if first["key"] else ""
+        lines.append(f"  {finding['title'].lower():<36} {finding['count']:>8,}   {name}{first['said']}")
+    if not result["findings"]:
+        lines.append("  nothing found")
+    lines.append(f"{result['dropped']:,} images are to be left out")
+    return "\n".join(lines)

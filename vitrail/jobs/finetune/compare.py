@@ -1,0 +1,76 @@
+"""What is trained, compared: the protocol for each of several choices, and one table of them."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vitrail.core.config import to_json
+from vitrail.core.device import Machine
+from vitrail.core.dist import launched
+from vitrail.core.errors import BadInput
+from vitrail.core.files import write_json
+from vitrail.core.progress import say
+from vitrail.jobs.finetune.finetune import Finetune, finetune
+from vitrail.train.trainable import HeadOnly, LastBlocks, LayerDecay, Lora, Tuned, Whole
+
+EVERY = ("head", "blocks-2", "lora-8", "decay-0.75", "whole")
+FORMS = "whole, head, blocks-COUNT, decay-RATE, lora-RANK or lora-RANK-ALPHA"
+
+
+def tuned_by_name(name: str) -> Tuned:
+    """What "whole", "head", "blocks-2", "decay-0.75", "lora-8" or "lora-8-32" stand for; alpha is twice the rank.
+
+    Raises:
+        BadInput: none of these.
+    """
+    match = re.fullmatch(r"(whole|head|blocks|decay|lora)(?:-(\d+(?:\.\d+)?))?(?:-(\d+(?:\.\d+)?))?", name)
+    kind, first, second = match.groups() if match else (None, None, None)
+    match kind, first, second:
+        case "whole", None, None:
+            return Whole()
+        case "head", None, None:
+            return HeadOnly()
+        case "blocks", str(count), None if count.isdigit():
+            return LastBlocks(int(count))
+        case "decay", str(rate), None:
+            return LayerDecay(float(rate))
+        case "lora", str(rank), alpha if rank.isdigit():
+            return Lora(int(rank), float(alpha) if alpha else 2.0 * int(rank))
+    raise BadInput(f"{name!r} names nothing to train; expected {FORMS}, such as lora-8")
+
+
+def compare(
+    config: Finetune, names: tuple[str, ...], folder: Path, machine: Machine | None = None, recipe: str | None = None
+) -> dict[str, Any]:
+    """Fine-tunes with each of `names` in a sub-folder of that name, and writes tunings.json (docs/files.md).
+
+    All start from the same model and see the same images; each has its own sweep. What is finished is not repeated.
+
+    Raises:
+        BadInput: a name that is none, or what `finetune` refuses.
+    """
+    tunings = {name: tuned_by_name(name) for name in names or EVERY}
+    if (folder / "config.json").exists():
+        raise BadInput(f"--out {folder} holds a run; a comparison wants a new folder, with a run for each choice in it")
+    about = {"train": config.train, "test": config.test, "init": config.init}
+    rows: list[dict[str, Any]] = []
+    for number, (name, tuned) in enumerate(tunings.items(), start=1):
+        say(f"{number}/{len(tunings)}  {name}")
+        result = finetune(replace(config, tuned=tuned), folder / name, machine, recipe)
+        rows.append(
+            {
+                "name": name,
+                "tuned": to_json(tuned),
+                "folder": name,
+                "learning_rate": result.get("learning_rate", config.optimizer.lr),
+                "runs": len(result.get("runs", [name])),
+                **{
+                    key: result.get(key) for key in ("accuracy", "interval", "spread", "count", "seconds", "memory_gib")
+                },
+                **{key: result[key] for key in ("parameters", "trained_parameters", "images_per_second")},
+            }
+        )
+        if launched().first:
+            write_json(folder / "tunings.json", {"format": 1, **about, "wanted": list(tunings), "rows": rows})
+    return {"job": "compare", **about, "rows": rows}

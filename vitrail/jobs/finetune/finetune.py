@@ -1,0 +1,27 @@
+"""Fine-tuning: one run, or the paper's protocol where there is something to choose, to repeat or to fit into a time."""
+
+from pathlib import Path
+from typing import Any
+
+from vitrail.core.device import Machine
+from vitrail.jobs.finetune.run import Finetune, tune_once
+from vitrail.jobs.finetune.sweep import by_protocol
+
+__all__ = ["Finetune", "finetune"]
+
+
+def finetune(
+    config: Finetune, folder: Path, machine: Machine | None = None, recipe: str | None = None
+) -> dict[str, Any]:
+    """Fine-tunes in `folder`, or continues there, and returns the result (docs/files.md: result.json).
+
+    Without a sweep, repeats and a budget it is a single run in the folder itself. `accuracy`, `interval` and `count`
+    are those of the test images in both cases; of several final runs the mean, and its interval over seeds.
+
+    Raises:
+        BadInput: a model, data, sizes or a folder that cannot be used.
+        Interrupted: after a signal, once the run is saved.
+    """
+    if config.sweep or config.repeats or config.budget:
+        return by_protocol(config, folder, machine, recipe)
+    return tune_once(config, folder, machine, recipe)

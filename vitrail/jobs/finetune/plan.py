@@ -1,0 +1,182 @@
+"""What a fine-tuning by the protocol is going to do: trials, final runs, images, time; and how a budget shortens it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import ceil
+
+from vitrail.core.errors import BadInput
+from vitrail.jobs.finetune.run import Finetune
+from vitrail.jobs.finetune.schedule_rule import scale_of, seconds_of
+from vitrail.jobs.finetune.step_time import Pace
+
+FEWEST = 0.1  # of the steps: a budget takes these away first
+ASIDE = 0.9  # of a budget is planned: what starts, decodes and saves takes the rest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Written to plan.json before the first step; what is started again follows it."""
+
+    rates: tuple[float, ...]  # a trial each; one rate alone needs none
+    seeds: tuple[int, ...]  # a final run each
+    steps: int  # of a trial and of a final run
+    batch: int
+    warmup: int
+    held_out: float | None  # share of the training images; None: the validation that the user names
+    classes: int
+    train_images: int
+    trial_images: int  # that trials learn from
+    judged_images: int  # that the rate is chosen by
+    test_images: int
+    seconds_per_step: float  # measured
+    seconds: float  # of everything
+    memory_gib: float  # by models.cost
+    memory_there: float | None  # GiB that are free
+    why: tuple[str, ...]  # sentences: the rule, what a budget took away, what was assumed
+
+    @property
+    def trials(self) -> int:
+        """How many trials there are."""
+        return len(self.rates) if len(self.rates) > 1 else 0
+
+    def lines(self) -> list[str]:
+        """For people, before it begins."""
+        said = f"{self.steps:,} steps of {self.batch:,} images (warm-up {self.warmup:,})"
+        rates = ", ".join(f"{rate:g}" for rate in self.rates)
+        lines = [f"plan: {said}, {self.classes} classes"]
+        if self.trials:
+            lines.append(
+                f"  {self.trials} trials at rates {rates}: learn from {self.trial_images:,} images, chosen by "
+                f"{self.judged_images:,} held out"
+            )
+        runs = "1 final run" if len(self.seeds) == 1 else f"{len(self.seeds)} final runs"
+        at = "the best rate" if self.trials else f"rate {rates}"
+        tested = f", tested once on {self.test_images:,}" if self.test_images else ", no test set"
+        lines.append(f"  {runs} at {at}: all {self.train_images:,} training images{tested}")
+        there = f" of {self.memory_there:,.1f} GiB free" if self.memory_there is not None else ""
+        lines.append(
+            f"  about {in_words(self.seconds)} ({self.seconds_per_step:.3g} s a step, measured on grey images), "
+            f"about {self.memory_gib:.2g} GiB{there}"
+        )
+        return [*lines, *(f"  {sentence}" for sentence in self.why)]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many images there are."""
+
+    train: int
+    judged: int
+    test: int
+
+
+def held_out_share(config: Finetune, images: int) -> float | None:
+    """The share that is split off: as given, none where the user names a validation, otherwise by the rule."""
+    if len(config.sweep) < 2 or config.validation is not None:
+        return None
+    return config.held_out if config.held_out is not None else scale_of(config.train, images).held_out
+
+
+def make_plan(config: Finetune, sizes: Sizes, classes: int, pace: Pace, memory_there: float | None) -> Plan:
+    """The plan of a config without zeros, shortened to its budget.
+
+    A budget first takes away steps, down to a tenth; then final runs but one; then rates, from the outside of the
+    sweep, so that those next to its middle stay; then steps again.
+
+    Raises:
+        BadInput: rates that are not above 0 or come twice, or a budget in which not one step fits.
+    """
+    rates = tuple(sorted(config.sweep)) or (config.optimizer.lr,)
+    if len(set(rates)) < len(rates) or not all(rate > 0 for rate in rates):
+        raise BadInput(f"the sweep {config.sweep} is to hold different rates above 0, such as 0.003 0.01 0.03")
+    seeds = tuple(range(config.seed, config.seed + config.repeats + 1))
+    share = held_out_share(config, sizes.train)
+    steps, why = config.steps, [*_rule(config, sizes, share)]
+
+    def seconds(steps: int, rates: int, seeds: int) -> float:
+        trials = rates if rates > 1 else 0
+        looks = ceil(steps / config.evaluate_every) + 1
+        judging = trials * looks * sizes.judged + seeds * sizes.test
+        return (trials + seeds) * steps * pace.seconds(config.batch) + judging * pace.judged
+
+    if config.budget is not None:
+        limit = ASIDE * seconds_of(config.budget)
+        least = max(1, round(FEWEST * steps))
+        wanted = (steps, len(seeds), len(rates))
+        steps = _most(steps, least, lambda n: seconds(n, len(rates), len(seeds)) <= limit)
+        while len(seeds) > 1 and seconds(steps, len(rates), len(seeds)) > limit:
+            seeds = seeds[:-1]
+        while len(rates) > 1 and seconds(steps, len(rates), len(seeds)) > limit:
+            rates = rates[1:] if len(rates) % 2 == 0 else rates[:-1]  # from the ends in turn
+        steps = _most(wanted[0], 1, lambda n: seconds(n, len(rates), len(seeds)) <= limit)
+        if seconds(steps, len(rates), len(seeds)) > limit:
+            raise BadInput(
+                f"--budget {config.budget} is too short: one step takes {pace.seconds(config.batch):.3g} s and judging "
+                f"{sizes.test:,} test images {sizes.test * pace.judged:.3g} s; take fewer pixels, a smaller --batch, "
+                "or --tune head"
+            )
+        why += _taken(config.budget, wanted, (steps, len(seeds), len(rates)))
+    warmup = round(config.schedule.warmup * steps / config.steps)
+    return Plan(
+        rates=rates,
+        seeds=seeds,
+        steps=steps,
+        batch=config.batch,
+        warmup=warmup,
+        held_out=share if len(rates) > 1 else None,
+        classes=classes,
+        train_images=sizes.train,
+        trial_images=sizes.train - (sizes.judged if share is not None else 0),
+        judged_images=sizes.judged,
+        test_images=sizes.test,
+        seconds_per_step=pace.seconds(config.batch),
+        seconds=seconds(steps, len(rates), len(seeds)),
+        memory_gib=pace.memory_gib,
+        memory_there=memory_there,
+        why=tuple(why),
+    )
+
+
+def as_planned(config: Finetune, plan: Plan) -> Finetune:
+    """The run that all trials and final runs are variants of."""
+    schedule = replace(config.schedule, warmup=plan.warmup)
+    single = replace(config, sweep=(), held_out=None, repeats=0, budget=None)
+    return replace(single, steps=plan.steps, batch=plan.batch, schedule=schedule)
+
+
+def in_words(seconds: float) -> str:
+    """2 h 5 min, 3 min 20 s, 12 s."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole // 60 % 60} min"
+
+
+def _most(most: int, least: int, fits: Callable[[int], bool]) -> int:
+    """The largest number from `least` to `most` that fits; `least` where none does."""
+    if fits(most):
+        return most
+    low, high = least, most  # high does not fit
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _rule(config: Finetune, sizes: Sizes, share: float | None) -> list[str]:
+    scale = scale_of(config.train, sizes.train)
+    said = []
+    if share is not None:
+        by = "as given" if config.held_out is not None else scale.source
+        said.append(f"held out of every class: {share:.0%} ({by}), drawn with seed {config.seed}")
+    elif len(config.sweep) > 1:
+        said.append(f"the rate is chosen by {config.validation}, which the final run does not learn from")
+    return said
+
+
+def _taken(budget: str, wanted: tuple[int, int, int], left: tuple[int, int, int]) -> list[str]:
+    named = zip(("steps", "final runs", "rates"), wanted, left, strict=True)
+    taken = [f"{had:,} {name} became {has:,}" for name, had, has in named if had != has]
+    return [f"to fit {budget}: {', '.join(taken)}"] if taken else [f"fits {budget} without cuts"]

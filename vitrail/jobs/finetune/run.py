@@ -1,0 +1,166 @@
+"""One fine-tuning run: a trained model to other classes and another resolution (section 3.2, appendix B.1.1)."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from vitrail.core.device import Machine, choose_device
+from vitrail.core.dist import joined, launched
+from vitrail.core.errors import BadInput
+from vitrail.core.files import write_json
+from vitrail.core.progress import say
+from vitrail.core.run import RunFolder
+from vitrail.core.seeds import torch_seed
+from vitrail.data.leakage import check_agreement
+from vitrail.data.sources.base import Source
+from vitrail.data.sources.subset import stratified
+from vitrail.data.transforms.pipeline import Preprocess, Resize, SquareResize
+from vitrail.jobs.finetune.schedule_rule import batch_for, scale_of
+from vitrail.jobs.training import check_training, open_training_data, run_training
+from vitrail.models.build import Model, ModelConfig, as_size
+from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
+from vitrail.models.resnet import ResNetConfig
+from vitrail.train.step import Training
+from vitrail.train.trainable import LayerDecay, Lora, Tuned, Whole, tune
+from vitrail.weights.bundle import RESAMPLED
+from vitrail.weights.load import attach, read_published
+from vitrail.weights.pretrained import Published
+from vitrail.weights.transplant import Row, as_json, for_transfer, summary, transplant
+
+
+@dataclass(frozen=True)
+class Finetune(Training):
+    """Fine-tuning: the classifier starts at zero, the hidden layer before it is dropped, positions are resampled.
+
+    `steps` and `batch` of 0 are scaled to the data (jobs/scale.py), with the warm-up.
+    """
+
+    init: str = ""  # MODEL to start from
+    resolution: int | None = None  # pixels of a side; None: as it was pre-trained
+    patch: int | None = None  # pixels of a patch, if other than pre-trained (FlexiViT's resize)
+    pool: Literal["token", "average", "attention"] | None = None  # if other than pre-trained
+    resize: Resize = field(default_factory=SquareResize)  # the evaluation view
+    tuned: Tuned = Whole()  # which weights are trained
+    # The protocol: a trial for each rate on a part of the training images, then the best one on all of them.
+    sweep: tuple[float, ...] = ()  # learning rates to choose from; none: that of the optimiser is taken
+    held_out: float | None = None  # share of the training images, of every class, that serves as the validation
+    repeats: int = 0  # more final runs, with the next seeds: mean and spread
+    budget: str | None = None  # time for trials and final runs, such as 10m
+
+
+POOLS: dict[str, PoolConfig] = {"token": ClassToken(), "average": AveragePool(), "attention": AttentionPool()}
+Sources = tuple[Source, Source | None, Source | None]
+
+
+def tune_once(
+    config: Finetune,
+    folder: Path,
+    machine: Machine | None = None,
+    recipe: str | None = None,
+    data: Sources | None = None,
+    inside: bool = True,
+) -> dict[str, Any]:
+    """Fine-tunes in `folder`, or continues there, and returns the result (docs/files.md: result.json).
+
+    Args:
+        data: the sources, where they are open already.
+        inside: whether the finished model is looked into.
+
+    Raises:
+        BadInput: a model, data, sizes or a folder that cannot be used.
+        Interrupted: after a signal, once the run is saved.
+    """
+    check_start(config)
+    published = read_published(config.init, resolution=config.resolution)
+    if data is None:
+        data = open_checked(config)
+    config = scaled(config, len(data[0]))
+    check_training(config)
+    parts = with_held_out(config, data)
+    machine = machine or Machine()
+    check_tuned(config.tuned, machine)
+    with joined(choose_device(machine.device)), RunFolder(folder, "finetune", config, recipe) as run:
+        if run.state == "finished":
+            return run.result()
+        model, rows, preprocess = prepared(config, published, data[0].classes)
+        if run.writes:
+            write_json(run.path / "transplant.json", as_json(rows, config.init))
+            say(summary(rows, config.init))
+        about = {"job": "finetune", "recipe": recipe, "init": config.init, "init_trained_on": _origin(published)}
+        if not isinstance(model.config, ResNetConfig):
+            about[RESAMPLED] = published.interpolation
+        del published  # the model has copies
+        return run_training(config, run, model, preprocess, parts, machine, about, inside)
+
+
+def prepared(config: Finetune, published: Published, classes: tuple[str, ...]) -> tuple[Model, list[Row], Preprocess]:
+    """The model as training starts from it, what became of each tensor, and how its images are prepared."""
+    torch.manual_seed(torch_seed(config.seed, "initialise"))
+    model, rows = transplant(published, model_config(config, published, len(classes)), new_head=True)
+    tune(model, config.tuned)
+    preprocess = replace(published.preprocess, resolution=model.config.resolution, resize=config.resize)
+    attach(model, preprocess, classes)
+    return model, rows, preprocess
+
+
+def model_config(config: Finetune, published: Published, classes: int) -> ModelConfig:
+    """The architecture that is trained."""
+    size = as_size(config.resolution) if config.resolution else None
+    pool = POOLS[config.pool] if config.pool else None
+    return for_transfer(published, classes, size, patch=config.patch, pool=pool)
+
+
+def check_start(config: Finetune) -> None:
+    """Raises BadInput without a model to start from, or with two parts to judge by."""
+    if not config.init:
+        raise BadInput("fine-tuning starts from a model: give --init MODEL, a bundle or a published checkpoint")
+    if config.held_out is not None and config.validation is not None:
+        raise BadInput(
+            f"--validation {config.validation} and --held-out {config.held_out:g} are two parts to judge by; give one"
+        )
+    for name in ("steps", "batch", "repeats"):
+        if getattr(config, name) < 0:
+            raise BadInput(f"{name} is {getattr(config, name)}, expected 0 or more")
+
+
+def check_tuned(tuned: Tuned, machine: Machine) -> None:
+    """Raises BadInput for low-rank additions to weights that are spread over processes."""
+    if isinstance(tuned, Lora) and machine.sharding != "replicated" and launched().size > 1:
+        raise BadInput("LoRA needs whole weights in each process: leave out --sharding, its optimiser state is small")
+
+
+def open_checked(config: Finetune) -> Sources:
+    """Train, validation and test, which fit each other; what is allowed and should be known is said.
+
+    Raises:
+        BadInput: see jobs.agreement.
+    """
+    data = open_training_data(config)
+    said = check_agreement(data[0], data[2], config.train, config.test)
+    for sentence in said if launched().first else ():
+        say(sentence)
+    return data
+
+
+def with_held_out(config: Finetune, data: Sources) -> Sources:
+    """What a run trains on, is judged by, and is tested on."""
+    if config.held_out is None:
+        return data
+    rest, held_out = stratified(data[0], config.held_out, config.seed)
+    return rest, held_out, data[2]
+
+
+def scaled(config: Finetune, images: int) -> Finetune:
+    """Without zeros: steps, warm-up and batch by the size of the data, and the layer decay in the optimiser."""
+    if isinstance(config.tuned, LayerDecay):
+        config = replace(config, optimizer=replace(config.optimizer, layer_decay=config.tuned.rate))
+    if not config.steps:
+        scale = scale_of(config.train, images)
+        config = replace(config, steps=scale.steps, schedule=replace(config.schedule, warmup=scale.warmup))
+    return config if config.batch else replace(config, batch=batch_for(images))
+
+
+def _origin(published: Published) -> Any:
+    return published.provenance.get("trained_on") or published.provenance.get("source")

@@ -1,0 +1,90 @@
+"""How long a step of a fine-tuning takes on this machine, and how much memory, by doing a few of them."""
+
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from vitrail.core import device as devices
+from vitrail.core import dist
+from vitrail.core.device import Machine
+from vitrail.data.loader.loader import Batch, Broken
+from vitrail.jobs.finetune.run import Finetune, prepared
+from vitrail.models.cost import parameters, training_activations
+from vitrail.train.loss import Softmax
+from vitrail.train.micro_batch import SHARE, release
+from vitrail.train.optim import Adam
+from vitrail.train.step import start, train_step
+from vitrail.train.trainable import trained_parameters, work_share
+from vitrail.weights.pretrained import Published
+
+PATIENCE = 4.0  # seconds after which no larger batch is tried
+TRIED = 64  # images, at most
+
+
+class Pace(NamedTuple):
+    """A step of b images takes `step + b · image` seconds; judging an image takes `judged`. Decoding is not in it."""
+
+    step: float
+    image: float
+    judged: float
+    tried: int  # images of the largest batch that was tried
+    memory_gib: float  # held already; weights, gradients, optimiser, a checkpoint; activations by models.cost
+
+    def seconds(self, batch: int) -> float:
+        """Of a step."""
+        return self.step + batch * self.image
+
+
+def measure(config: Finetune, published: Published, classes: tuple[str, ...], machine: Machine) -> Pace:
+    """Trains a copy of the model for a few steps on grey images, in this process, and forgets it.
+
+    Batches double until one takes two seconds; the line through one image and the largest batch is the pace.
+    """
+    device = devices.choose_device(machine.device)
+    dtype = devices.choose_precision(config.precision, device)
+    devices.reset_peak_memory(device)
+    base = devices.peak_memory_gib(device)
+    if device.type == "cpu":  # what was read of the file is given back before training
+        base = max(0.0, base - sum(t.numel() * t.element_size() for t in published.state.values()) / 2**30)
+    model, _, preprocess = prepared(config, published, classes)
+    model.to(device)
+    plain = replace(config, mixing=type(config.mixing)(), loss=Softmax(), micro_batch=None, average=None, steps=1000)
+    state = start(model, plain, Broken(1))
+    largest = max(1, min(TRIED, -(-config.batch // dist.world().size)))
+    seen: dict[int, float] = {}
+    images, begun = 1, time.perf_counter()
+    while True:
+        blank = torch.full((images, 3, *model.config.resolution), 128, dtype=torch.uint8)
+        batch = Batch(blank, torch.zeros(images, dtype=torch.int64), [""] * images, [])
+        small = replace(plain, batch=images)
+        times = []
+        for _ in range(2):  # the first one makes the optimiser's state and fills the caches
+            before = time.perf_counter()
+            train_step(state, batch, config=small, preprocess=preprocess, dtype=dtype)
+            devices.synchronize(device)
+            times.append(time.perf_counter() - before)
+            if times[-1] > PATIENCE:
+                break
+        seen[images] = min(times)
+        if images >= largest or seen[images] > PATIENCE / 2 or time.perf_counter() - begun > 2 * PATIENCE:
+            break
+        images = min(2 * images, largest)
+    last = max(seen)
+    image = (seen[last] - seen[1]) / (last - 1) if last > 1 else seen[1]
+    image = max(image, 0.2 * seen[last] / last)  # noise must not make it nothing
+    step = max(0.0, seen[last] - last * image)
+    trained, work = trained_parameters(model), work_share(model)
+    moments = 2 if isinstance(config.optimizer, Adam) else 1
+    room = devices.available_memory(device)
+    each = training_activations(model.config, 4 if dtype == torch.float32 else 3, recompute=machine.recompute)
+    share = -(-config.batch // dist.world().size)
+    together = config.micro_batch or (share if room is None else max(1, min(share, int(SHARE * room / each))))
+    saved = parameters(model.config) + moments * trained  # a checkpoint is copied before it is written
+    held = 4 * (parameters(model.config) + (1 + moments) * trained + saved) + each * together * max(
+        0.1, (3 * work - 1) / 2
+    )
+    del model, state
+    release()
+    return Pace(step, image, image / (3 * work), last, base + held / 2**30)

@@ -1,0 +1,231 @@
+"""The paper's protocol: the learning rate chosen on held-out images, final runs on all, the test images once (4.1).
+
+OUT/plan.json, OUT/trials/lr-0.003/ and OUT/final/seed-0/ (runs), OUT/transfer.json (what is known so far), OUT/bundle,
+OUT/result.json. Each run goes on from its checkpoint and a finished one is not repeated, so all of it can be continued.
+"""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail.core import device as devices
+from vitrail.core import dist
+from vitrail.core.config import from_json, to_json
+from vitrail.core.device import Machine
+from vitrail.core.dist import joined
+from vitrail.core.errors import BadInput
+from vitrail.core.estimate import over_seeds, wilson
+from vitrail.core.files import atomic_folder, read_json, write_json
+from vitrail.core.progress import say
+from vitrail.core.run import RunFolder
+from vitrail.data.leakage import check_choice
+from vitrail.jobs.finetune.plan import Plan, Sizes, as_planned, held_out_share, make_plan
+from vitrail.jobs.finetune.run import (
+    Finetune,
+    Sources,
+    check_start,
+    check_tuned,
+    open_checked,
+    scaled,
+    tune_once,
+    with_held_out,
+)
+from vitrail.jobs.finetune.step_time import measure
+from vitrail.jobs.training import check_training
+from vitrail.train.divergence import Diverged
+from vitrail.weights.load import read_published
+
+RULE = "the highest accuracy on the held-out images; among equal ones the lower loss there; then the lower rate"
+
+
+def by_protocol(
+    config: Finetune, folder: Path, machine: Machine | None = None, recipe: str | None = None
+) -> dict[str, Any]:
+    """Does what is missing of the protocol in `folder`, and returns its result (docs/files.md).
+
+    Raises:
+        BadInput: a model, data, sizes or a folder that cannot be used, or a sweep of which no trial ended well.
+        Interrupted: after a signal, once the run is saved.
+    """
+    check_start(config)
+    machine = machine or Machine()
+    check_tuned(config.tuned, machine)
+    with joined(devices.choose_device(machine.device)):
+        data = open_checked(config)
+        if len(config.sweep) > 1 and data[1] is not None and config.validation is not None:
+            check_choice(data[1], ((data[0], config.train), (data[2], config.test)), config.validation)
+        whole = scaled(config, len(data[0]))
+        check_training(replace(whole, optimizer=replace(whole.optimizer, lr=max((whole.optimizer.lr, *whole.sweep)))))
+        with RunFolder(folder, "finetune", config, recipe) as run:
+            if run.state == "finished":
+                return run.result()
+            plan = _plan(whole, run, data, machine)
+            config = as_planned(whole, plan)
+            trials = _trials(config, whole, plan, run, data, machine, recipe)
+            chosen = choose(trials) if trials else None
+            lr = chosen["learning_rate"] if chosen else plan.rates[0]
+            if chosen and run.writes:
+                say(f"chosen: rate {lr:g}, {chosen['accuracy']:.1%} of {chosen['count']:,} held-out images")
+            final = replace(config, validation=None, optimizer=replace(config.optimizer, lr=lr))
+            runs: list[dict[str, Any]] = []
+            for seed in plan.seeds:
+                _note(run, trials, chosen, runs)
+                where = run.path / "final" / f"seed-{seed}"
+                first = seed == plan.seeds[0]  # one is looked into
+                result = tune_once(replace(final, seed=seed), where, machine, recipe, (data[0], None, data[2]), first)
+                runs.append(_row(f"final/seed-{seed}", lr, result, seed=seed))
+            _note(run, trials, chosen, runs)
+            if run.writes:
+                _link(run.path / runs[0]["folder"] / "bundle", run.path / "bundle")
+                facts = read_json(run.path / runs[0]["folder"] / "result.json")
+                run.finish(_result(facts, trials, chosen, runs))
+            dist.barrier()
+            return run.result()
+
+
+def choose(trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """The trial that RULE says, of those that did not fail.
+
+    Raises:
+        BadInput: all failed.
+    """
+    judged = [row for row in trials if row["failed"] is None]
+    if not judged:
+        rates = ", ".join(f"{row['learning_rate']:g}" for row in trials)
+        raise BadInput(f"all trials diverged (rates {rates}): give lower ones with --sweep; {trials[0]['failed']}")
+    return min(judged, key=lambda row: (-row["accuracy"], row["loss"], row["learning_rate"]))
+
+
+def _plan(config: Finetune, run: RunFolder, data: Sources, machine: Machine) -> Plan:
+    """As it was made when the folder was new, or made now; said before anything starts."""
+    file = run.path / "plan.json"
+    stored = None
+    if run.writes and file.exists():
+        stored = read_json(file)
+    stored = dist.gathered_json(stored)[0]
+    if stored is None:
+        published = read_published(config.init, resolution=config.resolution)
+        pace = measure(config, published, data[0].classes, machine)
+        share = held_out_share(config, len(data[0]))
+        _, judged, test = with_held_out(replace(config, held_out=share), data)
+        sizes = Sizes(len(data[0]), len(judged) if judged is not None else 0, len(test) if test is not None else 0)
+        free = devices.available_memory(devices.choose_device(machine.device))
+        plan = make_plan(config, sizes, len(data[0].classes), pace, None if free is None else free / 2**30)
+        plan = replace(plan, why=(*plan.why, *published.assumed))
+        stored = dist.gathered_json({"format": 1, "plan": to_json(plan)})[0]
+        if run.writes:
+            write_json(file, stored)
+    plan = from_json(Plan, stored["plan"], str(file))
+    for line in plan.lines() if run.writes else ():
+        say(line)
+    return plan
+
+
+def _trials(
+    config: Finetune,
+    whole: Finetune,
+    plan: Plan,
+    run: RunFolder,
+    data: Sources,
+    machine: Machine,
+    recipe: str | None,
+) -> list[dict[str, Any]]:
+    """A run for each rate, which never sees the test images."""
+    rows: list[dict[str, Any]] = []
+    trial = replace(config, test=None, held_out=plan.held_out)
+    for lr in plan.rates if plan.trials else ():
+        _note(run, rows, None, [])
+        name = f"trials/lr-{lr:g}"
+        where = run.path / name
+        one = replace(trial, optimizer=replace(trial.optimizer, lr=lr))
+        failed = where / "failed.json"
+        if dist.any_of(failed.exists()):
+            rows.append(_failed(name, lr, read_json(failed)["reason"]))
+            continue
+        try:
+            result = tune_once(one, where, machine, recipe, (data[0], data[1], None), inside=False)
+        except Diverged as problem:
+            dist.barrier()
+            if run.writes:
+                write_json(failed, {"reason": str(problem)})
+                say(f"the trial at rate {lr:g} failed: {problem}")
+            rows.append(_failed(name, lr, str(problem)))
+            continue
+        loss = read_json(where / "evaluation" / "evaluation.json")["loss"]
+        rows.append({**_row(name, lr, result), "loss": loss, "failed": None})
+        if run.writes:  # a finished run never goes back to them
+            shutil.rmtree(where / "checkpoints", ignore_errors=True)
+    return rows
+
+
+_KEPT = ("accuracy", "interval", "count", "seconds", "memory_gib", "images_per_second", "weights_sha256", "restarts")
+
+
+def _row(folder: str, lr: float, result: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"folder": folder, "learning_rate": lr, **more, **{name: result.get(name) for name in _KEPT}}
+
+
+def _failed(folder: str, lr: float, reason: str) -> dict[str, Any]:
+    return {"folder": folder, "learning_rate": lr, **dict.fromkeys(_KEPT), "loss": None, "failed": reason}
+
+
+def _note(
+    run: RunFolder, trials: list[dict[str, Any]], chosen: dict[str, Any] | None, runs: list[dict[str, Any]]
+) -> None:
+    """transfer.json: what is known so far."""
+    if run.writes:
+        said = {"format": 1, "rule": RULE, "trials": trials, "chosen": chosen, "runs": runs}
+        write_json(run.path / "transfer.json", said)
+
+
+def _link(bundle: Path, to: Path) -> None:
+    """The same files under another name where the disk can, otherwise copies."""
+
+    def place(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy2(source, target)
+
+    with atomic_folder(to) as temporary:
+        shutil.copytree(bundle, temporary, copy_function=place, dirs_exist_ok=True)
+
+
+def _result(
+    first: dict[str, Any], trials: list[dict[str, Any]], chosen: dict[str, Any] | None, runs: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The mean of the final runs, its interval, and what led to it."""
+    names = ("steps", "images", "parameters", "trained_parameters", "macs_per_image", "training_flops_per_image")
+    accuracies = [row["accuracy"] for row in runs if row["accuracy"] is not None]
+    spent = sum(row["seconds"] or 0.0 for row in [*trials, *runs])
+    mean = interval = spread = None
+    if accuracies:
+        mean = float(np.mean(accuracies))
+        count = first["count"]
+        ends = over_seeds(accuracies) if np.ptp(accuracies) else None  # runs that agree are no certainty
+        ends = ends or wilson(round(mean * count), count)
+        interval = [max(0.0, ends[0]), min(1.0, ends[1])]
+        spread = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
+    return {
+        "job": "finetune",
+        **{name: first.get(name) for name in names},
+        "accuracy": mean,
+        "interval": interval,
+        "spread": spread,
+        "count": first["count"],
+        "seconds": spent,
+        "images_per_second": first["images_per_second"],
+        "memory_gib": max((row["memory_gib"] for row in [*trials, *runs] if row["memory_gib"]), default=None),
+        "learning_rate": runs[0]["learning_rate"],
+        "rule": RULE,
+        "chosen": chosen,
+        "trials": trials,
+        "runs": runs,
+        "broken": first["broken"],
+        "restarts": sum(row["restarts"] or 0 for row in [*trials, *runs]),
+        "weights_sha256": first["weights_sha256"],
+    }

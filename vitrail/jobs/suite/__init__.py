@@ -1,0 +1,1 @@
+"""One model, or two, on many data sets."""

@@ -1,0 +1,199 @@
+"""The table of a suite: a row a task, the means of the groups and of all, and what they say of one model or of two."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from vitrail.core.estimate import Estimate
+from vitrail.evals.paired import mean_of, over_draws, over_images, unpaired
+from vitrail.jobs.suite.suite import Published, Rejudged, Suite, Task
+from vitrail.jobs.suite.task import TUNED, Score
+
+State = Literal["done", "failed", "absent", "waiting"]
+Side = Literal["model", "against"]
+ALL = "all tasks"
+
+
+@dataclass
+class Standing:
+    """How a task stands. `scores` by side; `right`: which test images were right, by side."""
+
+    task: Task | Rejudged
+    state: State = "waiting"
+    sentence: str = ""  # why it failed or is absent
+    counts: dict[str, int | None] = field(default_factory=dict)  # images to train and to test on, classes
+    scores: dict[Side, tuple[Score, ...]] = field(default_factory=dict)
+    right: dict[Side, dict[tuple[str, int], bool]] = field(default_factory=dict)
+    seconds: float = 0.0  # of work, over all sessions
+    folder: str = ""
+
+    def estimate(self, of: str, side: Side = "model") -> Estimate | None:
+        """The accuracy of that name."""
+        return next((score.estimate for score in self.scores.get(side, ()) if score.of == of), None)
+
+    def difference(self, of: str) -> tuple[Estimate, str] | None:
+        """The model less the other one, and how they were compared; None where one is missing."""
+        first, second = (_named(self.scores.get(side, ()), of) for side in ("model", "against"))
+        if first is None or second is None:
+            return None
+        if first.values or second.values:  # means, of which the right answers of one run say nothing
+            if len(first.values) == len(second.values) > 1 and not _constant(first.values, second.values):
+                how = "paired by seeds" if of == TUNED else "paired by draws"
+                return over_draws(first.values, second.values), how
+            return unpaired(first.estimate, second.estimate), "unpaired"
+        mine, theirs = self.right.get("model", {}), self.right.get("against", {})
+        if mine and mine.keys() == theirs.keys() and len(mine) == first.count:
+            keys = sorted(mine)
+            pair = (np.array([side[key] for key in keys], dtype=bool) for side in (mine, theirs))
+            return over_images(*pair), "paired by images"
+        return unpaired(first.estimate, second.estimate), "unpaired"
+
+
+def _constant(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether all pairs differ by the same: their spread, nothing, would pass for certainty."""
+    return float(np.ptp(np.subtract(first, second))) < 1e-12
+
+
+def _named(scores: Sequence[Score], of: str) -> Score | None:
+    return next((score for score in scores if score.of == of), None)
+
+
+def names_of(standings: Sequence[Standing]) -> list[str]:
+    """The names of all scores, in their order."""
+    every = [score.of for one in standings for side in one.scores.values() for score in side]
+    return sorted(dict.fromkeys(every), key=lambda name: int(name.split()[0]) if name[0].isdigit() else -1)
+
+
+def headline(names: Sequence[str]) -> str | None:
+    """The score that is spoken of: five shots, as in the paper, where there are any, or the last."""
+    return "5 shots" if "5 shots" in names else (names[-1] if names else None)
+
+
+def rows(standings: Sequence[Standing]) -> list[dict[str, Any]]:
+    """A row a task, as suite.json holds it."""
+    return [_row(one, names_of(standings)) for one in standings]
+
+
+def _row(one: Standing, names: Sequence[str]) -> dict[str, Any]:
+    found = []
+    for of in names:
+        score, other = (_named(one.scores.get(side, ()), of) for side in ("model", "against"))
+        if score is None and other is None:
+            continue
+        row: dict[str, Any] = {"of": of, "accuracy": None, "interval": None}
+        if score is not None:
+            row |= {"accuracy": score.estimate.value, "interval": _pair(score.estimate), "count": score.count}
+        if other is not None:
+            row["against"] = {"accuracy": other.estimate.value, "interval": _pair(other.estimate)}
+        compared = one.difference(of)
+        if compared is not None:
+            row["difference"] = {**_json(compared[0]), "how": compared[1]}
+        found.append(row)
+    return {
+        "name": one.task.name,
+        "group": one.task.group,
+        "in_means": isinstance(one.task, Task),
+        "state": one.state,
+        "sentence": one.sentence,
+        "train": one.task.finetune.train if isinstance(one.task, Task) else None,
+        "test": one.task.finetune.test if isinstance(one.task, Task) else one.task.test,
+        "counts": one.counts,
+        "layout": one.task.layout,
+        "scores": found,
+        "published": [{"model": p.model, "accuracy": p.accuracy, "source": p.source} for p in one.task.published],
+        "seconds": one.seconds,
+        "folder": one.folder,
+    }
+
+
+def means(suite: Suite, standings: Sequence[Standing]) -> list[dict[str, Any]]:
+    """The mean of each group and of all tasks, for each score, over the tasks that have it; and how many these are.
+
+    Beside them the published means of the same tasks, so that a mean over fewer tasks is compared with its like.
+    """
+    counted = [one for one in standings if isinstance(one.task, Task)]
+    found = []
+    for of in names_of(standings):
+        for group in (*suite.groups, ALL):
+            inside = [one for one in counted if group in (ALL, one.task.group)]
+            having = [one for one in inside if one.estimate(of) is not None]
+            row: dict[str, Any] = {"of": of, "group": group, "tasks": len(having), "expected": len(inside)}
+            if having:
+                row |= {"mean": _json(mean_of([one.estimate(of) or Estimate(0) for one in having]))}
+                compared = [pair[0] for one in having if (pair := one.difference(of)) is not None]
+                if compared:
+                    row |= {"difference": _json(mean_of(compared)), "compared": len(compared)}
+                    row |= {"against": _json(mean_of([_other(one, of) for one in having if one.difference(of)]))}
+            row["published"] = _published([one.task.published for one in having or inside])
+            found.append(row)
+    return found
+
+
+def _other(one: Standing, of: str) -> Estimate:
+    estimate = one.estimate(of, "against")
+    assert estimate is not None  # it has a difference
+    return estimate
+
+
+def _published(tasks: Sequence[tuple[Published, ...]]) -> list[dict[str, Any]]:
+    """The mean of each published model that has all these tasks."""
+    models = dict.fromkeys(published.model for task in tasks for published in task)
+    made = []
+    for model in models:
+        values = [p.accuracy for task in tasks for p in task if p.model == model]
+        if len(values) == len(tasks):
+            made.append({"model": model, "accuracy": float(np.mean(values)), "tasks": len(values)})
+    return made
+
+
+def sentence(suite: Suite, standings: Sequence[Standing], model: str, against: str | None) -> str:
+    """What the table says, with its uncertainty, in a sentence that can be quoted."""
+    of = headline(names_of(standings))
+    found = [row for row in means(suite, standings) if row["of"] == of and row["group"] == ALL and row["tasks"]]
+    if of is None or not found:
+        return f"No task of {suite.name} is done."
+    row = found[0]
+    over = f"{row['tasks']} of {row['expected']} tasks" if row["tasks"] < row["expected"] else f"{row['tasks']} tasks"
+    over = over if row["expected"] > 1 else "one task"
+    how = f"{of} a class" if of != "fine-tuned" else of
+    if "difference" not in row:
+        value, within = row["mean"]["value"], row["mean"]["interval"]
+        shown = f" (95 % interval {within[0]:.1%} to {within[1]:.1%})" if within else ""
+        return f"{model} reaches {value:.1%}{shown} on average over {over}, {how}."
+    over = f"{row['compared']} of {row['expected']} tasks" if row["compared"] < row["expected"] else over
+    value, within = row["difference"]["value"], row["difference"]["interval"]
+    first = f"{model} is {abs(100 * value):.1f} points {'better' if value >= 0 else 'worse'} than {against}"
+    if within is None:
+        said = f"{first} on average over {over}, {how}; no interval is known"
+    elif within[0] <= 0 <= within[1]:
+        said = (
+            f"{model} and {against} cannot be told apart on average over {over}, {how}: the difference is "
+            f"{100 * value:+.1f} points (95 % interval {100 * within[0]:+.1f} to {100 * within[1]:+.1f})"
+        )
+    else:
+        low, high = sorted(abs(100 * end) for end in within)
+        said = f"{first} (95 % interval {low:.1f} to {high:.1f}) on average over {over}, {how}"
+    return f"{said}; {_tally(standings, of)}."
+
+
+def _tally(standings: Sequence[Standing], of: str) -> str:
+    """How many tasks are better, worse, neither; each by its own 95 % interval."""
+    verdicts = {"better": 0, "worse": 0, "not to be told apart": 0}
+    for one in standings:
+        compared = one.difference(of) if isinstance(one.task, Task) else None
+        if compared is not None:
+            within = compared[0].interval
+            told = within is not None and not within[0] <= 0 <= within[1]
+            verdict = "not to be told apart" if not told else ("better" if compared[0].value > 0 else "worse")
+            verdicts[verdict] += 1
+    return ", ".join(f"{verdict} on {count}" for verdict, count in verdicts.items() if count)
+
+
+def _pair(estimate: Estimate) -> list[float] | None:
+    return None if estimate.interval is None else list(estimate.interval)
+
+
+def _json(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "interval": _pair(estimate)}

@@ -1,0 +1,207 @@
+"""One task of a suite with one model: done in a folder of its own, and read from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail.core.config import difference, from_json, to_json
+from vitrail.core.device import Machine, choose_device
+from vitrail.core.errors import BadInput
+from vitrail.core.estimate import Estimate, wilson
+from vitrail.core.files import read_json, write_json
+from vitrail.core.progress import say
+from vitrail.data.leakage import check_agreement
+from vitrail.data.open.names import open_data, require_classes
+from vitrail.data.sources.subset import Subset
+from vitrail.evals.features import Features, features
+from vitrail.evals.fewshot_rank import FewShotSet, choose_ridges, first_shots, grid_accuracies
+from vitrail.evals.predictions import is_evaluation, numbered, read_outcomes
+from vitrail.jobs.evaluate import Evaluate, evaluate
+from vitrail.jobs.finetune.finetune import Finetune, finetune
+from vitrail.jobs.linear_probe import Linear, linear
+from vitrail.jobs.suite.suite import FewShot, FineTuned, Method, Rejudged, Setting, Task, data_of
+from vitrail.weights.load import load
+
+TUNED = "fine-tuned"
+
+
+@dataclass(frozen=True)
+class Score:
+    """An accuracy of a task; `values`: those of each draw or seed, where there are several."""
+
+    of: str  # "fine-tuned", or "5 shots"
+    estimate: Estimate
+    count: int | None = None  # test images
+    values: tuple[float, ...] = ()
+
+
+def shots_name(count: int) -> str:
+    """What a score with so many images a class is called."""
+    return "1 shot" if count == 1 else f"{count} shots"
+
+
+def with_setting(config: Finetune, setting: Setting | None) -> Finetune:
+    """The fine-tuning of a task with rate and steps of the whole suite; the warm-up is at most a fifth of the steps."""
+    if setting is None:
+        return config
+    warmup = min(config.schedule.warmup, setting.steps // 5)
+    return replace(
+        config,
+        sweep=(),
+        held_out=None,
+        steps=setting.steps,
+        optimizer=replace(config.optimizer, lr=setting.lr),
+        schedule=replace(config.schedule, warmup=warmup),
+    )
+
+
+def attempt(task: Task, model: str, method: Method, folder: Path, machine: Machine, setting: Setting | None) -> None:
+    """Does a task in `folder`; what is finished there is not repeated.
+
+    Raises:
+        BadInput: data or a model that cannot be used; a folder that holds another task.
+        Interrupted: after a signal, once all is saved.
+    """
+    if isinstance(method, FineTuned):
+        tuned = replace(with_setting(task.finetune, setting), init=model)
+        finetune(replace(tuned, repeats=method.repeats or tuned.repeats), folder, machine)
+    elif method.variant == "official":
+        _official(task, model, method, folder, machine)
+    else:
+        _older(task, model, method, folder, machine)
+
+
+def rejudge(task: Rejudged, tuned: Path, folder: Path, machine: Machine) -> None:
+    """Judges the model that another task left in `tuned` on the images of this one."""
+    if not (folder / "evaluation.json").exists():
+        evaluate(Evaluate(str(tuned / "bundle"), task.test), folder, machine)
+
+
+def scores(task: Task | Rejudged, method: Method, folder: Path) -> tuple[Score, ...] | None:
+    """What lies in the folder of a finished task; None of an unfinished one. Of the older variant see `with_ridges`."""
+    if isinstance(task, Rejudged):
+        return _tuned(folder / "evaluation.json")
+    if isinstance(method, FineTuned):
+        return _tuned(folder / "result.json")
+    if method.variant == "official":
+        found = _finished(folder / "linear.json")
+        return None if found is None else tuple(_drawn(row, found["count"]) for row in found["rows"])
+    found = _finished(folder / "grid.json")
+    return None if found is None else ()
+
+
+def with_ridges(folders: Mapping[str, Path], shots: tuple[int, ...]) -> dict[str, tuple[Score, ...]]:
+    """The scores of the older variant: for each number of shots the ridge of the best mean rank over these tasks."""
+    grids = {name: read_json(folder / "grid.json") for name, folder in folders.items()}
+    made: dict[str, list[Score]] = {name: [] for name in grids}
+    for count in shots:
+        tried = {n: np.array(g["accuracies"][str(count)]) for n, g in grids.items() if str(count) in g["accuracies"]}
+        for name, place in choose_ridges(tried, "all").items() if tried else ():
+            accuracy, images = float(tried[name][place]), int(grids[name]["count"])
+            estimate = Estimate(accuracy, wilson(round(accuracy * images), images))
+            made[name].append(Score(shots_name(count), estimate, images))
+    return {name: tuple(rows) for name, rows in made.items()}
+
+
+def right_answers(task: Task | Rejudged, method: Method, folder: Path) -> dict[tuple[str, int], bool]:
+    """Which test images were right, by their names, where a folder says it of each; empty where it does not."""
+    if isinstance(method, FewShot):
+        return {}
+    places = [folder] if isinstance(task, Rejudged) else [folder / "evaluation", folder / "final/seed-0/evaluation"]
+    for place in places:
+        if is_evaluation(place):
+            try:
+                found = read_outcomes(place).outcomes
+            except BadInput as problem:  # the accuracy stands; only the comparison loses its pairs
+                say(str(problem))
+                return {}
+            return dict(zip(numbered(found.keys), found.right.tolist(), strict=True))
+    return {}
+
+
+def _tuned(file: Path) -> tuple[Score, ...] | None:
+    found = _finished(file)
+    if found is None or found.get("accuracy") is None:
+        return None
+    interval = found.get("interval")
+    estimate = Estimate(float(found["accuracy"]), (interval[0], interval[1]) if interval else None)
+    runs = [row["accuracy"] for row in found.get("runs", ()) if row["accuracy"] is not None]
+    return (Score(TUNED, estimate, found.get("count"), tuple(runs) if len(runs) > 1 else ()),)
+
+
+def _finished(file: Path) -> dict[str, Any] | None:
+    return read_json(file) if file.exists() else None
+
+
+def _drawn(row: dict[str, Any], count: int) -> Score:
+    interval = row.get("interval")
+    if interval is None:  # one draw: what is known is how far other test images may lead
+        interval = wilson(round(row["mean"] * count), count)
+    estimate = Estimate(float(row["mean"]), (float(interval[0]), float(interval[1])))
+    return Score(shots_name(row["shots"]), estimate, count, tuple(row["accuracies"]))
+
+
+def _official(task: Task, model: str, method: FewShot, folder: Path, machine: Machine) -> None:
+    config = Linear(model, data_of(task, method), task.finetune.test or "", _enough(task, method), method.seeds)
+    config = replace(config, resolution=method.resolution)
+    if not _again(folder, config, "linear.json"):
+        linear(config, folder, machine)
+
+
+@dataclass(frozen=True)
+class Older:
+    """The older variant on one task."""
+
+    model: str
+    train: str
+    test: str
+    shots: tuple[int, ...]
+    resolution: int | None
+
+
+def _older(task: Task, model: str, method: FewShot, folder: Path, machine: Machine) -> None:
+    train_name, test_name = data_of(task, method), task.finetune.test or ""
+    config = Older(model, train_name, test_name, _enough(task, method), method.resolution)
+    if _again(folder, config, "grid.json"):
+        return
+    loaded = load(model, resolution=config.resolution, device=choose_device(machine.device))
+    train, test = open_data(train_name, "train"), open_data(test_name, "test")
+    check_agreement(train, test, train_name, test_name)
+    if train.classes != test.classes:
+        raise BadInput(f"{train_name} has other classes ({train.classes[:5]}…) than {test_name} ({test.classes[:5]}…)")
+    kept = np.sort(first_shots(train.labels, len(train.classes), max(config.shots)))
+    seen = [features(loaded, part, loaded.preprocess) for part in (Subset(train, kept), test)]
+    write_json(folder / "grid.json", {"accuracies": _grid(seen, config, len(train.classes)), "count": len(seen[1][1])})
+
+
+def _grid(seen: list[Features], config: Older, classes: int) -> dict[str, list[float]]:
+    """By shots, the accuracy of each ridge of the grid."""
+    one = FewShotSet(seen[0].values, seen[0].labels, seen[1].values, seen[1].labels, classes)
+    return {str(count): grid_accuracies(one, count).tolist() for count in config.shots}
+
+
+def _enough(task: Task, method: FewShot) -> tuple[int, ...]:
+    """The numbers of shots for which every class has images."""
+    name = data_of(task, method)
+    source = open_data(name, "train")
+    require_classes(source, name)
+    fewest = int(np.bincount(source.labels, minlength=len(source.classes)).min())
+    shots = tuple(count for count in method.shots if count <= fewest)
+    if not shots:
+        raise BadInput(f"{name} has a class with {fewest} images, fewer than {min(method.shots)} shots")
+    return shots
+
+
+def _again(folder: Path, config: Linear | Older, done: str) -> bool:
+    """Whether the folder holds this already; writes down what it is to hold."""
+    about = folder / "task.json"
+    if about.exists():
+        changes = difference(from_json(type(config), read_json(about)), config)
+        if changes:
+            raise BadInput(f"{folder} holds another task ({'; '.join(changes)}); give another --out")
+    else:
+        write_json(about, to_json(config))
+    return (folder / done).exists()

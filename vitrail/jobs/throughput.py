@@ -1,0 +1,186 @@
+"""How many images a second a model takes here and how many at once, at rest and in training: a point of figure 12."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitrail.core import device as devices
+from vitrail.core.device import Machine
+from vitrail.core.errors import BadInput
+from vitrail.core.files import write_json
+from vitrail.core.progress import progress
+from vitrail.core.run import RunFolder, environment
+from vitrail.data.loader.loader import Batch, Broken
+from vitrail.data.transforms.pipeline import Preprocess
+from vitrail.models.build import Model, ModelConfig, build
+from vitrail.models.cost import inference_activations, multiply_adds, parameters, training_activations, training_flops
+from vitrail.models.vit import ViTConfig
+from vitrail.train.micro_batch import out_of_memory, release
+from vitrail.train.parallel import spread
+from vitrail.train.step import Training, start, train_step
+
+WARM = 2  # passes before the clock runs
+HELD = 16  # bytes that a parameter takes in training: itself, its gradient, Adam's two numbers
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What to measure. Of several batch sizes the fastest counts, as in figure 12."""
+
+    model: ModelConfig = field(default_factory=ViTConfig)
+    batches: tuple[int, ...] = (1, 8, 64, 512)  # that are tried, from small to large, as long as memory and time allow
+    seconds: float = 5.0  # at least, for each batch size at rest and in training
+    longest: float = 60.0  # seconds that a pass may take for the next batch size to be tried
+    precision: devices.Precision = "auto"
+    seed: int = 0
+
+
+def measure_speed(config: Speed, folder: Path, machine: Machine | None = None) -> dict[str, Any]:
+    """Measures into `folder`, and returns the result (docs/files.md: result.json of a speed).
+
+    `largest_batch` is tried on CUDA, by halving and doubling. On a CPU nothing fails when memory runs out, it only gets
+    slow or is killed: there it is reckoned from the free memory and `models.cost`, as `reckoned` says.
+
+    Raises:
+        BadInput: a model or batch sizes that cannot be used.
+    """
+    config.model.check()
+    if not config.batches or min(config.batches) < 1:
+        raise BadInput(f"batches is {config.batches}, expected sizes from 1 on, such as 1 8 64")
+    machine = machine or Machine()
+    device = devices.choose_device(machine.device)
+    dtype = devices.choose_precision(config.precision, device)
+    with RunFolder(folder, "speed", config) as run:
+        if run.state == "finished":
+            return run.result()
+        facts = environment(
+            processor=devices.describe_device(device),
+            threads=torch.get_num_threads(),
+            device=str(device),
+            precision=str(dtype).removeprefix("torch."),
+            memory_gib=devices.memory_gib(device),
+        )
+        write_json(run.path / "environment.json", facts)
+        torch.manual_seed(config.seed)
+        begun = time.perf_counter()
+        model = build(config.model).to(device)
+        spread(model, machine, device, dtype)
+        room = devices.available_memory(device)
+        with progress("measuring speed", 2 * len(config.batches)) as bar:
+            resting = _speeds(model, config, dtype, False, bar.advance)
+            training = _speeds(model, config, dtype, True, bar.advance)
+        largest = {kind: _largest(model, dtype, kind == "training", room) for kind in ("resting", "training")}
+        best = max(resting.values(), default=0.0)
+        trained = max(training.values(), default=0.0)
+        run.finish(
+            {
+                "job": "speed",
+                "seconds": time.perf_counter() - begun,
+                "parameters": parameters(config.model),
+                "macs_per_image": multiply_adds(config.model),
+                "training_flops_per_image": training_flops(config.model),
+                "images_per_second": best,
+                "training_images_per_second": trained,
+                "training_over_inference": best / trained if trained else None,
+                "by_batch": {str(batch): rate for batch, rate in resting.items()},
+                "training_by_batch": {str(batch): rate for batch, rate in training.items()},
+                "largest_batch": largest["resting"],
+                "largest_training_batch": largest["training"],
+                "reckoned": device.type != "cuda",
+            }
+        )
+        return run.result()
+
+
+def _speeds(model: Model, config: Speed, dtype: torch.dtype, training: bool, done: Any) -> dict[int, float]:
+    """Images a second for each batch size, until one takes too long or too much memory."""
+    rates: dict[int, float] = {}
+    stop = False
+    for batch in sorted(config.batches):
+        if not stop:
+            try:
+                once, rate = _speed(model, batch, config, dtype, training)
+                rates[batch], stop = rate, once > config.longest
+            except RuntimeError as problem:
+                if not out_of_memory(problem):
+                    raise
+                stop = True
+        release()
+        done(f"{max(rates.values(), default=0):,.0f} images/s")
+    return rates
+
+
+def _speed(model: Model, batch: int, config: Speed, dtype: torch.dtype, training: bool) -> tuple[float, float]:
+    """Seconds of the fastest pass, which what else runs on the machine disturbs least, and images a second."""
+    device = next(model.parameters()).device
+    step = _training_step(model, batch, dtype) if training else _forward_pass(model, batch, dtype)
+    passes: list[float] = []
+    while len(passes) <= WARM or sum(passes[WARM:]) < config.seconds:
+        begun = time.perf_counter()
+        step()
+        devices.synchronize(device)
+        passes.append(time.perf_counter() - begun)
+        if len(passes) > 1 and passes[-1] > max(config.seconds, 1.0):
+            break
+    return min(passes), batch / min(passes)
+
+
+def _forward_pass(model: Model, batch: int, dtype: torch.dtype) -> Any:
+    device = next(model.parameters()).device
+    images = torch.zeros(batch, 3, *model.config.resolution, device=device)
+
+    def step() -> None:
+        model.eval()
+        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            model(images)
+
+    return step
+
+
+def _training_step(model: Model, batch: int, dtype: torch.dtype) -> Any:
+    device = next(model.parameters()).device
+    config = Training("", steps=1_000_000, batch=batch)
+    state = start(model, config, Broken(1))
+    pixels = torch.zeros(batch, 3, *model.config.resolution, dtype=torch.uint8, device=device)
+    labels = torch.zeros(batch, dtype=torch.int64, device=device)
+    given = Batch(pixels, labels, [""] * batch, [])
+    preprocess = Preprocess(model.config.resolution)
+
+    def step() -> None:
+        train_step(state, given, config=config, preprocess=preprocess, dtype=dtype)
+
+    return step
+
+
+def _largest(model: Model, dtype: torch.dtype, training: bool, room: int | None) -> int | None:
+    """The most images at once: a power of two that works, on CUDA; what the free memory holds, on a CPU."""
+    device = next(model.parameters()).device
+    config = model.config
+    if device.type == "cuda":
+        return _tried(model, dtype, training)
+    if room is None:
+        return None
+    number = 4 if dtype == torch.float32 else 3
+    each = training_activations(config, number) if training else inference_activations(config, number)
+    free = room - (HELD if training else 0) * parameters(config)
+    return max(0, free // each)
+
+
+def _tried(model: Model, dtype: torch.dtype, training: bool) -> int:
+    fits, batch = 0, 1
+    while batch <= 1 << 20:
+        try:
+            step = _training_step(model, batch, dtype) if training else _forward_pass(model, batch, dtype)
+            step()
+            torch.cuda.synchronize()
+        except RuntimeError as problem:
+            if not out_of_memory(problem):
+                raise
+            break
+        finally:
+            release()
+        fits, batch = batch, 2 * batch
+    return fits

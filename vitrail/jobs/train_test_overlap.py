@@ -1,0 +1,114 @@
+"""Which of the images that were judged are, or nearly are, in what the model was trained on."""
+
+from typing import Any
+
+import numpy as np
+
+from vitrail.core.errors import BadInput
+from vitrail.core.estimate import wilson
+from vitrail.core.progress import say
+from vitrail.data.open.names import open_data
+from vitrail.data.quality.near_duplicates import Copies, find_copies
+from vitrail.data.quality.thumbnails import Gallery
+from vitrail.data.sources.base import Source
+from vitrail.evals.predictions import Outcomes, numbered
+from vitrail.jobs.duplicates import Compared, compare_sets
+
+UNASKED = 20_000  # images up to which copies are looked for without being asked: half a minute
+SHOWN = 12  # pairs with their pictures
+TRAINED_ON = ("trained_on", "init_trained_on")  # what a bundle's provenance calls it
+
+
+def trained_on(provenance: dict[str, Any], images: int) -> list[str]:
+    """The data that a bundle says it was trained on, those that can be opened; what is left out is said.
+
+    None where there are more than UNASKED images to look at together with the `images` that are judged.
+    """
+    names = [name for key in TRAINED_ON if isinstance(name := provenance.get(key), str) and name]
+    found, total = [], images
+    for name in dict.fromkeys(names):
+        try:
+            total += len(open_data(name, "train"))
+            found.append(name)
+        except (BadInput, OSError):
+            say(f"the model was trained on {name}, which is not here: test images are not looked for in it")
+    if found and total > UNASKED:
+        say(f"copies of test images in {', '.join(found)} were not looked for ({total:,} images): ask by --train")
+        return []
+    return found
+
+
+def copies_in_training(
+    data: str, source: Source, outcomes: Outcomes, trains: list[str], gallery: Gallery, workers: int | None
+) -> dict[str, Any]:
+    """How many of the judged images have a copy in the training data, and the accuracy of the others.
+
+    Raises:
+        BadInput: training data that cannot be opened.
+    """
+    named = [(name, open_data(name, "train")) for name in trains]
+    *training, test = compare_sets([*named, (data, source)], workers)
+    copies = find_copies([one.table for one in [*training, test]], new=1)
+    before = range(0, test.start)
+    pairs = {place: found for place in copies.places(test.places) if (found := copies.of(place, before, most=1))}
+    copied = _judged(test, outcomes, np.array(sorted(pairs), np.int64))
+    right, kept = outcomes.right, ~copied
+    count, correct = int(kept.sum()), int(right[kept].sum())
+    return {
+        "train": trains,
+        "compared": sum(len(one.table) for one in training),
+        "copies": int(copied.sum()),
+        "share": float(copied.mean()),
+        "accuracy_of_copies": float(right[copied].mean()) if copied.any() else None,
+        "count": count,
+        "accuracy": correct / count if count else None,
+        "interval": list(wilson(correct, count)) if count else None,
+        "pairs": _shown(pairs, copies, training, test, gallery),
+    }
+
+
+def _judged(test: Compared, outcomes: Outcomes, places: np.ndarray) -> np.ndarray:
+    """bool, for each judged image, whether it is at one of `places`; they are known by their names."""
+    names = numbered(test.table.key.tolist())
+    there = {names[row] for row in (places - test.start).tolist()}
+    keys = (key.encode("utf-8", "backslashreplace").decode() for key in outcomes.keys)  # as `examine` writes them
+    return np.array([key in there for key in numbered(keys)], bool)
+
+
+def _shown(
+    pairs: dict[int, list[Any]], copies: Copies, training: list[Compared], test: Compared, gallery: Gallery
+) -> list[dict[str, Any]]:
+    """The least similar pairs, which are most in doubt, and the first of the others."""
+    rows = []
+    for place in sorted(pairs, key=lambda place: (pairs[place][0].similarity, place))[:SHOWN]:
+        pair = pairs[place][0]
+        other = next(one for one in training if pair.first in one.places)
+        ours, theirs = test.reference(place), other.reference(pair.first)
+        numbers = [
+            gallery.add("test", test.source, ours["index"]),
+            gallery.add(f"train {other.name}", other.source, theirs["index"]),
+        ]
+        rows.append(
+            {
+                "test": ours,
+                "train": theirs,
+                "kind": pair.kind,
+                "similarity": round(pair.similarity, 4),
+                "pictures": None if None in numbers else numbers,
+            }
+        )
+    return rows
+
+
+def sentence(found: dict[str, Any], count: int) -> str:
+    """For people: the warning, and the accuracy of what was not seen in training."""
+    where = " and ".join(found["train"])
+    if not found["copies"]:
+        return f"none of the {count:,} test images has a near-duplicate in {where} ({found['compared']:,} images)"
+    if not found["count"]:
+        return f"every test image has a near-duplicate in {where}: the accuracy says nothing about new images"
+    low, high = found["interval"]
+    return (
+        f"{found['copies']:,} of {count:,} test images ({found['share']:.1%}) have a near-duplicate in {where}; "
+        f"accuracy without them {found['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})"
+    )

@@ -1,0 +1,315 @@
+"""Charts over two axes: lines with labels at their ends, dots, and the reliability diagram of calibration."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from vitrail.core import numbers
+from vitrail.core.numbers import Number
+from vitrail.report.charts import svg
+from vitrail.report.charts.intervals import DotLine, Mark, dot_chart
+from vitrail.report.charts.svg import Frame, element, path, text
+from vitrail.report.folder import Json, objects
+
+COLOURS = 6  # the style sheet has this many, distinct for colour-blind readers
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart; `low` and `high` bound its 95 % interval."""
+
+    name: str  # written at the end of the line; empty for none
+    x: Sequence[Number]
+    y: Sequence[Number]
+    low: Sequence[Number] | None = None
+    high: Sequence[Number] | None = None
+    colour: int = 0
+    faint: bool = False
+    dots: bool = False
+    dashed: bool = False
+    joined: bool = True  # by a line; otherwise dots alone
+    names: Sequence[str] = ()  # of the points, beside them
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A dashed horizontal line, such as the accuracy of guessing."""
+
+    value: Number
+    name: str
+
+
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    percent: bool = False,
+    log_x: bool = False,
+    log_y: bool = False,
+    x_ticks: Sequence[Number] = (),
+    references: Sequence[Reference] = (),
+    height: int = 300,
+) -> Markup:
+    """Lines over a common x, each labelled at its right end instead of in a legend."""
+    xs = [x for one in lines for x in one.x]
+    ys = [y for one in lines for y in [*one.y, *(one.low or ()), *(one.high or ())]]
+    ys += [reference.value for reference in references]
+    y_axis = svg.log_axis(ys, percent=percent) if log_y else svg.linear_axis(ys, percent=percent)
+
+    def draw(width: int) -> Markup:
+        x_axis = (
+            svg.log_axis(xs, ticks=x_ticks) if log_x else svg.linear_axis(xs, tight=True, count=5 if width > 500 else 3)
+        )
+        room = max((svg.text_width(one.name) for one in lines if one.name), default=0)
+        area = svg.frame(x_axis, y_axis, width=width, height=height, right=min(room + 16, 0.36 * width) if room else 14)
+        parts = area.parts(x_label, y_label)
+        parts += _references(references, area)
+        for one in sorted(lines, key=lambda one: not one.faint):
+            parts.append(element("g", Markup("").join(_line(one, area)), class_=f"c{one.colour % COLOURS}"))
+        parts += _end_labels([one for one in lines if one.name], area, width)
+        return svg.svg(parts, width=width, height=height, title=title)
+
+    return svg.both(draw)
+
+
+def scatter(
+    points: Sequence[tuple[Number, Number]],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    mean: Sequence[tuple[Number, Number]] = (),
+    references: Sequence[Reference] = (),
+    height: int = 320,
+) -> Markup:
+    """A dot for each point, and a thin line through the means where they are given; names stand at the lines' ends."""
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    y_axis = svg.linear_axis([*ys, 0.0, *(reference.value for reference in references)])
+
+    def draw(width: int) -> Markup:
+        # Half a step of room beside the first and the last column of dots.
+        whole = sorted(set(xs))
+        ticks = whole[:: -(-len(whole) // (12 if width > 500 else 6))] if whole else []
+        x_axis = svg.Axis(min(xs, default=0) - 0.5, max(xs, default=1) + 0.5, tuple(ticks))
+        ends = [("mean", mean[-1][1], "end")] if mean else []
+        ends += [(reference.name, reference.value, "tick") for reference in references]
+        room = max((svg.text_width(name) for name, *_ in ends), default=0)
+        area = svg.frame(x_axis, y_axis, width=width, height=height, right=room + 12)
+        parts = area.parts(x_label, y_label)
+        parts += [
+            svg.line(area.left, area.y(one.value), area.right, area.y(one.value), "reference") for one in references
+        ]
+        drawn = [path([(area.x(x), area.y(y)) for x, y in mean], "line thin")] if mean else []
+        drawn += [
+            element("circle", cx=area.x(x), cy=area.y(y), r=4.5, class_="dot open")
+            for x, y in points
+            if math.isfinite(x) and math.isfinite(y)
+        ]
+        places = svg.apart([area.y(value) for _, value, _ in ends], 17, area.top, area.bottom - 4)
+        drawn += [text(area.right + 4, place, name, kind) for (name, _, kind), place in zip(ends, places, strict=True)]
+        parts.append(element("g", Markup("").join(drawn), class_="c0"))
+        return svg.svg(parts, width=width, height=height, title=title)
+
+    return svg.both(draw)
+
+
+def reliability(
+    bins: Sequence[dict[str, Any]],
+    *,
+    title: str,
+    other: Sequence[dict[str, Any]] = (),
+    names: tuple[str, str] = ("", ""),
+) -> Markup:
+    """How often the model was right against how sure it was; the larger a dot, the more images it stands for.
+
+    `other` are the bins of the same answers with other confidences; `names` says which are which.
+    """
+    series = [_full(bins), _full(other)]
+    most = max((count for rows in series for *_, count in rows), default=1)
+    share = svg.Axis(0, 1, (0, 0.2, 0.4, 0.6, 0.8, 1), percent=True)
+
+    def draw(width: int) -> Markup:
+        side = min(width, 420)
+        area = svg.frame(share, share, width=side, height=side, right=24)
+        parts = area.parts("confidence of the answer", "share of right answers")
+        parts.append(svg.line(area.x(0), area.y(0), area.x(1), area.y(1), "reference"))
+        parts.append(text(area.x(0.04), area.y(0.95), "less sure than right", "tick"))
+        parts.append(text(area.x(0.98), area.y(0.05), "surer than right", "tick", anchor="end"))
+        for i, rows in enumerate(series):
+            drawn = []
+            for confidence, accuracy, count in rows:
+                bounds = numbers.wilson(accuracy, count)
+                if bounds:
+                    x = area.x(confidence)
+                    drawn.append(svg.line(x, area.y(bounds[0]), x, area.y(bounds[1]), "whisker"))
+            points = [(area.x(confidence), area.y(accuracy)) for confidence, accuracy, _ in rows]
+            drawn.append(path(points, "line thin"))
+            for confidence, accuracy, count in rows:
+                said = (
+                    f"{count:,.0f} images: confidence {numbers.percent(confidence)}, right {numbers.percent(accuracy)}"
+                )
+                radius = 3 + 6 * math.sqrt(count / most)
+                dot = {
+                    "cx": area.x(confidence),
+                    "cy": area.y(accuracy),
+                    "r": radius,
+                    "class_": "dot open" if i else "dot",
+                }
+                drawn.append(element("circle", element("title", said), **dot))
+            if rows and names[i]:
+                drawn.append(text(area.x(0.04), area.y(0.88 - 0.055 * i), names[i], "end halo"))
+            parts.append(element("g", Markup("").join(drawn), class_=f"c{i}"))
+        return svg.svg(parts, width=side, height=side, title=title)
+
+    return svg.both(draw)
+
+
+def _full(bins: Sequence[dict[str, Any]]) -> list[tuple[float, float, int]]:
+    """Confidence, accuracy and count of the bins that hold images."""
+    return [
+        (bin_["confidence"], bin_["accuracy"], bin_["count"])
+        for bin_ in bins
+        if bin_.get("count") and numbers.known(bin_.get("confidence")) and numbers.known(bin_.get("accuracy"))
+    ]
+
+
+def _line(one: Line, area: Frame) -> list[Markup]:
+    points = [(area.x(x), area.y(y)) for x, y in zip(one.x, one.y, strict=True)]
+    drawn = []
+    if one.low is not None and one.high is not None:
+        above = [(area.x(x), area.y(y)) for x, y in zip(one.x, one.high, strict=True) if math.isfinite(y)]
+        below = [(area.x(x), area.y(y)) for x, y in zip(one.x, one.low, strict=True) if math.isfinite(y)]
+        if len(above) > 1 and one.joined:
+            drawn.append(path([*above, *reversed(below)], "band", closed=True))
+        if one.dots:
+            drawn += [svg.line(x, low, x, high, "whisker") for (x, low), (_, high) in zip(below, above, strict=True)]
+    if one.joined:
+        drawn.append(path(points, "line" + " faint" * one.faint + " dashed" * one.dashed))
+    if one.dots or len(points) == 1:
+        drawn += [
+            element("circle", cx=x, cy=y, r=3.5, class_="dot")
+            for x, y in points
+            if math.isfinite(x) and math.isfinite(y)
+        ]
+    for (x, y), name in zip(points, one.names, strict=False):
+        if name and math.isfinite(y):
+            drawn.append(text(x + 7, y - 10, name, "tick halo"))
+    return drawn
+
+
+def _references(references: Sequence[Reference], area: Frame) -> list[Markup]:
+    drawn = []
+    for reference in references:
+        y = area.y(reference.value)
+        drawn.append(svg.line(area.left, y, area.right, y, "reference"))
+        drawn.append(text(area.right, y - 9, reference.name, "tick halo", anchor="end"))
+    return drawn
+
+
+def _end_labels(lines: Sequence[Line], area: Frame, width: int) -> list[Markup]:
+    ends = []
+    for one in lines:
+        finite = [(x, y) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+        if finite:
+            ends.append((one, area.y(finite[-1][1])))
+    places = svg.apart([y for _, y in ends], 17, area.top, area.bottom - 4)
+    return [
+        text(area.right + 8, place, svg.fitted(one.name, width - area.right - 8), f"end c{one.colour % COLOURS}")
+        for (one, _), place in zip(ends, places, strict=True)
+    ]
+
+
+PAPER = "Dashed: the paper's numbers."
+
+
+def drawings(content: Json) -> list[tuple[str, Markup, str]]:
+    """(heading, drawing, note) of each figure; one that cannot be drawn is left out."""
+    drawn = []
+    for figure in objects(content.get("figures")):
+        if figure.get("type") == "Lines":
+            made = _lines(figure)
+            drawn += [made] if made else []
+        elif figure.get("type") == "Dots":
+            drawn += _dots(figure)
+    return drawn
+
+
+def _lines(figure: Json) -> tuple[str, Markup, str] | None:
+    lines = []
+    for place, line in enumerate(objects(figure.get("lines"))):
+        points = [p for p in objects(line.get("points")) if numbers.known(p.get("x")) and numbers.known(p.get("y"))]
+        if not points:
+            continue
+        bounded = any(numbers.known(p.get("low")) and numbers.known(p.get("high")) for p in points)
+        colour, paper = line.get("colour"), bool(line.get("paper"))
+        lines.append(
+            Line(
+                str(line.get("name") or ""),
+                [p["x"] for p in points],
+                [p["y"] for p in points],
+                [_end(p, "low") for p in points] if bounded else None,
+                [_end(p, "high") for p in points] if bounded else None,
+                colour=(place if colour is None else int(colour)) % COLOURS,
+                dots=bool(line.get("dots", True)),
+                joined=bool(line.get("joined", True)),
+                dashed=paper,
+                names=[str(p.get("name") or "") for p in points],
+            )
+        )
+    if not lines:
+        return None
+    heading = str(figure.get("title") or "")
+    drawing = line_chart(
+        lines,
+        title=f"{heading}: {'; '.join(_said(line, bool(figure.get('percent', True))) for line in lines)}.",
+        x_label=str(figure.get("x_label") or ""),
+        y_label=str(figure.get("y_label") or ""),
+        percent=bool(figure.get("percent", True)),
+        log_x=bool(figure.get("log_x")),
+        log_y=bool(figure.get("log_y")),
+        x_ticks=[tick for tick in figure.get("x_ticks") or () if numbers.known(tick)],
+        height=360,
+    )
+    notes = [str(figure.get("note") or ""), PAPER if any(line.dashed for line in lines) else ""]
+    return heading, drawing, " ".join(filter(None, notes))
+
+
+def _end(point: Json, key: str) -> float:
+    return float(point[key]) if numbers.known(point.get(key)) else math.nan
+
+
+def _said(line: Line, percent: bool) -> str:
+    first, last = (numbers.percent(y) if percent else numbers.plain(y) for y in (line.y[0], line.y[-1]))
+    return f"{line.name or 'a line'} from {first} to {last}"
+
+
+def _dots(figure: Json) -> list[tuple[str, Markup, str]]:
+    drawn: list[tuple[str, Markup, str]] = []
+    percent = bool(figure.get("percent", True))
+    for place, panel in enumerate(objects(figure.get("panels"))):
+        dots = [dot for dot in objects(panel.get("dots")) if numbers.known(dot.get("value"))]
+        if not dots:
+            continue
+        rows: list[DotLine] = []
+        name = str(panel.get("title") or "")
+        for dot in dots:
+            bounds = numbers.ends([dot.get("low"), dot.get("high")])
+            mark = Mark(name, dot["value"], bounds, colour=place % COLOURS)
+            label = str(dot.get("name") or "")
+            if dot.get("group"):
+                label = f"{dot['group']}, {label}" if label else str(dot["group"])
+            rows.append(DotLine(label, (mark,)))
+        said = "; ".join(f"{row.name} {_value(row.marks[0].value, percent)}" for row in rows)
+        drawing = dot_chart(rows, title=f"{name}: {said}.", x_label=str(figure.get("label") or ""), share=percent)
+        heading = str(figure.get("title") or "") if not drawn else ""
+        drawn.append((heading, drawing, str(figure.get("note") or "")))
+    return drawn
+
+
+def _value(value: Any, percent: bool) -> str:
+    return numbers.percent(value) if percent else numbers.plain(value)

@@ -1,0 +1,275 @@
+"""An evaluation: how often the model is right, on what it fails, and whether it knows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vitrail.core import numbers
+from vitrail.report.charts.confusion import confusion_map, most_confused
+from vitrail.report.charts.images import picture
+from vitrail.report.charts.intervals import Bar, bar_chart
+from vitrail.report.charts.lines import reliability
+from vitrail.report.folder import Folder, Json, objects, texts
+from vitrail.report.page import Picture, Section, fragment, page
+from vitrail.report.pages import comparison
+from vitrail.report.sections import selective, train_test_overlap
+
+LARGEST_MAP = 30  # classes; above it the most frequent confusions are listed instead
+LARGEST_BARS = 40  # classes; above it the ends of the list are shown
+ENDS = 20
+
+
+def evaluation_page(folder: Folder) -> str:
+    """The page of a folder that `vitrail evaluate` wrote."""
+    content = folder.json("evaluation.json") or {}
+    pictures = folder.arrays("pictures.npz")
+    lead = " ".join(
+        filter(
+            None,
+            [
+                headline(content) or "This evaluation holds no accuracy.",
+                train_test_overlap.headline(content),
+                comparison.headline(content),
+            ],
+        )
+    )
+    sections = [
+        section(folder, title="Results"),
+        comparison.section(content.get("comparison")),
+        selective.section(content.get("abstention")),
+        train_test_overlap.section(content, pictures),
+    ]
+    kind = f"Evaluation in folder {folder.path.resolve().name}"
+    data = content.get("data")
+    title = f"Evaluation on {data}" if data else "Evaluation"
+    return page(title, lead, sections, kind=kind, problems=folder.problems)
+
+
+def headline(content: Json) -> str:
+    """The accuracy in a sentence, from an evaluation.json or a result.json; empty where there is none."""
+    if not numbers.known(content.get("accuracy")):
+        return ""
+    bounds = numbers.ends(content.get("interval"))
+    within = f" (95 % interval {numbers.interval(bounds)})" if bounds else ""
+    images = content.get("count")
+    on = f" on {numbers.count(images)} test images" if numbers.known(images) else ""
+    return f"Accuracy {numbers.percent(content['accuracy'])}{on}{within}."
+
+
+def section(
+    folder: Folder,
+    *,
+    title: str = "Evaluation",
+    anchor: str = "evaluation",
+    validation: Sequence[Json] = (),
+    opening: str = "",
+) -> Section | None:
+    """The section of an evaluation; `validation` are the validation rows of the run that it ended, for comparison."""
+    content = folder.json("evaluation.json")
+    if content is None:
+        rows = _validation_rows(validation)
+        return Section(title, anchor, _fragment(table_rows=rows)) if rows else None
+    classes = texts(content.get("classes"))
+    confusion = _square(content.get("confusion"), len(classes))
+    calibration = content.get("calibration") if isinstance(content.get("calibration"), dict) else {}
+    bins = objects(calibration.get("bins"))  # type: ignore[union-attr]
+    tempered = content.get("temperature") if isinstance(content.get("temperature"), dict) else {}
+    final = (
+        "final evaluation",
+        numbers.count(content.get("count")),
+        numbers.percent(content.get("accuracy")),
+        numbers.interval(content.get("interval")),
+        numbers.plain(content.get("loss")),
+    )
+    body = _fragment(
+        opening=opening,
+        table_rows=[final, *_validation_rows(validation)],
+        figures=_figures(content, calibration or {}, tempered or {}),
+        confusion=_map(confusion, classes),
+        confused=most_confused(confusion, classes) if confusion and len(classes) > LARGEST_MAP else [],
+        per_class=_per_class(objects(content.get("per_class"))),
+        reliability=_reliability(bins, tempered or {}),
+        calibration_sentence=" ".join(filter(None, [_calibration_sentence(bins), _tempered(tempered or {}, content)])),
+        mistakes=_mistakes(objects(content.get("mistakes")), folder.arrays("mistakes.npz").get("images")),
+        broken_rows=[(item.get("key", ""), item.get("reason", "")) for item in objects(content.get("broken"))],
+    )
+    return Section(title, anchor, body)
+
+
+def _fragment(**content: Any) -> Any:
+    empty: dict[str, Any] = dict.fromkeys(
+        ("table_rows", "figures", "confusion", "confused", "per_class", "reliability", "mistakes", "broken_rows"), ()
+    )
+    return fragment("evaluation.html.j2", **{**empty, "calibration_sentence": "", "opening": "", **content})
+
+
+def _validation_rows(rows: Sequence[Json]) -> list[tuple[str, ...]]:
+    known = [row for row in rows if numbers.known(row.get("accuracy"))]
+    if not known:
+        return []
+    last, best = known[-1], max(known, key=lambda row: row["accuracy"])
+    chosen = [("last validation", last)] + ([("best validation", best)] if best is not last else [])
+    return [
+        (
+            f"{name}, step {numbers.count(row.get('step'))}",
+            numbers.count(row.get("count")),
+            numbers.percent(row["accuracy"]),
+            numbers.interval(numbers.wilson(row["accuracy"], row.get("count") or 0)),
+            numbers.plain(row.get("loss")),
+        )
+        for name, row in chosen
+    ]
+
+
+def _figures(content: Json, calibration: Json, tempered: Json) -> list[tuple[str, str]]:
+    fitted = tempered.get("fitted_on")
+    on = f", fitted on {fitted['data']}" if isinstance(fitted, dict) and fitted.get("data") else ""
+    pairs = [
+        ("Tested on", content.get("data")),
+        ("Model", content.get("model")),
+        ("Views of each image", _views(content.get("views"))),
+        ("Assumed of the model", " ".join(f"{said}." for said in texts(content.get("assumed"))) or None),
+        ("Several right labels", "an answer is right where it is any of them" if content.get("several") else None),
+        ("Right answer among the first five", _with_interval(content.get("top5"), content.get("top5_interval"))),
+        (
+            "Mean accuracy of the classes",
+            _with_interval(content.get("balanced_accuracy"), content.get("balanced_accuracy_interval")),
+        ),
+        ("Loss, 95 % interval", _loss_interval(content.get("loss_interval"))),
+        ("Calibration error (ECE)", _with_interval(calibration.get("ece"), calibration.get("ece_interval"))),
+        ("Temperature", f"{tempered['value']:.3g}{on}" if numbers.known(tempered.get("value")) else None),
+        ("Time", _if(content.get("seconds"), numbers.duration)),
+        ("Images a second", _if(content.get("images_per_second"), numbers.count)),
+    ]
+    return [(name, str(value)) for name, value in pairs if value]
+
+
+def _views(views: Any) -> str | None:
+    """Of what the probabilities are the mean; None for one view at one resolution."""
+    if not isinstance(views, dict):
+        return None
+    crops, sizes = views.get("crops"), [numbers.ends(size) for size in views.get("resolutions") or ()]
+    said = " and ".join(f"{size[0]:.0f} x {size[1]:.0f}" for size in sizes if size)
+    if crops == 1 and len(sizes) < 2:
+        return f"one, at {said} pixels" if said else None
+    return f"mean of {crops} crop{'' if crops == 1 else 's'} at {said} pixels"
+
+
+def _with_interval(value: Any, bounds: Any) -> str | None:
+    if not numbers.known(value):
+        return None
+    return numbers.percent(value) + (f" ({numbers.interval(bounds)})" if numbers.ends(bounds) else "")
+
+
+def _loss_interval(bounds: Any) -> str | None:
+    ends = numbers.ends(bounds)
+    return f"{numbers.plain(ends[0])}–{numbers.plain(ends[1])}" if ends else None
+
+
+def _reliability(bins: Sequence[Json], tempered: Json) -> Any:
+    """The reliability diagram, with the bins after the temperature beside those before; None without images."""
+    if not any(bin_.get("count") for bin_ in bins):
+        return None
+    calibrated = tempered.get("calibration")
+    after = objects(calibrated.get("bins")) if isinstance(calibrated, dict) else []
+    names = ("as it is", f"with temperature {numbers.plain(tempered.get('value'))}") if after else ("", "")
+    return reliability(bins, title=_reliability_title(bins), other=after, names=names)
+
+
+def _tempered(tempered: Json, content: Json) -> str:
+    """What the temperature changes, in a sentence."""
+    after, before = tempered.get("calibration"), content.get("calibration")
+    if not isinstance(after, dict) or not isinstance(before, dict):
+        return ""
+    errors = f"from {numbers.percent(before.get('ece'))} to {numbers.percent(after.get('ece'))}"
+    losses = f"from {numbers.plain(content.get('loss'))} to {numbers.plain(tempered.get('loss'))}"
+    return (
+        f"Logits divided by a temperature of {numbers.plain(tempered.get('value'))} change the calibration error "
+        f"{errors} and the loss {losses}; the answers stay as they are."
+    )
+
+
+def _if(value: Any, shown: Any) -> str | None:
+    return shown(value) if numbers.known(value) else None
+
+
+def _square(confusion: object, size: int) -> list[list[int]]:
+    """The confusion matrix as integers, or empty where it does not fit the classes."""
+    matrix = np.asarray(confusion if isinstance(confusion, list) else [], dtype=object)
+    if size == 0 or matrix.shape != (size, size):
+        return []
+    return [[int(number or 0) for number in row] for row in matrix.tolist()]
+
+
+def _map(confusion: list[list[int]], classes: list[str]) -> Any:
+    if not confusion or len(classes) > LARGEST_MAP:
+        return None
+    worst = most_confused(confusion, classes, most=1)
+    most = (
+        f" The most frequent mistake: {worst[0][0]} taken for {worst[0][1]}, {worst[0][2]} of {worst[0][3]}."
+        if worst
+        else ""
+    )
+    return confusion_map(confusion, classes, title=f"Confusion matrix of {len(classes)} classes.{most}")
+
+
+def _per_class(rows: Sequence[Json]) -> list[tuple[str, Any]]:
+    bars = [
+        Bar(
+            str(row.get("name")),
+            float(row["accuracy"]),
+            numbers.ends(row.get("interval")),
+            f"of {numbers.count(row.get('count'))}" if numbers.known(row.get("count")) else "",
+        )
+        for row in rows
+        if numbers.known(row.get("accuracy"))
+    ]
+    bars.sort(key=lambda bar: bar.value)
+    if not bars:
+        return []
+    if len(bars) <= LARGEST_BARS:
+        ends = f"{bars[0].name} is the hardest, {bars[-1].name} the easiest"
+        return [("Class by class", bar_chart(bars, title=f"Accuracy of each class: {ends}."))]
+    worst, best = bars[:ENDS], bars[-ENDS:]
+    return [
+        (
+            f"The {ENDS} hardest of {len(bars)} classes",
+            bar_chart(worst, title=f"Accuracy of the {ENDS} hardest classes."),
+        ),
+        (f"The {ENDS} easiest", bar_chart(best, title=f"Accuracy of the {ENDS} easiest classes.")),
+    ]
+
+
+def _weighted(bins: Sequence[Json], key: str) -> float:
+    total = sum(bin_["count"] for bin_ in bins)
+    return float(sum(bin_["count"] * bin_[key] for bin_ in bins) / total)
+
+
+def _calibration_sentence(bins: Sequence[Json]) -> str:
+    full = [
+        b for b in bins if b.get("count") and numbers.known(b.get("confidence")) and numbers.known(b.get("accuracy"))
+    ]
+    if not full:
+        return ""
+    sure, right = _weighted(full, "confidence"), _weighted(full, "accuracy")
+    said = f"On average it is {numbers.percent(sure)} sure of its answer and right {numbers.percent(right)} of the time"
+    if abs(sure - right) < 0.01:
+        return f"{said}: on the whole its confidence can be taken at its word."
+    verdict = "surer than it should be" if sure > right else "less sure than it could be"
+    return f"{said}: it is {verdict}, by {numbers.points(sure - right)}."
+
+
+def _reliability_title(bins: Sequence[Json]) -> str:
+    return f"Reliability diagram: accuracy against confidence. {_calibration_sentence(bins)}".strip()
+
+
+def _mistakes(rows: Sequence[Json], images: np.ndarray | None) -> list[Picture]:
+    if images is None or images.ndim != 4:
+        return []
+    shown = []
+    for row, image in zip(rows, images, strict=False):
+        label, predicted, sure = row.get("label"), row.get("predicted"), numbers.percent(row.get("confidence"))
+        alt = f"{row.get('key', 'image')}: true class {label}, taken for {predicted}, {sure} sure"
+        shown.append(picture(image, alt, width=104, caption=f"{label}, taken for {predicted}, {sure} sure"))
+    return shown

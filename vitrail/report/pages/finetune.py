@@ -1,0 +1,294 @@
+"""Fine-tuning by the protocol: how the rate was chosen, the final runs; and several choices of what is trained."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from vitrail.core import numbers
+from vitrail.report.charts.intervals import Bar, bar_chart
+from vitrail.report.charts.lines import Line, Reference, line_chart
+from vitrail.report.folder import Folder, Json, objects, texts
+from vitrail.report.page import Section, fragment, page
+from vitrail.report.pages import evaluation
+from vitrail.report.pages.run import environment, transplant
+
+
+def transfer_page(folder: Folder) -> str:
+    """The page of a folder with transfer.json."""
+    content, result = folder.json("transfer.json") or {}, folder.json("result.json")
+    plan = (folder.json("plan.json") or {}).get("plan") or {}
+    config = folder.json("config.json") or {}
+    inner = config.get("config")
+    data = inner.get("train") if isinstance(inner, dict) else None
+    runs = objects(content.get("runs"))
+    first = folder.within(runs[0].get("folder")) if runs else None
+    tested = first.within("evaluation") if first else None
+    sections = [
+        _choice(content, plan),
+        _finals(runs, result),
+        evaluation.section(tested, title=f"Evaluation of seed {runs[0].get('seed')}") if tested else None,
+        transplant(first) if first else None,
+        _plan(plan, result),
+        environment(first, config) if first else None,
+    ]
+    title = f"Fine-tuning on {data or folder.path.resolve().name}"
+    kind = f"Fine-tuning by the protocol in folder {folder.path.resolve().name}"
+    return page(title, transfer_summary(folder), sections, kind=kind, problems=folder.problems)
+
+
+def transfer_summary(folder: Folder) -> str:
+    """The accuracy with its uncertainty and how the rate was chosen, or how far an unfinished one has come."""
+    content, result = folder.json("transfer.json") or {}, folder.json("result.json")
+    plan = (folder.json("plan.json") or {}).get("plan") or {}
+    trials, runs = objects(content.get("trials")), objects(content.get("runs"))
+    if result is None:
+        rates, seeds = len(plan.get("rates") or ()), len(plan.get("seeds") or ())
+        return f"Unfinished: {len(trials)} of {rates if rates > 1 else 0} trials, {len(runs)} of {seeds} final runs."
+    said = evaluation.headline(result) or "Finished; there was no test set."
+    if len(runs) > 1 and numbers.known(result.get("spread")):
+        said = said.replace("Accuracy", f"Mean accuracy of {len(runs)} runs").replace(
+            "95 % interval", "95 % interval over runs"
+        )
+        said += f" Their standard deviation is {numbers.points(result['spread'])}."
+    chosen = content.get("chosen")
+    if isinstance(chosen, dict):
+        said += (
+            f" The learning rate {chosen['learning_rate']:g} was chosen from {len(trials)} on "
+            f"{numbers.count(chosen.get('count'))} held-out training images."
+        )
+    return said
+
+
+def parts_of(folder: Folder) -> list[Folder]:
+    """The runs inside, whose pages the page links to."""
+    content = folder.json("transfer.json") or folder.json("tunings.json") or {}
+    rows = [row for name in ("trials", "runs", "rows") for row in objects(content.get(name))]
+    return [part for part in (folder.within(row.get("folder")) for row in rows) if part is not None]
+
+
+def tunings_page(folder: Folder) -> str:
+    """The page of a folder with tunings.json: a row for each choice of what is trained."""
+    content = folder.json("tunings.json") or {}
+    rows = objects(content.get("rows"))
+    known = [row for row in rows if numbers.known(row.get("accuracy"))]
+    wanted = texts(content.get("wanted"))
+    lead = tunings_finding(known) or f"{len(rows)} of {len(wanted)} choices are finished."
+    if len(rows) < len(wanted):
+        lead = f"Unfinished, {len(rows)} of {len(wanted)}. {lead}"
+    bars = [
+        Bar(str(row.get("name")), row["accuracy"], numbers.ends(row.get("interval")), _trained(row)) for row in known
+    ]
+    head = ["trained", "#accuracy", "#95 % interval", "#rate", "#parameters trained", "#training time", "#memory"]
+    body = fragment(
+        "transfer.html.j2",
+        sentences=["All start from the same model and learn from the same images; each has its own learning rate."],
+        drawing=bar_chart(bars, title=lead) if bars else None,
+        note="Accuracy on the test images with its 95 % interval.",
+        head=head,
+        rows=[_tuning(row) for row in rows],
+        links=[f"{quote(str(row.get('folder')))}/report.html" for row in rows],
+        strong=None,
+        figures=[(name, str(content[key])) for name, key in _ABOUT if content.get(key)],
+    )
+    title = f"What to train on {content.get('train') or folder.path.resolve().name}"
+    kind = f"Comparison in folder {folder.path.resolve().name}"
+    return page(title, lead, [Section("Results", "results", body)], kind=kind, problems=folder.problems)
+
+
+def tunings_finding(rows: Sequence[Json]) -> str:
+    """The best, whether the next may be as good, and what the cheapest costs; empty for none."""
+    best = max(rows, key=lambda row: row["accuracy"], default=None)
+    if best is None:
+        return ""
+    said = f"{best['name']} is the most accurate: {numbers.percent(best['accuracy'])}"
+    bounds = numbers.ends(best.get("interval"))
+    said += f" (95 % interval {numbers.interval(bounds)})." if bounds else "."
+    others = [row for row in rows if row is not best]
+    alike = [str(row["name"]) for row in others if _overlap(row, best)]
+    if alike:
+        said += f" The intervals of {_listed(alike)} overlap with it: the difference may be chance."
+    elif others:
+        said += " No other interval overlaps with it."
+    least = min(rows, key=lambda row: row.get("trained_parameters") or math.inf)
+    if least is not best and best.get("trained_parameters"):
+        share = least["trained_parameters"] / best["trained_parameters"]
+        lost = numbers.points(best["accuracy"] - least["accuracy"])
+        said += f" {least['name']} trains {numbers.percent(share)} of its parameters and is {lost} below it."
+    return said
+
+
+def _choice(content: Json, plan: Json) -> Section | None:
+    """Accuracy on held-out images over the learning rate."""
+    trials, chosen = objects(content.get("trials")), content.get("chosen")
+    if not trials:
+        return None
+    judged = sorted(
+        (row for row in trials if numbers.known(row.get("accuracy"))), key=lambda row: float(row["learning_rate"])
+    )
+    failed = [row for row in trials if row.get("failed")]
+    sentences = []
+    best = None
+    if isinstance(chosen, dict):
+        best = trials.index(next(row for row in trials if row.get("folder") == chosen.get("folder")))
+        sentences.append(_choice_sentence(chosen, judged))
+    sentences += [f"The rate {row['learning_rate']:g} failed: {row['failed']}" for row in failed]
+    drawing = None
+    if len(judged) > 1:
+        xs, ys = [row["learning_rate"] for row in judged], [row["accuracy"] for row in judged]
+        ends = [numbers.ends(row.get("interval")) or (math.nan, math.nan) for row in judged]
+        classes = plan.get("classes")
+        guess = 1 / classes if numbers.known(classes) and classes > 1 else 0.0  # type: ignore[operator]
+        said = ", ".join(f"{numbers.percent(y)} at {x:g}" for x, y in zip(xs, ys, strict=True))
+        drawing = line_chart(
+            [Line("", xs, ys, [low for low, _ in ends], [high for _, high in ends], dots=True)],
+            title=f"Accuracy on held-out images over the learning rate: {said}.",
+            x_label="learning rate",
+            y_label="accuracy on held-out images",
+            percent=True,
+            log_x=True,
+            x_ticks=xs,
+            references=[Reference(guess, "guessing")] if min(ys) < 3 * guess else [],
+        )
+    rows = [
+        (
+            f"{row['learning_rate']:g}",
+            "failed" if row.get("failed") else numbers.percent(row.get("accuracy")),
+            numbers.interval(row.get("interval")),
+            numbers.plain(row.get("loss")),
+            numbers.duration(row.get("seconds")),
+        )
+        for row in trials
+    ]
+    body = fragment(
+        "transfer.html.j2",
+        sentences=sentences,
+        drawing=drawing,
+        note="With 95 % intervals. Test images play no part here.",
+        head=["#learning rate", "#held-out accuracy", "#95 % interval", "#held-out loss", "#training time"],
+        rows=rows,
+        links=[f"{quote(str(row.get('folder')))}/report.html" if not row.get("failed") else "" for row in trials],
+        strong=best,
+        figures=[("Rule", str(content["rule"]))] if content.get("rule") else [],
+    )
+    return Section("The choice of the learning rate", "choice", body)
+
+
+def _choice_sentence(chosen: Json, judged: Sequence[Json]) -> str:
+    said = (
+        f"The rate {chosen['learning_rate']:g} gave {numbers.percent(chosen.get('accuracy'))} of "
+        f"{numbers.count(chosen.get('count'))} held-out images and was chosen."
+    )
+    alike = [
+        f"{row['learning_rate']:g}" for row in judged if row["folder"] != chosen["folder"] and _overlap(row, chosen)
+    ]
+    if alike:
+        said += f" So few images do not tell it from {_listed(alike)}: the intervals overlap."
+    rates = [row["learning_rate"] for row in judged]
+    if len(rates) > 1 and chosen["learning_rate"] in (rates[0], rates[-1]):
+        side = "lower" if chosen["learning_rate"] == rates[0] else "higher"
+        said += f" It is the end of the sweep: a {side} one may be better."
+    return said
+
+
+def _finals(runs: Sequence[Json], result: Json | None) -> Section | None:
+    if not runs:
+        return None
+    known = [row for row in runs if numbers.known(row.get("accuracy"))]
+    drawing = None
+    if len(known) > 1:
+        bars = [Bar(f"seed {row.get('seed')}", row["accuracy"], numbers.ends(row.get("interval"))) for row in known]
+        drawing = bar_chart(bars, title=f"Test accuracy of {len(known)} final runs.")
+    rows = [
+        (
+            str(row.get("seed")),
+            numbers.percent(row.get("accuracy"), 2),
+            numbers.interval(row.get("interval")),
+            numbers.duration(row.get("seconds")),
+            f"{row['memory_gib']:.2f} GiB" if numbers.known(row.get("memory_gib")) else numbers.UNKNOWN,
+        )
+        for row in runs
+    ]
+    sentences = ["Trained on all training images, and tested once."]
+    if result and len(known) > 1 and numbers.known(result.get("spread")):
+        sentences.append(
+            f"Mean {numbers.percent(result['accuracy'], 2)} with a standard deviation of "
+            f"{numbers.points(result['spread'])} over {len(known)} seeds."
+        )
+    body = fragment(
+        "transfer.html.j2",
+        sentences=sentences,
+        drawing=drawing,
+        note="Whiskers are 95 % intervals of each run for its test images.",
+        head=["#seed", "#test accuracy", "#95 % interval", "#training time", "#memory"],
+        rows=rows,
+        links=[f"{quote(str(row.get('folder')))}/report.html" for row in runs],
+        strong=None,
+        figures=[],
+    )
+    return Section("Final runs", "final", body)
+
+
+def _plan(plan: Json, result: Json | None) -> Section | None:
+    if not plan:
+        return None
+    took = numbers.duration((result or {}).get("seconds")) if result else None
+    memory = (result or {}).get("memory_gib")
+    pairs = [
+        ("Steps of a run", numbers.count(plan.get("steps"))),
+        ("Images a step", numbers.count(plan.get("batch"))),
+        ("Warm-up steps", numbers.count(plan.get("warmup"))),
+        ("Training images", numbers.count(plan.get("train_images"))),
+        ("Held out for the choice", numbers.count(plan.get("judged_images"))),
+        ("Test images", numbers.count(plan.get("test_images"))),
+        ("Time that was planned", numbers.duration(plan.get("seconds"))),
+        ("Training time that it took", took),
+        ("Memory that was planned", _gib(plan.get("memory_gib"))),
+        ("Memory that it took", _gib(memory)),
+    ]
+    body = fragment(
+        "transfer.html.j2",
+        sentences=[sentence[:1].upper() + sentence[1:] + "." for sentence in texts(plan.get("why"))],
+        drawing=None,
+        note="",
+        head=[],
+        rows=[],
+        links=[],
+        strong=None,
+        figures=[(name, value) for name, value in pairs if value and value != numbers.UNKNOWN],
+    )
+    return Section("The plan", "plan", body)
+
+
+_ABOUT = (("Learned from", "train"), ("Tested on", "test"), ("Started from", "init"))
+
+
+def _tuning(row: Json) -> tuple[str, ...]:
+    rate = row.get("learning_rate")
+    return (
+        str(row.get("name")),
+        numbers.percent(row.get("accuracy")),
+        numbers.interval(row.get("interval")),
+        f"{rate:g}" if numbers.known(rate) else numbers.UNKNOWN,
+        numbers.count(row.get("trained_parameters")),
+        numbers.duration(row.get("seconds")),
+        _gib(row.get("memory_gib")),
+    )
+
+
+def _trained(row: Json) -> str:
+    trained = row.get("trained_parameters")
+    return f"({numbers.quantity(trained)} trained)" if numbers.known(trained) else ""
+
+
+def _gib(value: Any) -> str:
+    return f"{value:.2f} GiB" if numbers.known(value) else numbers.UNKNOWN
+
+
+def _overlap(one: Json, other: Json) -> bool:
+    first, second = numbers.ends(one.get("interval")), numbers.ends(other.get("interval"))
+    return first is not None and second is not None and first[0] <= second[1] and second[0] <= first[1]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

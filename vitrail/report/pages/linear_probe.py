@@ -1,0 +1,247 @@
+"""Frozen features as judged: accuracy over images a class, by judge, and layer by layer."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from vitrail.core import numbers
+from vitrail.core.numbers import Number
+from vitrail.report.charts.lines import Line, Reference, line_chart
+from vitrail.report.folder import Folder, Json, objects
+from vitrail.report.page import Section, fragment, page
+from vitrail.report.sections.layer_probes import JUDGES, SPOKEN, layers_section
+
+
+def linear_page(folder: Folder) -> str:
+    """The page of a folder that `vitrail linear` wrote."""
+    content = folder.json("linear.json") or {}
+    rows = usable(content)
+    plain = [row for row in rows if row.get("layer") is None]
+    best = max(plain, key=lambda row: row["mean"], default=None)
+    lead = "This evaluation holds no accuracy yet."
+    if best:
+        within = numbers.ends(best.get("interval"))
+        shown = f" (95 % interval {numbers.interval(within)})" if within else ""
+        by = f", by {SPOKEN.get(best['judge'], best['judge'])}" if len({row["judge"] for row in rows}) > 1 else ""
+        lead = f"{numbers.percent(best['mean'])}{shown} with {said(best)} and {best['features']} features{by}."
+    kind = f"Few-shot evaluation in folder {folder.path.resolve().name}"
+    title = f"Few-shot evaluation on {content['test']}" if content.get("test") else "Few-shot evaluation"
+    sections = [section(folder, title="Results"), layers_section(rows, _classes(content))]
+    return page(title, lead, sections, kind=kind, problems=folder.problems)
+
+
+def section(
+    folder: Folder, *, title: str = "From a few examples", anchor: str = "few-shot", opening: Sequence[str] = ()
+) -> Section | None:
+    """Accuracy over the number of images a class, a line for each kind of features and judge, and what it says."""
+    content = folder.json("linear.json")
+    if content is None:
+        return None
+    rows = [row for row in usable(content) if row.get("layer") is None]
+    judges = list(dict.fromkeys(row["judge"] for row in rows))
+    several = len(judges) > 1
+    for row in rows:
+        row["line"] = f"{JUDGES.get(row['judge'], row['judge'])}, {row['features']}" if several else row["features"]
+    names = list(dict.fromkeys(row["line"] for row in rows))
+    number = _classes(content)
+    pairs = [
+        ("Classifier learned on", content.get("train")),
+        ("Tested on", content.get("test")),
+        ("Classes", numbers.count(number) if numbers.known(number) else None),
+        ("Test images", numbers.count(content.get("count")) if numbers.known(content.get("count")) else None),
+    ]
+    if not judges or "ridge" in judges:
+        pairs.append(("Ridge strength", f"{content['ridge']:,.10g}" if numbers.known(content.get("ridge")) else None))
+    if {"knn", "majority"} & set(judges) and numbers.known(content.get("neighbours")):
+        pairs.append(("Neighbours", numbers.count(content["neighbours"])))
+    if content.get("view") == "official":
+        pairs.append(("Images", "a square, then the middle seven eighths of each side, as the official evaluator does"))
+    draws = {len(row.get("accuracies") or ()) for row in rows if row["shots"] != "all"} - {0}
+    if draws:
+        pairs.append(
+            ("Random draws of the examples", " to ".join(numbers.count(n) for n in sorted({min(draws), max(draws)})))
+        )
+    head, table = _table(rows, names, several)
+    # of the baselines one judge is enough to compare with, and more lines could not be told apart
+    drawn = names if len(names) <= 4 else [r["line"] for r in rows if r["features"] == rows[0]["features"]]
+    drawn += [r["line"] for r in rows if r["judge"] == judges[0]] if judges else []
+    first = [row for row in rows if row["judge"] == judges[0]] if judges else []
+    note = "Bands and whiskers are 95 % intervals over random draws of the examples"
+    if any(row.get("interval_over") == "images" for row in rows):
+        note += "; of the whole training set, of which there is one draw, over the test images"
+    body = fragment(
+        "linear.html.j2",
+        sentences=[*opening, *findings(first), *(_between_judges(rows, judges) if several else [])],
+        drawing=_chart(rows, list(dict.fromkeys(drawn)), number),
+        note=note + ".",
+        head=head,
+        rows=table,
+        figures=[(name, str(value)) for name, value in pairs if value],
+    )
+    return Section(title, anchor, body)
+
+
+def _classes(content: Json) -> Any:
+    classes = content.get("classes")
+    return len(classes) if isinstance(classes, list) else classes
+
+
+def _between_judges(rows: Sequence[Json], judges: Sequence[str]) -> list[str]:
+    """Which judge is the best at the fewest and at the most images, of the features that come first."""
+    mine = [row for row in rows if row["features"] == rows[0]["features"]]
+    places = sorted({(row["x"], row["label"]) for row in mine})
+    sentences = []
+    for x, _ in [places[0], places[-1]] if len(places) > 1 else places:
+        best, *others = sorted((row for row in mine if row["x"] == x), key=lambda row: -row["mean"])
+        listed = ", ".join(f"{SPOKEN.get(r['judge'], r['judge'])} {numbers.percent(r['mean'])}" for r in others)
+        if not listed:
+            continue
+        chance = any(overlapping(best, row) is not False for row in others)
+        sentences.append(
+            f"With {said(best)}, {SPOKEN.get(best['judge'], best['judge'])} judges {best['features']} features best: "
+            f"{numbers.percent(best['mean'])}; {listed}"
+            + ("; intervals overlap or are unknown, so the order may be chance." if chance else ".")
+        )
+    return sentences
+
+
+def _table(rows: Sequence[Json], names: Sequence[str], several: bool) -> tuple[list[str], list[tuple[str, ...]]]:
+    """A column for each kind of features; with several judges, which are many kinds, a row for each."""
+    shots = sorted({(row["x"], row["label"]) for row in rows})
+    by_place = {(row["line"], row["label"]): row for row in rows}
+    if not several:
+        return (
+            ["images a class", *(f"#{name}" for name in names)],
+            [(label, *(_cell(by_place.get((name, label))) for name in names)) for _, label in shots],
+        )
+    head = ["images a class", *(f"#{label}" for _, label in shots)]
+    return head, [(name, *(_short(by_place.get((name, label))) for _, label in shots)) for name in names]
+
+
+def _short(row: Json | None) -> str:
+    """The mean and half of the interval."""
+    bounds = numbers.ends(row.get("interval")) if row else None
+    if row is None or bounds is None:
+        return _cell(row)
+    return f"{100 * row['mean']:.1f}\u00a0±\u00a0{50 * (bounds[1] - bounds[0]):.1f}\u00a0%"
+
+
+def findings(rows: Sequence[Json]) -> list[str]:
+    """What the rows say about pre-trained features against each other kind, good or bad; empty for one kind alone."""
+    rows = [row for row in rows if row["shots"] != "all"]
+    names = list(dict.fromkeys(str(row["features"]) for row in rows))
+    ours = next((name for name in names if "pre" in name.lower()), names[0] if names else "")
+    others = [name for name in names if name != ours]
+    by_place = {(str(row["features"]), row["shots"]): row for row in rows}
+    shots = sorted({row["shots"] for row in rows if (ours, row["shots"]) in by_place})
+    said = []
+    for number in sorted({shots[0], shots[-1]}) if shots and others else []:
+        base = by_place[ours, number]["mean"]
+        parts = [_against(base, name, by_place.get((name, number))) for name in others]
+        said.append(
+            f"With {_images(number)}, {ours} features reach {numbers.percent(base)}; {'; '.join(filter(None, parts))}."
+        )
+    for name in others:
+        compared = [number for number in shots if (name, number) in by_place]
+        if compared:
+            said.append(_verdict(ours, name, [(n, by_place[ours, n], by_place[name, n]) for n in compared]))
+    return said
+
+
+def _against(base: Number, name: str, row: Json | None) -> str:
+    if row is None:
+        return ""
+    difference = base - row["mean"]
+    relation = "less" if difference > 0 else "more"
+    return f"{name} {numbers.percent(row['mean'])}, {numbers.points(difference)} {relation}"
+
+
+def _verdict(ours: str, name: str, pairs: Sequence[tuple[int, Json, Json]]) -> str:
+    lost = [number for number, mine, theirs in pairs if mine["mean"] <= theirs["mean"]]
+    unsure = [number for number, mine, theirs in pairs if number not in lost and overlapping(mine, theirs) is not False]
+    if len(lost) == len(pairs):
+        return f"{_capital(ours)} features are never better than {name}: pre-training did not help here."
+    if lost:
+        where = f"with {_list(lost)}"
+        return f"{_capital(ours)} features are no better than {name} {where}, and better otherwise."
+    better = f"{_capital(ours)} features are better than {name} at every number of images"
+    if not unsure:
+        return f"{better}, and their 95 % intervals never overlap."
+    return f"{better}, but with {_list(unsure)} the intervals overlap or are unknown: there it may be chance."
+
+
+def overlapping(one: Json, other: Json) -> bool | None:
+    """Whether two intervals have common values; None where one is unknown."""
+    first, second = numbers.ends(one.get("interval")), numbers.ends(other.get("interval"))
+    if first is None or second is None:
+        return None
+    return first[0] <= second[1] and second[0] <= first[1]
+
+
+def usable(content: Json) -> list[Json]:
+    """The rows that hold an accuracy, with `x` (images a class), `label` and `judge`."""
+    rows, number = [], _classes(content)
+    for row in objects(content.get("rows")):
+        shots, images = row.get("shots"), row.get("images")
+        whole = shots == "all" and numbers.known(images) and numbers.known(number) and number > 0
+        if not numbers.known(row.get("mean")) or not (whole or numbers.known(shots)):
+            continue
+        x = max(1, round(images / number)) if whole else shots
+        label = f"all ({numbers.count(x)})" if whole else numbers.count(x)
+        rows.append({"features": "features", "judge": "ridge", **row, "x": x, "label": label})
+    return rows
+
+
+def said(row: Json) -> str:
+    """The number of images in words."""
+    return f"all {numbers.count(row['images'])} images" if row["shots"] == "all" else _images(row["shots"])
+
+
+def _chart(rows: Sequence[Json], names: Sequence[str], classes: Any) -> Any:
+    lines = []
+    for colour, name in enumerate(names):
+        mine = sorted((row for row in rows if row["line"] == name), key=lambda row: row["x"])
+        bounds = [numbers.ends(row.get("interval")) or (math.nan, math.nan) for row in mine]
+        lows, highs = [low for low, _ in bounds], [min(1.0, high) for _, high in bounds]
+        lines.append(
+            Line(name, [r["x"] for r in mine], [r["mean"] for r in mine], lows, highs, colour=colour, dots=True)
+        )
+    if not lines:
+        return None
+    chance = [Reference(1 / classes, "guessing")] if numbers.known(classes) and classes > 1 else []
+    said = "; ".join(
+        f"{line.name} from {numbers.percent(line.y[0])} to {numbers.percent(line.y[-1])}" for line in lines
+    )
+    return line_chart(
+        lines,
+        title=f"Accuracy over the number of images a class: {said}.",
+        x_label="images a class",
+        y_label="accuracy",
+        percent=True,
+        log_x=True,
+        x_ticks=sorted({row["x"] for row in rows}),
+        references=chance,
+        height=340,
+    )
+
+
+def _cell(row: Json | None) -> str:
+    if row is None:
+        return numbers.UNKNOWN
+    bounds = numbers.ends(row.get("interval"))
+    return numbers.percent(row["mean"]) + (f" ({numbers.interval(bounds)})" if bounds else "")
+
+
+def _images(shots: int) -> str:
+    return f"{numbers.count(shots)} image{'' if shots == 1 else 's'} a class"
+
+
+def _list(items: Sequence[int]) -> str:
+    shown = [numbers.count(item) for item in items]
+    if len(shown) == 1:
+        return _images(items[0])
+    return f"{', '.join(shown[:-1])} and {shown[-1]} images a class"
+
+
+def _capital(name: str) -> str:
+    return name[:1].upper() + name[1:]

@@ -1,0 +1,201 @@
+"""The page of a run of pre-training or fine-tuning, finished or not."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from vitrail.core import numbers
+from vitrail.report.folder import Folder, Json, objects, texts
+from vitrail.report.page import Section, fragment, page
+from vitrail.report.pages import evaluation, inspection
+from vitrail.report.sections import bottleneck, reference_run, training_curves
+
+JOBS = {"pretrain": "Pre-training", "finetune": "Fine-tuning"}
+
+
+def run_page(folder: Folder, proofs: Path | None = None) -> str:
+    """The whole page; parts whose files do not exist yet are left out. `proofs`: the folder of the recipes' proofs."""
+    config = folder.json("config.json") or {}
+    result = folder.json("result.json")
+    train, validation = training_curves.metrics(folder)
+    job = JOBS.get(str(config.get("job")), str(config.get("job") or "Run"))
+    tested, inspected = folder.within("evaluation"), folder.within("inspection")
+    sections = [
+        evaluation.section(tested or folder, validation=validation, opening=_same_images(tested, config)),
+        training_curves.section(train, validation),
+        reference_run.section(folder, config, result, planned_steps(config), proofs) if proofs else None,
+        bottleneck.section(folder),
+        inspection.section(inspected, of_this_run=True) if inspected else None,
+        transplant(folder),
+        cost(result),
+        environment(folder, config),
+    ]
+    kind = f"{job} run in folder {folder.path.resolve().name}"
+    return page(
+        f"{job} {_subject(folder, config)}",
+        summary(folder, config, result),
+        sections,
+        kind=kind,
+        problems=folder.problems,
+    )
+
+
+def _same_images(tested: Folder | None, config: Json) -> str:
+    """Says so where the final evaluation used the images that the validation had used all along."""
+    inner = config.get("config")
+    watched = inner.get("validation") if isinstance(inner, dict) else None
+    data = (tested.json("evaluation.json") or {}).get("data") if tested else None
+    return "The final evaluation was made on the images of the validation." if data and data == watched else ""
+
+
+def _subject(folder: Folder, config: Json) -> str:
+    """ "by recipe digits", or what it was trained on, or the folder's name."""
+    if config.get("recipe"):
+        return f"by recipe {config['recipe']}"
+    inner = config.get("config")
+    trained_on = inner.get("train") if isinstance(inner, dict) else None
+    return f"on {trained_on}" if isinstance(trained_on, str) and trained_on else folder.path.resolve().name
+
+
+def summary(folder: Folder, config: Json, result: Json | None) -> str:
+    """One line: the accuracy with its interval, or how far an unfinished run has come."""
+    if result is None:
+        train, validation = training_curves.metrics(folder)
+        step = max((row["step"] for row in (*train[-1:], *validation[-1:])), default=0)
+        planned = planned_steps(config)
+        of = f" of {numbers.count(planned)}" if planned else ""
+        last = validation[-1] if validation else {}
+        so_far = ""
+        if numbers.known(last.get("accuracy")):
+            at = f"The last validation, at step {numbers.count(last['step'])}"
+            so_far = f" {at}, gave {numbers.percent(last['accuracy'])}."
+        return f"Unfinished: step {numbers.count(step)}{of}.{so_far}"
+    tested = folder.within("evaluation")
+    said = evaluation.headline(final_accuracy(result, tested)) or "Finished; no accuracy was measured."
+    steps, seconds = result.get("steps"), result.get("seconds")
+    took = f" in {numbers.duration(seconds)}" if numbers.known(seconds) else ""
+    return f"{said} Trained for {numbers.count(steps)} steps{took}." if numbers.known(steps) else said
+
+
+def final_accuracy(result: Json, tested: Folder | None) -> Json:
+    """The keys accuracy, interval and count of the final evaluation."""
+    if numbers.known(result.get("accuracy")) or tested is None:
+        return result
+    return tested.json("evaluation.json") or result
+
+
+def planned_steps(config: Json) -> int | None:
+    """The number of steps that the config asks for: the key `steps` that lies nearest to its root."""
+    level: list[Any] = [config.get("config")]
+    while level:
+        for part in level:
+            if isinstance(part, dict) and numbers.known(part.get("steps")):
+                return int(part["steps"])
+        level = [child for part in level if isinstance(part, dict) for child in part.values()]
+    return None
+
+
+def cost(result: Json | None, *, title: str = "Cost") -> Section | None:
+    """Time, speed, arithmetic, and how much of the machine was used."""
+    if result is None:
+        return None
+    pairs = _facts(cost_facts(result))
+    broken = [(item.get("key", ""), item.get("reason", "")) for item in objects(result.get("broken"))]
+    body = fragment("facts.html.j2", pairs=pairs, broken_rows=broken)
+    return Section(title, "cost", body) if pairs or broken else None
+
+
+def cost_facts(result: Json) -> list[tuple[str, str | None]]:
+    """The rows of the cost table; None where a number is not known."""
+
+    def of(key: str, shown: Any, *more: Any) -> str | None:
+        return shown(result[key], *more) if numbers.known(result.get(key)) else None
+
+    return [
+        ("Training time", of("seconds", numbers.duration)),
+        ("Steps", of("steps", numbers.count)),
+        ("Images seen", of("images", numbers.count)),
+        ("Images a second", of("images_per_second", numbers.count)),
+        ("Time spent waiting for data", of("waiting", numbers.percent)),
+        ("Parameters", of("parameters", numbers.quantity)),
+        ("Multiply-adds of a forward pass", of("macs_per_image", numbers.quantity)),
+        ("Training arithmetic an image", of("training_flops_per_image", numbers.quantity, "FLOP")),
+        ("Training arithmetic in total", of("total_flops", numbers.quantity, "FLOP")),
+        ("Share of the machine's measured peak", of("flops_share", numbers.percent)),
+        ("Loss at the end", of("loss", numbers.plain)),
+        ("Restarts", of("restarts", numbers.count)),
+    ]
+
+
+def transplant(folder: Folder) -> Section | None:
+    """For a fine-tuning: which weights were taken, resampled, new, or left out."""
+    content = folder.json("transplant.json")
+    if content is None:
+        return None
+    rows = objects(content.get("rows"))
+    actions = [row.get("action") for row in rows]
+    counts = {action: actions.count(action) for action in ("taken", "resampled", "new", "left out")}
+    source = f" from {content['source']}" if content.get("source") else ""
+    said = (
+        f"Weights{source}: {counts['taken']:,} taken unchanged, {counts['resampled']:,} resampled"
+        f" to the new resolution, {counts['left out']:,} left out. New in this model: {counts['new']:,}."
+    )
+    order = {"resampled": 0, "new": 1, "left out": 2}
+    changed = sorted(
+        (row for row in rows if row.get("action") != "taken"), key=lambda row: order.get(str(row.get("action")), 3)
+    )
+    body = fragment(
+        "transplant.html.j2",
+        sentence=said,
+        changed=[
+            (row.get("name"), row.get("action"), _shape(row.get("from")), _shape(row.get("to"))) for row in changed
+        ],
+        taken=[(row.get("name"), _shape(row.get("to"))) for row in rows if row.get("action") == "taken"],
+    )
+    return Section("Transplant", "transplant", body)
+
+
+def environment(folder: Folder, config: Json, *, title: str = "Environment") -> Section | None:
+    """The machine, the command that runs it again, and the whole config, folded."""
+    content = folder.json("environment.json") or {}
+    peak = content.get("peak_flops")
+    said: dict[str, str | None] = {
+        "started": _moment(content.get("started")),
+        "peak_flops": numbers.quantity(peak, "FLOP/s") if numbers.known(peak) else None,
+        "memory_gib": f"{content['memory_gib']:.3g} GiB" if numbers.known(content.get("memory_gib")) else None,
+    }
+    names = {"peak_flops": "Measured peak", "memory_gib": "Memory", "vitrail": "vitrail", "torch": "PyTorch"}
+    pairs = _facts(
+        [
+            (names.get(key, key.replace("_", " ").capitalize()), said.get(key, None if value is None else str(value)))
+            for key, value in content.items()
+            if key != "command" and not isinstance(value, list | dict)
+        ]
+    )
+    command = shlex.join(texts(content.get("command")))
+    listings = []
+    if config.get("config") is not None:
+        listings.append(("The whole config", json.dumps(config["config"], indent=2, ensure_ascii=False)))
+    if not (pairs or command or listings):
+        return None
+    # The command stands between the machine and the config, under its own heading.
+    body = fragment("environment.html.j2", pairs=pairs, command=command, listings=listings)
+    return Section(title, "environment", body)
+
+
+def _moment(written: object) -> str | None:
+    try:
+        return datetime.fromisoformat(str(written)).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return str(written) if written else None
+
+
+def _facts(pairs: Sequence[tuple[str, str | None]]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in pairs if value]
+
+
+def _shape(shape: object) -> str:
+    return " × ".join(str(side) for side in shape) if isinstance(shape, list) else numbers.UNKNOWN

@@ -1,0 +1,111 @@
+"""A study: what was found, its figures, its table, what it cost, its configs, and how to run it again."""
+
+import json
+import shlex
+from typing import Any
+
+from vitrail.core import numbers
+from vitrail.core.config import shown
+from vitrail.report.charts.lines import drawings
+from vitrail.report.folder import Folder, Json, objects, texts
+from vitrail.report.page import Section, fragment, page
+
+
+def study_page(folder: Folder) -> str:
+    """The page of a folder that `vitrail study` wrote."""
+    content = folder.json("study.json") or {}
+    lead = str(content.get("finding") or "This study has no results yet.")
+    kind = f"Study {content.get('study', '')} · {content.get('source', '')} · scale {content.get('scale', '')}"
+    title = str(content.get("question") or folder.path.name)
+    sections = [_figures(content), _table(content), _paper(content), _cost(content), _configs(content), _again(content)]
+    return page(title, lead, sections, kind=kind, problems=[*_failures(content), *folder.problems])
+
+
+def _failures(content: Json) -> list[str]:
+    """A sentence for each run that failed."""
+    said = []
+    for row in objects(content.get("rows")):
+        for run in objects(row.get("runs")):
+            if run.get("state") == "failed":
+                said.append(f"{row.get('name')}, seed {run.get('seed')}, failed: {run.get('failure')}")
+    return said
+
+
+def _figures(content: Json) -> Section | None:
+    drawn = drawings(content)
+    return Section("Figures", "figures", fragment("study_figures.html.j2", drawn=drawn)) if drawn else None
+
+
+def _table(content: Json) -> Section:
+    measures = objects(content.get("measures"))
+    rows = objects(content.get("rows"))
+    head = ["run", *(f"#{measure.get('name')}" for measure in measures), "#seeds", "#parameters", "#FLOP"]
+    lines = [(row.get("name"), *(_cell(row, measure) for measure in measures), *_sizes(row)) for row in rows]
+    notes = [f"Intervals of {measure['name']}: {measure.get('noise')}." for measure in measures if measure.get("name")]
+    same = {note.split(": ", 1)[-1] for note in notes}
+    if len(same) == 1:
+        notes = [f"Intervals: {next(iter(same))}"]
+    return Section("Table", "table", fragment("study_table.html.j2", head=head, rows=lines, notes=notes))
+
+
+def _cell(row: Json, measure: Json) -> str:
+    found = (row.get("values") or {}).get(measure.get("name"))
+    if not isinstance(found, dict):
+        return numbers.UNKNOWN
+    if not measure.get("share", True):
+        return numbers.plain(found.get("mean"))
+    bounds = numbers.ends(found.get("interval"))
+    return numbers.percent(found.get("mean")) + (f" ({numbers.interval(bounds)})" if bounds else "")
+
+
+def _sizes(row: Json) -> tuple[str, str, str]:
+    runs = objects(row.get("runs"))
+    finished = sum(run.get("state") == "finished" for run in runs)
+    seeds = str(finished) if finished == len(runs) else f"{finished} of {len(runs)}"
+    return seeds, numbers.quantity(row.get("parameters")), numbers.quantity(row.get("total_flops"))
+
+
+def _paper(content: Json) -> Section | None:
+    said = [str(content.get("paper") or ""), *texts(content.get("remarks"))]
+    if not any(said):
+        return None
+    body = fragment("study_paper.html.j2", paper=said[0], remarks=said[1:])
+    return Section("What the paper found", "paper", body)
+
+
+def _cost(content: Json) -> Section | None:
+    cost: Any = content.get("cost")
+    if not isinstance(cost, dict):
+        return None
+    machines: Any = cost.get("machines")
+    pairs = [
+        ("Finished runs", numbers.count(cost.get("runs"))),
+        ("Training", numbers.duration(cost.get("seconds"))),
+        ("Measuring", numbers.duration(cost.get("measuring_seconds"))),
+        ("Arithmetic of training", numbers.quantity(cost.get("total_flops"), "FLOP")),
+        *(
+            ("Machine", f"{name} ({number} runs)")
+            for name, number in (machines.items() if isinstance(machines, dict) else ())
+        ),
+    ]
+    body = fragment("facts.html.j2", pairs=[(name, value) for name, value in pairs if value], broken_rows=[])
+    return Section("Cost", "cost", body)
+
+
+def _configs(content: Json) -> Section | None:
+    base: Any = content.get("base")
+    if not isinstance(base, dict) or not isinstance(base.get("config"), dict):
+        return None
+    rows = [(row.get("name"), row.get("change") or "the base") for row in objects(content.get("rows"))]
+    whole = [(key, shown(value)) for key, value in base["config"].items() if key != "type"]
+    body = fragment("study_configs.html.j2", rows=rows, base=str(base.get("name")), whole=whole)
+    return Section("The runs", "runs", body)
+
+
+def _again(content: Json) -> Section | None:
+    command = texts(content.get("command"))
+    measured = [json.dumps(measure, ensure_ascii=False) for measure in objects(content.get("measured"))]
+    if not command:
+        return None
+    body = fragment("study_again.html.j2", command=shlex.join(command), measured=measured)
+    return Section("Run it again", "again", body)

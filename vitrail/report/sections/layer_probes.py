@@ -1,0 +1,106 @@
+"""Accuracy by depth: what a judge makes of the tokens after each layer."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from vitrail.core import numbers
+from vitrail.report.charts.lines import Line, Reference, line_chart
+from vitrail.report.folder import Json
+from vitrail.report.page import Section, fragment
+
+JUDGES = {"ridge": "ridge", "knn": "k-NN", "majority": "k-NN by majority", "logistic": "logistic"}  # in a chart
+SPOKEN = {
+    "ridge": "ridge regression",
+    "knn": "nearest neighbours",
+    "majority": "a majority of neighbours",
+    "logistic": "logistic regression",
+}
+DRAWN = 3  # judges: twice as many lines, as many as there are colours
+
+
+def layers_section(rows: Sequence[Json], classes: Any) -> Section | None:
+    """A line for each kind of token and judge at the most images a class, the representation as a reference."""
+    probed = [row for row in rows if numbers.known(row.get("layer"))]
+    if not probed:
+        return None
+    x = max(row["x"] for row in probed)
+    probed = [row for row in probed if row["x"] == x]
+    judges = list(dict.fromkeys(row["judge"] for row in probed))
+    learned = f"all {numbers.count(probed[0]['images'])} images" if probed[0]["shots"] == "all" else f"{x:g} a class"
+    for row in probed:
+        row["line"] = (
+            f"{row['tokens']}, {JUDGES.get(row['judge'], row['judge'])}" if len(judges) > 1 else str(row["tokens"])
+        )
+    names = list(dict.fromkeys(row["line"] for row in probed))
+    depths = sorted({row["layer"] for row in probed})
+    whole = [row for row in rows if row.get("layer") is None and row["x"] == x and row["features"] == "pre-trained"]
+    lines = []
+    drawn = dict.fromkeys(row["line"] for row in probed if row["judge"] in judges[:DRAWN])
+    for colour, name in enumerate(drawn):
+        mine = sorted((row for row in probed if row["line"] == name), key=lambda row: row["layer"])
+        bounds = [numbers.ends(row.get("interval")) or (math.nan, math.nan) for row in mine]
+        depth, mean = [row["layer"] for row in mine], [row["mean"] for row in mine]
+        low, high = [max(0.0, low) for low, _ in bounds], [min(1.0, high) for _, high in bounds]
+        lines.append(Line(name, depth, mean, low, high, colour=colour, dots=True))
+    drawing = line_chart(
+        lines,
+        title=f"Accuracy by depth, learned from {learned}: " + _ends(lines),
+        x_label="layers passed",
+        y_label="accuracy",
+        percent=True,
+        references=[Reference(1 / classes, "guessing")] if numbers.known(classes) and classes > 1 else [],
+        height=340,
+    )
+    by_place = {(row["line"], row["layer"]): row for row in probed}
+    table = [
+        (numbers.count(depth), *(_cell(by_place.get((name, depth))) for name in names)) for depth in reversed(depths)
+    ]
+    body = fragment(
+        "linear.html.j2",
+        sentences=[
+            _finding(
+                [row for row in probed if row["judge"] == judge], [r for r in whole if r["judge"] == judge], depths
+            )
+            for judge in judges
+        ],
+        drawing=drawing,
+        note=f"Learned from {learned}. After 0 layers, before the encoder, the class token is the same for all "
+        "images. Tokens are read before the last norm. Whiskers are 95 % intervals; that of the best layer, which "
+        "is the best on these test images, is a little optimistic.",
+        head=["layers passed", *(f"#{name}" for name in names)],
+        rows=table,
+        figures=[],
+    )
+    return Section("By layer", "layers", body)
+
+
+def _finding(rows: Sequence[Json], whole: Sequence[Json], depths: Sequence[int]) -> str:
+    """Where the best is, whether the last layer is as good, and what the classifier reads."""
+    best = max(rows, key=lambda row: row["mean"])
+    bounds = numbers.ends(best.get("interval"))
+    shown = f" (95 % interval {numbers.interval(bounds)})" if bounds else ""
+    sentence = (
+        f"By {SPOKEN.get(best['judge'], best['judge'])}, layer {best['layer']} of {depths[-1]} tells the most, "
+        f"{best['tokens']}: {numbers.percent(best['mean'])}{shown}"
+    )
+    if whole:
+        final = whole[0]
+        one, other = bounds, numbers.ends(final.get("interval"))
+        apart = one is not None and other is not None and (one[0] > other[1] or other[0] > one[1])
+        sentence += f"; what the classifier reads gives {numbers.percent(final['mean'])}"
+        sentence += "" if apart else ", a difference that may be chance"
+    return sentence + "."
+
+
+def _ends(lines: Sequence[Line]) -> str:
+    return "; ".join(
+        f"{line.name} from {numbers.percent(line.y[0])} to {numbers.percent(line.y[-1])}" for line in lines
+    )
+
+
+def _cell(row: Json | None) -> str:
+    if row is None:
+        return numbers.UNKNOWN
+    bounds = numbers.ends(row.get("interval"))
+    return numbers.percent(row["mean"]) + (f" ({numbers.interval(bounds)})" if bounds else "")

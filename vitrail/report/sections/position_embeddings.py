@@ -1,0 +1,102 @@
+"""What a model knows about places (figures 7 centre and 10): the similarity of its position embeddings."""
+
+import math
+
+import numpy as np
+
+from vitrail.core import numbers
+from vitrail.report.charts.images import filter_tiles, picture, position_tiles, sheet_chart
+from vitrail.report.folder import Json
+
+NOTHING = {"positions": None, "positions_sentence": "", "positions_low": "", "positions_note": ""}
+
+
+def positions(similarity: np.ndarray | None, grid: tuple[int, int] | None, kind: str) -> dict[str, object]:
+    """The figure and its sentence, of `position_similarity` in arrays.npz; empty where there is none."""
+    if similarity is None or grid is None or similarity.shape != (grid[0] * grid[1],) * 2:
+        return dict(NOTHING)
+    low = _low(similarity)
+    sheet, stride = position_tiles(similarity, grid, low)
+    near, far = _near_and_far(similarity, grid)
+    said = (
+        "One tile for each patch, laid out as in the image. A tile shows how similar the position of its patch"
+        f" is to that of every other patch. Neighbours have a similarity of {near:.2f} on average,"
+        f" patches at least half an image apart {far:.2f}: "
+    )
+    said = said.replace("-", "−") + what_positions_say(near, far, kind)
+    alt = f"Position similarity, {grid[0]} by {grid[1]} tiles: neighbours {near:.2f}, far patches {far:.2f} on average."
+    drawing = sheet_chart(
+        sheet,
+        [str(i + 1) for i in range(0, grid[0], stride)],
+        [str(i + 1) for i in range(0, grid[1], stride)],
+        row_name="row of the patch",
+        column_name="column of the patch",
+        title=alt,
+        widest=560,
+    )
+    return {
+        "positions": drawing,
+        "positions_sentence": said,
+        "positions_low": f"{low:.4g}".replace("-", "−"),
+        "positions_note": f"Every {_ordinal(stride)} row and column of tiles is shown." if stride > 1 else "",
+    }
+
+
+def what_positions_say(near: float, far: float, kind: str) -> str:
+    """Only positions that were learned from noise are the model's own finding."""
+    if kind == "fixed sines and cosines":
+        return "the positions are sines and cosines of the place, given and not learned."
+    if near <= far + 0.1:
+        return "the positions hardly say which patches lie next to each other."
+    if kind == "learned from sines and cosines":
+        return "the positions started as sines and cosines of the place, so the model was told what lies beside what."
+    return "the model has found out by itself which patches lie next to each other."
+
+
+def offsets(grid: tuple[int, int]) -> np.ndarray:
+    """Distance between any two patches, in patches."""
+    places = np.stack(np.meshgrid(np.arange(grid[0]), np.arange(grid[1]), indexing="ij"), axis=-1).reshape(-1, 2)
+    distances: np.ndarray = np.sqrt(((places[:, None] - places[None]) ** 2).sum(-1))
+    return distances
+
+
+def _near_and_far(similarity: np.ndarray, grid: tuple[int, int]) -> tuple[float, float]:
+    apart = offsets(grid)
+    near, far = (similarity[part] for part in (apart == 1, apart >= max(grid) / 2))
+    return float(np.nanmean(near)) if near.size else 0.0, float(np.nanmean(far)) if far.size else 0.0
+
+
+def _low(similarity: np.ndarray) -> float:
+    """Where the colours start: at -1, as in the paper, or where all are alike at the least of them, in tenths."""
+    least = math.floor(10 * float(np.nanmin(similarity))) / 10 if np.isfinite(similarity).any() else -1.0
+    return min(least, 0.9) if least > 0 else -1.0
+
+
+def _ordinal(number: int) -> str:
+    return {2: "second", 3: "third"}.get(number, f"{number}th")
+
+
+FILTERS = 28  # as in the paper's figure
+COLUMNS = 7
+
+
+def filters(found: np.ndarray | None, content: Json) -> dict[str, object]:
+    """The figure and its sentence, of the `filters` in arrays.npz; empty where there are none."""
+    if found is None or found.ndim != 4 or not len(found):
+        return {"filters": None, "filters_sentence": ""}
+    shown = found[:FILTERS]
+    columns = min(COLUMNS, len(shown))
+    sheet = filter_tiles(shown, columns=columns)
+    scale = max(1, round(64 * columns / sheet.shape[1]))
+    variance = content.get("filters_variance")
+    share = sum(variance[: len(shown)]) if isinstance(variance, list) and all(map(numbers.known, variance)) else None
+    covers = f" Together they make up {numbers.percent(share, 0)} of what the layer responds to." if share else ""
+    said = (
+        "The first layer compares each patch with small patterns."
+        f" These are the {len(shown)} main ones (principal components)."
+    )
+    alt = f"{len(shown)} principal components of the patch embedding as small colour patterns."
+    return {
+        "filters": picture(sheet, alt, width=min(720, sheet.shape[1] * scale)),
+        "filters_sentence": said + covers,
+    }

@@ -1,0 +1,185 @@
+"""A file of predictions that grows by whole pieces, so that no kill loses or repeats a row of it.
+
+OUT.parts/plan.json                   the question, and how many images a batch has
+          000000000-000004096-2.csv   rows from … to …, of which 2 are of broken images: written whole or not at all
+OUT                                   all rows, once all pieces are there
+OUT.json                              written last: the question and the facts; OUT.parts is removed
+"""
+
+import fcntl
+import re
+import shutil
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from vitrail.core.errors import BadInput
+from vitrail.core.files import atomic_path, read_json, remove_leftovers, write_json
+from vitrail.serve.formats import GROUP_BYTES, GROUP_ROWS, Columns, form_of
+from vitrail.serve.predictor import Answers
+
+FORMAT = 1
+SECONDS = 10.0  # after which a piece is written: what a kill may cost
+_PIECE = re.compile(r"(\d{9,})-(\d{9,})-(\d+)\.\w+")
+ADVICE = "give another --out, or the options of that one to go on with it"
+
+
+class Piece(NamedTuple):
+    """A file of the rows `start` to `stop` - 1."""
+
+    start: int
+    stop: int
+    broken: int
+    path: Path
+
+
+class Output:
+    """OUT, while it is made and when it is there. `done` rows are safe; it is `finished` when all are.
+
+    Args:
+        question: what is asked, as JSON; another question is refused with the difference.
+        total: rows that there will be.
+        batch: images that are judged together; where the file was begun with another number, that one.
+
+    Raises:
+        BadInput: a file that is not ours or has been changed, another question, or another process at work on it.
+    """
+
+    def __init__(self, out: Path, columns: Columns, question: dict[str, Any], total: int, batch: int):
+        self.out, self.columns, self.total, self.batch = out, columns, total, batch
+        self.form = form_of(out, columns)
+        self.parts, self.about = Path(f"{out}.parts"), Path(f"{out}.json")
+        self.question, self.pieces, self.finished = question, list[Piece](), False
+        self._waiting, self._rows, self._lock = list[Answers](), 0, None
+        self._since = time.monotonic()
+        if self._is_finished():
+            self.finished = True
+            return
+        if out.exists() and not (self.parts / "plan.json").exists():
+            raise BadInput(f"--out {out} is there, and no unfinished output of `vitrail predict`; give another name")
+        self.parts.mkdir(parents=True, exist_ok=True)
+        self._lock = self._locked()
+        try:
+            if self._is_finished():  # by another process, since it was asked above
+                self.finished = True
+                self.close()
+                return
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _is_finished(self) -> bool:
+        if not self.about.exists():
+            return False
+        if not self.out.exists():
+            self.about.unlink()
+            return False
+        stored = read_json(self.about)
+        self._refuse_another(stored, self.about)
+        if stored["bytes"] != self.out.stat().st_size:
+            raise BadInput(f"{self.out} has been changed since it was written; give another --out, or remove it")
+        shutil.rmtree(self.parts, ignore_errors=True)  # a kill may have come before this
+        return True
+
+    def _refuse_another(self, stored: Any, place: Path) -> None:
+        if (
+            not isinstance(stored, dict)
+            or stored.get("format") != FORMAT
+            or not isinstance(stored.get("question"), dict)
+        ):
+            raise BadInput(f"{place} is not what this version of vitrail writes; give another --out")
+        old, new = stored["question"], self.question
+        changes = [f"{key}: {old.get(key)} → {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
+        if changes:
+            raise BadInput(f"{self.out} answers another question ({'; '.join(changes)}); {ADVICE}")
+
+    def _locked(self) -> Any:
+        lock = open(self.parts / ".lock", "w")  # noqa: SIM115 - held as long as the output
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, worker processes do not share it
+        except (BlockingIOError, PermissionError):  # what POSIX says of a lock that is held
+            lock.close()
+            raise BadInput(f"{self.out} is in use by another process that is still running") from None
+        except OSError:  # a file system without locks: nobody can be told apart
+            pass
+        return lock
+
+    def _begin(self) -> None:
+        remove_leftovers(self.parts)
+        plan = self.parts / "plan.json"
+        if plan.exists():
+            stored = read_json(plan)
+            self._refuse_another(stored, plan)
+            self.batch = stored["batch"]
+        else:
+            write_json(plan, {"format": FORMAT, "question": self.question, "batch": self.batch})
+        found = [(match, path) for path in sorted(self.parts.iterdir()) if (match := _PIECE.fullmatch(path.name))]
+        for match, path in found:
+            start, stop, broken = (int(number) for number in match.groups())
+            piece = Piece(start, stop, broken, path)
+            if piece.start != self.done:
+                raise BadInput(f"{self.parts} lacks the rows from {self.done} on: it was changed; remove it")
+            self.pieces.append(piece)
+
+    @property
+    def done(self) -> int:
+        """Rows that no kill can take."""
+        return self.pieces[-1].stop if self.pieces else 0
+
+    @property
+    def broken(self) -> int:
+        """How many of these are of images that cannot be read."""
+        return sum(piece.broken for piece in self.pieces)
+
+    def add(self, answers: Answers) -> None:
+        """The rows of the next batch; now and then what has come together is written."""
+        self._waiting.append(answers)
+        self._rows += len(answers.keys)
+        most = max(1, min(GROUP_ROWS, GROUP_BYTES // self.columns.bytes))
+        if self._rows >= most or time.monotonic() - self._since >= SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what has come together."""
+        if self._waiting:
+            start, stop = self.done, self.done + self._rows
+            broken = sum(error is not None for some in self._waiting for error in some.errors)
+            path = self.parts / f"{start:09d}-{stop:09d}-{broken}{self.out.suffix}"
+            with atomic_path(path) as temporary:
+                self.form.write(self.columns, self._waiting, temporary)
+            self.pieces.append(Piece(start, stop, broken, path))
+        self._waiting, self._rows, self._since = [], 0, time.monotonic()
+
+    def finish(self, **facts: Any) -> dict[str, Any]:
+        """Joins the pieces; returns what OUT.json says."""
+        self.flush()
+        if self.done != self.total:
+            raise AssertionError(f"{self.done} rows of {self.total}")
+        with atomic_path(self.out) as temporary:
+            self.form.join(self.columns, [piece.path for piece in self.pieces], temporary)
+        size = self.out.stat().st_size
+        counts = {"rows": self.total, "broken": self.broken, "bytes": size}
+        write_json(self.about, {"format": FORMAT, "question": self.question, **counts, **facts})
+        shutil.rmtree(self.parts)
+        self.close()
+        self.finished = True
+        return self.result()
+
+    def result(self) -> dict[str, Any]:
+        """What is known of a finished output."""
+        result: dict[str, Any] = read_json(self.about)
+        return result
+
+    def close(self) -> None:
+        """Lets other processes go on with it."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> "Output":
+        return self
+
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

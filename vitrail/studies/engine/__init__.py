@@ -1,0 +1,1 @@
+"""How any study is planned, run and read."""

@@ -1,0 +1,253 @@
+"""One run of a study made and measured; all of them, one after another; and study.json, which says how they stand."""
+
+import json
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import sqrt
+from pathlib import Path
+from typing import Any, assert_never
+
+import numpy as np
+
+from vitrail.core.config import to_json
+from vitrail.core.device import Machine
+from vitrail.core.errors import BadInput, Interrupted, unknown
+from vitrail.core.files import read_json, write_json
+from vitrail.core.progress import say
+from vitrail.jobs.finetune.finetune import finetune
+from vitrail.jobs.linear_probe import Linear, linear
+from vitrail.studies.engine.results import Noise, Results, Row, measured_file, read_measured
+from vitrail.studies.engine.runs import FewShot, Measure, Planned, Reached, Run, Tuned, digest
+from vitrail.studies.engine.study import Study, planned
+
+
+def execute(study: Study, plan: Planned, machine: Machine) -> None:
+    """Makes or continues one run and what is measured of it; what is done already is not done again.
+
+    Raises:
+        BadInput: as the job does.
+        Interrupted: after a signal, once the run is saved.
+    """
+    study.job(plan.config, plan.folder, machine)
+    for measure in study.measures:
+        if read_measured(plan, measure) is None:
+            started = time.perf_counter()
+            found = _measured(plan, measure, machine)
+            if found is not None:
+                seconds = time.perf_counter() - started
+                write_json(measured_file(plan, measure), {"measure": to_json(measure), **found, "seconds": seconds})
+    plan.failure.unlink(missing_ok=True)
+
+
+def _measured(plan: Planned, measure: Measure, machine: Machine) -> dict[str, Any] | None:
+    bundle = str(plan.folder / "bundle")
+    match measure:
+        case FewShot(train, test, shots, draws):
+            found = linear(Linear(bundle, train, test, shots, draws), None, machine)
+            values = {f"{row['shots']}-shot": row["mean"] for row in found["rows"]}
+            return {"values": values, "count": found["count"], "rows": found["rows"]}
+        case Tuned(config, name):
+            folder = plan.folder / f"tuned-{digest(config)}"
+            result = finetune(replace(config, init=bundle, seed=plan.config.seed), folder, machine)
+            return {"values": {name: result["accuracy"]}, "count": result["count"], "folder": folder.name}
+        case Reached():
+            return None  # it lies in result.json
+        case _:
+            assert_never(measure)
+
+
+def done(study: Study, plan: Planned) -> bool:
+    """Whether nothing is left to do for a run."""
+    return plan.finished and all(read_measured(plan, measure) is not None for measure in study.measures)
+
+
+def carry_out(study: Study, out: Path, machine: Machine | None = None) -> Results:
+    """Makes what is missing in this process, one run after another, and writes `out/STUDY/study.json`.
+
+    A run that fails is noted with its sentence, and the others go on.
+
+    Raises:
+        BadInput: every run failed, all for the same reason.
+        Interrupted: after a signal, once the run at work is saved.
+    """
+    study.check()
+    plans = planned(study, out)
+    missing = [plan for plan in plans if not done(study, plan)]
+    for number, plan in enumerate(missing, 1):
+        say(f"run {number} of {len(missing)}: {plan.run.name}, seed {plan.config.seed}")
+        attempt(plan, lambda plan=plan: execute(study, plan, machine or Machine()))  # type: ignore[misc]
+        write_study(study, out)
+    return finish(study, out)
+
+
+def execute_only(study: Study, out: Path, name: str, machine: Machine) -> None:
+    """One run by the name of its folder, and study.json; raises BadInput for a name that the study does not have."""
+    plans = {plan.folder.name: plan for plan in planned(study, out)}
+    if name not in plans:
+        raise unknown(f"run of {study.name}", name, plans)
+    try:
+        execute(study, plans[name], machine)
+    except BadInput as problem:
+        note_failure(plans[name], str(problem))
+        raise
+
+
+def attempt(plan: Planned, work: Callable[[], None]) -> None:
+    """Does the work; a failure is written down beside the folder of the run. Interrupted is passed on."""
+    try:
+        work()
+    except (Interrupted, KeyboardInterrupt):
+        raise
+    except Exception as problem:  # whatever it was, it is shown, and the other runs go on
+        known = isinstance(problem, BadInput)
+        note_failure(plan, str(problem) if known else f"{type(problem).__name__}: {problem}", traceback.format_exc())
+
+
+def note_failure(plan: Planned, said: str, trace: str = "") -> None:
+    """Writes down why a run ended."""
+    write_json(plan.failure, {"said": said, "trace": trace})
+    say(f"{plan.run.name}, seed {plan.config.seed}, failed: {said}")
+
+
+def finish(study: Study, out: Path, command: Sequence[str] = ()) -> Results:
+    """The results, and study.json; raises BadInput where every run failed for the same reason."""
+    results = write_study(study, out, command)
+    runs = [_run_json(study, plan) for row in results.rows for plan in row.plans]
+    reasons = Counter(run["failure"] for run in runs)
+    if len(reasons) == 1 and None not in reasons:
+        raise BadInput(next(iter(reasons)))
+    return results
+
+
+def write_study(study: Study, out: Path, command: Sequence[str] = ()) -> Results:
+    """Writes `out/STUDY/study.json` (docs/files.md) of what there is by now; `command` makes it again."""
+    results = collect(study, out)
+    write_json(out / study.name / "study.json", {**study_json(results), "command": list(command)})
+    return results
+
+
+def study_json(results: Results) -> dict[str, Any]:
+    """What study.json holds but for the command."""
+    study = results.study
+    rows = [_row_json(results, row) for row in results.rows]
+    names = [name for measure in study.measures for name in measure.names]
+    return {
+        "study": study.name,
+        "question": study.question,
+        "source": study.source,
+        "scale": study.scale,
+        "seeds": study.seeds,
+        "finding": _finding(results),
+        "complete": results.complete,
+        "paper": study.paper,
+        "remarks": list(study.remarks),
+        "measures": [
+            {"name": name, "noise": results.noise_of(name), "share": results.is_share(name)} for name in names
+        ],
+        "measured": [to_json(measure) for measure in study.measures],
+        "base": {"name": study.runs[0].name, "config": to_json(study.runs[0].config)},
+        "rows": rows,
+        "figures": [to_json(figure) for figure in study.figures(results)],
+        "cost": _cost(results),
+    }
+
+
+def _finding(results: Results) -> str:
+    """The study's sentence; a part of a study may lack a run that the sentence is about."""
+    try:
+        return results.study.finding(results)
+    except (KeyError, ValueError, IndexError):
+        return f"A part of the study, of {len(results.rows)} runs, which do not answer its question."
+
+
+def _row_json(results: Results, row: Row) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, found in row.values.items():
+        estimate = results.value(row, name)
+        values[name] = {"values": list(found), "mean": estimate.value, "interval": estimate.interval}
+    return {
+        "name": row.run.name,
+        "change": row.change,
+        "at": dict(row.run.at),
+        "values": values,
+        "parameters": row.mean_of("parameters"),
+        "flops_per_image": row.mean_of("training_flops_per_image"),
+        "total_flops": row.mean_of("total_flops"),
+        "seconds": row.mean_of("seconds"),
+        "runs": [_run_json(results.study, plan) for plan in row.plans],
+    }
+
+
+def _run_json(study: Study, plan: Planned) -> dict[str, Any]:
+    failure = read_json(plan.failure)["said"] if plan.failure.is_file() and not done(study, plan) else None
+    state = "finished" if done(study, plan) else "failed" if failure else "unfinished"
+    if state == "unfinished" and not (plan.folder / "config.json").is_file():
+        state = "missing"
+    return {"folder": plan.folder.name, "seed": plan.config.seed, "state": state, "failure": failure}
+
+
+def _cost(results: Results) -> dict[str, Any]:
+    """Of all runs together, whichever study had them made: seconds of training and measuring, FLOPs, machines."""
+    trained = [result for row in results.rows for result in row.results]
+    files = [file for row in results.rows for plan in row.plans for file in (plan.folder / "measured").glob("*.json")]
+    places: list[str] = []
+    for row in results.rows:
+        found = [plan.folder / "environment.json" for plan in row.plans if plan.finished]
+        places += [_place(read_json(file)) for file in found if file.is_file()]
+    return {
+        "runs": len(trained),
+        "seconds": sum(result.get("seconds") or 0.0 for result in trained),
+        "measuring_seconds": sum(json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files),
+        "total_flops": sum(result.get("total_flops") or 0 for result in trained),
+        "machines": dict(Counter(places)),
+    }
+
+
+def _place(environment: dict[str, Any]) -> str:
+    threads, precision = environment.get("threads"), environment.get("precision")
+    name = environment.get("processor") or environment.get("device") or "unknown"
+    if str(environment.get("device", "cpu")) == "cpu" and threads:
+        name = f"{name}, {threads} thread{'' if threads == 1 else 's'}"
+    return f"{name}, {precision}" if precision else str(name)
+
+
+def failures(results: Results) -> Sequence[dict[str, Any]]:
+    """The runs that failed."""
+    runs = [{"name": row.run.name, **_run_json(results.study, plan)} for row in results.rows for plan in row.plans]
+    return [run for run in runs if run["state"] == "failed"]
+
+
+def collect(study: Study, out: Path) -> Results:
+    """Reads what lies in the folders of the runs; what is missing is missing."""
+    plans = planned(study, out)
+    rows = [_row(study, run, [plan for plan in plans if plan.run is run]) for run in study.runs]
+    names = [name for measure in study.measures for name in measure.names]
+    return Results(study, rows, {name: _pooled([row.values.get(name, ()) for row in rows]) for name in names})
+
+
+def _row(study: Study, run: Run, plans: Sequence[Planned]) -> Row:
+    results = [read_json(plan.folder / "result.json") for plan in plans if plan.finished]
+    values: dict[str, list[float]] = {}
+    counts: dict[str, int | None] = {}
+    for measure in study.measures:
+        for plan in plans:
+            found = read_measured(plan, measure)
+            for name, value in ({} if found is None else found["values"]).items():
+                values.setdefault(name, []).append(value)
+                counts[name] = found["count"] if found else None
+    return Row(run, study.change(run), plans, results, values, counts)
+
+
+def _pooled(groups: Sequence[Sequence[float]]) -> Noise | None:
+    repeated = [group for group in groups if len(group) > 1]
+    freedom = sum(len(group) - 1 for group in repeated)
+    if not freedom:
+        return None
+    squares = sum(float(np.var(group)) * len(group) for group in repeated)
+    sizes = sorted({len(group) for group in repeated})
+    seeds = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    of = f"over {seeds} seeds a run, their spread pooled over {len(repeated)} runs"
+    return Noise(sqrt(squares / freedom), float(freedom), of)

@@ -1,0 +1,66 @@
+"""Findings in words: a difference with its interval, a comparison with the noise, what is still missing."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vitrail.core.estimate import Estimate
+from vitrail.studies.engine.results import Results, Row
+
+
+def points(value: float) -> str:
+    """A difference of two shares: 0.0413 -> "4.1"."""
+    return f"{100 * value:.1f}"
+
+
+def differs(gap: Estimate, more: str, less: str) -> str:
+    """ "4.1 points lower (95 % interval 2.0 to 6.2)"; a gap below zero is called `less` and turned round."""
+    word, sign = (more, 1.0) if gap.value >= 0 else (less, -1.0)
+    ends = sorted(sign * end for end in (gap.low, gap.high) if end is not None)
+    within = f" (95 % interval {points(ends[0])} to {points(ends[1])})" if ends else " (noise not known)"
+    if ends and ends[0] <= 0:
+        within = f"{within[:-1]}: it may be chance)"
+    return f"{points(sign * gap.value)} points {word}{within}"
+
+
+def no_more_than_noise(results: Results, names: Sequence[str], measure: str) -> str:
+    """Whether runs differ among themselves: their spread, and how often equal runs differ as much."""
+    means = [float(np.mean(results.row(name).values[measure])) for name in names]
+    spread = f"these differ by {points(max(means) - min(means))} points"
+    p = results.alike(names, measure)
+    if p is None:
+        return f"{spread}, noise not known"
+    if p >= 0.05:
+        return f"{spread}, no more than the noise (p = {p:.2g})"
+    best, worst = names[int(np.argmax(means))], names[int(np.argmin(means))]
+    return f"{spread}, more than the noise (p = {p:.2g}), from {worst} (worst) to {best} (best)"
+
+
+def unfinished(results: Results) -> str:
+    """What is missing, instead of a finding."""
+    names = [name for measure in results.study.measures for name in measure.names]
+    rows = sum(all(row.values.get(name) for name in names) for row in results.rows)
+    return f"Unfinished: {rows} of {len(results.rows)} runs have their values; the same command goes on."
+
+
+def measured_names(results: Results) -> list[str]:
+    """The names of all measures, in order."""
+    return [name for measure in results.study.measures for name in measure.names]
+
+
+def percent(found: Estimate) -> str:
+    """ "41.2 % (39.8 to 42.6)", never broken before the sign."""
+    within = "" if found.low is None or found.high is None else f" ({points(found.low)} to {points(found.high)})"
+    return f"{points(found.value)}\u00a0%{within}"
+
+
+def shown(results: Results, row: Row, measure: str) -> str:
+    """The value of a row for people: an accuracy in per cent, any other number as it is."""
+    found = results.value(row, measure)
+    return percent(found) if results.is_share(measure) else f"{found.value:,.4g}"
+
+
+def middle(results: Results) -> str:
+    """The measure that the finding is about: of several numbers of shots the middle one."""
+    names = measured_names(results)
+    return names[len(names) // 2]

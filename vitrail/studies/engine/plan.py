@@ -1,0 +1,158 @@
+"""What a study would run and what it would cost: here by a short measurement, on GPUs by their data sheets."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vitrail.core.device import Machine, usable_cores
+from vitrail.core.errors import BadInput
+from vitrail.core.progress import progress
+from vitrail.data.open.names import open_data
+from vitrail.jobs.early_stopping import EarlyStopping
+from vitrail.jobs.forecast.forecast import GPUS, REACHED, Forecast, forecast
+from vitrail.jobs.pretrain import Pretrain
+from vitrail.models.build import ModelConfig
+from vitrail.models.cost import parameters, training_flops
+from vitrail.models.position import Learned1d, Relative
+from vitrail.models.vit import ViTConfig
+from vitrail.recipes.pretraining import IMAGES
+from vitrail.studies.engine.execute import done
+from vitrail.studies.engine.runs import Planned
+from vitrail.studies.engine.study import Study, planned
+
+# where data are not at hand
+CLASSES = {"jft": 18_291, "imagenet21k": 21_843, "imagenet": 1_000}
+
+
+def plan(study: Study, out: Path | None, machine: Machine, jobs: int = 1) -> dict[str, Any]:
+    """A row a run (all seeds together) and the sum of what is still to do, without the measures.
+
+    Rows have `parameters`, `flops_per_image`, `images`, `total_flops` of one seed; `seconds` and `memory_gib` of one
+    seed on this machine, and `gpus`: seconds of one seed on each of GPUS; None where a run is no training, and for
+    what this machine cannot try.
+    """
+    threads = max(1, usable_cores() // jobs)
+    places = planned(study, out or Path())
+    rows = []
+    with progress("measuring", len(study.runs)) as bar:
+        for run in study.runs:
+            mine = [place for place in places if place.run is run]
+            todo = [place for place in mine if out is None or not done(study, place)]
+            rows.append({**_row(mine[0], machine, threads), "seeds": len(mine), "todo": len(todo)})
+            bar.advance(run.name)
+    total = {
+        key: sum(row[key] * row["todo"] for row in rows if row[key] is not None) for key in ("total_flops", "seconds")
+    }
+    total["gpus"] = {name: sum(row["gpus"][name] * row["todo"] for row in rows if row["gpus"]) for name in GPUS}
+    return {"study": study.name, "scale": study.scale, "jobs": jobs, "threads": threads, "rows": rows, "total": total}
+
+
+def _row(place: Planned, machine: Machine, threads: int) -> dict[str, Any]:
+    config = place.config
+    keys = ("parameters", "flops_per_image", "images", "total_flops", "seconds", "memory_gib")
+    row: dict[str, Any] = {"name": place.run.name, **dict.fromkeys(keys), "gpus": {}, "said": ""}
+    model = getattr(config, "model", None)
+    if model is None:
+        return row
+    if not isinstance(config, Pretrain):
+        return {**row, "parameters": parameters(model), "flops_per_image": training_flops(model)}
+    count, classes = _size(config.train)
+    if isinstance(config, EarlyStopping):
+        count = config.images or count
+    model = replace(model, num_classes=model.num_classes or classes)
+    images = config.steps * config.batch
+    flops = training_flops(model)
+    row |= {"parameters": parameters(model), "flops_per_image": flops, "images": images, "total_flops": flops * images}
+    tried = _alike(model)
+    try:
+        found = forecast(
+            config,
+            tried,
+            train_images=count,
+            validation_images=_size(config.validation)[0] if config.validation else 0,
+            test_images=_size(config.test)[0] if config.test else 0,
+            resize=config.resize,
+            machine=machine,
+            threads=threads,
+        )
+    except BadInput as problem:
+        return {
+            **row,
+            "gpus": {name: flops * images / (REACHED * peak) for name, peak in GPUS.items()},
+            "said": str(problem),
+        }
+    return {**row, **_forecast(found, flops / training_flops(tried))}
+
+
+def _alike(model: ModelConfig) -> ModelConfig:
+    """What is tried in place of a model: one whose positions are added, by one table, costs what any such costs."""
+    if isinstance(model, ViTConfig) and not isinstance(model.position, Relative):
+        return replace(model, position=Learned1d())
+    return model
+
+
+def _forecast(found: Forecast, scale: float) -> dict[str, Any]:
+    """Seconds and memory; `scale`: FLOPs of the run in those of what was tried."""
+    gpus = {name: found.on_gpu(name) * scale for name in GPUS}
+    steps = found.training_seconds * (scale - 1)
+    return {"seconds": found.seconds + steps, "memory_gib": found.memory_gib, "gpus": gpus}
+
+
+def _size(data: str) -> tuple[int, int]:
+    """Images and classes of data; the published numbers where they are not on this machine."""
+    try:
+        source = open_data(data)
+        return len(source), len(source.classes)
+    except BadInput:
+        name = data.split("@", 1)[0]
+        if name not in IMAGES:
+            raise
+        return IMAGES[name], CLASSES[name]
+
+
+def plan_text(found: dict[str, Any]) -> str:
+    """The plan as aligned columns."""
+    head = ["run", "seeds", "to do", "parameters", "FLOP an image", "images", "FLOP", "time here", "memory", *GPUS]
+    lines = [head]
+    for row in found["rows"]:
+        cells = [row["name"], str(row["seeds"]), str(row["todo"]), _large(row["parameters"])]
+        cells += [_large(row["flops_per_image"]), _large(row["images"]), _large(row["total_flops"])]
+        cells += [_time(row["seconds"]), "–" if row["memory_gib"] is None else f"{row['memory_gib']:.1f} GiB"]
+        lines.append([*cells, *(_time(row["gpus"].get(name)) for name in GPUS)])
+    total = found["total"]
+    gpus = [_time(total["gpus"][name]) for name in GPUS]
+    lines.append(
+        ["all that is to do", "", "", "", "", "", _large(total["total_flops"]), _time(total["seconds"]), "", *gpus]
+    )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    shown = [
+        "  ".join(
+            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        )
+        for line in lines
+    ]
+    threads = f"{found['threads']} thread{'' if found['threads'] == 1 else 's'}"
+    notes = [
+        f"Time here: of one run on {threads}, by a short measurement; {found['jobs']} run(s) at a time divide the sum.",
+        "GPUs: at 40 % of the peak of their data sheets, one of them, by assumption and not measured.",
+        *dict.fromkeys(row["said"] for row in found["rows"] if row["said"]),
+    ]
+    return "\n".join([*shown, "", *notes])
+
+
+def _large(number: float | int | None) -> str:
+    if number is None:
+        return "–"
+    for power, letter in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if number >= 10**power:
+            return f"{number / 10**power:.3g} {letter}"
+    return f"{number:.3g}"
+
+
+def _time(seconds: float | int | None) -> str:
+    if seconds is None:
+        return "–"
+    for length, name in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.1f} {name}"
+    return f"{seconds:.0f} s"

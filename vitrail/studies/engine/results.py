@@ -1,0 +1,163 @@
+"""What the runs of a study have reached so far: rows with intervals, read from the folders of the runs.
+
+The noise. Where runs were repeated with other seeds, the deviation between the seeds of a run is pooled over all runs
+of the study: two seeds of one run say next to nothing about it, two seeds of eight runs have eight degrees of freedom.
+Where each run has one seed, the interval is that of the share of right answers among the test images, and says nothing
+about other seeds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import f as f_distribution
+from scipy.stats import t as t_distribution
+
+from vitrail.core.estimate import Estimate
+from vitrail.core.files import read_json
+from vitrail.core.run import read_metrics
+from vitrail.studies.engine.runs import Measure, Planned, Reached, Run, digest
+from vitrail.studies.engine.study import Study
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run with all its seeds: the plans, what they have in their result.json, and the values of each measure."""
+
+    run: Run
+    change: str
+    plans: Sequence[Planned]
+    results: Sequence[Mapping[str, Any]]  # of the finished seeds
+    values: Mapping[str, Sequence[float]]  # measure -> one a seed
+    counts: Mapping[str, int | None]  # measure -> test images behind one value, where it is a share of them
+
+    def mean_of(self, key: str) -> float | None:
+        """The mean of a number of result.json over the seeds, such as "total_flops"."""
+        known = [float(result[key]) for result in self.results if result.get(key) is not None]
+        return sum(known) / len(known) if known else None
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The deviation of one value between seeds, its degrees of freedom, and what it comes from."""
+
+    deviation: float
+    freedom: float
+    of: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """All rows of a study, in its order."""
+
+    study: Study
+    rows: Sequence[Row]
+    noises: Mapping[str, Noise | None] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has a value of every measure."""
+        names = [name for measure in self.study.measures for name in measure.names]
+        return all(row.values.get(name) for row in self.rows for name in names)
+
+    def row(self, name: str) -> Row:
+        """The row of a run; raises KeyError."""
+        return {row.run.name: row for row in self.rows}[name]
+
+    def has(self, measure: str) -> list[Row]:
+        """The rows that have a value of it."""
+        return [row for row in self.rows if row.values.get(measure)]
+
+    def value(self, row: Row, measure: str) -> Estimate:
+        """The mean of a row over its seeds."""
+        found = self.contrast({row.run.name: 1.0}, measure)
+        assert found is not None
+        if row.counts.get(measure) is None or found.low is None or found.high is None:
+            return found
+        return Estimate(found.value, (max(0.0, found.low), min(1.0, found.high)))
+
+    def contrast(self, weights: Mapping[str, float], measure: str) -> Estimate | None:
+        """Σ weight · mean of the run of that name; None where a run has no value. The runs count as independent."""
+        total = variance = 0.0
+        freedom = inf
+        known = True
+        for name, weight in weights.items():
+            values = self.row(name).values.get(measure, ())
+            if not values:
+                return None
+            error = self.error(self.row(name), measure)
+            total += weight * float(np.mean(values))
+            known = known and error is not None
+            if error is not None:
+                variance += (weight * error[0]) ** 2
+                freedom = min(freedom, error[1])
+        if not known:
+            return Estimate(total)
+        half = float(t_distribution.ppf(0.975, freedom)) * sqrt(variance)
+        return Estimate(total, (total - half, total + half))
+
+    def error(self, row: Row, measure: str) -> tuple[float, float] | None:
+        """The standard error of a row's mean and its degrees of freedom; None where nothing is known of it."""
+        values, noise = row.values.get(measure, ()), self.noises.get(measure)
+        if noise is not None:
+            return noise.deviation / sqrt(len(values)), noise.freedom
+        count = row.counts.get(measure)
+        if count is None:
+            return None
+        # one success and one failure more, so that no share has a deviation of zero (Agresti and Coull, nearly)
+        share = (float(np.mean(values)) * count + 1) / (count + 2)
+        return sqrt(share * (1 - share) / count), inf
+
+    def alike(self, names: Sequence[str], measure: str) -> float | None:
+        """How probably equal runs differ as much as these: the p of an F test; None where the noise is not known."""
+        rows = [self.row(name) for name in names if self.row(name).values.get(measure)]
+        found = [self.error(row, measure) for row in rows]
+        errors = [error for error in found if error is not None]
+        if len(rows) < 2 or len(errors) < len(rows) or not all(error for error, _ in errors):
+            return None
+        means = np.array([np.mean(row.values[measure]) for row in rows])
+        weights = np.array([error**-2 for error, _ in errors])
+        spread = float((weights * (means - np.average(means, weights=weights)) ** 2).sum()) / (len(rows) - 1)
+        return float(f_distribution.sf(spread, len(rows) - 1, min(1e9, *(freedom for _, freedom in errors))))
+
+    def noise_of(self, measure: str) -> str:
+        """What the intervals of a measure are of, for people."""
+        noise = self.noises.get(measure)
+        if noise is not None:
+            return noise.of
+        known = any(row.counts.get(measure) for row in self.has(measure))
+        return "of the test images; the seeds' noise is not known (one seed)" if known else "not known (one seed)"
+
+    def is_share(self, measure: str) -> bool:
+        """Whether a measure is an accuracy, from 0 to 1 and shown in per cent, and not a plain number."""
+        found = next(m for m in self.study.measures if measure in m.names)
+        return not isinstance(found, Reached) or found.key == "accuracy"
+
+    def curve(self, row: Row, key: str = "accuracy") -> list[tuple[int, float]]:
+        """(step, number) of the validation rows in metrics.jsonl, the mean over the seeds that have the step."""
+        found: dict[int, list[float]] = {}
+        for plan in row.plans:
+            for line in read_metrics(plan.folder / "metrics.jsonl"):
+                if line["kind"] == "validation" and line.get(key) is not None:
+                    found.setdefault(line["step"], []).append(line[key])
+        return [(step, sum(values) / len(values)) for step, values in sorted(found.items())]
+
+
+def measured_file(plan: Planned, measure: Measure) -> Path:
+    """Where a measure of a run lies, so that studies share it."""
+    return plan.folder / "measured" / f"{digest(measure)}.json"
+
+
+def read_measured(plan: Planned, measure: Measure) -> dict[str, Any] | None:
+    """`{"values": {name: number}, "count": test images or None, ...}`; None before it was made."""
+    if isinstance(measure, Reached):
+        result = read_json(plan.folder / "result.json") if plan.finished else {}
+        if result.get(measure.key) is None:
+            return None
+        count = result.get("count") if measure.key == "accuracy" else None
+        return {"values": {measure.name: float(result[measure.key])}, "count": count}
+    file = measured_file(plan, measure)
+    return read_json(file) if file.is_file() else None

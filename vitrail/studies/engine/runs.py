@@ -1,0 +1,106 @@
+"""A run of a study: its config, its folder, what is measured of it, and how it differs from the base."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vitrail.core.config import shown, to_json
+from vitrail.jobs.finetune.finetune import Finetune
+
+Scale = Literal["smoke", "small", "paper"]  # minutes on the digits; an hour on small photographs; the paper's own
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Accuracy of a linear classifier on frozen features from a few images a class (section 4.1): `5-shot`, ..."""
+
+    train: str
+    test: str
+    shots: tuple[int, ...] = (5,)
+    draws: int = 3  # the same for all runs, so that they are no noise between these
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its values are called."""
+        return tuple(f"{n}-shot" for n in self.shots)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A number of the run's own result.json, such as the accuracy of its validation images."""
+
+    name: str = "validation"
+    key: str = "accuracy"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its value is called."""
+        return (self.name,)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Accuracy after fine-tuning (section 3.2); the model of the run is put in as `init`."""
+
+    config: Finetune
+    name: str = "fine-tuned"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its value is called."""
+        return (self.name,)
+
+
+Measure = FewShot | Reached | Tuned
+
+
+@dataclass(frozen=True)
+class Run:
+    """One whole config with the name that the study gives it; `at` says where it stands in the figures."""
+
+    name: str
+    config: Any  # Pretrain, or what the study's job takes; its seed is the first of several
+    at: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run with one of its seeds, and its folder."""
+
+    run: Run
+    config: Any
+    folder: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is trained; its measures are made apart."""
+        return (self.folder / "result.json").is_file()
+
+    @property
+    def failure(self) -> Path:
+        """Beside the folder: why it ended, where it did not finish."""
+        return self.folder.with_name(f"{self.folder.name}.failed.json")
+
+
+def digest(config: Any) -> str:
+    """Ten hexadecimal digits of a config: equal configs are one run, whichever study asks for it."""
+    return hashlib.sha256(json.dumps(to_json(config), sort_keys=True).encode()).hexdigest()[:10]
+
+
+def slug(text: str) -> str:
+    """A name for files: "2-D, every layer" -> "2-d-every-layer"."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def changes(old: Any, new: Any, where: str = "") -> list[str]:
+    """`model.position = NoPosition()`, ... : a part of another type is one change, seeds are none."""
+    if not isinstance(old, dict) or not isinstance(new, dict) or old.get("type") != new.get("type"):
+        return [] if old == new or where == "seed" else [f"{where} = {shown(new)}"]
+    lines = []
+    for key in new:
+        lines += changes(old.get(key), new[key], f"{where}.{key}" if where else key)
+    return lines

@@ -1,0 +1,97 @@
+"""What a study is: runs that differ in one thing each, what is measured of them, and what that shows.
+
+A study is a function of a scale that returns a `Study`, one module each, listed in `vitrail.studies.STUDIES`:
+
+    def head(scale: Scale) -> Study:
+        base = Pretrain(...)
+        runs = [Run(f"{lr:g}", replace(base, optimizer=replace(base.optimizer, lr=lr)), {"lr": lr}) for lr in RATES]
+        return Study("head", ..., runs=tuple(runs), measures=(FewShot(...),), finding=finding, figures=figures)
+
+The first run is the base: the line of change of every other run is its difference from that.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitrail.core.config import from_json, to_json
+from vitrail.core.errors import BadInput, unknown
+from vitrail.core.files import read_json
+from vitrail.jobs.pretrain import pretrain
+from vitrail.studies.engine.runs import Measure, Planned, Run, Scale, changes, digest, slug
+
+if TYPE_CHECKING:
+    from vitrail.core.figures import Figure
+    from vitrail.studies.engine.results import Results
+
+
+@dataclass(frozen=True)
+class Study:
+    """A figure or a table of the paper as runs.
+
+    `finding` is one sentence about the results with its uncertainty; it is also asked for unfinished results, and says
+    then what is missing (`Results.complete`). `figures` may use whatever rows have values.
+    """
+
+    name: str
+    question: str
+    source: str  # where in the paper
+    scale: Scale
+    runs: tuple[Run, ...]
+    measures: tuple[Measure, ...]
+    finding: "Callable[[Results], str]"
+    figures: "Callable[[Results], Sequence[Figure]]"
+    paper: str = ""  # what the paper found, in a sentence
+    remarks: tuple[str, ...] = ()  # what is unlike the paper at this scale
+    seeds: int = 1  # of each run
+    job: Callable[..., Any] = pretrain  # (config, folder, machine) -> result.json's content
+
+    def check(self) -> None:
+        """Raises BadInput where two runs became the same, by a name or by an option that the study varies."""
+        if self.seeds < 1:
+            raise BadInput(f"seeds is {self.seeds}, expected at least 1")
+        seen: dict[str, str] = {}
+        for run in self.runs:
+            key = digest(run.config)
+            if key in seen:
+                raise BadInput(
+                    f"the runs {seen[key]!r} and {run.name!r} of {self.name} became the same: "
+                    "an option sets what this study varies"
+                )
+            seen[key] = run.name
+
+    def part(self, names: Sequence[str]) -> "Study":
+        """The base and the runs of these names; raises BadInput for a name that there is not."""
+        known = [run.name for run in self.runs]
+        for name in names:
+            if name not in known:
+                raise unknown(f"run of {self.name}", name, known)
+        return replace(self, runs=(self.runs[0], *(run for run in self.runs[1:] if run.name in names)))
+
+    def change(self, run: Run) -> str:
+        """What makes a run another than the first, in a line; empty for the first."""
+        return "; ".join(changes(to_json(self.runs[0].config), to_json(run.config)))
+
+
+def planned(study: Study, out: Path) -> list[Planned]:
+    """All runs, one seed of all before the next seed, so that a study that is cut short has whole tables."""
+    known = {kind: _made(out / "runs", kind) for kind in {type(run.config) for run in study.runs}}
+    plans = []
+    for repeat in range(study.seeds):
+        for run in study.runs:
+            config = replace(run.config, seed=run.config.seed + repeat)
+            key = digest(config)
+            name = f"{study.name}-{slug(run.name)}-s{config.seed}-{key}"
+            plans.append(Planned(run, config, known[type(config)].get(key, out / "runs" / name)))
+    return plans
+
+
+def _made(runs: Path, kind: type) -> dict[str, Path]:
+    """The folders of runs that were begun, by the digest of their config as this version of vitrail reads it."""
+    made = {}
+    for file in sorted(runs.glob("*/config.json")):
+        with suppress(BadInput):  # a run of another job, or of another version
+            made[digest(from_json(kind, read_json(file).get("config")))] = file.parent
+    return made

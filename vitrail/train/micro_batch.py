@@ -1,0 +1,141 @@
+"""How many images a forward pass takes: the most that fit, found before the first step, and fewer when memory runs out.
+
+The global batch, its order and its loss stay the same: it is only cut into other parts (`vitrail.train.step`).
+"""
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vitrail.core import dist
+from vitrail.core.device import available_memory
+from vitrail.core.errors import BadInput
+from vitrail.core.files import read_json, write_json
+from vitrail.core.progress import say
+from vitrail.data.loader.loader import Batch
+from vitrail.models.cost import training_activations
+from vitrail.train.step import Metrics, Training, TrainState
+
+SHARE = 0.7  # of the memory that is free now, for activations; the rest is for what lives only for a moment
+_FILE = "micro_batch.json"  # in the run's folder: what a process that ran out of memory leaves for the next start
+MOMENTS = 2  # numbers that Adam keeps for each parameter, from its first step on
+
+
+def settle_micro_batch(
+    state: TrainState, config: Training, dtype: torch.dtype, folder: Path, recompute: bool = False
+) -> None:
+    """Sets `state.micro_batch`, for all processes alike; a run that goes on with as many processes keeps its own.
+
+    A given `config.micro_batch` is taken. Otherwise as many images as `available_memory` has room for by
+    `models.cost`, with this process's whole part of the batch as the most; on CUDA, where nothing is sharded, that is
+    tried: a forward and a backward pass beside as much memory as the optimiser will take, with half as many until it
+    works. The estimate holds for eager execution, so where it errs it is too careful.
+
+    Raises:
+        BadInput: not even one image fits.
+    """
+    largest = -(-config.batch // dist.world().size)
+    wanted = state.micro_batch or config.micro_batch
+    if not wanted:
+        device = next(state.model.parameters()).device
+        room = available_memory(device)
+        each = training_activations(state.model.config, 4 if dtype == torch.float32 else 3, recompute=recompute)
+        wanted = largest if room is None else max(1, min(largest, int(SHARE * room / each)))
+        if device.type == "cuda" and dist.world().size == 1:
+            wanted = _most(lambda images: _fits(state, images, dtype), largest)
+    left = read_json(folder / _FILE)["micro_batch"] if (folder / _FILE).exists() else wanted
+    state.micro_batch = min(dist.gathered_json(min(wanted, left, largest)))
+    if state.micro_batch < min(largest, config.micro_batch or largest) and dist.world().first:
+        parts = -(-largest // state.micro_batch)
+        say(f"a batch of {config.batch} does not fit in memory at once: {parts} passes of {state.micro_batch} images")
+
+
+def _most(fits: Callable[[int], bool], images: int) -> int:
+    """The first of `images`, a half, a third part in two, ... that fits."""
+    while not fits(images):
+        if images == 1:
+            raise BadInput(_too_large(1))
+        images = -(-images // 2)
+    return images
+
+
+def _fits(state: TrainState, images: int, dtype: torch.dtype) -> bool:
+    """Whether a pass over so many blank images works beside the optimiser's memory; leaves nothing behind."""
+    model = state.model.train()
+    device = next(model.parameters()).device
+    held: list[Tensor] = []
+    try:
+        if not state.optimizer.state:
+            held = [torch.empty_like(p) for p in model.parameters() for _ in range(MOMENTS)]
+        blank = torch.zeros(images, 3, *model.config.resolution, device=device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            logits = model(blank).logits
+        logits.float().logsumexp(dim=-1).sum().backward()
+        return True
+    except RuntimeError as problem:
+        if not out_of_memory(problem):
+            raise
+        return False
+    finally:
+        del held
+        state.optimizer.zero_grad(set_to_none=True)
+        release()
+
+
+def out_of_memory(problem: RuntimeError) -> bool:
+    """Whether it is memory that was lacking, on CUDA or on the CPU."""
+    return isinstance(problem, torch.OutOfMemoryError) or "can't allocate memory" in str(problem)
+
+
+def release() -> None:
+    """Gives back what is no longer used."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def surviving(
+    update: Callable[[TrainState, Batch], Metrics], folder: Path, in_parts: bool = True
+) -> Callable[[TrainState, Batch], Metrics]:
+    """`update`, and where memory runs out the same step again with half as many images a forward pass.
+
+    Of several processes one cannot go back alone: it leaves the smaller number in `folder` and ends, and the launcher's
+    restart (`torchrun --max-restarts`) goes on with it from the last checkpoint. `in_parts=False`: steps cannot be cut.
+    """
+
+    def careful(state: TrainState, batch: Batch) -> Metrics:
+        while True:
+            try:
+                return update(state, batch)
+            except RuntimeError as problem:
+                if not out_of_memory(problem) or not in_parts:
+                    raise
+            _halve(state, len(batch.labels), folder)  # outside of the handler, which holds on to the step's tensors
+
+    return careful
+
+
+def _halve(state: TrainState, images: int, folder: Path) -> None:
+    now = min(state.micro_batch or images, images)
+    state.optimizer.zero_grad(set_to_none=True)
+    release()
+    if now == 1:
+        raise BadInput(_too_large(1))
+    state.micro_batch = -(-now // 2)
+    write_json(folder / _FILE, {"micro_batch": state.micro_batch})
+    if dist.world().size > 1:
+        raise BadInput(
+            f"process {dist.world().rank} ran out of memory at step {state.step} with {now} images a forward pass; "
+            f"started again, the run goes on from its last checkpoint with {state.micro_batch}"
+        )
+    say(f"out of memory at step {state.step}: from now on {state.micro_batch} images a forward pass")
+
+
+def _too_large(images: int) -> str:
+    return (
+        f"memory does not even hold the pass of {images} image: take --recompute, a smaller model or resolution, or "
+        "several devices with --sharding sharded"
+    )
