@@ -19,8 +19,8 @@ from PIL import Image
 from vitrail.data.decode import image
 from vitrail.data.open.names import open_data
 from vitrail.data.quality import phash
-from vitrail.data.quality.near_duplicates import ALIKE, Copies, find_copies
-from vitrail.data.quality.scan import Examined, examine
+from vitrail.data.quality.near_duplicates import ALIKE, DuplicatePairs, find_near_duplicates
+from vitrail.data.quality.scan import Scanned, scan
 from vitrail.data.quality.similar_pairs import exact, within_cells
 from vitrail.data.sources.base import Example, Source
 
@@ -77,7 +77,9 @@ class Planted(Source):
         return Example(self.files[index], int(self.labels[index]), f"copy {index} of {self.originals[index]}")
 
 
-def tally(copies: Copies, originals: np.ndarray, kinds: list[str], count: int) -> dict[str, tuple[int, int, int]]:
+def tally(
+    copies: DuplicatePairs, originals: np.ndarray, kinds: list[str], count: int
+) -> dict[str, tuple[int, int, int]]:
     """For each kind (planted, found, false pairs); the copies follow after `count` images."""
     partners: dict[int, set[int]] = {}
     for pair in copies.near:
@@ -97,9 +99,9 @@ def tally(copies: Copies, originals: np.ndarray, kinds: list[str], count: int) -
     return {kind: (row[0], row[1], row[2]) for kind, row in rows.items()}
 
 
-def subset(table: Examined, count: int) -> Examined:
+def subset(table: Scanned, count: int) -> Scanned:
     """The first rows."""
-    return Examined(**{name: column[:count] for name, column in vars(table).items()})
+    return Scanned(**{name: column[:count] for name, column in vars(table).items()})
 
 
 def main() -> None:
@@ -113,14 +115,14 @@ def main() -> None:
     source = open_data(options.data)
     indices = np.arange(min(len(source), options.limit or len(source)))
     start = time.perf_counter()
-    table = examine(source, indices, workers=options.workers)
+    table = scan(source, indices, workers=options.workers)
     examined = time.perf_counter() - start
     print(f"{options.data}: {len(table):,} images examined in {examined:.1f} s ({len(table) / examined:,.0f}/s)")
-    base = find_copies([table])
+    base = find_near_duplicates([table])
     print(f"by themselves: {len(base.places(range(len(table)))):,} images have a copy; {len(base.near):,} near pairs")
     planted = Planted(source, options.planted)
     start = time.perf_counter()
-    copies = find_copies([table, examine(planted, workers=1)])
+    copies = find_near_duplicates([table, scan(planted, workers=1)])
     print(f"{len(table) + len(planted):,} images compared in {time.perf_counter() - start:.1f} s\n")
     print(f"{'kind':<28} {'planted':>8} {'found':>8} {'share':>8} {'false pairs':>12}")
     rows = tally(copies, planted.originals, planted.kinds, len(table))

@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitrail.core.device import processor_name, usable_cores
 from vitrail.data.decode.image import read
-from vitrail.data.loader.loader import training_batches
+from vitrail.data.loader.loader import train_loader
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.base import Example, Source
 from vitrail.data.transforms.pipeline import Augment, InceptionCrop, PadCrop, Preprocess, SquareResize
@@ -95,7 +95,7 @@ def rate(batches: Iterator[Any], count: int, workers: int) -> float:
 
 
 def ours(source: Source, view: tuple[Augment, Preprocess], batch: int, workers: int) -> Iterator[Any]:
-    return iter(training_batches(source, *view, batch=batch, seed=0, start=0, stop=10**9, workers=workers))
+    return iter(train_loader(source, *view, batch=batch, seed=0, start=0, stop=10**9, workers=workers))
 
 
 def theirs(peer: Peer, batch: int, workers: int) -> Iterator[Any]:
@@ -151,7 +151,7 @@ def held() -> float:
 def memory(source: Source, view: tuple[Augment, Preprocess], images: int = 100_000) -> list[str]:
     batch, lines = 128, []
     steps = images // batch
-    loader = training_batches(source, *view, batch=batch, seed=0, start=0, stop=steps, workers=usable_cores())
+    loader = train_loader(source, *view, batch=batch, seed=0, start=0, stop=steps, workers=usable_cores())
     start = time.perf_counter()
     for step, _ in enumerate(loader, 1):
         if step % (steps // 10) == 0:

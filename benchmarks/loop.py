@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from vitrail.core.device import choose_device, choose_precision, describe_device, synchronize
 from vitrail.core.run import RunFolder
-from vitrail.data.loader.loader import Broken, normalise, training_batches
+from vitrail.data.loader.loader import Broken, normalise, train_loader
 from vitrail.data.open.names import open_data
 from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, WholeImage
 from vitrail.models.build import build
@@ -30,7 +30,7 @@ from vitrail.models.vit import ViTConfig
 from vitrail.train.loop import Every, Meter, fit
 from vitrail.train.optim import Adam, build_optimizer
 from vitrail.train.schedule import Cosine
-from vitrail.train.step import Training, start, train_step
+from vitrail.train.step import TrainConfig, init_state, train_step
 
 MODEL = ViTConfig(patch=4, width=192, depth=6, heads=3, mlp=768, resolution=(32, 32), num_classes=10)
 PREPROCESS = Preprocess((32, 32), SquareResize())
@@ -46,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     device = choose_device(options.device)
     dtype = choose_precision("auto", device)
-    config = Training(
+    config = TrainConfig(
         "digits@train",
         steps=10**6,
         batch=options.batch,
@@ -58,7 +58,7 @@ def main() -> None:
     source = open_data(config.train)
 
     def batches(begin: int) -> object:
-        return training_batches(
+        return train_loader(
             source,
             config.augment,
             PREPROCESS,
@@ -71,7 +71,7 @@ def main() -> None:
         )
 
     torch.manual_seed(0)
-    state = start(build(MODEL).to(device), config, Broken(len(source)))
+    state = init_state(build(MODEL).to(device), config, Broken(len(source)))
     bare = build(MODEL).to(device)
     optimizer = build_optimizer(config.optimizer, bare)
     update = partial(train_step, config=config, preprocess=PREPROCESS, dtype=dtype)

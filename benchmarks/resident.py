@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from vitrail.core.device import choose_device, describe_device, synchronize
-from vitrail.data.loader.loader import Batch, training_batches
-from vitrail.data.loader.on_device import Resident
+from vitrail.data.loader.loader import Batch, train_loader
+from vitrail.data.loader.on_device import OnDeviceDataset
 from vitrail.data.sources.base import Example, Source
 from vitrail.data.transforms.pipeline import Augment, InceptionCrop, PadCrop, Preprocess, SquareResize, WholeImage
 from vitrail.data.transforms.random_erasing import RandomErasing
@@ -70,13 +70,13 @@ def main() -> None:
     print(f"{'':>24} {'decode s':>8} {'ms a batch':>10} {'resident / workers':>19}  range")
     for name, augment in AUGMENTS.items():
         start = time.perf_counter()
-        held = Resident(source, augment, PREPROCESS, device)
+        held = OnDeviceDataset(source, augment, PREPROCESS, device)
         decoding = time.perf_counter() - start
         ratios, ours = [], []
         for _ in range(options.rounds):
             common = {"batch": options.batch, "seed": 0, "start": 0, "stop": 10**9}
             resident = iter(held.batches(**common))
-            loader = training_batches(source, augment, PREPROCESS, workers=options.workers, device=device, **common)
+            loader = train_loader(source, augment, PREPROCESS, workers=options.workers, device=device, **common)
             workers = iter(loader)
             for batches in (resident, workers):
                 seconds(batches, 10, device)  # workers have started, and used up what they had prepared

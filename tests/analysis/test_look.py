@@ -55,7 +55,7 @@ def test_a_look_equals_slow_loops(name: str) -> None:
         output = model(images, attention=True)
     assert output.attention is not None
     weights = [w.double().numpy() for w in output.attention]
-    prefix, stride = config.prefix, {"hybrid": 8}.get(name, 4)
+    prefix, stride = config.num_prefix_tokens, {"hybrid": 8}.get(name, 4)
     assert torch.equal(seen.logits, output.logits)
     assert torch.equal(seen.representation, output.representation)
     assert seen.distance.shape == (2, 3, 3)
@@ -184,7 +184,7 @@ def test_similarity_of_sines_and_cosines_follows_their_formula() -> None:
         table = torch.zeros_like(model.pos_embed)
         table.copy_(ViT(config).pos_embed)
         model.pos_embed.copy_(table)
-        got = position_similarity(model.position_table(), config.prefix).numpy()
+        got = position_similarity(model.position_table(), config.num_prefix_tokens).numpy()
     omega = 10_000.0 ** -(np.arange(6) / 5)
     h, w = GRID
     for i in range(h * w):

@@ -12,7 +12,7 @@ from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes import FINETUNING, PRETRAINING, pretraining
 from vitrail.train.optim import Adam, Momentum
-from vitrail.train.step import Training
+from vitrail.train.step import TrainConfig
 
 RECIPES = {f"pretrain {n}": f for n, f in PRETRAINING.items()} | {f"finetune {n}": f for n, f in FINETUNING.items()}
 
@@ -35,12 +35,12 @@ def test_an_unknown_key_names_the_nearest_and_says_where() -> None:
 
 def test_an_unknown_type_in_a_union_names_the_nearest() -> None:
     with pytest.raises(BadInput, match=r"optimizer\.type is 'momentun'; did you mean 'Momentum'\?"):
-        from_json(Training, {"train": "digits", "optimizer": {"type": "momentun"}})
+        from_json(TrainConfig, {"train": "digits", "optimizer": {"type": "momentun"}})
 
 
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(BadInput, match="lacks the key 'train'"):
-        from_json(Training, {"steps": 3})
+        from_json(TrainConfig, {"steps": 3})
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_missing_key_is_named() -> None:
 def test_a_value_of_the_wrong_type_is_refused_with_its_place(wrong: dict[str, Any]) -> None:
     (key,) = wrong
     with pytest.raises(BadInput, match=rf"config\.{key}"):
-        from_json(Training, {"train": "digits", **wrong})
+        from_json(TrainConfig, {"train": "digits", **wrong})
 
 
 def test_whole_numbers_are_read_where_a_fraction_is_expected() -> None:
@@ -74,7 +74,7 @@ def test_whole_numbers_are_read_where_a_fraction_is_expected() -> None:
 
 
 def test_the_difference_lists_dotted_paths() -> None:
-    old = Training("digits")
+    old = TrainConfig("digits")
     new = replace(old, steps=7, optimizer=Adam(lr=0.003), augment=replace(old.augment, flip=False))
     assert difference(old, new) == [
         "steps: 1000 → 7",
@@ -84,7 +84,7 @@ def test_the_difference_lists_dotted_paths() -> None:
 
 
 def test_the_difference_names_another_type() -> None:
-    lines = difference(Training("digits"), Training("digits", optimizer=Momentum(lr=1e-3)))
+    lines = difference(TrainConfig("digits"), TrainConfig("digits", optimizer=Momentum(lr=1e-3)))
     assert "optimizer.type: 'Adam' → 'Momentum'" in lines
     assert not any(line.startswith("optimizer.lr") for line in lines)
 

@@ -16,7 +16,7 @@ from tests.scenarios.test_bad_input import image_folder, refused
 from tests.weights.test_names_and_numbers import TIMM, random_state
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
-from vitrail.data.leakage import check_agreement, check_labels, shared
+from vitrail.data.leakage import check_labels, check_train_test, overlap
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.base import ArraySource
 from vitrail.jobs.finetune.finetune import finetune
@@ -81,7 +81,7 @@ def test_the_training_set_again_is_no_test_set(data: Path, tmp_path: Path, capsy
 def test_slices_that_overlap_are_counted(data: Path) -> None:
     train, test = (open_data(f"{data}@train[{part}]") for part in (":75%", "50%:"))
     with pytest.raises(BadInput, match=r"6 of the 12 images of .* are among those of"):
-        check_agreement(train, test, f"{data}@train[:75%]", f"{data}@train[50%:]")
+        check_train_test(train, test, f"{data}@train[:75%]", f"{data}@train[50%:]")
 
 
 def test_a_copy_in_part_and_renamed_folders_is_found_and_other_images_are_not(data: Path, tmp_path: Path) -> None:
@@ -91,15 +91,15 @@ def test_a_copy_in_part_and_renamed_folders_is_found_and_other_images_are_not(da
         for i in range(3):
             shutil.copy(data / "train" / f"class-{label}" / f"{i}.jpg", tmp_path / "part" / f"class-{label}")
     part = open_data(str(tmp_path / "part"))
-    assert shared(train, part, str(data), str(tmp_path / "part")) == 9
-    assert shared(train, open_data(f"{data}@test"), f"{data}@train", f"{data}@test") == 0
+    assert overlap(train, part, str(data), str(tmp_path / "part")) == 9
+    assert overlap(train, open_data(f"{data}@test"), f"{data}@train", f"{data}@test") == 0
     digits = [open_data(name) for name in ("digits@train", "digits@test")]
-    assert shared(*digits, "digits@train", "digits@test") == 0
+    assert overlap(*digits, "digits@train", "digits@test") == 0
 
 
 def test_one_name_without_a_split_is_two_sources_where_there_are_splits(data: Path) -> None:
     train, test = open_data(str(data), "train"), open_data(str(data), "test")
-    assert check_agreement(train, test, str(data), str(data)) == []
+    assert check_train_test(train, test, str(data), str(data)) == []
 
 
 def test_preparation_that_nobody_knows_is_said_and_kept_in_the_plan(data: Path, tmp_path: Path, capsys) -> None:

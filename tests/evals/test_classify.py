@@ -13,7 +13,7 @@ from vitrail.core.errors import BadInput
 from vitrail.data.loader.loader import normalise, stack
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.subset import Subset, some_classes
-from vitrail.data.transforms.pipeline import Preprocess, SquareResize, evaluation_view
+from vitrail.data.transforms.pipeline import Preprocess, SquareResize, eval_transform
 from vitrail.evals.classify import MISTAKES, Evaluation, evaluate
 from vitrail.evals.features import features, pixel_features
 from vitrail.models.build import build
@@ -36,7 +36,7 @@ def slow_logits(model: ViT) -> np.ndarray:
     model.eval()
     rows = []
     for i in range(len(SOURCE)):
-        view = evaluation_view(np.asarray(SOURCE[i].image), PREPROCESS)
+        view = eval_transform(np.asarray(SOURCE[i].image), PREPROCESS)
         with torch.no_grad():
             rows.append(model(normalise(stack([view]), PREPROCESS, torch.device("cpu"))).logits[0].numpy())
     return np.array(rows)

@@ -10,23 +10,23 @@ from sklearn import metrics
 
 from vitrail.core.errors import BadInput
 from vitrail.evals.comparison import compare, difference_interval, mcnemar, short
-from vitrail.evals.predictions import Outcomes, Stored, read_outcomes, write_outcomes
+from vitrail.evals.predictions import Predictions, StoredPredictions, read_predictions, write_predictions
 
 CLASSES = ("cat", "dog", "owl")
 
 
-def outcomes(right: np.ndarray, seed: int = 0, classes: int = 3) -> Outcomes:
+def outcomes(right: np.ndarray, seed: int = 0, classes: int = 3) -> Predictions:
     """Of images in the order of their names; where not right, the next class is answered."""
     rng = np.random.default_rng(seed)
     labels = np.arange(len(right)) % classes
     confidence = rng.uniform(0.4, 1, len(right)).astype(np.float32)
     loss = np.where(right, -np.log(confidence), 1.5).astype(np.float32)
     predicted = np.where(right, labels, (labels + 1) % classes)
-    return Outcomes([f"{i:06d}.jpg" for i in range(len(right))], labels, predicted, confidence, loss)
+    return Predictions([f"{i:06d}.jpg" for i in range(len(right))], labels, predicted, confidence, loss)
 
 
-def stored(right: np.ndarray, name: str, seed: int = 0) -> Stored:
-    return Stored(outcomes(right, seed), CLASSES, f"runs/{name}", "pets@test", False)
+def stored(right: np.ndarray, name: str, seed: int = 0) -> StoredPredictions:
+    return StoredPredictions(outcomes(right, seed), CLASSES, f"runs/{name}", "pets@test", False)
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (3, 12), (12, 3), (25, 25), (120, 90), (600, 700)])
@@ -111,10 +111,10 @@ def test_images_are_paired_by_name_and_classes_too() -> None:
     rows, order = first.outcomes, [2, 0, 1]
     place = np.argsort(order)
     some = slice(10, None)
-    second = Outcomes(
+    second = Predictions(
         rows.keys[some], place[rows.labels[some]], place[rows.predicted[some]], rows.confidence[some], rows.loss[some]
     )
-    result = compare(first, Stored(second, tuple(CLASSES[i] for i in order), "runs/b", "pets@test", False))
+    result = compare(first, StoredPredictions(second, tuple(CLASSES[i] for i in order), "runs/b", "pets@test", False))
     assert (result["count"], result["left_out"]) == (110, 10)
     assert result["only_first"] == result["only_second"] == 0
     assert result["same_answer"] == 110
@@ -136,8 +136,8 @@ def test_what_cannot_be_compared_gets_a_sentence() -> None:
 def test_outcomes_are_written_and_read_back(tmp_path: Path) -> None:
     right = np.random.default_rng(5).random(50) < 0.5
     rows = replace(outcomes(right), keys=["same.jpg"] * 2 + [f"ü{i}" for i in range(48)], top5=right)
-    write_outcomes(tmp_path, Stored(rows, CLASSES, "m", "d", True))
-    back = read_outcomes(tmp_path)
+    write_predictions(tmp_path, StoredPredictions(rows, CLASSES, "m", "d", True))
+    back = read_predictions(tmp_path)
     assert back[1:] == (CLASSES, "m", "d", True)
     assert back.outcomes.keys == rows.keys
     for name in ("labels", "predicted", "confidence", "loss", "top5"):
@@ -145,7 +145,7 @@ def test_outcomes_are_written_and_read_back(tmp_path: Path) -> None:
     assert back.outcomes.calibrated is None
     (tmp_path / "predictions.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(BadInput, match="predictions.parquet cannot be read"):
-        read_outcomes(tmp_path)
+        read_predictions(tmp_path)
 
 
 def test_names_are_shortened_to_where_they_differ() -> None:

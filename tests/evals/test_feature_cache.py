@@ -131,19 +131,19 @@ import sys, time
 import numpy as np, torch
 from pathlib import Path
 from tests.evals.test_feature_cache import CONFIG, VIEW
-from vitrail.data.grammar import open_data
-from vitrail.data.subsets import Subset
-from vitrail.evals import feature_store
+from vitrail.data.open.names import open_data
+from vitrail.data.sources.subset import Subset
+from vitrail.evals import feature_cache
 from vitrail.models.build import build
-real = feature_store._write_shard
+real = feature_cache._write_shard
 def write(*args):
     real(*args)
     print("wrote", args[1], flush=True)
     time.sleep(60 if args[1] == 4 else 0)
-feature_store._write_shard = write
+feature_cache._write_shard = write
 torch.manual_seed(0)
 images = Subset(open_data("digits@test"), np.arange(90))
-feature_store.stored_features(build(CONFIG).eval(), images, VIEW, Path(sys.argv[1]), shard=8)
+feature_cache.stored_features(build(CONFIG).eval(), images, VIEW, Path(sys.argv[1]), shard=8)
 """
 
 
@@ -220,7 +220,7 @@ def test_every_layer_is_what_a_forward_pass_holds(token: bool, images: Source, t
         block.register_forward_hook(keep)
     features(model, images, VIEW, dtype=torch.float32)
     for layer, which in ((0, 0), (1, 1), (1, 2), (2, 3)):
-        mean = tokens[which][:, model.config.prefix :].mean(dim=1).numpy()
+        mean = tokens[which][:, model.config.num_prefix_tokens :].mean(dim=1).numpy()
         assert np.abs(layers[layer, "mean of patches"] - mean).max() < 1e-5
         if token:
             assert np.abs(layers[layer, "class token"] - tokens[which][:, 0].numpy()).max() < 1e-5

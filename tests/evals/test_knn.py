@@ -5,7 +5,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from vitrail.evals import knn
-from vitrail.evals.knn import leave_one_out, nearest, plain_votes, weighted_votes
+from vitrail.evals.knn import leave_one_out, majority_votes, nearest, weighted_votes
 
 
 def test_against_a_plain_loop(monkeypatch) -> None:
@@ -42,7 +42,7 @@ def test_votes_against_scikit_learn(blocks: tuple[int, int], kind: str, monkeypa
     weights = (lambda distance: np.exp((1 - distance) / 0.07)) if kind == "weighted" else "uniform"
     peer = KNeighborsClassifier(8, metric="cosine", algorithm="brute", weights=weights).fit(train, labels)
     found = nearest(train, test, 8)
-    votes = weighted_votes(found, labels, 5) if kind == "weighted" else plain_votes(found, labels, 5)
+    votes = weighted_votes(found, labels, 5) if kind == "weighted" else majority_votes(found, labels, 5)
     assert np.abs(votes - peer.predict_proba(test)).max() < 1e-5  # measured 1.3e-6 weighted
     assert (votes.argmax(axis=1) == peer.predict(test)).all()
     distances, places = peer.kneighbors(test)
@@ -54,5 +54,5 @@ def test_fewer_images_than_neighbours_all_vote() -> None:
     train, labels = np.eye(3, dtype=np.float16), np.array([0, 1, 1])
     found = nearest(train, np.array([[1.0, 0.1, 0.0]]), 20)
     assert found.places.tolist() == [[0, 1, 2]]
-    assert plain_votes(found, labels, 2)[0].argmax() == 1
+    assert majority_votes(found, labels, 2)[0].argmax() == 1
     assert weighted_votes(found, labels, 2)[0].argmax() == 0, "the nearest has far more weight"

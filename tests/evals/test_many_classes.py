@@ -30,4 +30,4 @@ def test_a_pass_takes_what_memory_holds(monkeypatch: pytest.MonkeyPatch, room: i
     free = int((room + 0.5) * inference_activations(MODEL, 4) / inference.SHARE)
     monkeypatch.setattr(inference, "available_memory", lambda device: free)
     model = fresh(training()).model
-    assert inference.most_at_once(model, torch.device("cpu"), torch.float32, 256) == expected
+    assert inference.inference_batch_size(model, torch.device("cpu"), torch.float32, 256) == expected

@@ -11,9 +11,9 @@ from vitrail.core.errors import BadInput
 from vitrail.data.loader.loader import Broken, normalise, stack
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.subset import Subset
-from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, evaluation_view
+from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, eval_transform
 from vitrail.evals import multi_crop
-from vitrail.evals.multi_crop import averaged, crops_of
+from vitrail.evals.multi_crop import crops_of, multi_crop_logits
 from vitrail.models.vit import ViT
 from vitrail.weights.load import attach
 
@@ -35,9 +35,9 @@ def test_the_middle_crop_is_the_models_own_view() -> None:
     rng = np.random.default_rng(0)
     pixels = np.asarray(Image.fromarray(rng.integers(0, 255, (50, 90, 3), np.uint8)).resize((90, 50)))
     preprocess = Preprocess((16, 16), CentreCrop(0.875))
-    assert np.array_equal(crops_of(pixels, preprocess, 5)[0], evaluation_view(pixels, preprocess))
+    assert np.array_equal(crops_of(pixels, preprocess, 5)[0], eval_transform(pixels, preprocess))
     whole = Preprocess((14, 14), SquareResize())
-    assert np.array_equal(crops_of(pixels, whole, 1)[0], evaluation_view(pixels, whole))
+    assert np.array_equal(crops_of(pixels, whole, 1)[0], eval_transform(pixels, whole))
     assert crops_of(pixels, whole, 10)[9].shape == (14, 14, 3)
 
 
@@ -46,10 +46,10 @@ def ready(resolution: int = 8) -> ViT:
     if resolution != 8:
         from vitrail.data.transforms.pipeline import Preprocess as View
         from vitrail.weights.load import model_of
-        from vitrail.weights.pretrained import Published
+        from vitrail.weights.pretrained import PretrainedModel
 
         view = View((8, 8), SquareResize())
-        published = Published(model.config, model.state_dict(), view, tuple("0123456789"))
+        published = PretrainedModel(model.config, model.state_dict(), view, tuple("0123456789"))
         return model_of(published, resolution).eval()  # type: ignore[return-value]
     attach(model, Preprocess((8, 8), SquareResize()), tuple("0123456789"))
     return model
@@ -68,7 +68,7 @@ def test_probabilities_are_those_of_one_image_at_a_time(views: multi_crop.Crops,
     models = [ready(size) for size in sizes]
     source = Subset(open_data("digits@test"), np.arange(70))
     found, pictures, keys = [], [], []
-    for batch, logits in averaged(models, source, views, broken=Broken(len(source)), dtype=torch.float32):
+    for batch, logits in multi_crop_logits(models, source, views, broken=Broken(len(source)), dtype=torch.float32):
         found.append(logits.exp().numpy())
         pictures.append(batch.images.numpy().copy())
         keys += batch.keys
@@ -86,7 +86,7 @@ def test_a_broken_image_lacks_all_its_views_and_is_counted_once() -> None:
     images[53] = b"broken"
     source = BytesSource(images, digits.labels[:120].tolist(), digits.classes)
     broken, keys = Broken(120), []
-    for batch, _ in averaged([ready(), ready(12)], source, 5, broken=broken, dtype=torch.float32):
+    for batch, _ in multi_crop_logits([ready(), ready(12)], source, 5, broken=broken, dtype=torch.float32):
         keys += batch.keys
     assert len(keys) == 119
     assert [row["key"] for row in broken.rows()] == ["image-53"]
@@ -96,4 +96,4 @@ def test_probabilities_that_do_not_fit_get_a_sentence(monkeypatch: pytest.Monkey
     monkeypatch.setattr(multi_crop, "available_memory", lambda device: 1000)
     source = open_data("digits@test")
     with pytest.raises(BadInput, match="averaging over resolutions holds 445 x 10 probabilities"):
-        list(averaged([ready(), ready(12)], source, 1, broken=Broken(445)))
+        list(multi_crop_logits([ready(), ready(12)], source, 1, broken=Broken(445)))

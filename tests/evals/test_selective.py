@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vitrail.evals.selective import abstention, answered, threshold
+from vitrail.evals.selective import answered, risk_coverage, threshold
 
 
 def some(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -15,7 +15,7 @@ def some(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_curve_is_that_of_a_slow_loop() -> None:
     confidence, right = some(80)
-    rows, area, before = abstention(confidence, right), 0.0, 0.0
+    rows, area, before = risk_coverage(confidence, right), 0.0, 0.0
     expected = {}
     for least in sorted(set(confidence.tolist()), reverse=True):
         given = confidence >= np.float32(least)
@@ -33,9 +33,9 @@ def test_the_curve_is_that_of_a_slow_loop() -> None:
 
 def test_a_model_that_knows_reaches_the_ideal_and_one_without_a_clue_gains_nothing() -> None:
     right = np.arange(200) % 4 > 0
-    knows = abstention(np.where(right, 0.9, 0.3) + np.linspace(0, 0.01, 200), right)
+    knows = risk_coverage(np.where(right, 0.9, 0.3) + np.linspace(0, 0.01, 200), right)
     assert knows["area"] == pytest.approx(knows["ideal"])
-    clueless = abstention(np.full(200, 0.5), right)
+    clueless = risk_coverage(np.full(200, 0.5), right)
     assert clueless["area"] == pytest.approx(right.mean())
     assert len(clueless["curve"]) == 1
 

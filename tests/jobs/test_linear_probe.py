@@ -13,7 +13,7 @@ from tests.scenarios.test_bad_input import image_folder, refused, run
 from vitrail.core.errors import BadInput
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.subset import Subset, shots
-from vitrail.data.transforms.pipeline import Preprocess, SquareResize, evaluation_view
+from vitrail.data.transforms.pipeline import Preprocess, SquareResize, eval_transform
 from vitrail.evals import feature_cache
 from vitrail.evals.features import features
 from vitrail.evals.fewshot import few_shot_accuracy
@@ -104,9 +104,9 @@ def test_the_official_view_squares_and_then_cuts(model: str) -> None:
     source = ArraySource(pixels, np.zeros(1), ("a",), ["0"])
     preprocess = Preprocess((28, 28), SquareResize())
     (squared,), view = official_few_shot_view((source,), preprocess)
-    seen = evaluation_view(squared[0].image, view)  # type: ignore[arg-type]
+    seen = eval_transform(squared[0].image, view)  # type: ignore[arg-type]
     assert (seen == centre_crop(resize(pixels[0], (32, 32)), (28, 28))).all()
-    assert (seen != evaluation_view(pixels[0], preprocess)).any()
+    assert (seen != eval_transform(pixels[0], preprocess)).any()
 
 
 def test_the_page_says_what_was_found(config: Linear, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from vitrail.models.vit import ViTConfig
 from vitrail.recipes import FINETUNING
 from vitrail.weights.bundle import RESAMPLED, save_bundle
 from vitrail.weights.google import write_google
-from vitrail.weights.load import read_published
+from vitrail.weights.load import read_pretrained
 from vitrail.weights.tensors import write_npz
 
 CONFIG = ViTConfig(patch=4, width=16, depth=2, heads=2, mlp=32, resolution=(8, 8), num_classes=2)
@@ -141,4 +141,4 @@ def test_a_fine_tuned_model_keeps_how_its_positions_are_resampled(tmp_path: Path
     torch.manual_seed(0)
     save_bundle(tmp_path / "b", build(CONFIG), Preprocess((8, 8)), ("a", "b"), {RESAMPLED: "bicubic plain"})
     finetune(short(tmp_path / "b", image_folder(tmp_path / "data"), resolution=16), tmp_path / "run")
-    assert read_published(tmp_path / "run").interpolation == "bicubic plain"
+    assert read_pretrained(tmp_path / "run").interpolation == "bicubic plain"

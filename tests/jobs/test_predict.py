@@ -29,8 +29,8 @@ from vitrail.jobs.predict import Predict, predict, predict_table
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
 from vitrail.serve import prediction_file as output_module
-from vitrail.serve.prediction_file import Output
-from vitrail.serve.predictor import Answers, Predictor
+from vitrail.serve.prediction_file import PredictionFile
+from vitrail.serve.predictor import PredictionBatch, Predictor
 from vitrail.weights.bundle import save_bundle
 from vitrail.weights.load import load
 
@@ -192,16 +192,16 @@ def test_the_order_and_the_numbers_do_not_depend_on_workers(
 
 def killed_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process is stopped after so many batches, with those written that were due."""
-    add = Output.add
+    add = PredictionFile.add
     seen = []
 
-    def stopping(self: Output, answers: Answers) -> None:
+    def stopping(self: PredictionFile, answers: PredictionBatch) -> None:
         seen.append(answers)
         if len(seen) > count:
             raise KeyboardInterrupt
         add(self, answers)
 
-    monkeypatch.setattr(Output, "add", stopping)
+    monkeypatch.setattr(PredictionFile, "add", stopping)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -220,7 +220,7 @@ def test_what_was_interrupted_goes_on_to_the_same_file(
     assert not out.exists()
     judged, over = [], Predictor.over
 
-    def counted(self: Predictor, images: Images, *args: Any, **options: Any) -> Iterator[Answers]:
+    def counted(self: Predictor, images: Images, *args: Any, **options: Any) -> Iterator[PredictionBatch]:
         judged.append(len(images))
         return over(self, images, *args, **options)
 
@@ -379,8 +379,8 @@ import torch
 torch.set_num_threads(1)
 from vitrail.core.device import Machine
 from vitrail.jobs.predict import Predict, predict_table
-from vitrail.serve import output
-output.SECONDS = 0.05
+from vitrail.serve import prediction_file
+prediction_file.SECONDS = 0.05
 model, data, out, workers = sys.argv[1:]
 predict_table(Predict(model, (data,), features=True), Path(out), Machine("cpu", int(workers)))
 """

@@ -482,7 +482,7 @@ def test_real_ray_writes_the_same_files(photos: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs vitrail[cluster]")
     script = (
         "import sys; from pathlib import Path; from vitrail.jobs.prepare import Prepare, prepare; "
-        "from vitrail.data.prepared import ShardCount\n"
+        "from vitrail.data.shards.write import ShardCount\n"
         "prepare(Prepare(sys.argv[1], 32, shards=ShardCount(3)), Path(sys.argv[2]), cluster='ray')"
     )
     asked = [sys.executable, "-c", script, str(photos), str(tmp_path / "ray")]

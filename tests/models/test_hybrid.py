@@ -12,7 +12,7 @@ from vitrail.models.build import build
 from vitrail.models.hybrid import Backbone, backbone
 from vitrail.models.resnet import Root, Stages
 from vitrail.models.variants import variant
-from vitrail.models.vit import ViT, ViTConfig, dropped_border
+from vitrail.models.vit import ViT, ViTConfig, cropped_border
 
 
 def shapes(model: ViT, resolution: tuple[int, int]) -> dict[str, tuple[int, ...]]:
@@ -119,7 +119,7 @@ def test_the_backbone_is_its_root_then_its_stages_and_without_stages_the_root() 
 def test_a_hybrid_drops_no_border_because_its_backbone_pads() -> None:
     """Each of the last rows and columns of pixels reaches the logits."""
     config = vit(patch=1, backbone=Stages(units=(1,), width=32), resolution=(33, 35))
-    assert dropped_border(config) is None
+    assert cropped_border(config) is None
     model, images = lively(config), pictures(1, (33, 35)).requires_grad_()
     model(images).logits.square().sum().backward()
     assert images.grad is not None

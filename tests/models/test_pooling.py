@@ -163,12 +163,12 @@ def sequence(model: ViT, images: Tensor) -> Tensor:
 def test_the_class_token_is_first_then_registers_then_patches(pool: PoolConfig) -> None:
     model, images = lively(vit(pool=pool, registers=2, position=NoPosition())), pictures()
     tokens = sequence(model, images)
-    assert tokens.shape[1] == model.config.tokens == model.config.prefix + 12
+    assert tokens.shape[1] == model.config.tokens == model.config.num_prefix_tokens + 12
     if pool == ClassToken():
-        assert model.config.prefix == 3
+        assert model.config.num_prefix_tokens == 3
         assert torch.equal(tokens[:, 0], model.cls_token[0, 0].expand(2, -1))
     else:
-        assert model.config.prefix == 2
+        assert model.config.num_prefix_tokens == 2
         assert model.cls_token is None
     assert torch.equal(tokens[:, -14:-12], model.reg_token.expand(2, -1, -1))
     assert torch.equal(tokens[:, -12:], model.patch_embed(images))
@@ -194,7 +194,7 @@ def test_the_class_token_has_a_position_where_the_config_says_so(class_entry: bo
 def test_registers_and_unused_class_tokens_matter_only_through_attention(kind: str) -> None:
     """The state of a register after the last block is not pooled: nothing of it reaches the representation."""
     model = lively(vit(pool=POOLS[kind], registers=2))
-    first = model.config.prefix - 2
+    first = model.config.num_prefix_tokens - 2
 
     def disturbed(places: slice) -> Tensor:
         def disturb(_: nn.Module, __: object, output: tuple[Tensor, None]) -> tuple[Tensor, None]:

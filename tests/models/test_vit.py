@@ -11,7 +11,7 @@ from vitrail.models.build import build
 from vitrail.models.head import AttentionPool
 from vitrail.models.patches import PatchEmbedding, patchify
 from vitrail.models.position import Learned1d, Relative
-from vitrail.models.vit import dropped_border
+from vitrail.models.vit import cropped_border
 
 # patches
 
@@ -42,10 +42,10 @@ def test_border_pixels_that_fill_no_patch_change_nothing() -> None:
     changed[:, :, :, 16:] -= 5
     with torch.no_grad():
         assert torch.equal(model(images).logits, model(changed).logits)
-    sentence = dropped_border(config)
+    sentence = cropped_border(config)
     assert sentence is not None
     assert "the last 2 rows and 3 columns of pixels are dropped, the grid is 3 x 4" in sentence
-    assert dropped_border(SMALL) is None
+    assert cropped_border(SMALL) is None
 
 
 def test_another_image_size_is_refused_with_both_sizes() -> None:

@@ -12,7 +12,7 @@ import torch
 import vitrail
 from tests.parity.official import TOLERANCE, agree, compute, nchw, relative_error
 from vitrail.models.resnet import BIT, ResNetConfig
-from vitrail.weights.load import read_published
+from vitrail.weights.load import read_pretrained
 from vitrail.weights.transplant import transplant
 
 # Measured on x86, float32, torch 2.13: at most 2.4e-6.
@@ -31,7 +31,7 @@ def test_against_official_outputs(goldens: Path) -> None:
 @pytest.mark.parametrize("change", [{"eps": 1e-3}, {"weight_eps": 1e-3}], ids=["eps", "weight eps"])
 def test_other_constants_would_be_noticed(goldens: Path, change: dict) -> None:
     expected = np.load(goldens / "bit.expected.npz")
-    published = read_published(goldens / "bit.ckpt.npz", resolution=64)
+    published = read_pretrained(goldens / "bit.ckpt.npz", resolution=64)
     assert isinstance(published.config, ResNetConfig)
     other = replace(published.config, stages=replace(published.config.stages, **change))
     model, _ = transplant(published, other, new_head=False)

@@ -10,7 +10,7 @@ import torch
 from tests.parity.official import TOLERANCE, agree, compute, relative_error
 from vitrail.data.transforms.pipeline import CentreCrop
 from vitrail.models.vit import ViT, ViTConfig
-from vitrail.weights.load import read_published
+from vitrail.weights.load import read_pretrained
 from vitrail.weights.transplant import transplant
 
 # Measured on x86, float32, torch 2.13: at most 3.6e-7.
@@ -26,11 +26,11 @@ def test_against_outputs_of_the_library(goldens: Path, name: str, eps: float) ->
 
 
 def test_class_names_and_preprocessing_come_along(goldens: Path) -> None:
-    theirs = read_published(goldens / "hf_vit")
+    theirs = read_pretrained(goldens / "hf_vit")
     assert theirs.classes == ("c0", "c1", "c2", "c3", "c4")
     assert theirs.assumed  # the golden has no preprocessor_config.json
-    preprocess = read_published(goldens / "timm_vit").preprocess
-    assert not read_published(goldens / "timm_vit").assumed
+    preprocess = read_pretrained(goldens / "timm_vit").preprocess
+    assert not read_pretrained(goldens / "timm_vit").assumed
     assert (preprocess.resolution, preprocess.resize) == ((24, 24), CentreCrop(0.9))
     assert (preprocess.mean, preprocess.std, preprocess.interpolation) == ((0.5,) * 3, (0.5,) * 3, "bicubic")
 
@@ -38,7 +38,7 @@ def test_class_names_and_preprocessing_come_along(goldens: Path) -> None:
 @pytest.mark.parametrize("name", ["hf_vit", "timm_vit"])
 def test_the_other_gelu_would_be_noticed(goldens: Path, name: str) -> None:
     expected = np.load(goldens / name / "expected.npz")
-    published = read_published(goldens / name)
+    published = read_pretrained(goldens / name)
     assert isinstance(published.config, ViTConfig)
     model, _ = transplant(published, replace(published.config, gelu="tanh"), new_head=False)
     with torch.no_grad():

@@ -10,7 +10,7 @@ import torch
 import vitrail
 from tests.parity.official import TOLERANCE, agree, compute, nchw, relative_error
 from vitrail.models.vit import ViT, ViTConfig
-from vitrail.weights.load import read_published
+from vitrail.weights.load import read_pretrained
 from vitrail.weights.transplant import transplant
 
 # Measured on x86, float32, torch 2.13: at most 1.0e-6, hybrids 4.6e-6.
@@ -79,7 +79,7 @@ def test_names_of_blocks_from_before_linen_load_the_same(goldens: Path, tmp_path
 def test_exact_gelu_would_be_noticed(goldens: Path) -> None:
     """The parity above is tight enough to tell the official tanh-GELU from the exact one."""
     expected = np.load(goldens / "vit_token.expected.npz")
-    published = read_published(goldens / "vit_token.ckpt.npz")
+    published = read_pretrained(goldens / "vit_token.ckpt.npz")
     model, _ = transplant(published, replace(published.config, gelu="exact"), new_head=False)
     with torch.no_grad():
         error = relative_error(model.eval()(nchw(expected["images"])).logits, expected["logits"])
@@ -95,7 +95,7 @@ def test_exact_gelu_would_be_noticed(goldens: Path) -> None:
 def test_other_constants_of_the_resnet_would_be_noticed(goldens: Path, stages: dict) -> None:
     """Their effect is small: after a standardised convolution comes a norm that undoes a scale."""
     expected = np.load(goldens / "hybrid_r26.expected.npz")
-    published = read_published(goldens / "hybrid_r26.ckpt.npz")
+    published = read_pretrained(goldens / "hybrid_r26.ckpt.npz")
     assert isinstance(published.config, ViTConfig)
     assert published.config.backbone is not None
     other = replace(published.config, backbone=replace(published.config.backbone, **stages))

@@ -133,7 +133,7 @@ def test_the_command_says_what_it_needs(tmp_path: Path) -> None:
         program = [sys.executable, "-m", "vitrail.recipes.reference_run", *words]
         return subprocess.run(program, capture_output=True, text=True, timeout=60)
 
-    assert "usage: python -m vitrail.recipes.proof RUN" in command().stderr
+    assert "usage: python -m vitrail.recipes.reference_run RUN" in command().stderr
     done = command(str(tmp_path))
     assert done.returncode == 2
     assert "holds no run" in done.stderr

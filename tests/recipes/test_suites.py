@@ -10,7 +10,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Estimate
 from vitrail.data.transforms.pipeline import ResizeCrop, WholeImage
 from vitrail.jobs.suite.suite import Rejudged, Suite, Task, chosen
-from vitrail.jobs.suite.table import Standing, means
+from vitrail.jobs.suite.table import TaskResult, means
 from vitrail.jobs.suite.task import Score
 from vitrail.recipes.suites import EXAMPLE, adapted, paper, suite_of, vtab
 
@@ -18,7 +18,7 @@ from vitrail.recipes.suites import EXAMPLE, adapted, paper, suite_of, vtab
 def published(suite: Suite) -> dict[tuple[str, str], float]:
     """The published means, in per cent, by group and model, where all tasks are done."""
     done = (Score("fine-tuned", Estimate(0.5, (0.4, 0.6))),)
-    standings = [Standing(task, "done", scores={"model": done}) for task in suite.tasks]
+    standings = [TaskResult(task, "done", scores={"model": done}) for task in suite.tasks]
     rows = means(suite, standings)
     return {(row["group"], other["model"]): 100 * other["accuracy"] for row in rows for other in row["published"]}
 
@@ -59,7 +59,7 @@ def test_the_papers_suite_is_its_five_sets_and_reals_labels_are_in_no_mean() -> 
     assert [type(task) for task in suite.tasks].count(Task) == 5
     (real,) = (task for task in suite.tasks if isinstance(task, Rejudged))
     assert real.of == "ImageNet"
-    rows = means(suite, [Standing(task) for task in suite.tasks])
+    rows = means(suite, [TaskResult(task) for task in suite.tasks])
     assert not rows  # nothing is done, so there is nothing to take a mean of
     # the mean of Table 6 over the five sets, of H/14 as Table 5 has it: 95.865
     values = [88.04, 99.50, 94.55, 97.56, 99.68]

@@ -11,7 +11,13 @@ import pytest
 
 from vitrail.core import numbers
 from vitrail.report.charts import svg
-from vitrail.report.charts.images import attention_overlay, cut_into_patches, filter_tiles, position_tiles, viridis
+from vitrail.report.charts.images import (
+    attention_overlay,
+    cut_into_patches,
+    filter_tiles,
+    position_tiles,
+    viridis,
+)
 from vitrail.report.charts.lines import Line, line_chart
 from vitrail.report.charts.stacked_area import Layer, stack_chart
 from vitrail.report.folder import Folder

@@ -12,7 +12,7 @@ from vitrail.cli import main
 from vitrail.core.errors import BadInput
 from vitrail.jobs.training import check_training
 from vitrail.train.optim import Momentum
-from vitrail.train.step import Training
+from vitrail.train.step import TrainConfig
 
 TINY = (
     "--steps 3 --schedule.warmup 0 --batch 4 --log-every 1 --workers 0 "
@@ -192,4 +192,4 @@ def bundle_copy(digits_run: Path, tmp_path: Path) -> Path:
 )
 def test_numbers_that_would_train_backwards_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
-        check_training(Training("digits", **changes))
+        check_training(TrainConfig("digits", **changes))

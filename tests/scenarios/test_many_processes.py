@@ -74,8 +74,8 @@ def test_recomputation_changes_nothing(alone: Path, tmp_path: Path) -> None:
 def test_a_batch_smaller_than_the_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from vitrail.core.errors import BadInput
     from vitrail.jobs.training import check_training
-    from vitrail.train.step import Training
+    from vitrail.train.step import TrainConfig
 
     monkeypatch.setenv("WORLD_SIZE", "8")
     with pytest.raises(BadInput, match="a batch of 4 images cannot be shared by 8 processes"):
-        check_training(Training("digits", batch=4))
+        check_training(TrainConfig("digits", batch=4))

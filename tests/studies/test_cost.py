@@ -9,10 +9,10 @@ import torch
 from vitrail.core.device import Machine, available_memory
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
-from vitrail.jobs.throughput import Speed, measure_speed
+from vitrail.jobs.throughput import Throughput, measure_throughput
 from vitrail.models.cost import inference_activations
 from vitrail.studies.cost import cost
-from vitrail.studies.engine.execute import carry_out, collect
+from vitrail.studies.engine.execute import collect, run_study
 
 
 def test_a_study_of_speed_ends_in_a_finding(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_a_study_of_speed_ends_in_a_finding(tmp_path: Path) -> None:
     study = cost("smoke")
     chosen = [run for run in study.runs if run.at["model"] == "ViT-64/4"]
     runs = tuple(replace(run, config=replace(run.config, seconds=0.1, batches=(8, 64))) for run in chosen)
-    results = carry_out(replace(study, runs=runs), tmp_path, Machine())
+    results = run_study(replace(study, runs=runs), tmp_path, Machine())
     rates = {row.run.name: row.values["images/s"][0] for row in results.rows}
     assert rates["ViT-64/4, 16 pixels"] > 2 * rates["ViT-64/4, 64 pixels"]
     said = results.study.finding(results)
@@ -31,20 +31,20 @@ def test_a_study_of_speed_ends_in_a_finding(tmp_path: Path) -> None:
 
 
 def test_the_largest_batch_is_what_the_memory_holds(tmp_path: Path) -> None:
-    config = Speed(cost("smoke").runs[0].config.model, (1,), 0.01)
-    result = measure_speed(config, tmp_path / "speed", Machine())
+    config = Throughput(cost("smoke").runs[0].config.model, (1,), 0.01)
+    result = measure_throughput(config, tmp_path / "speed", Machine())
     room = available_memory(torch.device("cpu"))
     assert room is not None
     each = inference_activations(config.model, 3)
     assert result["reckoned"]
     assert room / each / 3 < result["largest_batch"] < 3 * room / each  # in float32 or bfloat16, while others allocate
     assert result["largest_training_batch"] < result["largest_batch"]
-    assert measure_speed(config, tmp_path / "speed") == result
+    assert measure_throughput(config, tmp_path / "speed") == result
 
 
 def test_no_batch_is_said(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="expected sizes from 1 on"):
-        measure_speed(Speed(cost("smoke").runs[0].config.model, ()), tmp_path / "speed")
+        measure_throughput(Throughput(cost("smoke").runs[0].config.model, ()), tmp_path / "speed")
 
 
 def test_every_scale_can_be_planned(tmp_path: Path) -> None:

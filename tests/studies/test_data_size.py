@@ -17,7 +17,7 @@ from vitrail.jobs.early_stopping import EarlyStopping, first_images, stop_early
 from vitrail.studies.data_size import SIZES, data_size
 from vitrail.studies.engine.execute import collect, study_json
 from vitrail.studies.engine.results import measured_file
-from vitrail.studies.engine.study import Study, planned
+from vitrail.studies.engine.study import Study, study_runs
 from vitrail.train.optim import Adam
 from vitrail.train.schedule import Cosine
 from vitrail.weights.load import load
@@ -88,7 +88,7 @@ def test_what_cannot_be_stopped_early_is_said(
 def made(tmp_path: Path) -> tuple[Study, Path]:
     """Runs that were given accuracies: ViTs gain 6 points on ResNets with each factor of four."""
     study = data_size("smoke")
-    for plan in planned(study, tmp_path):
+    for plan in study_runs(study, tmp_path):
         grown = np.log2(plan.config.images / SIZES["smoke"][0])
         accuracy = 0.5 + 0.03 * grown if plan.run.at["family"] == "ViT" else 0.55
         write_json(plan.folder / "result.json", {"best_step": 150, "total_flops": 1.0, "seconds": 1.0})

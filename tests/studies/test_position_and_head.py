@@ -10,8 +10,8 @@ from vitrail.cli import main
 from vitrail.core.device import Machine
 from vitrail.core.files import read_json
 from vitrail.studies import STUDIES, study
-from vitrail.studies.engine.execute import carry_out
-from vitrail.studies.engine.study import planned
+from vitrail.studies.engine.execute import run_study
+from vitrail.studies.engine.study import study_runs
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def test_position_study_shows_the_gap(out: Path) -> None:
     """None is worse than 1-D by more than the noise of two seeds (measured: 42 points, interval 26 to 58)."""
     whole = study("position", "smoke")
     small = replace(whole, runs=tuple(run for run in whole.runs if run.name in ("1-D, stem", "none")))
-    results = carry_out(small, out, Machine("cpu", workers=0))
+    results = run_study(small, out, Machine("cpu", workers=0))
     gap = results.contrast({"1-D, stem": 1.0, "none": -1.0}, "5-shot")
     assert gap is not None
     assert gap.low is not None
@@ -39,15 +39,15 @@ def test_head_study_shows_that_the_rate_decides(out: Path) -> None:
     """
     whole = study("head", "smoke")
     runs = tuple(run for run in whole.runs if run.at["lr"] in (1e-2, 3e-3))
-    results = carry_out(replace(whole, runs=runs, seeds=1), out, Machine("cpu", workers=0))
+    results = run_study(replace(whole, runs=runs, seeds=1), out, Machine("cpu", workers=0))
     assert results.complete
     reached = {(row.run.at["head"], row.run.at["lr"]): row.results[0]["accuracy"] for row in results.rows}
     between = abs(reached["class token", 1e-2] - reached["average", 1e-2])
     assert between < 0.08
     for head in ("class token", "average"):
         assert reached[head, 1e-2] - reached[head, 3e-3] > between
-    shared = planned(study("position", "smoke"), out)[0].folder
-    assert planned(whole, out)[0].folder == shared  # the base is a run of both studies
+    shared = study_runs(study("position", "smoke"), out)[0].folder
+    assert study_runs(whole, out)[0].folder == shared  # the base is a run of both studies
 
 
 @pytest.mark.parametrize("name", sorted(STUDIES))

@@ -12,7 +12,7 @@ from vitrail.models.cost import multiply_adds, training_flops
 from vitrail.recipes.paper import paper
 from vitrail.studies.engine.execute import collect
 from vitrail.studies.engine.results import measured_file
-from vitrail.studies.engine.study import Study, planned
+from vitrail.studies.engine.study import Study, study_runs
 from vitrail.studies.scaling import exaflops, paper_ratios, places, scaling, table6
 
 # Rows where the count is not Table 6's within 1 %: 55 exaFLOPs of B/32 would be 56.3; R50x1 has 50 for 50.7; 859 of
@@ -46,7 +46,7 @@ def made(tmp_path: Path) -> tuple[Study, Path]:
     """A study whose runs were given accuracies by law: ResNets take 2.5 times the compute of ViTs."""
     study = replace(scaling("smoke"), runs=tuple(run for run in scaling("smoke").runs if run.at["family"] != "hybrid"))
     rng = np.random.default_rng(0)
-    for plan in planned(study, tmp_path):
+    for plan in study_runs(study, tmp_path):
         model = replace(plan.config.model, num_classes=7)
         images = plan.config.steps * plan.config.batch
         flops = 6.0 * multiply_adds(model, padding=False) * images

@@ -5,36 +5,36 @@ from typing import Any
 
 import torch
 
-from vitrail.data.loader.loader import Batch, Broken, Loader, training_batches
+from vitrail.data.loader.loader import Batch, Broken, Loader, train_loader
 from vitrail.data.open.names import open_data
 from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, WholeImage
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
 from vitrail.train.schedule import Cosine
-from vitrail.train.step import Metrics, Training, TrainState, start, train_step
+from vitrail.train.step import Metrics, TrainConfig, TrainState, init_state, train_step
 
 MODEL = ViTConfig(patch=4, width=16, depth=1, heads=2, mlp=32, resolution=(8, 8), num_classes=10)
 PREPROCESS = Preprocess((8, 8), SquareResize())
 
 
-def training(**changes: Any) -> Training:
+def training(**changes: Any) -> TrainConfig:
     settings: dict[str, Any] = {"steps": 20, "batch": 12, "schedule": Cosine(3)}
-    return Training("digits@train", augment=Augment(WholeImage()), **(settings | changes))
+    return TrainConfig("digits@train", augment=Augment(WholeImage()), **(settings | changes))
 
 
-def fresh(config: Training, model: ViTConfig = MODEL) -> TrainState:
+def fresh(config: TrainConfig, model: ViTConfig = MODEL) -> TrainState:
     """The state before the first step; every weight differs from zero, so that every gradient does."""
     torch.manual_seed(0)
     built = build(model)
     with torch.no_grad():
         for p in built.parameters():
             p.add_(torch.randn_like(p) * 0.05)
-    return start(built, config, Broken(1352))
+    return init_state(built, config, Broken(1352))
 
 
-def batches(config: Training, start: int = 0, stop: int | None = None) -> Loader:
+def batches(config: TrainConfig, start: int = 0, stop: int | None = None) -> Loader:
     stop = config.steps if stop is None else stop
-    return training_batches(
+    return train_loader(
         open_data(config.train),
         config.augment,
         PREPROCESS,
@@ -46,15 +46,15 @@ def batches(config: Training, start: int = 0, stop: int | None = None) -> Loader
     )
 
 
-def update(state: TrainState, batch: Batch, config: Training) -> Metrics:
+def update(state: TrainState, batch: Batch, config: TrainConfig) -> Metrics:
     return train_step(state, batch, config=config, preprocess=PREPROCESS, dtype=torch.float32)
 
 
-def updater(config: Training) -> Any:
+def updater(config: TrainConfig) -> Any:
     return partial(train_step, config=config, preprocess=PREPROCESS, dtype=torch.float32)
 
 
-def advance(state: TrainState, config: Training, steps: int) -> None:
+def advance(state: TrainState, config: TrainConfig, steps: int) -> None:
     """So many steps, from where the state is."""
     for batch in batches(config, state.step, state.step + steps):
         update(state, batch, config)

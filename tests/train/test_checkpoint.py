@@ -17,7 +17,7 @@ from vitrail.train import checkpoint
 from vitrail.train.checkpoint import KEPT, restore_checkpoint, save_checkpoint
 from vitrail.train.optim import Adam, Momentum, OptimizerConfig
 from vitrail.train.sharded import snapshot, write_pieces
-from vitrail.train.step import Training, TrainState
+from vitrail.train.step import TrainConfig, TrainState
 
 NOISY = replace(MODEL, dropout=0.1)
 
@@ -45,7 +45,7 @@ def test_continuing_equals_never_having_stopped(
     assert_equal(everything(resumed), everything(whole))
 
 
-def saved(tmp_path: Path, config: Training, steps: tuple[int, ...] = (2, 4)) -> TrainState:
+def saved(tmp_path: Path, config: TrainConfig, steps: tuple[int, ...] = (2, 4)) -> TrainState:
     state = fresh(config)
     for step in steps:
         advance(state, config, step - state.step)

@@ -4,40 +4,40 @@ import numpy as np
 import pytest
 
 from vitrail.core.errors import BadInput
-from vitrail.train.divergence import JUDGED_FROM, SKIPS, BadStep, Health, refuse_more
+from vitrail.train.divergence import JUDGED_FROM, SKIPS, LossSpike, SpikeDetector, limit_skips
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number(loss: float) -> None:
-    with pytest.raises(BadStep, match=r"step 7: the loss is (nan|inf)"):
-        Health().check(7, loss, 1.0, ["a.jpg"])
+    with pytest.raises(LossSpike, match=r"step 7: the loss is (nan|inf)"):
+        SpikeDetector().check(7, loss, 1.0, ["a.jpg"])
 
 
 def test_a_gradient_that_is_no_number() -> None:
-    with pytest.raises(BadStep, match="the norm of the gradient is inf"):
-        Health().check(7, 1.0, float("inf"), ["a.jpg"])
+    with pytest.raises(LossSpike, match="the norm of the gradient is inf"):
+        SpikeDetector().check(7, 1.0, float("inf"), ["a.jpg"])
 
 
 def test_a_jump_is_caught_only_once_there_is_something_usual() -> None:
-    health = Health()
+    health = SpikeDetector()
     for step in range(JUDGED_FROM - 1):
         health.check(step, 2.0, 1.0, [])
     health.check(JUDGED_FROM - 1, 50.0, 1.0, [])  # not yet
-    with pytest.raises(BadStep, match=r"the loss jumped to 9\.1 from about 2"):
+    with pytest.raises(LossSpike, match=r"the loss jumped to 9\.1 from about 2"):
         health.check(JUDGED_FROM, 9.1, 1.0, ["b.jpg"])
     health.check(JUDGED_FROM, 8.9, 1.0, [])
 
 
 def test_noise_and_an_ordinary_run_raise_nothing() -> None:
     random = np.random.default_rng(0)
-    health = Health()
+    health = SpikeDetector()
     for step in range(5000):
         usual = 11 * 0.999**step + 0.02
         health.check(step, usual * float(random.lognormal(0, 0.3)), 1.0, [])
 
 
 def test_only_so_many_batches_are_left_out() -> None:
-    bad = BadStep(90, "the loss is nan", [])
-    refuse_more([1] * (SKIPS - 1), bad, "failures")
+    bad = LossSpike(90, "the loss is nan", [])
+    limit_skips([1] * (SKIPS - 1), bad, "failures")
     with pytest.raises(BadInput, match=r"at step 90 the loss is nan, after the batches of steps 3, 50 .* failures"):
-        refuse_more([3, 50], bad, "failures")
+        limit_skips([3, 50], bad, "failures")

@@ -12,7 +12,7 @@ from vitrail.core.device import Machine, choose_precision
 from vitrail.core.errors import BadInput
 from vitrail.models.vit import ViT
 from vitrail.train.float8 import in_float8
-from vitrail.train.parallel import layers, spread
+from vitrail.train.parallel import layers, parallelize
 
 CPU = torch.device("cpu")
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 def test_a_device_without_8_bit_products_is_refused() -> None:
     model = fresh(training()).model
     with pytest.raises(BadInput, match=r"compute capability 8\.9 .*this is cpu; take bfloat16"):
-        spread(model, Machine(), CPU, torch.bfloat16, float8=True)
+        parallelize(model, Machine(), CPU, torch.bfloat16, float8=True)
 
 
 def test_all_else_is_bfloat16() -> None:
@@ -29,7 +29,7 @@ def test_all_else_is_bfloat16() -> None:
 
 def test_cuda_graphs_are_refused_on_the_cpu() -> None:
     with pytest.raises(BadInput, match=r"--graphs needs one process on a CUDA device, this is cpu"):
-        spread(fresh(training()).model, Machine(graphs=True), CPU, torch.float32)
+        parallelize(fresh(training()).model, Machine(graphs=True), CPU, torch.float32)
 
 
 @pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed, as `make test-all` does")

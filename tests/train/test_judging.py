@@ -11,7 +11,7 @@ from vitrail.core.errors import Interrupted
 from vitrail.data.loader.loader import Batch
 from vitrail.train import loop
 from vitrail.train.checkpoint import checkpoint_steps, restore_checkpoint, save_checkpoint
-from vitrail.train.divergence import BadStep
+from vitrail.train.divergence import LossSpike
 from vitrail.train.loop import Every, Meter, fit
 from vitrail.train.step import Metrics, TrainState
 
@@ -52,28 +52,28 @@ def run(folder: Path, bad: int, save_every: int = 5, signal_at: int | None = Non
 
 
 def test_a_bad_step_is_found_one_step_later(tmp_path: Path) -> None:
-    with pytest.raises(BadStep) as found:
+    with pytest.raises(LossSpike) as found:
         run(tmp_path, bad=7)
     assert found.value.step == 7
     assert checkpoint_steps(tmp_path) == [5]
 
 
 def test_a_bad_step_before_a_save_is_found_before_it(tmp_path: Path) -> None:
-    with pytest.raises(BadStep) as found:
+    with pytest.raises(LossSpike) as found:
         run(tmp_path, bad=9)  # the update that makes step 10, which is to be saved
     assert found.value.step == 9
     assert checkpoint_steps(tmp_path) == [5]
 
 
 def test_the_last_step_is_judged(tmp_path: Path) -> None:
-    with pytest.raises(BadStep) as found:
+    with pytest.raises(LossSpike) as found:
         run(tmp_path, bad=19, save_every=100)
     assert found.value.step == 19
     assert checkpoint_steps(tmp_path) == []
 
 
 def test_a_bad_step_is_not_saved_after_a_signal(tmp_path: Path) -> None:
-    with pytest.raises(BadStep):
+    with pytest.raises(LossSpike):
         run(tmp_path, bad=6, signal_at=6)
     assert checkpoint_steps(tmp_path) == [5]
     with pytest.raises(Interrupted):

@@ -13,7 +13,7 @@ from vitrail.core.files import read_json, write_json
 from vitrail.models.cost import training_activations
 from vitrail.train import micro_batch
 from vitrail.train.checkpoint import restore_checkpoint, save_checkpoint
-from vitrail.train.micro_batch import settle_micro_batch, surviving
+from vitrail.train.micro_batch import choose_micro_batch, retry_on_oom
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine
 from vitrail.train.step import TrainState, train_step
@@ -36,7 +36,7 @@ def at_most(state: TrainState, images: int, passes: list[int]) -> None:
 
 def update(folder: Path) -> object:
     step = partial(train_step, config=CONFIG, preprocess=PREPROCESS, dtype=torch.float32)
-    return surviving(step, folder)
+    return retry_on_oom(step, folder)
 
 
 def test_a_step_without_memory_is_done_again_in_parts_and_equals_the_whole(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_step_without_memory_is_done_again_in_parts_and_equals_the_whole(tmp_p
 def test_the_next_start_begins_with_what_fitted(tmp_path: Path) -> None:
     write_json(tmp_path / "micro_batch.json", {"micro_batch": 5})
     state = fresh(CONFIG)
-    settle_micro_batch(state, CONFIG, torch.float32, tmp_path)
+    choose_micro_batch(state, CONFIG, torch.float32, tmp_path)
     assert state.micro_batch == 5
 
 
@@ -76,7 +76,7 @@ def test_other_errors_of_a_step_stay_what_they_are(tmp_path: Path) -> None:
 
     (batch,) = batches(CONFIG, stop=1)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        surviving(broken, tmp_path)(fresh(CONFIG), batch)  # type: ignore[arg-type]
+        retry_on_oom(broken, tmp_path)(fresh(CONFIG), batch)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("images", "expected"), [(100, 12), (12, 12), (7, 7), (1, 1), (0, 1)])
@@ -86,7 +86,7 @@ def test_the_most_that_fits_by_the_estimate(
     room = int((images + 0.5) * training_activations(MODEL, 4) / micro_batch.SHARE)
     monkeypatch.setattr(micro_batch, "available_memory", lambda device: room)
     state = fresh(CONFIG)
-    settle_micro_batch(state, CONFIG, torch.float32, tmp_path)
+    choose_micro_batch(state, CONFIG, torch.float32, tmp_path)
     assert state.micro_batch == expected
 
 
@@ -98,7 +98,7 @@ def test_a_run_that_goes_on_keeps_its_own_number(tmp_path: Path, monkeypatch: py
     later = fresh(CONFIG)
     assert restore_checkpoint(tmp_path / "checkpoints", later)
     monkeypatch.setattr(micro_batch, "available_memory", lambda device: 0)
-    settle_micro_batch(later, CONFIG, torch.float32, tmp_path)
+    choose_micro_batch(later, CONFIG, torch.float32, tmp_path)
     assert later.micro_batch == 5
 
 
@@ -125,7 +125,7 @@ def test_trying_leaves_nothing_behind(tmp_path: Path) -> None:
     before = everything(state)
     passes: list[int] = []
     at_most(state, 5, passes)
-    assert micro_batch._most(lambda n: micro_batch._fits(state, n, torch.float32), 12) == 3
+    assert micro_batch._largest_that_fits(lambda n: micro_batch._fits(state, n, torch.float32), 12) == 3
     assert passes == [12, 6, 3]
     assert all(torch.equal(tensor, everything(state)[name]) for name, tensor in before.items())
     assert all(p.grad is None for p in state.model.parameters())

@@ -10,12 +10,12 @@ from vitrail.data.loader.loader import Broken
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
 from vitrail.train.checkpoint import save_checkpoint
-from vitrail.train.step import Training, start
+from vitrail.train.step import TrainConfig, init_state
 
 
 def test_nan_is_not_saved(tmp_path: Path) -> None:
     model = build(ViTConfig(patch=4, width=8, depth=1, heads=2, mlp=16, resolution=(8, 8), num_classes=3))
-    state = start(model, Training(train="digits"), Broken(10))
+    state = init_state(model, TrainConfig(train="digits"), Broken(10))
     save_checkpoint(tmp_path, state)
     state.step = 1
     with torch.no_grad():

@@ -19,7 +19,7 @@ from vitrail.models.head import AttentionPool, AveragePool
 from vitrail.models.position import Learned2d
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.train.optim import Adam, Momentum, OptimizerConfig, build_optimizer, factors, is_decayed, set_learning_rate
-from vitrail.train.weight_averaging import averaged, start_average, update_average
+from vitrail.train.weight_averaging import start_average, update_average, use_averaged
 
 RATES = [0.0, 0.02, 0.1, 0.05, 0.01]  # a schedule: decay must follow it
 
@@ -320,9 +320,9 @@ def test_averaged_weights_are_borrowed_and_given_back() -> None:
     average = start_average(model)
     own = model[0].weight.detach().clone()  # type: ignore[index, union-attr, operator]
     average["0.weight"].fill_(7)
-    with pytest.raises(RuntimeError), averaged(model, average):
+    with pytest.raises(RuntimeError), use_averaged(model, average):
         assert (model.state_dict()["0.weight"] == 7).all()
         raise RuntimeError
     assert torch.equal(model.state_dict()["0.weight"], own)
-    with averaged(model, None) as same:
+    with use_averaged(model, None) as same:
         assert torch.equal(same.state_dict()["0.weight"], own)

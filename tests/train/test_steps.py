@@ -14,11 +14,11 @@ from tests.train.small import MODEL, advance, assert_equal, batches, everything,
 from vitrail.core.errors import BadInput, Interrupted
 from vitrail.data.loader.loader import Batch
 from vitrail.train import loop
-from vitrail.train.divergence import BadStep
+from vitrail.train.divergence import LossSpike
 from vitrail.train.loop import Every, Meter, fit
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine
-from vitrail.train.step import Metrics, Training, TrainState
+from vitrail.train.step import Metrics, TrainConfig, TrainState
 
 
 def flat(state: TrainState) -> Tensor:
@@ -101,7 +101,7 @@ def test_the_same_run_twice_is_the_same_bit_for_bit() -> None:
 # the loop
 
 
-def run(config: Training, every: list[Every], update_with: object = None) -> TrainState:
+def run(config: TrainConfig, every: list[Every], update_with: object = None) -> TrainState:
     state = fresh(config)
     fit(
         state,
@@ -184,7 +184,7 @@ def test_a_loss_that_is_no_number_is_caught_at_its_step() -> None:
         return metrics._replace(loss=metrics.loss * float("nan")) if state.step == 4 else metrics
 
     state = fresh(config)
-    with pytest.raises(BadStep, match="step 3: the loss is nan") as caught:
+    with pytest.raises(LossSpike, match="step 3: the loss is nan") as caught:
         fit(state, batches(config), exploding, steps=10, meter=Meter(), every=[], save=lambda _: None)
     assert caught.value.step == 3
     assert caught.value.keys == next(iter(batches(config, 3, 4))).keys

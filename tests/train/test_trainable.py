@@ -11,7 +11,7 @@ from vitrail.core.errors import BadInput
 from vitrail.data.loader.loader import Batch, Broken
 from vitrail.models.build import Model, build
 from vitrail.models.resnet import BIT, ResNetConfig
-from vitrail.train.step import TrainState, start, train_step
+from vitrail.train.step import TrainState, init_state, train_step
 from vitrail.train.trainable import (
     HeadOnly,
     LastBlocks,
@@ -19,9 +19,9 @@ from vitrail.train.trainable import (
     Lora,
     Tuned,
     Whole,
+    make_trainable,
     merge,
     trained_parameters,
-    tune,
 )
 from vitrail.train.trainable import work_share as share
 from vitrail.weights.pretrained import check_state
@@ -32,8 +32,8 @@ RESNET = ResNetConfig(replace(BIT, units=(1, 1), width=32), (32, 32), num_classe
 
 def tuned_state(tuned: Tuned, config: object = DEEP) -> TrainState:
     state = fresh(training(), config)  # type: ignore[arg-type]
-    tune(state.model, tuned)
-    return start(state.model, training(), Broken(10))
+    make_trainable(state.model, tuned)
+    return init_state(state.model, training(), Broken(10))
 
 
 def step(state: TrainState) -> None:
@@ -137,9 +137,9 @@ def test_the_share_of_the_arithmetic() -> None:
 @pytest.mark.parametrize("tuned", [LastBlocks(4), LastBlocks(0), Lora(0), Lora(4, 0.0)], ids=str)
 def test_what_cannot_be_trained_is_refused(tuned: Tuned) -> None:
     with pytest.raises(BadInput):
-        tune(build(DEEP), tuned)
+        make_trainable(build(DEEP), tuned)
 
 
 def test_a_resnet_has_no_linear_maps_to_add_to() -> None:
     with pytest.raises(BadInput, match="a ResNet has none"):
-        tune(build(RESNET), Lora())
+        make_trainable(build(RESNET), Lora())

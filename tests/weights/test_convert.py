@@ -24,7 +24,7 @@ from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.bundle import RESAMPLED, save_bundle
 from vitrail.weights.convert import Layout, convert
-from vitrail.weights.load import read_published
+from vitrail.weights.load import read_pretrained
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 NAMES = tuple(f"class {i}" for i in range(5))
@@ -222,7 +222,7 @@ JOURNEYS = [(name, *pair) for name in CASES for pair in permutations(LAYOUTS, 2)
 
 
 @pytest.mark.parametrize(
-    ("name", "first", "second"), [j for j in JOURNEYS if not CASES[j[0]].refused.keys() & {*j[1:]}]
+    ("name", "first", "second"), [j for j in JOURNEYS if not CASES[j[0]].skipped.keys() & {*j[1:]}]
 )
 def test_every_layout_to_every_other(name: str, first: Layout, second: Layout, tmp_path: Path) -> None:
     case, config = CASES[name], CASES[name].config
@@ -240,7 +240,7 @@ def test_every_layout_to_every_other(name: str, first: Layout, second: Layout, t
         }
         assert fields <= {case.changed.get(layout, "")}
         changed |= fields
-    back = read_published(twice, resolution=config.resolution)
+    back = read_pretrained(twice, resolution=config.resolution)
     state = model.state_dict()
     unlike = {key for key, tensor in back.state.items() if not torch.equal(tensor, state[key])}
     assert back.state.keys() == state.keys()
@@ -252,14 +252,14 @@ def test_every_layout_to_every_other(name: str, first: Layout, second: Layout, t
 
 
 @pytest.mark.parametrize(
-    ("name", "layout"), [(name, layout) for name, case in CASES.items() for layout in case.refused]
+    ("name", "layout"), [(name, layout) for name, case in CASES.items() for layout in case.skipped]
 )
 def test_what_a_layout_cannot_hold_is_said(name: str, layout: Layout, tmp_path: Path) -> None:
     written(CASES[name].config, tmp_path / "source")
     destination = place(tmp_path, "copy", layout)
     with pytest.raises(BadInput) as refused:
         convert(tmp_path / "source", destination, layout)
-    assert str(refused.value) == CASES[name].refused[layout]
+    assert str(refused.value) == CASES[name].skipped[layout]
     assert not destination.exists()
 
 

@@ -31,7 +31,7 @@ from vitrail.models.resample import Interpolation, resample_table
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.bundle import save_bundle
 from vitrail.weights.convert import convert
-from vitrail.weights.load import read_published
+from vitrail.weights.load import read_pretrained
 
 HALF = (0.5, 0.5, 0.5)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -73,7 +73,7 @@ def test_a_bare_state_dict_is_seen_as_its_authors_see_and_it_is_said(
     path = saved(tmp_path / "model.pth", {theirs(n): t for n, t in random_state(config).items()})
     model = vitrail.load(path, resolution=24)
     assert model.preprocess == replace(preprocess, resolution=(24, 24))
-    assert read_published(path).interpolation == interpolation
+    assert read_pretrained(path).interpolation == interpolation
     said = capsys.readouterr().err
     assert f"{path}: {SILENT} {preprocess.mean}, deviation {preprocess.std}, {preprocess.interpolation}" in said
     assert "the middle 87.5%" in said
@@ -81,7 +81,7 @@ def test_a_bare_state_dict_is_seen_as_its_authors_see_and_it_is_said(
 
 def test_a_mask_token_is_meta_s(tmp_path: Path) -> None:
     path = saved(tmp_path / "model.pth", {**random_state(TIMM), "mask_token": torch.zeros(1, 192)})
-    assert read_published(path).preprocess == META
+    assert read_pretrained(path).preprocess == META
 
 
 def test_what_says_everything_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +112,7 @@ def test_google_s_files_are_seen_as_their_code_sees(
     config: ViTConfig, prefix: str, resize: object, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "model.npz", **prefixed(prefix)(arrays_of(config)))
-    published = read_published(tmp_path / "model.npz")
+    published = read_pretrained(tmp_path / "model.npz")
     assert published.preprocess.resize == resize
     assert (published.preprocess.mean, published.preprocess.std) == (HALF, HALF)
     assert published.preprocess.interpolation == published.interpolation == "bilinear"
@@ -139,14 +139,14 @@ def timm_folder(path: Path, **settings: object) -> Path:
 
 
 def test_what_timm_asks_for_and_vitrail_lacks_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not read_published(timm_folder(tmp_path / "usual", crop_mode="center")).assumed
-    odd = read_published(timm_folder(tmp_path / "odd", crop_mode="border", interpolation="lanczos"))
+    assert not read_pretrained(timm_folder(tmp_path / "usual", crop_mode="center")).assumed
+    odd = read_pretrained(timm_folder(tmp_path / "odd", crop_mode="border", interpolation="lanczos"))
     assert (odd.preprocess.resize, odd.preprocess.interpolation) == (CentreCrop(0.9), "bicubic")
     said = capsys.readouterr().err
     assert "vitrail has no crop_mode 'border' and takes the middle of the image" in said
     assert "vitrail has no interpolation 'lanczos' and takes bicubic" in said
     assert (
-        read_published(timm_folder(tmp_path / "random", interpolation="random")).preprocess.interpolation == "bilinear"
+        read_pretrained(timm_folder(tmp_path / "random", interpolation="random")).preprocess.interpolation == "bilinear"
     )
     assert "no interpolation 'random' and takes bilinear" in capsys.readouterr().err
 
@@ -159,7 +159,7 @@ def test_a_mean_without_a_deviation_gets_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(
         BadInput, match="the preprocessing in config.json cannot be read: .*None are not the numbers of"
     ):
-        read_published(folder)
+        read_pretrained(folder)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def edit(path: Path, **changes: object) -> None:
 
 def test_a_preprocessor_that_does_not_normalise(theirs: Path) -> None:
     edit(theirs / "preprocessor_config.json", do_normalize=False)
-    preprocess = read_published(theirs).preprocess
+    preprocess = read_pretrained(theirs).preprocess
     assert (preprocess.mean, preprocess.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
@@ -186,13 +186,13 @@ def test_a_preprocessor_that_does_not_rescale_is_refused(theirs: Path) -> None:
     with pytest.raises(
         BadInput, match=r"preprocessor_config\.json: do_rescale is false; this model reads pixels of 0 to"
     ):
-        read_published(theirs)
+        read_pretrained(theirs)
 
 
 def test_a_preprocessor_of_another_size_is_said(theirs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not read_published(theirs).assumed
+    assert not read_pretrained(theirs).assumed
     edit(theirs / "preprocessor_config.json", crop_size={"height": 12, "width": 12})
-    assert read_published(theirs).preprocess.resolution == (16, 16)
+    assert read_pretrained(theirs).preprocess.resolution == (16, 16)
     assert "makes images of 12 x 12 pixels, config.json says image_size 16 x 16" in capsys.readouterr().err
 
 
@@ -200,7 +200,7 @@ def test_a_folder_without_a_preprocessor_is_seen_as_transformers_sees(
     theirs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (theirs / "preprocessor_config.json").unlink()
-    assert read_published(theirs).preprocess == Preprocess((16, 16), SquareResize())
+    assert read_pretrained(theirs).preprocess == Preprocess((16, 16), SquareResize())
     assert SILENT in capsys.readouterr().err
 
 
@@ -209,11 +209,11 @@ def test_heads_that_are_no_whole_number(number: object, theirs: Path, tmp_path: 
     """True counts as 1 in Python: a model of one head would be read, and nothing would look wrong."""
     edit(theirs / "config.json", num_attention_heads=number)
     with pytest.raises(BadInput, match="says num_attention_heads .*, expected a whole number"):
-        read_published(theirs)
+        read_pretrained(theirs)
     folder = timm_folder(tmp_path / "timm")
     edit(folder / "config.json", model_args={"num_heads": number})
     with pytest.raises(BadInput, match="says num_heads .*, expected a whole number"):
-        read_published(folder)
+        read_pretrained(folder)
 
 
 # positions at another grid
@@ -240,7 +240,7 @@ def test_a_bundle_with_an_unknown_way_of_resampling_is_refused(tmp_path: Path) -
     torch.manual_seed(0)
     save_bundle(tmp_path / "b", build(TIMM), Preprocess((16, 16)), ("a", "b", "c"), {"positions_resampled": "spline"})
     with pytest.raises(BadInput, match="positions_resampled is 'spline', expected one of bilinear, bicubic"):
-        read_published(tmp_path / "b")
+        read_pretrained(tmp_path / "b")
 
 
 # classifiers that were never meant to be used

@@ -27,11 +27,11 @@ MAIN, OTHER = "a" * 40, "b" * 40  # commits
 PROGRAM = """
 import json, sys
 import vitrail
-from vitrail.weights.load import read_published
+from vitrail.weights.load import read_pretrained
 answers = {}
 for source in sys.argv[1:]:
     try:
-        found = read_published(source)
+        found = read_pretrained(source)
         answers[source] = [found.provenance["source"], float(found.state["norm.bias"].sum())]
     except vitrail.BadInput as problem:
         answers[source] = str(problem)

@@ -22,7 +22,7 @@ from vitrail.models.vit import ViTConfig
 from vitrail.weights.bit import write_bit
 from vitrail.weights.google import BEFORE_LINEN, LINEN, layout, write_google
 from vitrail.weights.key_map import write
-from vitrail.weights.load import read_published
+from vitrail.weights.load import read_pretrained
 
 PLAIN = ViTConfig(patch=4, width=16, depth=3, heads=2, mlp=32, resolution=(16, 16), num_classes=3, hidden=8)
 POOLED = replace(PLAIN, pool=AttentionPool(), hidden=None)
@@ -45,7 +45,7 @@ def arrays_of(config: ModelConfig) -> Arrays:
 
 
 def same_state(path: Path, config: ModelConfig, **how: Any) -> bool:
-    published = read_published(path, **how)
+    published = read_pretrained(path, **how)
     wanted = random_state(config)
     assert published.config == config
     assert published.state.keys() == wanted.keys()
@@ -121,7 +121,7 @@ def test_both_vintages_of_block_names(vintage: Any, positions: str, tmp_path: Pa
 
 def test_names_that_are_no_part_of_the_model_are_left_over(tmp_path: Path) -> None:
     np.savez(tmp_path / "model.npz", **beside(arrays_of(PLAIN)))
-    assert read_published(tmp_path / "model.npz").left_over == ("extra/rng", "opt/state/step")
+    assert read_pretrained(tmp_path / "model.npz").left_over == ("extra/rng", "opt/state/step")
 
 
 @pytest.mark.parametrize("config", [PLAIN, POOLED, BITS], ids=["vit_jax", "big_vision", "BiT"])
@@ -129,7 +129,7 @@ def test_bfloat16_that_numpy_calls_two_bytes_without_a_type(config: ModelConfig,
     halved = {n: torch.from_numpy(array).bfloat16() for n, array in arrays_of(config).items()}
     np.savez(tmp_path / "model.npz", **{n: t.view(torch.int16).numpy().view("V2") for n, t in halved.items()})
     assert {array.dtype.str for array in np.load(tmp_path / "model.npz").values()} == {"|V2"}
-    state = read_published(tmp_path / "model.npz").state
+    state = read_pretrained(tmp_path / "model.npz").state
     wanted = random_state(config)
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}
     assert all(torch.equal(state[name], tensor.bfloat16().float()) for name, tensor in wanted.items())
@@ -191,7 +191,7 @@ def test_meta_s_names_of_dinov2(suffix: str, tmp_path: Path) -> None:
     state["mask_token"] = torch.zeros(1, 192)
     path = tmp_path / f"model{suffix}"
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
-    published = read_published(path)
+    published = read_pretrained(path)
     wanted = random_state(GATED)
     assert published.left_over == ("mask_token",)
     assert published.state.keys() == wanted.keys()
@@ -203,7 +203,7 @@ def test_meta_s_names_of_dinov2(suffix: str, tmp_path: Path) -> None:
 def test_half_precision_is_read_as_float32(tmp_path: Path) -> None:
     for kind in (torch.bfloat16, torch.float16):
         torch.save({name: tensor.to(kind) for name, tensor in random_state(TIMM).items()}, tmp_path / "model.pth")
-        state = read_published(tmp_path / "model.pth").state
+        state = read_pretrained(tmp_path / "model.pth").state
         assert {tensor.dtype for tensor in state.values()} == {torch.float32}
         assert all(torch.equal(state[n], t.to(kind).float()) for n, t in random_state(TIMM).items())
 
@@ -214,7 +214,7 @@ def test_heads_that_nothing_says_are_taken_from_a_named_model(tmp_path: Path) ->
     torch.save(random_state(config), tmp_path / "model.pth")
     advice = r"how many heads a model of width 96 has: .* `vitrail convert FILE FOLDER --model S/16 --resolution 224`"
     with pytest.raises(BadInput, match=advice):
-        read_published(tmp_path / "model.pth")
+        read_pretrained(tmp_path / "model.pth")
     assert same_state(tmp_path / "model.pth", config, model="S/16")
 
 
@@ -237,7 +237,7 @@ def test_meta_s_names_of_deit_iii(tmp_path: Path) -> None:
 def test_the_head_of_a_tower_of_two_is_left_over(tmp_path: Path) -> None:
     """It projects to what image and text share; its outputs are no classes."""
     np.savez(tmp_path / "two.npz", **prefixed("params/img/")(arrays_of(POOLED)))
-    published = read_published(tmp_path / "two.npz")
+    published = read_pretrained(tmp_path / "two.npz")
     assert published.config == TOWER
     assert published.left_over == ("head/bias", "head/kernel")
     with pytest.raises(BadInput, match=r"two\.npz has no classifier"):
@@ -258,10 +258,10 @@ def test_an_unknown_weight_of_the_model_itself_is_refused_and_one_beside_it_left
 ) -> None:
     config, name = UNKNOWN[case]
     np.savez(tmp_path / "beside.npz", **arrays_of(config), **{"opt/step": np.ones(1, np.float32)})
-    assert read_published(tmp_path / "beside.npz").left_over == ("opt/step",)
+    assert read_pretrained(tmp_path / "beside.npz").left_over == ("opt/step",)
     np.savez(tmp_path / "inside.npz", **arrays_of(config), **{name: np.ones(3, np.float32)})
     with pytest.raises(BadInput, match=rf"inside\.npz has the weights '{name}', which no .* of its shape has"):
-        read_published(tmp_path / "inside.npz")
+        read_pretrained(tmp_path / "inside.npz")
 
 
 # a file beside its config.json

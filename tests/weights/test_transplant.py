@@ -16,24 +16,24 @@ from vitrail.models.resample import resample_line, resample_patches, resample_re
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.bundle import save_bundle
-from vitrail.weights.pretrained import Published
+from vitrail.weights.pretrained import PretrainedModel
 from vitrail.weights.transplant import Row, as_json, for_transfer, summary, transplant
 
 CONFIG = ViTConfig(patch=4, width=16, depth=2, heads=2, mlp=32, resolution=(8, 12), num_classes=7, hidden=8)
 
 
-def published(config: ModelConfig = CONFIG) -> Published:
+def published(config: ModelConfig = CONFIG) -> PretrainedModel:
     torch.manual_seed(0)
     model = build(config)
     state = {name: torch.randn_like(t) for name, t in model.state_dict().items()}
-    return Published(config, state, Preprocess(config.resolution), tuple("abcdefg"), {})
+    return PretrainedModel(config, state, Preprocess(config.resolution), tuple("abcdefg"), {})
 
 
 def named(rows: list[Row], action: str) -> set[str]:
     return {row.name for row in rows if row.action == action}
 
 
-def taken_as_they_were(rows: list[Row], source: Published, state: dict[str, torch.Tensor]) -> bool:
+def taken_as_they_were(rows: list[Row], source: PretrainedModel, state: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(state[name], source.state[name]) for name in named(rows, "taken"))
 
 
@@ -286,7 +286,7 @@ def test_relative_positions_count_the_tokens_before_the_patches(resolution: tupl
 
 def test_fixed_sines_and_cosines_are_computed_for_the_new_grid() -> None:
     config = replace(CONFIG, position=SinCos2d())
-    source = Published(config, build(config).state_dict(), Preprocess(config.resolution), tuple("abcdefg"), {})
+    source = PretrainedModel(config, build(config).state_dict(), Preprocess(config.resolution), tuple("abcdefg"), {})
     model, rows = transplant(source, replace(config, resolution=(20, 16)), new_head=False)
     assert named(rows, "new") == named(rows, "left out") == {"pos_embed"}
     table = model.state_dict()["pos_embed"]

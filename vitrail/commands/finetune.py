@@ -19,7 +19,7 @@ def run(args: list[str]) -> int:
     """`vitrail finetune`; returns the exit code."""
     from vitrail.core.dist import launched
     from vitrail.core.errors import BadInput
-    from vitrail.jobs.finetune.compare import compare, tuned_by_name
+    from vitrail.jobs.finetune.compare import compare, parse_trainable
     from vitrail.jobs.finetune.finetune import Finetune, finetune
     from vitrail.recipes import FINETUNING
 
@@ -33,7 +33,7 @@ def run(args: list[str]) -> int:
         result = compare(config, common.compare, given.out, common.machine(), name)
         return _show_comparison(given, result) if launched().first else 0
     if common.tune is not None:
-        config = replace(config, tuned=tuned_by_name(common.tune))
+        config = replace(config, tuned=parse_trainable(common.tune))
     result = finetune(config, given.out, common.machine(), name)
     if not launched().first:
         return 0

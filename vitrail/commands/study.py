@@ -105,7 +105,7 @@ def _overridden(config: Any, overrides: list[str]) -> Any:
 def _carry_out(options: Options, study: "Study", args: list[str]) -> int:
     from vitrail.core.progress import say
     from vitrail.report import make
-    from vitrail.studies.engine.execute import carry_out, execute_only, failures, finish, study_json
+    from vitrail.studies.engine.execute import execute_only, failures, finish, run_study, study_json
     from vitrail.studies.engine.launch import on_ray, spread
 
     assert options.out is not None
@@ -120,7 +120,7 @@ def _carry_out(options: Options, study: "Study", args: list[str]) -> int:
     elif options.jobs > 1:
         spread(study, options.out, lambda plan: _command(args, plan.folder.name), options.jobs)
     else:
-        carry_out(study, options.out, machine)
+        run_study(study, options.out, machine)
     results = finish(study, options.out, ["vitrail", "study", *args])
     page = make(options.out / study.name)
     content = study_json(results)
@@ -172,11 +172,11 @@ def _commands(options: Options, study: "Study", args: list[str]) -> int:
     import shlex
 
     from vitrail.studies.engine.execute import done
-    from vitrail.studies.engine.study import planned
+    from vitrail.studies.engine.study import study_runs
 
     assert options.out is not None
     commands = [
-        shlex.join(_command(args, plan.folder.name)) for plan in planned(study, options.out) if not done(study, plan)
+        shlex.join(_command(args, plan.folder.name)) for plan in study_runs(study, options.out) if not done(study, plan)
     ]
     print(json.dumps({"commands": commands}) if options.json else "\n".join(commands))
     return 0

@@ -18,7 +18,7 @@ from vitrail.data.sources.subset import Subset
 SAMPLED = 64  # test images that are compared byte for byte
 
 
-def check_agreement(train: Source, test: Source | None, train_name: str, test_name: str | None) -> list[str]:
+def check_train_test(train: Source, test: Source | None, train_name: str, test_name: str | None) -> list[str]:
     """Sentences on what is allowed and should be known; nothing that training could learn from comes back.
 
     Raises:
@@ -30,7 +30,7 @@ def check_agreement(train: Source, test: Source | None, train_name: str, test_na
     check_labels(test, test_name)
     if not len(test):
         raise BadInput(f"{test_name} has no images: nothing could be judged")
-    same = shared(train, test, train_name, test_name)
+    same = overlap(train, test, train_name, test_name)
     if same == len(test):
         raise BadInput(
             f"the test set {test_name} is the training set {train_name} again: all of the images compared are the "
@@ -45,7 +45,7 @@ def check_agreement(train: Source, test: Source | None, train_name: str, test_na
     return [*_absent(train, test, test_name)]
 
 
-def check_choice(validation: Source, others: Iterable[tuple[Source | None, str | None]], name: str) -> None:
+def check_validation(validation: Source, others: Iterable[tuple[Source | None, str | None]], name: str) -> None:
     """Refuses to choose by images that are tested on, which would report the choice, or that trials learn from.
 
     Raises:
@@ -54,7 +54,7 @@ def check_choice(validation: Source, others: Iterable[tuple[Source | None, str |
     for other, other_name in others:
         if other is None or other_name is None:
             continue
-        same = shared(other, validation, other_name, name) or shared(validation, other, name, other_name)
+        same = overlap(other, validation, other_name, name) or overlap(validation, other, name, other_name)
         if same:
             raise BadInput(
                 f"the learning rate is to be chosen by {name}, which has {same:,} images of {other_name}: what is "
@@ -82,7 +82,7 @@ def _absent(train: Source, test: Source, test_name: str) -> Iterable[str]:
         yield f"{test_name} has no image of {len(names)} of {len(train.classes)} classes ({shown}): nothing judges them"
 
 
-def shared(train: Source, test: Source, train_name: str, test_name: str) -> int:
+def overlap(train: Source, test: Source, train_name: str, test_name: str) -> int:
     """How many test images are training images: exactly for two slices of one source, otherwise all or none.
 
     "All" where up to 64 test images, drawn by lot, have the bytes of the training image at their place, or of one with

@@ -19,11 +19,11 @@ from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset, sample
 from vitrail.evals.calibration import fit_temperature
 from vitrail.evals.classify import Evaluation, as_judged, judge
-from vitrail.evals.multi_crop import Crops, averaged
-from vitrail.evals.predictions import digests_of
+from vitrail.evals.multi_crop import Crops, multi_crop_logits
+from vitrail.evals.predictions import pixel_digests
 from vitrail.evals.selective import TARGETS, threshold
 from vitrail.models.build import Model
-from vitrail.weights.load import model_of, read_published
+from vitrail.weights.load import model_of, read_pretrained
 from vitrail.weights.pretrained import unusable_classifier
 
 LOGITS = 2**28  # numbers from which a temperature is fitted, at most: 1 GiB; of more images it takes a sample
@@ -32,7 +32,7 @@ SHARED = 0.01  # of the judged images may be among those that a temperature was 
 
 
 @dataclass(frozen=True)
-class Accused:
+class LoadedClassifier:
     """A model as it is judged: the same weights at one resolution or several."""
 
     name: str
@@ -59,11 +59,11 @@ class Accused:
 
     def logits(self, source: Source, broken: Broken, title: str) -> Iterator[tuple[Batch, Tensor]]:
         """Of each batch of a source; the logarithms of mean probabilities where there are several views."""
-        return averaged(
+        return multi_crop_logits(
             self.models, source, self.crops, broken=broken, dtype=self.dtype, workers=self.workers, title=title
         )
 
-    def judged(self, source: Source, fitted: "Fitted | None" = None) -> Evaluation:
+    def judged(self, source: Source, fitted: "TemperatureFit | None" = None) -> Evaluation:
         """Judges it on a source that has its classes, with the temperature that is fitted, or that it carries."""
         broken = Broken(len(source))
         return judge(
@@ -77,14 +77,16 @@ class Accused:
         )
 
 
-def accuse(name: str, resolutions: tuple[int, ...], crops: Crops, precision: Precision, machine: Machine) -> Accused:
+def load_classifier(
+    name: str, resolutions: tuple[int, ...], crops: Crops, precision: Precision, machine: Machine
+) -> LoadedClassifier:
     """Loads a model.
 
     Raises:
         BadInput: no such model, one without a classifier, or a resolution that it cannot have.
     """
     device = choose_device(machine.device)
-    published = read_published(name, resolution=resolutions[0] if resolutions else None)
+    published = read_pretrained(name, resolution=resolutions[0] if resolutions else None)
     if not published.config.num_classes:
         raise BadInput(f"{name} has no classifier; `vitrail linear` judges features")
     if len(set(resolutions)) != len(resolutions):
@@ -94,13 +96,13 @@ def accuse(name: str, resolutions: tuple[int, ...], crops: Crops, precision: Pre
     if unusable:
         say(f"{name}: {unusable}")
     dtype = choose_precision(precision, device)
-    return Accused(name, models, published.provenance, published.assumed, crops, dtype, machine.workers)
+    return LoadedClassifier(name, models, published.provenance, published.assumed, crops, dtype, machine.workers)
 
 
 _NUMBER = r"(LABEL_)?\d+"  # what transformers calls a class without a name
 
 
-def with_classes_of(accused: Accused, source: Source, data: str) -> Source:
+def with_classes_of(accused: LoadedClassifier, source: Source, data: str) -> Source:
     """The source with the model's classes in the model's order; it may lack some of them."""
     classes = accused.classes
     if source.classes == classes:
@@ -114,7 +116,7 @@ def with_classes_of(accused: Accused, source: Source, data: str) -> Source:
     raise BadInput(f"{data} has the class {unknown!r}, which {accused.name} does not know: {classes[:10]}")
 
 
-class Fitted(NamedTuple):
+class TemperatureFit(NamedTuple):
     """A temperature, the confidences for TARGETS, what they were fitted on, and the digests of those images."""
 
     temperature: float
@@ -123,7 +125,7 @@ class Fitted(NamedTuple):
     digests: np.ndarray
 
 
-def fit(accused: Accused, data: str, judged: str, judged_source: Source) -> Fitted:
+def fit_temperature_on(accused: LoadedClassifier, data: str, judged: str, judged_source: Source) -> TemperatureFit:
     """Fits a temperature on the images of `data`, which must be others than those of `judged`.
 
     Raises:
@@ -145,13 +147,13 @@ def fit(accused: Accused, data: str, judged: str, judged_source: Source) -> Fitt
     for batch, part in accused.logits(source, Broken(len(source)), f"calibrating on {data}"):
         logits.append(part)
         labels.append(as_judged(batch, part, source).labels)
-        digests.append(digests_of(batch.images))
+        digests.append(pixel_digests(batch.images))
     scores, truth = torch.cat(logits), torch.cat(labels)
     temperature = fit_temperature(scores, truth)
     sure, predicted = (scores / temperature).softmax(dim=1).max(dim=1)
     right = (predicted == truth).numpy()
     thresholds = tuple(threshold(sure.numpy(), right, target) for target in TARGETS)
-    return Fitted(temperature, thresholds, {"data": data, "count": len(truth)}, np.concatenate(digests))
+    return TemperatureFit(temperature, thresholds, {"data": data, "count": len(truth)}, np.concatenate(digests))
 
 
 def _same(one: Source, other: Source) -> bool:
@@ -168,7 +170,7 @@ def _bytes(image: bytes | Pixels) -> bytes:
     return image if isinstance(image, bytes) else image.tobytes()
 
 
-def refuse_shared(fitted: Fitted, evaluation: Evaluation, judged: str) -> None:
+def check_not_calibrated_on(fitted: TemperatureFit, evaluation: Evaluation, judged: str) -> None:
     """Raises BadInput where more of the judged images than a few were also calibrated on."""
     assert evaluation.outcomes.digest is not None
     shared = int(np.isin(evaluation.outcomes.digest, fitted.digests).sum())

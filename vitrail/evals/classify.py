@@ -19,10 +19,10 @@ from vitrail.data.loader.loader import Batch, Broken
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.calibration import calibration, ece_interval
-from vitrail.evals.inference import forward
+from vitrail.evals.inference import run_inference
 from vitrail.evals.intervals import Figure, balanced, bootstrap, mean_of
-from vitrail.evals.predictions import MISTAKES, Outcomes, Stored, Tally, write_outcomes
-from vitrail.evals.selective import TARGETS, abstention, answered, threshold
+from vitrail.evals.predictions import MISTAKES, PredictionCollector, Predictions, StoredPredictions, write_predictions
+from vitrail.evals.selective import TARGETS, answered, risk_coverage, threshold
 from vitrail.models.build import Model
 
 __all__ = ["DENSE", "MISTAKES", "Evaluation", "as_judged", "evaluate", "figures_of", "judge"]
@@ -35,7 +35,7 @@ class Evaluation:
     """What was measured; `images` of the mistakes."""
 
     classes: tuple[str, ...]
-    outcomes: Outcomes
+    outcomes: Predictions
     mistakes: list[dict[str, Any]]
     images: np.ndarray
     broken: Broken
@@ -52,7 +52,7 @@ class Evaluation:
     @property
     def correct(self) -> int:
         """Of these, how many were right."""
-        return int(self.outcomes.right.sum())
+        return int(self.outcomes.correct.sum())
 
     @property
     def accuracy(self) -> float:
@@ -82,7 +82,7 @@ class Evaluation:
     @property
     def rights(self) -> np.ndarray:
         """int64 [K]: how many of them were recognised."""
-        return np.bincount(self.outcomes.labels[self.outcomes.right], minlength=len(self.classes))
+        return np.bincount(self.outcomes.labels[self.outcomes.correct], minlength=len(self.classes))
 
     @cached_property
     def confusion(self) -> np.ndarray | None:
@@ -119,9 +119,9 @@ class Evaluation:
             "classes": list(self.classes),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "per_class": per_class,
-            "calibration": _calibrated(rows.confidence, rows.right),
+            "calibration": _calibrated(rows.confidence, rows.correct),
             "temperature": self._tempered(intervals),
-            "abstention": {**abstention(sure, rows.right), **self._answered(sure, rows.right)},
+            "abstention": {**risk_coverage(sure, rows.correct), **self._answered(sure, rows.correct)},
             "mistakes": self.mistakes,
             "broken": self.broken.rows(),
             "seconds": self.seconds,
@@ -136,7 +136,7 @@ class Evaluation:
             "value": self.temperature,
             "loss": float(rows.calibrated_loss.mean(dtype=np.float64)),
             "loss_interval": list(intervals["calibrated_loss"]),
-            "calibration": _calibrated(rows.calibrated, rows.right),
+            "calibration": _calibrated(rows.calibrated, rows.correct),
         }
 
     def _answered(self, sure: np.ndarray, right: np.ndarray) -> dict[str, Any]:
@@ -152,16 +152,16 @@ class Evaluation:
             summary: `as_json`, with what else is to be said.
         """
         summary = summary or self.as_json(data, model)
-        write_outcomes(folder, Stored(self.outcomes, self.classes, model, data, self.several))
+        write_predictions(folder, StoredPredictions(self.outcomes, self.classes, model, data, self.several))
         with atomic_path(folder / "mistakes.npz") as temporary:
             np.savez_compressed(temporary, images=self.images)
         write_json(folder / "evaluation.json", summary)
         return summary
 
 
-def figures_of(rows: Outcomes) -> dict[str, Figure]:
+def figures_of(rows: Predictions) -> dict[str, Figure]:
     """What resamples give an interval to, by name."""
-    figures = {"loss": mean_of(rows.loss), "balanced_accuracy": balanced(rows.labels, rows.right)}
+    figures = {"loss": mean_of(rows.loss), "balanced_accuracy": balanced(rows.labels, rows.correct)}
     if rows.calibrated_loss is not None:
         figures["calibrated_loss"] = mean_of(rows.calibrated_loss)
     return figures
@@ -194,7 +194,7 @@ def evaluate(
     if model.config.num_classes != len(source.classes):
         raise BadInput(f"the model has {model.config.num_classes} classes, the data have {len(source.classes)}")
     broken = Broken(len(source))
-    parts = forward(
+    parts = run_inference(
         model, source, preprocess, broken=broken, dtype=dtype, workers=workers, title=title, together=together
     )
     seen = ((part.batch, part.logits) for part in parts)
@@ -230,11 +230,11 @@ def judge(
         raise BadInput(
             f"the data have labels from {found}; expected 0 to {len(classes) - 1} for {len(classes)} classes"
         )
-    tally = Tally(classes, temperature=temperature, digests=digests)
+    tally = PredictionCollector(classes, temperature=temperature, digests=digests)
     for batch, logits in parts:
         tally.add(as_judged(batch, logits, source), logits)
     if together and dist.world().size > 1:
-        packed, tally = dist.gathered(tally.pack()), Tally(classes)
+        packed, tally = dist.gathered(tally.pack()), PredictionCollector(classes)
         for part in packed:
             tally.join(part)
         for found in dist.gathered_json(broken.found):
@@ -259,5 +259,6 @@ def as_judged(batch: Batch, logits: Tensor, source: Source) -> Batch:
     """Of several right labels the one that the model finds likeliest: it is right where it names any of them."""
     if not source.several:
         return batch
-    labels = [max(source.right(key), key=row.tolist().__getitem__) for key, row in zip(batch.keys, logits, strict=True)]
+    rows = zip(batch.keys, logits.tolist(), strict=True)
+    labels = [max(source.valid_labels(key), key=row.__getitem__) for key, row in rows]
     return batch._replace(labels=torch.tensor(labels, dtype=torch.int64))

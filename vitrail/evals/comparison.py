@@ -10,7 +10,7 @@ from scipy.stats import binom, binomtest, chi2
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Interval, Z
 from vitrail.evals.intervals import Figure, Weights, balanced, bootstrap, mean_of
-from vitrail.evals.predictions import Outcomes, Stored, numbered
+from vitrail.evals.predictions import Predictions, StoredPredictions, occurrences
 
 LEVEL = 0.05
 LISTED = 12  # images that only one of the two recognises, of each
@@ -47,7 +47,7 @@ def difference_interval(only_first: int, only_second: int, count: int) -> Interv
     return max(-1.0, first - second - spread), min(1.0, first - second + spread)
 
 
-def compare(first: Stored, second: Stored) -> dict[str, Any]:
+def compare(first: StoredPredictions, second: StoredPredictions) -> dict[str, Any]:
     """For comparison.json (docs/files.md): of the images that both have judged.
 
     Raises:
@@ -55,10 +55,10 @@ def compare(first: Stored, second: Stored) -> dict[str, Any]:
     """
     one, other, alone = _paired(first, second)
     count = len(one)
-    only_one, only_other = one.right & ~other.right, other.right & ~one.right
+    only_one, only_other = one.correct & ~other.correct, other.correct & ~one.correct
     tested = mcnemar(int(only_one.sum()), int(only_other.sum()))
     bounds = difference_interval(int(only_one.sum()), int(only_other.sum()), count)
-    accuracy = _row("accuracy", float(one.right.mean()), float(other.right.mean()), bounds)
+    accuracy = _row("accuracy", float(one.correct.mean()), float(other.correct.mean()), bounds)
     better = accuracy["better"] if tested.exact < LEVEL else None
     result = {
         "first": first.model,
@@ -67,10 +67,10 @@ def compare(first: Stored, second: Stored) -> dict[str, Any]:
         "data": first.data,
         "count": count,
         "left_out": alone,
-        "both": int((one.right & other.right).sum()),
+        "both": int((one.correct & other.correct).sum()),
         "only_first": int(only_one.sum()),
         "only_second": int(only_other.sum()),
-        "neither": int((~one.right & ~other.right).sum()),
+        "neither": int((~one.correct & ~other.correct).sum()),
         "same_answer": int((one.predicted == other.predicted).sum()),
         "mcnemar": tested._asdict(),
         "better": better,
@@ -84,15 +84,15 @@ def compare(first: Stored, second: Stored) -> dict[str, Any]:
     return {"sentence": _sentence(result), **result}
 
 
-def _paired(first: Stored, second: Stored) -> tuple[Outcomes, Outcomes, int]:
+def _paired(first: StoredPredictions, second: StoredPredictions) -> tuple[Predictions, Predictions, int]:
     """The rows of both for the images that both have, with labels as places of the first's classes."""
     if set(first.classes) != set(second.classes):
         only = sorted(set(first.classes) ^ set(second.classes))[0]
         raise BadInput(
             f"{first.model} and {second.model} cannot be compared: only one of them judged the class {only!r}"
         )
-    places = {key: i for i, key in enumerate(numbered(second.outcomes.keys))}
-    rows = [(i, places[key]) for i, key in enumerate(numbered(first.outcomes.keys)) if key in places]
+    places = {key: i for i, key in enumerate(occurrences(second.outcomes.keys))}
+    rows = [(i, places[key]) for i, key in enumerate(occurrences(first.outcomes.keys)) if key in places]
     if not rows:
         raise BadInput(
             f"{first.model} and {second.model} have no image in common: the first judged {first.outcomes.keys[0]!r} of "
@@ -110,9 +110,9 @@ def _paired(first: Stored, second: Stored) -> tuple[Outcomes, Outcomes, int]:
     return one, other, len(first.outcomes) + len(second.outcomes) - 2 * len(rows)
 
 
-def _some(rows: Outcomes, which: np.ndarray, named: np.ndarray | None = None) -> Outcomes:
+def _some(rows: Predictions, which: np.ndarray, named: np.ndarray | None = None) -> Predictions:
     labels, predicted = rows.labels[which], rows.predicted[which]
-    return Outcomes(
+    return Predictions(
         [rows.keys[i] for i in which.tolist()],
         labels if named is None else named[labels],
         predicted if named is None else named[predicted],
@@ -122,10 +122,10 @@ def _some(rows: Outcomes, which: np.ndarray, named: np.ndarray | None = None) ->
     )
 
 
-def _others(one: Outcomes, other: Outcomes) -> list[dict[str, Any]]:
+def _others(one: Predictions, other: Predictions) -> list[dict[str, Any]]:
     """The figures other than accuracy: a bootstrap of the same resamples for both."""
     pairs = {
-        "balanced_accuracy": (balanced(one.labels, one.right), balanced(other.labels, other.right)),
+        "balanced_accuracy": (balanced(one.labels, one.correct), balanced(other.labels, other.correct)),
         "loss": (mean_of(one.loss), mean_of(other.loss)),
     }
     if one.top5 is not None and other.top5 is not None:
@@ -152,7 +152,7 @@ def _row(name: str, first: float, second: float, bounds: Interval) -> dict[str, 
 
 
 def _by_class(
-    rows: Outcomes, only_first: np.ndarray, only_second: np.ndarray, classes: tuple[str, ...]
+    rows: Predictions, only_first: np.ndarray, only_second: np.ndarray, classes: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     """The classes in which the two differ, the largest p last; p times the number of classes (Bonferroni)."""
     size = len(classes)
@@ -173,7 +173,9 @@ def _by_class(
     return sorted(found, key=lambda row: (row["p"], -abs(row["only_first"] - row["only_second"])))
 
 
-def _listed(right: Outcomes, wrong: Outcomes, which: np.ndarray, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+def _listed(
+    right: Predictions, wrong: Predictions, which: np.ndarray, classes: tuple[str, ...]
+) -> list[dict[str, Any]]:
     """Images that one recognises and the other takes for something else; the surest errors first."""
     places = np.flatnonzero(which)
     order = places[np.argsort(-wrong.confidence[places], kind="stable")][:LISTED]

@@ -28,7 +28,7 @@ from vitrail.core.device import choose_precision
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json, remove_leftovers, write_json
-from vitrail.data.quality.content_hash import identity
+from vitrail.data.quality.content_hash import content_hash
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import Preprocess
@@ -92,7 +92,7 @@ def stored_features(
         "format": FORMAT,
         "model": digest_of(model),
         "preprocess": to_json(preprocess),
-        "images": identity(source),
+        "images": content_hash(source),
         "reading": type(reading).__name__,
         "precision": str(dtype).removeprefix("torch."),
         "number": number,

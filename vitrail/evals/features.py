@@ -15,10 +15,10 @@ from torch import Tensor
 
 from vitrail.core.errors import BadInput
 from vitrail.data.decode.image import BrokenImage
-from vitrail.data.loader.loader import Broken, evaluation_batches
+from vitrail.data.loader.loader import Broken, eval_loader
 from vitrail.data.sources.base import Example, Source
 from vitrail.data.transforms.pipeline import Preprocess
-from vitrail.evals.inference import forward
+from vitrail.evals.inference import run_inference
 from vitrail.models.build import Model, ModelConfig
 from vitrail.models.resnet import ResNetConfig
 from vitrail.models.vit import ViT, ViTConfig
@@ -85,7 +85,7 @@ def pixel_features(source: Source, preprocess: Preprocess) -> Features:
     small = replace(preprocess, resolution=(min(height, PIXELS), min(width, PIXELS)))
     broken = NamedBroken(len(source))
     places, values = [], []
-    for part in evaluation_batches(_Numbered(source), small):
+    for part in eval_loader(_Numbered(source), small):
         broken.add(part.broken)
         places += [_apart(key)[0] for key in part.keys]
         values.append(part.images.flatten(1).numpy().astype(np.float32) / 255)
@@ -160,7 +160,7 @@ def feature_parts(
     """The readable images batch by batch; constant memory. `dtype`: of the forward pass, None for the fastest here."""
     shape_of(model, reading)
     with _taken(model, reading) as taken:
-        parts = forward(
+        parts = run_inference(
             model, _Numbered(source), preprocess, broken=broken, dtype=dtype, workers=workers, batch=batch, title=title
         )
         for part in parts:
@@ -181,7 +181,7 @@ def _taken(model: Model, reading: Reading) -> Iterator[Callable[[], Tensor] | No
     seen: list[Tensor] = []
 
     def pooled(tokens: Tensor) -> Tensor:
-        mean = tokens[:, config.prefix :].float().mean(dim=1)
+        mean = tokens[:, config.num_prefix_tokens :].float().mean(dim=1)
         return torch.stack([tokens[:, 0].float(), mean] if config.class_token else [mean], dim=1)
 
     def first(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:

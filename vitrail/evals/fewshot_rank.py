@@ -32,7 +32,7 @@ class FewShotSet(NamedTuple):
     classes: int
 
 
-class OlderResult(NamedTuple):
+class RankSelectedResult(NamedTuple):
     """Of one set at one number of shots: the ridge that was chosen, and the accuracy that it has."""
 
     name: str
@@ -41,12 +41,12 @@ class OlderResult(NamedTuple):
     accuracy: float
 
 
-def older_few_shot(
+def rank_selected_few_shot(
     sets: Mapping[str, FewShotSet],
     shots: Sequence[int],
     selection: Selection = "all",
     ridges: Sequence[float] = GRID,
-) -> list[OlderResult]:
+) -> list[RankSelectedResult]:
     """The evaluation of all sets together, set by set within each number of shots.
 
     Raises:
@@ -56,7 +56,7 @@ def older_few_shot(
     for count in shots:
         tried = {name: grid_accuracies(one, count, ridges) for name, one in sets.items()}
         chosen = choose_ridges(tried, selection)
-        results += [OlderResult(name, count, ridges[i], float(tried[name][i])) for name, i in chosen.items()]
+        results += [RankSelectedResult(name, count, ridges[i], float(tried[name][i])) for name, i in chosen.items()]
     return results
 
 

@@ -12,7 +12,7 @@ from vitrail.core.device import available_memory, choose_precision
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import progress
 from vitrail.core.watchdog import beat
-from vitrail.data.loader.loader import Batch, Broken, evaluation_batches, normalise
+from vitrail.data.loader.loader import Batch, Broken, eval_loader, normalise
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import Model
@@ -23,7 +23,7 @@ SHARE = 0.5  # of the free memory, for activations
 LOADER_FROM = 4096  # images from which worker processes earn their start-up time
 
 
-class Part(NamedTuple):
+class BatchOutput(NamedTuple):
     """One batch and what the model made of it, in float32 on the CPU."""
 
     batch: Batch
@@ -31,7 +31,7 @@ class Part(NamedTuple):
     representation: Tensor
 
 
-def forward(
+def run_inference(
     model: Model,
     source: Source,
     preprocess: Preprocess,
@@ -42,7 +42,7 @@ def forward(
     workers: int | None = None,
     title: str = "evaluating",
     together: bool = False,
-) -> Iterator[Part]:
+) -> Iterator[BatchOutput]:
     """Every readable image of the source once, in order, in evaluation mode; of several processes each sees its part.
 
     All processes call the model equally often, so that a model spread over them (FSDP2) can be judged.
@@ -55,14 +55,12 @@ def forward(
     """
     device = next(model.parameters()).device
     dtype = dtype or choose_precision("auto", device)
-    batch = most_at_once(model, device, dtype, batch, together)
+    batch = inference_batch_size(model, device, dtype, batch, together)
     broken = broken or Broken(len(source))
     if workers is None and len(source) < LOADER_FROM:
         workers = 0
     here = dist.world() if together else dist.World()
-    loader = evaluation_batches(
-        source, preprocess, batch=batch * here.size, workers=workers, rank=here.rank, world=here.size
-    )
+    loader = eval_loader(source, preprocess, batch=batch * here.size, workers=workers, rank=here.rank, world=here.size)
     was_training, seen = model.training, 0
     model.eval()
     try:
@@ -79,7 +77,7 @@ def forward(
                 seen += len(part.labels)
                 output = outputs(model, images, preprocess, dtype)
                 if len(part.labels):
-                    yield Part(part, output.logits.float().cpu(), output.representation.float().cpu())
+                    yield BatchOutput(part, output.logits.float().cpu(), output.representation.float().cpu())
     finally:
         model.train(was_training)
     if not seen and here.size == 1 and len(broken.found) >= broken.size:  # of a part of a set, others may be whole
@@ -94,7 +92,7 @@ def outputs(model: Model, images: UInt8[Tensor, "b 3 h w"], preprocess: Preproce
     return output
 
 
-def most_at_once(
+def inference_batch_size(
     model: Model, device: torch.device, dtype: torch.dtype, batch: int = 256, together: bool = False
 ) -> int:
     """At most so many images a pass, and no more than there is memory for; the same in all processes of a run."""

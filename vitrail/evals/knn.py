@@ -53,7 +53,7 @@ def weighted_votes(
     return _votes(found, weights / weights.sum(axis=1, keepdims=True), labels, classes)
 
 
-def plain_votes(found: Nearest, labels: Int[np.ndarray, " n"], classes: int) -> Float64[np.ndarray, "m k"]:
+def majority_votes(found: Nearest, labels: Int[np.ndarray, " n"], classes: int) -> Float64[np.ndarray, "m k"]:
     """Each neighbour has the same vote; where classes have equally many, the first is the largest of `argmax`."""
     return _votes(found, np.full(found.places.shape, 1 / found.places.shape[1]), labels, classes)
 

@@ -18,8 +18,8 @@ from vitrail.data.decode.image import BrokenImage, Pixels, to_pixels
 from vitrail.data.loader.loader import Batch, Broken
 from vitrail.data.sources.base import Example, Source
 from vitrail.data.transforms import crops as augment
-from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, evaluation_view
-from vitrail.evals.inference import forward
+from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, eval_transform
+from vitrail.evals.inference import run_inference
 from vitrail.models.build import Model
 
 Crops = Literal[1, 5, 10]
@@ -30,7 +30,7 @@ SMALLEST = 1e-30  # a probability, so that its logarithm is finite
 def crops_of(pixels: Pixels, preprocess: Preprocess, crops: Crops) -> list[Pixels]:
     """The views of an image, uint8 [H, W, 3] each: the middle first, then the corners, then their mirror images."""
     if crops == 1:
-        return [evaluation_view(pixels, preprocess)]
+        return [eval_transform(pixels, preprocess)]
     height, width = preprocess.resolution
     match preprocess.resize:
         case CentreCrop(share):
@@ -70,7 +70,7 @@ class Cropped(Source):
         return self._last[2]._replace(image=np.ascontiguousarray(self._last[1][view]))
 
 
-def averaged(
+def multi_crop_logits(
     models: Sequence[Model],
     source: Source,
     crops: Crops,
@@ -90,7 +90,9 @@ def averaged(
     """
     if len(models) == 1 and crops == 1:
         model = models[0]
-        for part in forward(model, source, model.preprocess, broken=broken, dtype=dtype, workers=workers, title=title):
+        for part in run_inference(
+            model, source, model.preprocess, broken=broken, dtype=dtype, workers=workers, title=title
+        ):
             yield part.batch, part.logits
         return
     _check_memory(source, len(models))
@@ -126,7 +128,7 @@ def _mean_of_crops(
     """Batches, of each image its first view, and the mean of the probabilities [B, K] of all of its views."""
     cut = Cropped(source, model.preprocess, crops)
     rest: tuple[Batch, Tensor] | None = None
-    for part in forward(model, cut, cut.view, broken=broken, dtype=dtype, workers=workers, title=title):
+    for part in run_inference(model, cut, cut.view, broken=broken, dtype=dtype, workers=workers, title=title):
         batch, probabilities = part.batch, part.logits.softmax(dim=1)
         if rest is not None:
             batch, probabilities = _joined(rest[0], batch), torch.cat([rest[1], probabilities])

@@ -26,7 +26,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class Predictions:
     """A row an image, in the order of their keys."""
 
     keys: list[str]
@@ -43,12 +43,12 @@ class Outcomes:
         return len(self.keys)
 
     @property
-    def right(self) -> Bool[np.ndarray, " n"]:
+    def correct(self) -> Bool[np.ndarray, " n"]:
         """Whether the predicted class was the true one."""
         return self.predicted == self.labels
 
 
-def numbered(keys: Iterable[str]) -> list[tuple[str, int]]:
+def occurrences(keys: Iterable[str]) -> list[tuple[str, int]]:
     """Each key with how many equal ones were before it: a set may hold a file twice."""
     seen: Counter[str] = Counter()
     found = []
@@ -58,17 +58,17 @@ def numbered(keys: Iterable[str]) -> list[tuple[str, int]]:
     return found
 
 
-class Stored(NamedTuple):
-    """Outcomes that were read from a folder, and of what they are."""
+class StoredPredictions(NamedTuple):
+    """Predictions that were read from a folder, and of what they are."""
 
-    outcomes: Outcomes
+    outcomes: Predictions
     classes: tuple[str, ...]
     model: str
     data: str
     several: bool  # images have several right labels; the one that the model found likeliest is its label
 
 
-def write_outcomes(folder: Path, stored: Stored) -> None:
+def write_predictions(folder: Path, stored: StoredPredictions) -> None:
     """Writes predictions.parquet (docs/files.md)."""
     rows = stored.outcomes
     about = {"format": FORMAT, "model": stored.model, "data": stored.data, "several": stored.several}
@@ -96,8 +96,8 @@ def is_evaluation(place: str | Path) -> bool:
     return (Path(place) / FILE).is_file()
 
 
-def read_outcomes(folder: str | Path) -> Stored:
-    """What `write_outcomes` wrote.
+def read_predictions(folder: str | Path) -> StoredPredictions:
+    """What `write_predictions` wrote.
 
     Raises:
         BadInput: no such file, a damaged one, or one of another version.
@@ -118,8 +118,8 @@ def read_outcomes(folder: str | Path) -> Stored:
             for name in ("top5", "calibrated", "calibrated_loss")
         }
         sure, loss = (table[name].to_numpy().astype(np.float32) for name in ("confidence", "loss"))
-        rows = Outcomes(table["key"].to_pylist(), labels, predicted, sure, loss, **optional)
-        return Stored(rows, classes, about["model"], about["data"], about["several"])
+        rows = Predictions(table["key"].to_pylist(), labels, predicted, sure, loss, **optional)
+        return StoredPredictions(rows, classes, about["model"], about["data"], about["several"])
     except FileNotFoundError:
         raise BadInput(f"{file} does not exist: `vitrail evaluate --out` writes it") from None
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as problem:
@@ -138,7 +138,7 @@ class Wrong(NamedTuple):
     image: np.ndarray
 
 
-class Tally:
+class PredictionCollector:
     """Collects a row an image, batch by batch; `temperature` adds calibrated columns, `digests` one of the pixels."""
 
     def __init__(self, classes: tuple[str, ...], *, temperature: float | None = None, digests: bool = False):
@@ -166,7 +166,7 @@ class Tally:
         for name, values in found.items():
             self.columns.setdefault(name, []).append(values.numpy())
         if self.digests:
-            self.columns.setdefault("digest", []).append(digests_of(batch.images))
+            self.columns.setdefault("digest", []).append(pixel_digests(batch.images))
         wrong = torch.nonzero(predicted != batch.labels).flatten()
         for i in wrong[confidence[wrong].argsort(descending=True)][:MISTAKES].tolist():
             row = {
@@ -178,11 +178,11 @@ class Tally:
             self.worst.append(Wrong(row, batch.images[i].numpy().copy()))
         self._keep_the_worst()
 
-    def outcomes(self) -> Outcomes:
+    def outcomes(self) -> Predictions:
         """All rows in the order of their keys, the same for any number of processes."""
         order = np.argsort(np.array(self.keys, dtype=object), kind="stable")
         columns = {name: np.concatenate(parts)[order] for name, parts in self.columns.items()}
-        return Outcomes([self.keys[i] for i in order.tolist()], **columns)
+        return Predictions([self.keys[i] for i in order.tolist()], **columns)
 
     def join(self, data: bytes) -> None:
         """Adds what another process packed."""
@@ -209,7 +209,7 @@ class Tally:
         self.worst = severity[:MISTAKES]
 
 
-def digests_of(images: Tensor) -> np.ndarray:
+def pixel_digests(images: Tensor) -> np.ndarray:
     """uint64 [B]: of the pixels of each image; equal ones are, in practice, one picture."""
     hashed = (hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest() for image in images.numpy())
     return np.array([int.from_bytes(digest) for digest in hashed], np.uint64)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from vitrail.core.errors import BadInput
 from vitrail.evals.fewshot import RIDGE, few_shot_fits
-from vitrail.evals.knn import nearest, plain_votes, weighted_votes
+from vitrail.evals.knn import majority_votes, nearest, weighted_votes
 from vitrail.evals.logistic import STRENGTHS, logistic_regression
 
 JudgeName = Literal["ridge", "knn", "majority", "logistic"]
@@ -50,7 +50,7 @@ class Logistic:
 Judge = Ridge | Neighbours | Majority | Logistic
 
 
-class Judged(NamedTuple):
+class ProbeResult(NamedTuple):
     """How many of the test images were named rightly, of how many; of how many images was learned; what was chosen."""
 
     correct: int
@@ -64,7 +64,7 @@ class Judged(NamedTuple):
         return self.correct / self.tested
 
 
-def check_judge(judge: Judge) -> None:
+def check_probe(judge: Judge) -> None:
     """Raises BadInput for numbers that mean nothing."""
     match judge:
         case Ridge(strength) if not 0 < strength < np.inf:
@@ -82,7 +82,7 @@ def probe(
     test: Float[np.ndarray, "m d"],
     test_labels: Int[np.ndarray, " m"],
     classes: int,
-) -> Judged:
+) -> ProbeResult:
     """Fits the judge on `train` and asks it for the classes of `test`; both may lie in a file."""
     chosen: dict[str, Any] = {}
     match judge:
@@ -92,8 +92,8 @@ def probe(
         case Neighbours(count, temperature):
             scores = weighted_votes(nearest(train, test, count), labels, classes, temperature)
         case Majority(count):
-            scores = plain_votes(nearest(train, test, count), labels, classes)
+            scores = majority_votes(nearest(train, test, count), labels, classes)
         case Logistic(strengths, seed):
             found = logistic_regression(train, labels, classes, strengths=strengths, seed=seed)
             chosen, scores = {"strength": found.strength, "by_held_out": found.chosen}, found.fit.scores(test)
-    return Judged(int((scores.argmax(axis=1) == test_labels).sum()), len(test_labels), len(labels), chosen)
+    return ProbeResult(int((scores.argmax(axis=1) == test_labels).sum()), len(test_labels), len(labels), chosen)

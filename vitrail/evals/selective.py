@@ -10,7 +10,7 @@ POINTS = 100  # of the curve that are kept
 TARGETS = (0.99, 0.95, 0.90)
 
 
-def abstention(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     """The curve from the surest answers to all, its area, and that of a model that knows which answers are wrong.
 
     `area` is the mean accuracy over all shares answered (1 - AURC of Geifman and El-Yaniv 2017); answers of equal

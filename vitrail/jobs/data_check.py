@@ -13,11 +13,11 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import write_json, write_text_atomic
 from vitrail.core.progress import say
 from vitrail.core.seeds import generator
-from vitrail.data.open.filtered import write_view
+from vitrail.data.open.filtered import write_filtered
 from vitrail.data.open.names import ROLES, open_data, splits_of
-from vitrail.data.quality.findings import UNLIKELY, Finding, Item, Patient, findings
-from vitrail.data.quality.near_duplicates import find_copies
-from vitrail.data.quality.scan import examine
+from vitrail.data.quality.findings import UNLIKELY, Finding, Issue, ScannedSet, findings
+from vitrail.data.quality.near_duplicates import find_near_duplicates
+from vitrail.data.quality.scan import scan
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.split_names import parts_of
@@ -60,7 +60,7 @@ def check(
     copies = None
     if not config.quick:
         say(f"comparing {sum(len(p.table) for p in patients):,} images")
-        copies = find_copies([p.table for p in patients], new=len(config.against))
+        copies = find_near_duplicates([p.table for p in patients], new=len(config.against))
     found = findings(patients, copies, config.few)
     if config.model is not None:
         found += _unlikely(config.model, [p for p in patients if p.judged], device)
@@ -89,7 +89,7 @@ def check(
     return result
 
 
-def _patients(config: Check, workers: int | None) -> list[Patient]:
+def _patients(config: Check, workers: int | None) -> list[ScannedSet]:
     """All sets, examined: the splits of the data, then those that they are compared with."""
     named = _splits(config.data)
     opened = [(name, open_data(name, "train"), True) for name in named]
@@ -99,8 +99,8 @@ def _patients(config: Check, workers: int | None) -> list[Patient]:
     patients, start = [], 0
     for name, source, judged in opened:
         indices = _sample(source) if config.quick else None
-        table = examine(source, indices, workers=1 if config.quick else workers, title=name)
-        patients.append(Patient(name, source, table, start, judged))
+        table = scan(source, indices, workers=1 if config.quick else workers, title=name)
+        patients.append(ScannedSet(name, source, table, start, judged))
         start += len(table)
     return patients
 
@@ -119,12 +119,12 @@ def _sample(source: Source) -> np.ndarray:
     return np.unique(generator(0, "quick check").integers(0, len(source), SAMPLE))
 
 
-def _unlikely(model: str, judged: list[Patient], device: str) -> list[Finding]:
+def _unlikely(model: str, judged: list[ScannedSet], device: str) -> list[Finding]:
     """Labels that the classifier of the model, or the neighbours in its features, say are another's."""
     import torch
 
     from vitrail.core.device import choose_device
-    from vitrail.evals.inference import forward
+    from vitrail.evals.inference import run_inference
     from vitrail.evals.knn import leave_one_out
     from vitrail.weights.load import load
 
@@ -136,7 +136,7 @@ def _unlikely(model: str, judged: list[Patient], device: str) -> list[Finding]:
             continue
         readable = Subset(patient.source, patient.table.index[rows])
         knows = set(patient.source.classes) <= set(loaded.classes)
-        parts = list(forward(loaded, readable, loaded.preprocess, title=f"labels of {patient.name}"))
+        parts = list(run_inference(loaded, readable, loaded.preprocess, title=f"labels of {patient.name}"))
         if sum(len(part.batch.labels) for part in parts) != len(rows):
             raise BadInput(f"{patient.name} has changed while it was read")
         if knows:
@@ -159,7 +159,7 @@ def _unlikely(model: str, judged: list[Patient], device: str) -> list[Finding]:
             by = "of the classifier" if knows else f"of {NEIGHBOURS} neighbours"
             label = patient.label(int(rows[i]))
             items.append(
-                Item(
+                Issue(
                     patient,
                     int(rows[i]),
                     f"labelled {label}; {share[i]:.0%} {by} say {patient.source.classes[predicted[i]]}",
@@ -189,9 +189,9 @@ def _row(finding: Finding, gallery: Gallery) -> dict[str, Any]:
     }
 
 
-def _drops(found: list[Finding]) -> list[tuple[Finding, Item]]:
+def _drops(found: list[Finding]) -> list[tuple[Finding, Issue]]:
     """Each image that is to be dropped once, with the first reason."""
-    seen: dict[tuple[int, int], tuple[Finding, Item]] = {}
+    seen: dict[tuple[int, int], tuple[Finding, Issue]] = {}
     for finding in found:
         for item in finding.items:
             if item.drop and item.row is not None:
@@ -199,7 +199,7 @@ def _drops(found: list[Finding]) -> list[tuple[Finding, Item]]:
     return [seen[key] for key in sorted(seen)]
 
 
-def _about(patient: Patient) -> dict[str, Any]:
+def _about(patient: ScannedSet) -> dict[str, Any]:
     """A set for check.json."""
     table, readable = patient.table, patient.table.readable
     counts = np.bincount(patient.source.labels, minlength=len(patient.source.classes)).tolist()
@@ -222,7 +222,7 @@ def _tally(texts: np.ndarray, empty: str) -> dict[str, int]:
     return {str(name) or empty: int(count) for name, count in zip(names, counts, strict=True)}
 
 
-def _write_views(folder: Path, patients: list[Patient], found: list[Finding]) -> dict[str, str]:
+def _write_views(folder: Path, patients: list[ScannedSet], found: list[Finding]) -> dict[str, str]:
     """A view of each judged set from which something is dropped, and the names of the files."""
     drops: dict[int, list[int]] = {}
     for _, item in _drops(found):
@@ -236,13 +236,13 @@ def _write_views(folder: Path, patients: list[Patient], found: list[Finding]) ->
         name = f"kept-{split}.json" if split else "kept.json"
         if len(left_out) and len(left_out) < len(patient.source):
             written[patient.name] = name
-            write_view(folder / name, patient.name, patient.source, left_out)
+            write_filtered(folder / name, patient.name, patient.source, left_out)
         else:
             (folder / name).unlink(missing_ok=True)  # of an earlier visit
     return written
 
 
-def _table(rows: list[tuple[Finding, Item]]) -> str:
+def _table(rows: list[tuple[Finding, Issue]]) -> str:
     """A line for each item."""
     text = io.StringIO()
     writer = csv.writer(text)

@@ -13,11 +13,11 @@ from vitrail.core.files import atomic_path, read_json, write_json
 from vitrail.core.progress import say
 from vitrail.data.decode.image import decode
 from vitrail.data.open.names import open_data
-from vitrail.data.transforms.pipeline import evaluation_view
+from vitrail.data.transforms.pipeline import eval_transform
 from vitrail.jobs.finetune.finetune import Finetune, finetune
 from vitrail.jobs.linear_probe import Linear, linear
 from vitrail.jobs.pretrain import Pretrain, pretrain
-from vitrail.weights.load import read_published
+from vitrail.weights.load import read_pretrained
 
 EXAMPLES = 24
 
@@ -67,10 +67,10 @@ def demo(config: Demo, folder: Path, machine: Machine | None = None) -> dict[str
 
 
 def _write_examples(config: Demo, bundle: str, path: Path) -> None:
-    source, preprocess = open_data(config.pretrain.train), read_published(bundle).preprocess
+    source, preprocess = open_data(config.pretrain.train), read_pretrained(bundle).preprocess
     assert preprocess is not None  # a bundle has one
     chosen = [source[int(i)] for i in np.linspace(0, len(source) - 1, EXAMPLES)]
-    images = [evaluation_view(decode(e.image) if isinstance(e.image, bytes) else e.image, preprocess) for e in chosen]
+    images = [eval_transform(decode(e.image) if isinstance(e.image, bytes) else e.image, preprocess) for e in chosen]
     with atomic_path(path) as temporary:
         np.savez_compressed(
             temporary, images=np.stack(images), labels=np.array([source.classes[e.label] for e in chosen])

@@ -12,10 +12,10 @@ import numpy as np
 from vitrail.core.errors import BadInput
 from vitrail.core.files import write_json, write_text_atomic
 from vitrail.core.progress import say
-from vitrail.data.open.filtered import write_view
+from vitrail.data.open.filtered import write_filtered
 from vitrail.data.open.names import open_data
-from vitrail.data.quality.near_duplicates import Copies, Pair, find_copies
-from vitrail.data.quality.scan import Examined, examine
+from vitrail.data.quality.near_duplicates import DuplicatePairs, Pair, find_near_duplicates
+from vitrail.data.quality.scan import Scanned, scan
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
@@ -40,7 +40,7 @@ class Compared:
 
     name: str
     source: Source
-    table: Examined
+    table: Scanned
     start: int
 
     @property
@@ -79,7 +79,7 @@ def duplicates(
     examined = time.perf_counter()
     vectors = features_of(config.model, compared, device) if config.model else None
     say(f"comparing {sum(len(c.table) for c in compared):,} images")
-    copies = find_copies(
+    copies = find_near_duplicates(
         [c.table for c in compared],
         new=len(config.against),
         features=vectors,
@@ -114,7 +114,7 @@ def duplicates(
         "comparing_seconds": time.perf_counter() - examined,
     }
     if folder is not None:
-        write_view(folder / "kept.json", config.train, train.source, train.table.index[dropped])
+        write_filtered(folder / "kept.json", config.train, train.source, train.table.index[dropped])
         write_text_atomic(folder / "duplicates.csv", _table(rows))
         gallery.write(folder / "pictures.npz")
         write_json(folder / "duplicates.json", result)
@@ -125,7 +125,7 @@ def compare_sets(named: list[tuple[str, Source]], workers: int | None) -> list[C
     """Examines each set; places count on through them."""
     compared, start = [], 0
     for name, source in named:
-        table = examine(source, workers=workers, title=name)
+        table = scan(source, workers=workers, title=name)
         compared.append(Compared(name, source, table, start))
         start += len(table)
     return compared
@@ -151,7 +151,7 @@ def features_of(model: str, compared: list[Compared], device: str) -> np.ndarray
 
 
 def _across(
-    train: Compared, tests: list[Compared], copies: Copies
+    train: Compared, tests: list[Compared], copies: DuplicatePairs
 ) -> tuple[list[tuple[Compared, Pair]], list[dict[str, Any]]]:
     """The pairs of a training image and a test image, and for each test set how much of it is in `train`."""
     pairs, sets = [], []
@@ -171,7 +171,7 @@ def _across(
     return pairs, sets
 
 
-def _within(train: Compared, copies: Copies) -> tuple[list[tuple[Compared, Pair]], list[dict[str, Any]]]:
+def _within(train: Compared, copies: DuplicatePairs) -> tuple[list[tuple[Compared, Pair]], list[dict[str, Any]]]:
     """The pairs within `train`, each once, and how many images have a copy."""
     pairs: list[tuple[Compared, Pair]] = []
     touched: set[int] = set()

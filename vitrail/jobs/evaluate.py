@@ -9,12 +9,19 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import write_json
 from vitrail.data.open.names import open_data
 from vitrail.data.quality.thumbnails import Gallery
-from vitrail.evals.classifier import Accused, Fitted, accuse, fit, refuse_shared, with_classes_of
+from vitrail.evals.classifier import (
+    LoadedClassifier,
+    TemperatureFit,
+    check_not_calibrated_on,
+    fit_temperature_on,
+    load_classifier,
+    with_classes_of,
+)
 from vitrail.evals.classify import Evaluation
 from vitrail.evals.comparison import compare
 from vitrail.evals.multi_crop import Crops
-from vitrail.evals.predictions import Stored, is_evaluation, read_outcomes
-from vitrail.jobs.train_test_overlap import copies_in_training, trained_on
+from vitrail.evals.predictions import StoredPredictions, is_evaluation, read_predictions
+from vitrail.jobs.train_test_overlap import find_overlap, trained_on
 from vitrail.weights.bundle import bundle_of, store_temperature
 
 
@@ -49,16 +56,16 @@ def evaluate(config: Evaluate, folder: Path | None = None, machine: Machine | No
     if config.store_temperature:
         _check_storing(config)
     machine = machine or Machine()
-    accused = accuse(config.model, config.resolutions, config.crops, config.precision, machine)
+    accused = load_classifier(config.model, config.resolutions, config.crops, config.precision, machine)
     source = with_classes_of(accused, open_data(config.data, "test"), config.data)
-    fitted = fit(accused, config.calibrate_on, config.data, source) if config.calibrate_on else None
+    fitted = fit_temperature_on(accused, config.calibrate_on, config.data, source) if config.calibrate_on else None
     evaluation = accused.judged(source, fitted)
     if fitted:
-        refuse_shared(fitted, evaluation, config.data)
+        check_not_calibrated_on(fitted, evaluation, config.data)
     gallery = Gallery()
     trains = [config.train] if config.train else trained_on(accused.provenance, len(source))
     workers = machine.workers
-    copies = copies_in_training(config.data, source, evaluation.outcomes, trains, gallery, workers) if trains else None
+    copies = find_overlap(config.data, source, evaluation.outcomes, trains, gallery, workers) if trains else None
     comparison = _against(config, evaluation, machine) if config.against else None
     summary = evaluation.as_json(config.data, config.model)
     tempered = summary["temperature"]
@@ -86,7 +93,7 @@ def _compare_folders(config: Evaluate, folder: Path | None) -> dict[str, Any]:
             f"{config.model} is an evaluation, not a model: give another one to --against and nothing else, or a model "
             "to --model"
         )
-    result = compare(read_outcomes(config.model), read_outcomes(config.against))
+    result = compare(read_predictions(config.model), read_predictions(config.against))
     if folder is not None:
         write_json(folder / "comparison.json", result)
     return result
@@ -95,16 +102,18 @@ def _compare_folders(config: Evaluate, folder: Path | None) -> dict[str, Any]:
 def _against(config: Evaluate, evaluation: Evaluation, machine: Machine) -> dict[str, Any]:
     assert config.against is not None
     assert config.data is not None
-    ours = Stored(evaluation.outcomes, evaluation.classes, config.model, config.data, evaluation.several)
+    ours = StoredPredictions(evaluation.outcomes, evaluation.classes, config.model, config.data, evaluation.several)
     if is_evaluation(config.against):
-        return compare(ours, read_outcomes(config.against))
-    other = accuse(config.against, config.resolutions, config.crops, config.precision, machine)
+        return compare(ours, read_predictions(config.against))
+    other = load_classifier(config.against, config.resolutions, config.crops, config.precision, machine)
     source = with_classes_of(other, open_data(config.data, "test"), config.data)
     judged = other.judged(source)
-    return compare(ours, Stored(judged.outcomes, judged.classes, config.against, config.data, judged.several))
+    return compare(
+        ours, StoredPredictions(judged.outcomes, judged.classes, config.against, config.data, judged.several)
+    )
 
 
-def _carried(accused: Accused) -> dict[str, Any] | None:
+def _carried(accused: LoadedClassifier) -> dict[str, Any] | None:
     """What a bundle says its temperature was fitted on."""
     said = accused.provenance.get("temperature_fitted")
     return said if isinstance(said, dict) else None
@@ -121,7 +130,7 @@ def _check_storing(config: Evaluate) -> None:
     bundle_of(config.model)
 
 
-def _store(config: Evaluate, fitted: Fitted, summary: dict[str, Any]) -> None:
+def _store(config: Evaluate, fitted: TemperatureFit, summary: dict[str, Any]) -> None:
     before, after = summary["calibration"]["ece"], summary["temperature"]["calibration"]["ece"]
     judged = {"judged_on": config.data, "ece_before": before, "ece_after": after}
     store_temperature(bundle_of(config.model), fitted.temperature, {**fitted.about, **judged})

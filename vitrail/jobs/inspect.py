@@ -21,13 +21,13 @@ from vitrail.core.estimate import over_seeds, wilson
 from vitrail.core.files import atomic_path, write_json
 from vitrail.core.progress import progress, say
 from vitrail.core.seeds import generator
-from vitrail.data.loader.loader import Batch, evaluation_batches, normalise
+from vitrail.data.loader.loader import Batch, eval_loader, normalise
 from vitrail.data.open.names import open_data
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Numbered, Subset
 from vitrail.data.transforms.pipeline import Preprocess
-from vitrail.evals.inference import forward
+from vitrail.evals.inference import run_inference
 from vitrail.models.build import Model
 from vitrail.models.position import Learned1d, Learned2d, NoPosition, PositionConfig, Relative, SinCos2d
 from vitrail.models.resnet import ResNet
@@ -138,7 +138,7 @@ def look_inside(
     if isinstance(model, ViT):
         table = model.position_table()
         if table is not None:
-            arrays["position_similarity"] = position_similarity(table[:1], model.config.prefix).cpu().numpy()
+            arrays["position_similarity"] = position_similarity(table[:1], model.config.num_prefix_tokens).cpu().numpy()
         if chosen is not None:
             seen, said = _attention(model, preprocess, classes, chosen, asked)
             arrays |= seen
@@ -195,7 +195,7 @@ def _attention(
     distances, maps, singles, pictures = [], [], [], []
     rows: list[dict[str, Any]] = []
     broken: list[tuple[str, str]] = []
-    loader = evaluation_batches(Numbered(source), preprocess, batch=_batch(config, device), workers=0)
+    loader = eval_loader(Numbered(source), preprocess, batch=_batch(config, device), workers=0)
     model.eval()
     with progress("inspecting", len(loader)) as bar, torch.inference_mode():
         for part in loader:
@@ -365,7 +365,7 @@ def _themselves(
 def _read_all(model: Model, source: Source, preprocess: Preprocess, title: str) -> list[Query]:
     """All readable images of a source, in order; raises BadInput when more than 1 % of it is broken."""
     found: list[Query] = []
-    for part in forward(model, Numbered(source), preprocess, title=title):
+    for part in run_inference(model, Numbered(source), preprocess, title=title):
         places, vectors = part.batch.labels.tolist(), part.representation.numpy()
         found += [Query(*one) for one in zip(places, part.batch.keys, vectors, strict=True)]
     return found

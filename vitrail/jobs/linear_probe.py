@@ -16,7 +16,7 @@ from vitrail.core.estimate import over_seeds, wilson
 from vitrail.core.files import write_json
 from vitrail.core.progress import progress, say
 from vitrail.core.seeds import torch_seed
-from vitrail.data.leakage import check_agreement
+from vitrail.data.leakage import check_train_test
 from vitrail.data.open.names import open_data, require_classes
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset, shots
@@ -33,7 +33,7 @@ from vitrail.evals.features import (
     pixel_features,
 )
 from vitrail.evals.fewshot import RIDGE
-from vitrail.evals.probes import Judge, JudgeName, Logistic, Majority, Neighbours, Ridge, check_judge, probe
+from vitrail.evals.probes import Judge, JudgeName, Logistic, Majority, Neighbours, Ridge, check_probe, probe
 from vitrail.models.build import Model, build
 from vitrail.weights.load import attach, load
 
@@ -92,7 +92,7 @@ def linear(config: Linear, folder: Path | None = None, machine: Machine | None =
             f"train has the classes {train.classes[:5]}…, test has {test.classes[:5]}…: they must be the same"
         )
     draws = _draws(config, train, max(counts, default=0))
-    for sentence in check_agreement(train, test, config.train, config.test):
+    for sentence in check_train_test(train, test, config.train, config.test):
         say(sentence)
     model = load(config.model, resolution=config.resolution, device=choose_device(machine.device))
     needed = np.unique(np.concatenate([rows for drawn in draws.values() for rows in drawn]))
@@ -136,7 +136,7 @@ def _judges(config: Linear) -> dict[str, Judge]:
     if not config.judge:
         raise BadInput(f"no judge is named; expected one or more of {', '.join(known)}")
     for name in config.judge:
-        check_judge(known[name])
+        check_probe(known[name])
     return {name: known[name] for name in config.judge}
 
 

@@ -16,8 +16,8 @@ from vitrail.core.signals import SignalWatch
 from vitrail.data.open.inputs import Images, open_images
 from vitrail.evals.feature_cache import digest_of
 from vitrail.serve.formats import Columns, form_of
-from vitrail.serve.prediction_file import Output
-from vitrail.serve.predictor import Answers, Prediction, Predictor
+from vitrail.serve.prediction_file import PredictionFile
+from vitrail.serve.predictor import Prediction, PredictionBatch, Predictor
 
 NAMED = 20  # broken images that are named on standard error; all are in their rows
 
@@ -81,7 +81,10 @@ def predict_table(config: Predict, out: Path, machine: Machine | None = None) ->
         "features": config.features,
         "all_probabilities": config.all_probabilities,
     }
-    with Output(out, columns, question, len(images), predictor.most_at_once()) as output, SignalWatch() as signals:
+    with (
+        PredictionFile(out, columns, question, len(images), predictor.most_at_once()) as output,
+        SignalWatch() as signals,
+    ):
         if output.finished:
             return output.result()
         start = time.monotonic()
@@ -110,7 +113,7 @@ def _opened(config: Predict, machine: Machine | None) -> tuple[Predictor, Images
 
 def _answers(
     predictor: Predictor, images: Images, config: Predict, machine: Machine | None, batch: int
-) -> Iterator[Answers]:
+) -> Iterator[PredictionBatch]:
     """With a bar that shows the rate."""
     workers = (machine or Machine()).workers
     total = images.start + len(images)

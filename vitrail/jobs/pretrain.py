@@ -15,11 +15,11 @@ from vitrail.jobs.training import check_training, open_training_data, run_traini
 from vitrail.models.build import ModelConfig, build
 from vitrail.models.vit import ViTConfig
 from vitrail.train.loss import head_bias
-from vitrail.train.step import Training
+from vitrail.train.step import TrainConfig
 
 
 @dataclass(frozen=True)
-class Pretrain(Training):
+class Pretrain(TrainConfig):
     """A pre-training run. The number of classes comes from the training data."""
 
     model: ModelConfig = field(default_factory=ViTConfig)

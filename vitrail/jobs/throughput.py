@@ -19,15 +19,15 @@ from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.cost import inference_activations, multiply_adds, parameters, training_activations, training_flops
 from vitrail.models.vit import ViTConfig
 from vitrail.train.micro_batch import out_of_memory, release
-from vitrail.train.parallel import spread
-from vitrail.train.step import Training, start, train_step
+from vitrail.train.parallel import parallelize
+from vitrail.train.step import TrainConfig, init_state, train_step
 
 WARM = 2  # passes before the clock runs
 HELD = 16  # bytes that a parameter takes in training: itself, its gradient, Adam's two numbers
 
 
 @dataclass(frozen=True)
-class Speed:
+class Throughput:
     """What to measure. Of several batch sizes the fastest counts, as in figure 12."""
 
     model: ModelConfig = field(default_factory=ViTConfig)
@@ -38,7 +38,7 @@ class Speed:
     seed: int = 0
 
 
-def measure_speed(config: Speed, folder: Path, machine: Machine | None = None) -> dict[str, Any]:
+def measure_throughput(config: Throughput, folder: Path, machine: Machine | None = None) -> dict[str, Any]:
     """Measures into `folder`, and returns the result (docs/files.md: result.json of a speed).
 
     `largest_batch` is tried on CUDA, by halving and doubling. On a CPU nothing fails when memory runs out, it only gets
@@ -67,7 +67,7 @@ def measure_speed(config: Speed, folder: Path, machine: Machine | None = None) -
         torch.manual_seed(config.seed)
         begun = time.perf_counter()
         model = build(config.model).to(device)
-        spread(model, machine, device, dtype)
+        parallelize(model, machine, device, dtype)
         room = devices.available_memory(device)
         with progress("measuring speed", 2 * len(config.batches)) as bar:
             resting = _speeds(model, config, dtype, False, bar.advance)
@@ -95,7 +95,7 @@ def measure_speed(config: Speed, folder: Path, machine: Machine | None = None) -
         return run.result()
 
 
-def _speeds(model: Model, config: Speed, dtype: torch.dtype, training: bool, done: Any) -> dict[int, float]:
+def _speeds(model: Model, config: Throughput, dtype: torch.dtype, training: bool, done: Any) -> dict[int, float]:
     """Images a second for each batch size, until one takes too long or too much memory."""
     rates: dict[int, float] = {}
     stop = False
@@ -113,7 +113,7 @@ def _speeds(model: Model, config: Speed, dtype: torch.dtype, training: bool, don
     return rates
 
 
-def _speed(model: Model, batch: int, config: Speed, dtype: torch.dtype, training: bool) -> tuple[float, float]:
+def _speed(model: Model, batch: int, config: Throughput, dtype: torch.dtype, training: bool) -> tuple[float, float]:
     """Seconds of the fastest pass, which what else runs on the machine disturbs least, and images a second."""
     device = next(model.parameters()).device
     step = _training_step(model, batch, dtype) if training else _forward_pass(model, batch, dtype)
@@ -142,8 +142,8 @@ def _forward_pass(model: Model, batch: int, dtype: torch.dtype) -> Any:
 
 def _training_step(model: Model, batch: int, dtype: torch.dtype) -> Any:
     device = next(model.parameters()).device
-    config = Training("", steps=1_000_000, batch=batch)
-    state = start(model, config, Broken(1))
+    config = TrainConfig("", steps=1_000_000, batch=batch)
+    state = init_state(model, config, Broken(1))
     pixels = torch.zeros(batch, 3, *model.config.resolution, dtype=torch.uint8, device=device)
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
     given = Batch(pixels, labels, [""] * batch, [])

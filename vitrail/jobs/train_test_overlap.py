@@ -8,10 +8,10 @@ from vitrail.core.errors import BadInput
 from vitrail.core.estimate import wilson
 from vitrail.core.progress import say
 from vitrail.data.open.names import open_data
-from vitrail.data.quality.near_duplicates import Copies, find_copies
+from vitrail.data.quality.near_duplicates import DuplicatePairs, find_near_duplicates
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
-from vitrail.evals.predictions import Outcomes, numbered
+from vitrail.evals.predictions import Predictions, occurrences
 from vitrail.jobs.duplicates import Compared, compare_sets
 
 UNASKED = 20_000  # images up to which copies are looked for without being asked: half a minute
@@ -38,8 +38,8 @@ def trained_on(provenance: dict[str, Any], images: int) -> list[str]:
     return found
 
 
-def copies_in_training(
-    data: str, source: Source, outcomes: Outcomes, trains: list[str], gallery: Gallery, workers: int | None
+def find_overlap(
+    data: str, source: Source, outcomes: Predictions, trains: list[str], gallery: Gallery, workers: int | None
 ) -> dict[str, Any]:
     """How many of the judged images have a copy in the training data, and the accuracy of the others.
 
@@ -48,11 +48,11 @@ def copies_in_training(
     """
     named = [(name, open_data(name, "train")) for name in trains]
     *training, test = compare_sets([*named, (data, source)], workers)
-    copies = find_copies([one.table for one in [*training, test]], new=1)
+    copies = find_near_duplicates([one.table for one in [*training, test]], new=1)
     before = range(0, test.start)
     pairs = {place: found for place in copies.places(test.places) if (found := copies.of(place, before, most=1))}
     copied = _judged(test, outcomes, np.array(sorted(pairs), np.int64))
-    right, kept = outcomes.right, ~copied
+    right, kept = outcomes.correct, ~copied
     count, correct = int(kept.sum()), int(right[kept].sum())
     return {
         "train": trains,
@@ -67,16 +67,16 @@ def copies_in_training(
     }
 
 
-def _judged(test: Compared, outcomes: Outcomes, places: np.ndarray) -> np.ndarray:
+def _judged(test: Compared, outcomes: Predictions, places: np.ndarray) -> np.ndarray:
     """bool, for each judged image, whether it is at one of `places`; they are known by their names."""
-    names = numbered(test.table.key.tolist())
+    names = occurrences(test.table.key.tolist())
     there = {names[row] for row in (places - test.start).tolist()}
     keys = (key.encode("utf-8", "backslashreplace").decode() for key in outcomes.keys)  # as `examine` writes them
-    return np.array([key in there for key in numbered(keys)], bool)
+    return np.array([key in there for key in occurrences(keys)], bool)
 
 
 def _shown(
-    pairs: dict[int, list[Any]], copies: Copies, training: list[Compared], test: Compared, gallery: Gallery
+    pairs: dict[int, list[Any]], copies: DuplicatePairs, training: list[Compared], test: Compared, gallery: Gallery
 ) -> list[dict[str, Any]]:
     """The least similar pairs, which are most in doubt, and the first of the others."""
     rows = []

@@ -17,8 +17,8 @@ from vitrail.core.errors import BadInput, nearest
 from vitrail.core.files import write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder, environment
-from vitrail.data.loader.loader import Batches, Broken, choose_workers, training_batches
-from vitrail.data.loader.on_device import Resident, check_resident
+from vitrail.data.loader.loader import Batches, Broken, choose_workers, train_loader
+from vitrail.data.loader.on_device import OnDeviceDataset, check_fits_device
 from vitrail.data.loader.sampler import distinct
 from vitrail.data.open.names import Role, open_data, require_classes
 from vitrail.data.sources.base import Source
@@ -29,23 +29,23 @@ from vitrail.evals.classify import Evaluation, evaluate
 from vitrail.jobs.inspect import look_inside
 from vitrail.models.build import Model
 from vitrail.models.cost import multiply_adds, parameters, training_flops
-from vitrail.models.vit import dropped_border
+from vitrail.models.vit import cropped_border
 from vitrail.train.checkpoint import Saver, restore_checkpoint
-from vitrail.train.divergence import BadStep, refuse_more
+from vitrail.train.divergence import LossSpike, limit_skips
 from vitrail.train.loop import Every, Meter, fit
 from vitrail.train.loss import class_weights
-from vitrail.train.micro_batch import settle_micro_batch, surviving
-from vitrail.train.parallel import communicating, spread, whole_model, whole_norm
+from vitrail.train.micro_batch import choose_micro_batch, retry_on_oom
+from vitrail.train.parallel import allreduce_wait, parallelize, whole_model, whole_norm
 from vitrail.train.schedule import Rsqrt, Steps
-from vitrail.train.step import Training, TrainState, micro_batches, start, train_step
+from vitrail.train.step import TrainConfig, TrainState, init_state, micro_batches, train_step
 from vitrail.train.trainable import merge, trained_parameters, work_share
-from vitrail.train.weight_averaging import averaged
+from vitrail.train.weight_averaging import use_averaged
 from vitrail.weights.bundle import save_bundle
 
 REACHED = 0.7  # of the measured peak: training steps do not get further, so nobody asks for more images
 
 
-def open_training_data(config: Training) -> tuple[Source, Source | None, Source | None]:
+def open_training_data(config: TrainConfig) -> tuple[Source, Source | None, Source | None]:
     """The sources of train, validation and test.
 
     Raises:
@@ -68,7 +68,7 @@ def _same_classes(name: str | None, train: Source, role: Role = "test") -> Sourc
     return Subset(source, np.arange(len(source)), train.classes)  # other order, or some classes absent
 
 
-def check_training(config: Training) -> None:
+def check_training(config: TrainConfig) -> None:
     """Raises BadInput for numbers that make no sense, before any work."""
     for name in ("steps", "batch", "log_every", "evaluate_every", "save_every"):
         if getattr(config, name) < 1:
@@ -89,7 +89,7 @@ def check_training(config: Training) -> None:
         config.schedule.check()
     config.augment.check()
     if config.resident:
-        check_resident(config.augment)
+        check_fits_device(config.augment)
     config.mixing.check()
     distinct(config.batch, config.sampling.repeats)
     processes = launched().size
@@ -98,7 +98,7 @@ def check_training(config: Training) -> None:
 
 
 def run_training(
-    config: Training,
+    config: TrainConfig,
     run: RunFolder,
     model: Model,
     preprocess: Preprocess,
@@ -111,7 +111,7 @@ def run_training(
 
     What is frozen stays; `inside`: whether the finished model is looked into (jobs/inspect.py).
     """
-    border = dropped_border(model.config)
+    border = cropped_border(model.config)
     if border and run.writes:
         say(border)
     device = devices.choose_device(machine.device)
@@ -120,16 +120,16 @@ def run_training(
     if machine.deterministic and device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-    runner = spread(model.to(device), machine, device, dtype, config.precision == "float8")
-    state = start(model, config, Broken(len(data[0])), runner)
+    runner = parallelize(model.to(device), machine, device, dtype, config.precision == "float8")
+    state = init_state(model, config, Broken(len(data[0])), runner)
     if config.class_weights is not None:
         counts = np.bincount(data[0].labels, minlength=len(data[0].classes))
         state.weights = class_weights(counts, config.class_weights).to(device)
     saver = Saver(run.path / "checkpoints")
     continued = restore_checkpoint(run.path / "checkpoints", state)
     unfinished = state.step < config.steps
-    held = Resident(data[0], config.augment, preprocess, device) if config.resident and unfinished else None
-    settle_micro_batch(state, config, dtype, run.path, machine.recompute)
+    held = OnDeviceDataset(data[0], config.augment, preprocess, device) if config.resident and unfinished else None
+    choose_micro_batch(state, config, dtype, run.path, machine.recompute)
     if machine.graphs and micro_batches(state, config, dist.world().size) > 1:
         raise BadInput(
             f"--graphs needs a batch in one pass, {config.batch} take passes of {state.micro_batch}; leave it out"
@@ -148,18 +148,18 @@ def run_training(
     while state.step < config.steps:
         try:
             _fit(config, run, state, preprocess, data, machine, dtype, saver, facts, held)
-        except BadStep as bad:
+        except LossSpike as bad:
             saver.wait()
             _go_back(run, state, bad)
     saver.wait()
     facts |= {"trained_parameters": trained_parameters(state.model), "work": work_share(state.model), "inside": inside}
-    with averaged(state.model, state.average):
+    with use_averaged(state.model, state.average):
         merge(state.model)
         return _finish(config, run, state, preprocess, data, facts, provenance, machine)
 
 
 def _fit(
-    config: Training,
+    config: TrainConfig,
     run: RunFolder,
     state: TrainState,
     preprocess: Preprocess,
@@ -168,13 +168,13 @@ def _fit(
     dtype: torch.dtype,
     saver: Saver,
     facts: dict[str, Any],
-    held: Resident | None,
+    held: OnDeviceDataset | None,
 ) -> None:
     """From the state to the last step; `facts` are of the environment, `held` the data where resident."""
     train, validation, _ = data
     here = dist.world()
     meter = Meter()
-    made = partial(training_batches, train, config.augment, preprocess, workers=facts["workers"])
+    made = partial(train_loader, train, config.augment, preprocess, workers=facts["workers"])
     made = partial(made, device=next(state.model.parameters()).device)
     batches: Batches = (held.batches if held else made)(
         batch=config.batch,
@@ -197,7 +197,7 @@ def _fit(
 
     def judge(state: TrainState) -> None:
         if validation is not None:
-            with averaged(state.model, state.average):
+            with use_averaged(state.model, state.average):
                 seen = evaluate(
                     state.model, validation, preprocess, dtype=dtype, workers=machine.workers, together=True
                 )
@@ -207,7 +207,9 @@ def _fit(
     fit(
         state,
         batches,
-        surviving(partial(train_step, config=config, preprocess=preprocess, dtype=dtype), run.path, not machine.graphs),
+        retry_on_oom(
+            partial(train_step, config=config, preprocess=preprocess, dtype=dtype), run.path, not machine.graphs
+        ),
         steps=config.steps,
         meter=meter,
         every=[
@@ -221,10 +223,10 @@ def _fit(
     )
 
 
-def _machine_row(config: Training, state: TrainState, rate: float, peak: float) -> dict[str, float | None]:
+def _machine_row(config: TrainConfig, state: TrainState, rate: float, peak: float) -> dict[str, float | None]:
     """How the devices are used: shares of a step and of the peak, and memory."""
     device = next(state.model.parameters()).device
-    spoken = communicating(state.runner)
+    spoken = allreduce_wait(state.runner)
     return {
         "communicating": None if spoken is None else spoken * rate / config.batch,
         "flops_share": rate * training_flops(state.model.config) * work_share(state.model) / peak,
@@ -232,7 +234,7 @@ def _machine_row(config: Training, state: TrainState, rate: float, peak: float) 
     }
 
 
-def _go_back(run: RunFolder, state: TrainState, bad: BadStep) -> None:
+def _go_back(run: RunFolder, state: TrainState, bad: LossSpike) -> None:
     """To the last good checkpoint, to leave out the batch that broke the training; what it was stays in `failures/`."""
     folder = run.path / "failures" / f"step-{bad.step:08d}"
     norms = {name: whole_norm(p.detach()) for name, p in state.model.named_parameters()}
@@ -242,7 +244,7 @@ def _go_back(run: RunFolder, state: TrainState, bad: BadStep) -> None:
         finite = {name: value if isfinite(value) else str(value) for name, value in norms.items()}
         write_json(folder / "batch.json", {"step": bad.step, "reason": bad.reason, "images": keys, "weights": finite})
         say(f"step {bad.step}: {bad.reason}; its batch is named in {folder}. Going back to the last checkpoint")
-    refuse_more(state.skipped, bad, str(folder))
+    limit_skips(state.skipped, bad, str(folder))
     if not restore_checkpoint(run.path / "checkpoints", state):
         raise BadInput(f"at step {bad.step} {bad.reason}, and there is no checkpoint to go back to")
     state.restarts -= 1  # it was not started again
@@ -251,7 +253,7 @@ def _go_back(run: RunFolder, state: TrainState, bad: BadStep) -> None:
 
 
 def _workers(
-    config: Training, machine: Machine, model: Model, preprocess: Preprocess, train: Source, peak: float
+    config: TrainConfig, machine: Machine, model: Model, preprocess: Preprocess, train: Source, peak: float
 ) -> int:
     """How many processes make batches: as many as are asked for, or enough for the fastest training of the model."""
     if machine.workers is not None or config.resident:
@@ -272,7 +274,7 @@ def _environment(device: torch.device, dtype: torch.dtype, workers: int) -> dict
 
 
 def _finish(
-    config: Training,
+    config: TrainConfig,
     run: RunFolder,
     state: TrainState,
     preprocess: Preprocess,

@@ -140,7 +140,7 @@ def _stem_parameters(config: ViTConfig) -> int:
         case SinCos2d():
             positions = (h * w + entry) * d
     under = _trunk_parameters(config.backbone) if config.backbone else 0
-    return under + (_patch_numbers(config) + 1) * d + config.prefix * d + positions
+    return under + (_patch_numbers(config) + 1) * d + config.num_prefix_tokens * d + positions
 
 
 def _encoder_parameters(config: ViTConfig) -> int:

@@ -78,14 +78,14 @@ class ViTConfig:
         return has_class_token(self.pool)
 
     @property
-    def prefix(self) -> int:
+    def num_prefix_tokens(self) -> int:
         """How many tokens come before the patches: class token, then registers."""
         return int(self.class_token) + self.registers
 
     @property
     def tokens(self) -> int:
         """All tokens of the sequence."""
-        return self.grid[0] * self.grid[1] + self.prefix
+        return self.grid[0] * self.grid[1] + self.num_prefix_tokens
 
     @property
     def representation_width(self) -> int:
@@ -110,7 +110,7 @@ class ViTConfig:
             raise BadInput(f"drop_path is {self.drop_path}, expected 0 up to below 1")
 
 
-def dropped_border(config: Any) -> str | None:
+def cropped_border(config: Any) -> str | None:
     """A sentence when the resolution is not a multiple of the patch: those pixels are dropped, as the original does."""
     if not isinstance(config, ViTConfig) or config.backbone:  # convolutions pad
         return None
@@ -220,7 +220,7 @@ class ViT(nn.Module):
                     watch(i, w_BHNN)
                 del w_BHNN  # before the next layer makes its own
         tokens = self.norm(x_BND)
-        representation = self.fc_norm(pool_tokens(tokens, config.pool, config.prefix, self.attn_pool))
+        representation = self.fc_norm(pool_tokens(tokens, config.pool, config.num_prefix_tokens, self.attn_pool))
         if self.pre_logits is not None:
             representation = self.pre_logits(representation).tanh()
         logits = representation if self.head is None else self.head(representation)

@@ -1,6 +1,6 @@
 """A recipe's proof: the curve and the result of the run by which it was tried here, kept beside the recipe.
 
-python -m vitrail.recipes.proof RUN writes proofs/{job}-{recipe}.json from a finished run folder.
+python -m vitrail.recipes.reference_run RUN writes proofs/{job}-{recipe}.json from a finished run folder.
 """
 
 import json
@@ -158,7 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         if len(given) != 1 or given[0].startswith("-"):
-            raise BadInput("usage: python -m vitrail.recipes.proof RUN, where RUN is the folder of a finished run")
+            raise BadInput(
+                "usage: python -m vitrail.recipes.reference_run RUN, where RUN is the folder of a finished run"
+            )
         print(write_proof(Path(given[0])))
     except BadInput as problem:
         print(f"vitrail: {problem}", file=sys.stderr)

@@ -11,7 +11,7 @@ from vitrail.core.config import from_json
 from vitrail.core.errors import BadInput, unknown
 from vitrail.data.catalog.vtab import TASKS, VtabTask
 from vitrail.data.transforms.pipeline import Augment, ResizeCrop, WholeImage
-from vitrail.jobs.suite.suite import Choice, Published, Rejudged, Suite, Task
+from vitrail.jobs.suite.suite import Choice, PublishedResult, Rejudged, Suite, Task
 from vitrail.recipes.finetuning import TABLE4, Row, table4
 from vitrail.recipes.paper import paper as paper_table
 from vitrail.recipes.small import finetune_folder
@@ -221,17 +221,19 @@ def _listed(own: Own, task: Listed) -> Task:
 SHOWN = (("ViT-B/16", "ImageNet-21k"), ("ViT-L/16", "ImageNet-21k"), ("ViT-H/14", "JFT-300M"))  # of Table 5
 
 
-def _table9(name: str) -> tuple[Published, ...]:
+def _table9(name: str) -> tuple[PublishedResult, ...]:
     """Of a VTAB task: the models of Table 9."""
     row = next(row for row in paper_table("table9").records() if row["task"] == name)
     return tuple(
-        Published(model, round(value / 100, 6), "Table 9")
+        PublishedResult(model, round(value / 100, 6), "Table 9")
         for model, value in row.items()
         if model not in ("task", "group")
     )
 
 
-def _table5(name: str) -> tuple[Published, ...]:
+def _table5(name: str) -> tuple[PublishedResult, ...]:
     """Of one of the five sets: some of Table 5."""
     rows = {row["pre-training"]: row for row in paper_table("table5").records() if row["data set"] == name}
-    return tuple(Published(f"{model} ({data})", round(rows[data][model] / 100, 6), "Table 5") for model, data in SHOWN)
+    return tuple(
+        PublishedResult(f"{model} ({data})", round(rows[data][model] / 100, 6), "Table 5") for model, data in SHOWN
+    )

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from vitrail.core.errors import BadInput
-from vitrail.serve.predictor import Answers
+from vitrail.serve.predictor import PredictionBatch
 
 GROUP_ROWS, GROUP_BYTES = 16_384, 64 << 20  # of a row group of parquet, at most
 
@@ -46,7 +46,7 @@ class Columns:
 class Form(NamedTuple):
     """A kind of file: rows are written to several, which are joined without holding more than a few rows."""
 
-    write: Callable[[Columns, Sequence[Answers], Path], None]
+    write: Callable[[Columns, Sequence[PredictionBatch], Path], None]
     join: Callable[[Columns, Sequence[Path], Path], None]
 
 
@@ -62,13 +62,13 @@ def form_of(out: Path, columns: Columns) -> Form:
 # ---- JSON lines
 
 
-def _write_lines(columns: Columns, answers: Sequence[Answers], path: Path) -> None:
+def _write_lines(columns: Columns, answers: Sequence[PredictionBatch], path: Path) -> None:
     with open(path, "w", encoding="utf-8") as file:
         for some in answers:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _objects(columns, some))
 
 
-def _objects(columns: Columns, answers: Answers) -> Iterator[dict[str, Any]]:
+def _objects(columns: Columns, answers: PredictionBatch) -> Iterator[dict[str, Any]]:
     for i, (key, error) in enumerate(zip(answers.keys, answers.errors, strict=True)):
         row: dict[str, Any] = {"path": key}
         if columns.classes:
@@ -101,7 +101,7 @@ def _append(parts: Sequence[Path], file: Any) -> None:
 # ---- CSV: of several labels each has its two columns
 
 
-def _write_csv(columns: Columns, answers: Sequence[Answers], path: Path) -> None:
+def _write_csv(columns: Columns, answers: Sequence[PredictionBatch], path: Path) -> None:
     width = len(_header(columns)) - 2
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -110,7 +110,7 @@ def _write_csv(columns: Columns, answers: Sequence[Answers], path: Path) -> None
                 writer.writerow([key, *(_cells(columns, some, i) if error is None else [""] * width), error or ""])
 
 
-def _cells(columns: Columns, answers: Answers, i: int) -> Iterator[Any]:
+def _cells(columns: Columns, answers: PredictionBatch, i: int) -> Iterator[Any]:
     for place, share in zip(answers.best[i].tolist(), answers.shares[i].tolist(), strict=True):
         yield columns.classes[place]
         yield share
@@ -134,7 +134,7 @@ def _join_csv(columns: Columns, parts: Sequence[Path], path: Path) -> None:
 # ---- parquet
 
 
-def _write_parquet(columns: Columns, answers: Sequence[Answers], path: Path) -> None:
+def _write_parquet(columns: Columns, answers: Sequence[PredictionBatch], path: Path) -> None:
     table = pa.concat_tables([_table(columns, some) for some in answers])
     parquet.write_table(table, path, row_group_size=_group(columns))
 
@@ -143,7 +143,7 @@ def _group(columns: Columns) -> int:
     return max(1, min(GROUP_ROWS, GROUP_BYTES // columns.bytes))
 
 
-def _table(columns: Columns, answers: Answers) -> pa.Table:
+def _table(columns: Columns, answers: PredictionBatch) -> pa.Table:
     whole = np.array([error is None for error in answers.errors])
     made: dict[str, pa.Array] = {"path": pa.array(answers.keys, pa.string())}
     if columns.classes:

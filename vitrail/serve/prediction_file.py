@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json, remove_leftovers, write_json
 from vitrail.serve.formats import GROUP_BYTES, GROUP_ROWS, Columns, form_of
-from vitrail.serve.predictor import Answers
+from vitrail.serve.predictor import PredictionBatch
 
 FORMAT = 1
 SECONDS = 10.0  # after which a piece is written: what a kill may cost
@@ -25,7 +25,7 @@ _PIECE = re.compile(r"(\d{9,})-(\d{9,})-(\d+)\.\w+")
 ADVICE = "give another --out, or the options of that one to go on with it"
 
 
-class Piece(NamedTuple):
+class Chunk(NamedTuple):
     """A file of the rows `start` to `stop` - 1."""
 
     start: int
@@ -34,7 +34,7 @@ class Piece(NamedTuple):
     path: Path
 
 
-class Output:
+class PredictionFile:
     """OUT, while it is made and when it is there. `done` rows are safe; it is `finished` when all are.
 
     Args:
@@ -50,8 +50,8 @@ class Output:
         self.out, self.columns, self.total, self.batch = out, columns, total, batch
         self.form = form_of(out, columns)
         self.parts, self.about = Path(f"{out}.parts"), Path(f"{out}.json")
-        self.question, self.pieces, self.finished = question, list[Piece](), False
-        self._waiting, self._rows, self._lock = list[Answers](), 0, None
+        self.question, self.pieces, self.finished = question, list[Chunk](), False
+        self._waiting, self._rows, self._lock = list[PredictionBatch](), 0, None
         self._since = time.monotonic()
         if self._is_finished():
             self.finished = True
@@ -118,7 +118,7 @@ class Output:
         found = [(match, path) for path in sorted(self.parts.iterdir()) if (match := _PIECE.fullmatch(path.name))]
         for match, path in found:
             start, stop, broken = (int(number) for number in match.groups())
-            piece = Piece(start, stop, broken, path)
+            piece = Chunk(start, stop, broken, path)
             if piece.start != self.done:
                 raise BadInput(f"{self.parts} lacks the rows from {self.done} on: it was changed; remove it")
             self.pieces.append(piece)
@@ -133,7 +133,7 @@ class Output:
         """How many of these are of images that cannot be read."""
         return sum(piece.broken for piece in self.pieces)
 
-    def add(self, answers: Answers) -> None:
+    def add(self, answers: PredictionBatch) -> None:
         """The rows of the next batch; now and then what has come together is written."""
         self._waiting.append(answers)
         self._rows += len(answers.keys)
@@ -149,7 +149,7 @@ class Output:
             path = self.parts / f"{start:09d}-{stop:09d}-{broken}{self.out.suffix}"
             with atomic_path(path) as temporary:
                 self.form.write(self.columns, self._waiting, temporary)
-            self.pieces.append(Piece(start, stop, broken, path))
+            self.pieces.append(Chunk(start, stop, broken, path))
         self._waiting, self._rows, self._since = [], 0, time.monotonic()
 
     def finish(self, **facts: Any) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class Output:
             self._lock.close()
             self._lock = None
 
-    def __enter__(self) -> "Output":
+    def __enter__(self) -> "PredictionFile":
         return self
 
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:

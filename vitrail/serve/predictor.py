@@ -18,10 +18,10 @@ from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
 from vitrail.data.decode import image
 from vitrail.data.decode.image import BrokenImage, Pixels
-from vitrail.data.loader.loader import Batch, evaluation_batches, stack
+from vitrail.data.loader.loader import Batch, eval_loader, stack
 from vitrail.data.open.inputs import Images
-from vitrail.data.transforms.pipeline import evaluation_view
-from vitrail.evals.inference import LOADER_FROM, most_at_once, outputs
+from vitrail.data.transforms.pipeline import eval_transform
+from vitrail.evals.inference import LOADER_FROM, inference_batch_size, outputs
 from vitrail.weights.load import load
 from vitrail.weights.pretrained import unusable_classifier
 
@@ -43,7 +43,7 @@ class Prediction(NamedTuple):
     error: str | None = None
 
 
-class Answers(NamedTuple):
+class PredictionBatch(NamedTuple):
     """What a model says of some images in a row. Numbers of an image that could not be read are zeros.
 
     keys: n names; errors: why an image could not be read, None for all others
@@ -123,7 +123,7 @@ class Predictor:
         workers: int | None = None,
         every: bool = False,
         features: bool = False,
-    ) -> Iterator[Answers]:
+    ) -> Iterator[PredictionBatch]:
         """The answers batch by batch, in order; decoded in worker processes, in constant memory.
 
         The numbers of an image depend, in their last digits, on the others in its batch: images from a place on that is
@@ -136,7 +136,7 @@ class Predictor:
         """
         if workers is None and len(images) < LOADER_FROM:
             workers = 0
-        loader = evaluation_batches(images, self.model.preprocess, batch=batch, workers=workers)
+        loader = eval_loader(images, self.model.preprocess, batch=batch, workers=workers)
         for number, part in enumerate(loader):
             first = number * batch
             keys, errors = _in_place(part, images.start + first, min(batch, len(images) - first))
@@ -144,9 +144,9 @@ class Predictor:
 
     def most_at_once(self, batch: int = BATCH) -> int:
         """At most `batch` images, and no more than there is memory for."""
-        return most_at_once(self.model, self.device, self.dtype, batch)
+        return inference_batch_size(self.model, self.device, self.dtype, batch)
 
-    def rows(self, answers: Answers) -> Iterator[Prediction]:
+    def rows(self, answers: PredictionBatch) -> Iterator[Prediction]:
         """One prediction an image."""
         classes, places, shares = self.classes, answers.best.tolist(), answers.shares.tolist()
         for key, error, best, probabilities in zip(answers.keys, answers.errors, places, shares, strict=True):
@@ -155,7 +155,7 @@ class Predictor:
 
     def _view(self, item: Any) -> Pixels | str:
         try:
-            return evaluation_view(_pixels(item), self.model.preprocess)
+            return eval_transform(_pixels(item), self.model.preprocess)
         except BrokenImage as problem:
             return str(problem)
 
@@ -167,7 +167,7 @@ class Predictor:
         top: int,
         every: bool = False,
         features: bool = False,
-    ) -> Answers:
+    ) -> PredictionBatch:
         """`views` are those of the images without an error."""
         count, top = len(self.classes), min(top, len(self.classes))
         whole = np.array([error is None for error in errors])
@@ -184,7 +184,7 @@ class Predictor:
                     everything[whole] = probabilities.numpy()
             if read is not None:
                 read[whole] = output.representation.float().cpu().numpy()
-        return Answers(keys, errors, best, shares, everything, read)
+        return PredictionBatch(keys, errors, best, shares, everything, read)
 
 
 def calibrated(logits: Float[Tensor, "b c"], temperature: float | None) -> Float[Tensor, "b c"]:

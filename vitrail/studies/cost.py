@@ -1,6 +1,6 @@
 """Figure 12: how many images a second, and how many at once, by model and size of the image?
 
-Measured on the machine that the study runs on, one model and one size a run. `vitrail.jobs.speed` says how.
+Measured on the machine that the study runs on, one model and one size a run. `vitrail.jobs.throughput` says how.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from statistics import mean
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Estimate
 from vitrail.core.figures import Figure, Line, Lines, Point
-from vitrail.jobs.throughput import Speed, measure_speed
+from vitrail.jobs.throughput import Throughput, measure_throughput
 from vitrail.models.build import ModelConfig
 from vitrail.models.variants import variant
 from vitrail.studies.engine.findings import unfinished
@@ -71,7 +71,7 @@ def cost(scale: Scale) -> Study:
         "attention has is barely seen, and only in the largest models at the largest sizes; large ViTs hold larger "
         "batches than ResNets; training takes a constant times inference, whatever the model (TPUv3).",
         remarks=REMARKS[scale],
-        job=measure_speed,
+        job=measure_throughput,
     )
 
 
@@ -90,9 +90,9 @@ def _models(scale: Scale) -> dict[str, ModelConfig]:
     return {name: variant(name) for name in NAMES[scale]}
 
 
-def _speed(model: ModelConfig, side: int, scale: Scale) -> Speed:
+def _speed(model: ModelConfig, side: int, scale: Scale) -> Throughput:
     sized = replace(model, resolution=(side, side), num_classes=1000)
-    return Speed(sized, BATCHES[scale], SECONDS[scale])
+    return Throughput(sized, BATCHES[scale], SECONDS[scale])
 
 
 def _family(name: str) -> str:

@@ -19,7 +19,7 @@ class Diverged(BadInput):
     """A run that cannot go on: its loss or its weights are no numbers any more, however often it went back."""
 
 
-class BadStep(Exception):
+class LossSpike(Exception):
     """The update that followed `step` finished ones broke the training; `keys` are the images of this process."""
 
     def __init__(self, step: int, reason: str, keys: Sequence[str]):
@@ -33,7 +33,7 @@ def no_losses() -> deque[float]:
 
 
 @dataclass
-class Health:
+class SpikeDetector:
     """Looks at every loss and gradient norm; `usual` are the last losses."""
 
     usual: deque[float] = field(default_factory=no_losses)
@@ -41,17 +41,17 @@ class Health:
     def check(self, step: int, loss: float, gradient_norm: float, keys: Sequence[str]) -> None:
         """Raises BadStep; all processes must see the same numbers."""
         if not isfinite(loss):
-            raise BadStep(step, f"the loss is {loss}", keys)
+            raise LossSpike(step, f"the loss is {loss}", keys)
         if not isfinite(gradient_norm):
-            raise BadStep(step, f"the norm of the gradient is {gradient_norm}", keys)
+            raise LossSpike(step, f"the norm of the gradient is {gradient_norm}", keys)
         if len(self.usual) >= JUDGED_FROM:
             middle = median(self.usual)
             if loss > SPIKE * middle + 1:
-                raise BadStep(step, f"the loss jumped to {loss:.4g} from about {middle:.4g}", keys)
+                raise LossSpike(step, f"the loss jumped to {loss:.4g} from about {middle:.4g}", keys)
         self.usual.append(loss)
 
 
-def refuse_more(skipped: Sequence[int], bad: BadStep, evidence: str) -> None:
+def limit_skips(skipped: Sequence[int], bad: LossSpike, evidence: str) -> None:
     """Raises Diverged when a run has already left out as many batches as it may."""
     if len(skipped) >= SKIPS:
         raise Diverged(

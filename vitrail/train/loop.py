@@ -16,7 +16,7 @@ from vitrail.core.progress import progress
 from vitrail.core.signals import SignalWatch
 from vitrail.core.watchdog import Watchdog
 from vitrail.data.loader.loader import Batch, Batches
-from vitrail.train.divergence import Health
+from vitrail.train.divergence import SpikeDetector
 from vitrail.train.step import Metrics, TrainState
 
 
@@ -82,7 +82,7 @@ def fit(
     meter: Meter,
     every: Iterable[Every],
     save: Callable[[TrainState], None],
-    health: Health | None = None,
+    health: SpikeDetector | None = None,
     stall: float = 0.0,
     title: str = "training",
 ) -> None:
@@ -96,7 +96,7 @@ def fit(
         Interrupted: after a SIGINT or SIGTERM in any process, once the step is finished and saved.
         BadStep: the loss or the gradient is no number any more, or the loss has jumped.
     """
-    health = health or Health(state.losses)
+    health = health or SpikeDetector(state.losses)
     tasks = list(every)
     device = next(state.model.parameters()).device
     meter.start(state)
@@ -176,7 +176,7 @@ class _Judged(NamedTuple):
         return loss, norm
 
 
-def _agree(received: int | None, judged: list[_Judged], health: Health) -> int | None:
+def _agree(received: int | None, judged: list[_Judged], health: SpikeDetector) -> int | None:
     """The signal that any process has received, after all have seen the same losses; raises BadStep."""
     seen = [step.read() for step in judged]
     losses = [loss for loss, _ in seen]

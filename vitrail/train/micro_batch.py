@@ -17,15 +17,15 @@ from vitrail.core.files import read_json, write_json
 from vitrail.core.progress import say
 from vitrail.data.loader.loader import Batch
 from vitrail.models.cost import training_activations
-from vitrail.train.step import Metrics, Training, TrainState
+from vitrail.train.step import Metrics, TrainConfig, TrainState
 
 SHARE = 0.7  # of the memory that is free now, for activations; the rest is for what lives only for a moment
 _FILE = "micro_batch.json"  # in the run's folder: what a process that ran out of memory leaves for the next start
 MOMENTS = 2  # numbers that Adam keeps for each parameter, from its first step on
 
 
-def settle_micro_batch(
-    state: TrainState, config: Training, dtype: torch.dtype, folder: Path, recompute: bool = False
+def choose_micro_batch(
+    state: TrainState, config: TrainConfig, dtype: torch.dtype, folder: Path, recompute: bool = False
 ) -> None:
     """Sets `state.micro_batch`, for all processes alike; a run that goes on with as many processes keeps its own.
 
@@ -45,7 +45,7 @@ def settle_micro_batch(
         each = training_activations(state.model.config, 4 if dtype == torch.float32 else 3, recompute=recompute)
         wanted = largest if room is None else max(1, min(largest, int(SHARE * room / each)))
         if device.type == "cuda" and dist.world().size == 1:
-            wanted = _most(lambda images: _fits(state, images, dtype), largest)
+            wanted = _largest_that_fits(lambda images: _fits(state, images, dtype), largest)
     left = read_json(folder / _FILE)["micro_batch"] if (folder / _FILE).exists() else wanted
     state.micro_batch = min(dist.gathered_json(min(wanted, left, largest)))
     if state.micro_batch < min(largest, config.micro_batch or largest) and dist.world().first:
@@ -53,7 +53,7 @@ def settle_micro_batch(
         say(f"a batch of {config.batch} does not fit in memory at once: {parts} passes of {state.micro_batch} images")
 
 
-def _most(fits: Callable[[int], bool], images: int) -> int:
+def _largest_that_fits(fits: Callable[[int], bool], images: int) -> int:
     """The first of `images`, a half, a third part in two, ... that fits."""
     while not fits(images):
         if images == 1:
@@ -97,7 +97,7 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def surviving(
+def retry_on_oom(
     update: Callable[[TrainState, Batch], Metrics], folder: Path, in_parts: bool = True
 ) -> Callable[[TrainState, Batch], Metrics]:
     """`update`, and where memory runs out the same step again with half as many images a forward pass.

@@ -23,7 +23,9 @@ from vitrail.models.resnet import ResNet
 from vitrail.train.float8 import check_float8, in_float8
 
 
-def spread(model: Model, machine: Machine, device: torch.device, dtype: torch.dtype, float8: bool = False) -> nn.Module:
+def parallelize(
+    model: Model, machine: Machine, device: torch.device, dtype: torch.dtype, float8: bool = False
+) -> nn.Module:
     """What is called to run `model` in training: the model itself, or what wraps it. `model` must be on `device`.
 
     Raises:
@@ -69,7 +71,7 @@ def _allow_variants(units: int) -> None:
     dynamo.accumulated_recompile_limit = max(dynamo.accumulated_recompile_limit, 64 * units)
 
 
-def communicating(runner: nn.Module) -> float | None:
+def allreduce_wait(runner: nn.Module) -> float | None:
     """Seconds a step that the backward pass waited for sums over processes; None where it is not measured (FSDP2).
 
     As DDP measures it, now and then, beside the work.
@@ -119,7 +121,7 @@ def _mesh(machine: Machine, device: torch.device, world: dist.World) -> DeviceMe
 
 
 @contextmanager
-def gradients_summed(runner: nn.Module, now: bool) -> Iterator[None]:
+def gradient_sync(runner: nn.Module, now: bool) -> Iterator[None]:
     """Inside the block, backward passes leave the sum over processes to a later one unless `now`."""
     if isinstance(runner, DistributedDataParallel) and not now:
         with runner.no_sync():

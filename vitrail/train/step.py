@@ -21,14 +21,14 @@ from vitrail.models.build import Model
 from vitrail.train.divergence import no_losses
 from vitrail.train.loss import Balance, LossConfig, Softmax, loss
 from vitrail.train.optim import Adam, OptimizerConfig, build_optimizer, set_learning_rate
-from vitrail.train.parallel import gradients_summed
+from vitrail.train.parallel import gradient_sync
 from vitrail.train.schedule import Cosine, ScheduleConfig, learning_rate
 from vitrail.train.weight_averaging import Average, start_average, update_average
 
 
 @dataclass(frozen=True)
-class Training:
-    """What all training has; pre-training and fine-tuning add their model. For data see vitrail.data.grammar."""
+class TrainConfig:
+    """What all training has; pre-training and fine-tuning add their model. For data see vitrail.data.open.names."""
 
     train: str  # the images to learn from
     validation: str | None = None  # judged now and then, for the curve; nothing is chosen by it
@@ -83,14 +83,14 @@ class Metrics(NamedTuple):
     learning_rate: float
 
 
-def start(model: Model, config: Training, broken: Broken, runner: nn.Module | None = None) -> TrainState:
+def init_state(model: Model, config: TrainConfig, broken: Broken, runner: nn.Module | None = None) -> TrainState:
     """The state before the first step. `runner`: what `parallel.spread` returned for the model."""
     average = start_average(model) if config.average is not None else None
     return TrainState(model, build_optimizer(config.optimizer, model), average, broken, runner or model)
 
 
 def train_step(
-    state: TrainState, batch: Batch, *, config: Training, preprocess: Preprocess, dtype: torch.dtype
+    state: TrainState, batch: Batch, *, config: TrainConfig, preprocess: Preprocess, dtype: torch.dtype
 ) -> Metrics:
     """One update of the weights from this process's part of the global batch.
 
@@ -119,7 +119,7 @@ def train_step(
     total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
     split = (images.tensor_split(parts), targets.tensor_split(parts), labels.tensor_split(parts))
     for i, (x, target, y) in enumerate(zip(*split, strict=True)):
-        with gradients_summed(runner, now=i == parts - 1):
+        with gradient_sync(runner, now=i == parts - 1):
             if device.type == "cuda":
                 torch.compiler.cudagraph_mark_step_begin()  # graphs may overwrite what the pass before returned
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
@@ -143,7 +143,7 @@ def train_step(
     return Metrics(total, correct, len(labels), norm, rate)
 
 
-def micro_batches(state: TrainState, config: Training, world: int) -> int:
+def micro_batches(state: TrainState, config: TrainConfig, world: int) -> int:
     """How many forward passes a step takes, the same in every process."""
     largest = -(-config.batch // world)
     return -(-largest // (state.micro_batch or config.micro_batch or largest))

@@ -56,7 +56,7 @@ class Lora:
 Tuned = Whole | HeadOnly | LastBlocks | LayerDecay | Lora
 
 
-def tune(model: Model, tuned: Tuned) -> None:
+def make_trainable(model: Model, tuned: Tuned) -> None:
     """Freezes what is not trained, and puts LoRA's matrices in, drawn from torch's global generator.
 
     Frozen weights get no gradient and no optimiser state; below the first trained one there is no backward pass.

@@ -25,7 +25,7 @@ def update_average(average: Average, model: nn.Module, decay: float) -> None:
 
 
 @contextmanager
-def averaged(model: nn.Module, average: Average | None) -> Iterator[nn.Module]:
+def use_averaged(model: nn.Module, average: Average | None) -> Iterator[nn.Module]:
     """The model with its averaged weights inside the block, and its own again after it. Without an average: itself."""
     weights = {name: local(p.detach()) for name, p in model.named_parameters()} if average is not None else {}
     own = {name: weight.clone() for name, weight in weights.items()}

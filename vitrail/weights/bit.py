@@ -10,11 +10,11 @@ from torch import Tensor
 from vitrail.core.errors import BadInput
 from vitrail.data.transforms.pipeline import Preprocess, SquareResize
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
-from vitrail.weights.key_map import CONV, FLAT, SAME, Line, left_over, read, units_of_stages, write
-from vitrail.weights.pretrained import Published, check_state
+from vitrail.weights.key_map import CONV, FLAT, SAME, Rule, read, unexpected_keys, units_of_stages, write
+from vitrail.weights.pretrained import PretrainedModel, check_state
 
 
-def read_bit(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int, int] | None) -> Published:
+def read_bit(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int, int] | None) -> PretrainedModel:
     """A BiT ResNet, whose authors test on the whole image, both sides resized.
 
     Args:
@@ -37,7 +37,7 @@ def read_bit(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int, i
         if isinstance(problem, BadInput):
             raise BadInput(f"{path}: {problem}") from None
         raise BadInput(f"{path} is not a ResNet in BiT's layout: missing or misshapen {problem}") from None
-    others = left_over(lines, named)
+    others = unexpected_keys(lines, named)
     unknown = [name for name in others if name.startswith("resnet/")]
     if unknown:
         raise BadInput(f"{path} has the weights {unknown[0]!r}, which no BiT ResNet of its shape has")
@@ -46,7 +46,7 @@ def read_bit(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int, i
     size = f"{config.resolution[0]} x {config.resolution[1]}"
     silent = f"BiT's files do not say their resolution; {size} pixels are assumed, --resolution gives another"
     provenance = {"source": path.name, "layout": "bit npz"}
-    return Published(config, state, preprocess, None, provenance, others, assumed=() if resolution else (silent,))
+    return PretrainedModel(config, state, preprocess, None, provenance, others, assumed=() if resolution else (silent,))
 
 
 def write_bit(config: ResNetConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -56,26 +56,26 @@ def write_bit(config: ResNetConfig, state: Mapping[str, Tensor]) -> dict[str, Te
     return write(layout(config, digits=2), state)
 
 
-def layout(config: ResNetConfig, digits: int) -> list[Line]:
+def layout(config: ResNetConfig, digits: int) -> list[Rule]:
     """Every tensor; units are numbered with so many digits."""
     conv = "standardized_conv2d/kernel"
-    lines = [Line("stem.conv.weight", (f"resnet/root_block/{conv}",), CONV), *_norm("norm", "resnet/group_norm")]
+    lines = [Rule("stem.conv.weight", (f"resnet/root_block/{conv}",), CONV), *_norm("norm", "resnet/group_norm")]
     for s, units in enumerate(config.stages.units):
         for u in range(units):
             ours, theirs = f"stages.{s}.blocks.{u}", f"resnet/block{s + 1}/unit{u + 1:0{digits}d}"
             for i, part in enumerate("abc", start=1):
-                lines.append(Line(f"{ours}.conv{i}.weight", (f"{theirs}/{part}/{conv}",), CONV))
+                lines.append(Rule(f"{ours}.conv{i}.weight", (f"{theirs}/{part}/{conv}",), CONV))
                 lines += _norm(f"{ours}.norm{i}", f"{theirs}/{part}/group_norm")
             if u == 0:
-                lines.append(Line(f"{ours}.downsample.conv.weight", (f"{theirs}/a/proj/{conv}",), CONV))
+                lines.append(Rule(f"{ours}.downsample.conv.weight", (f"{theirs}/a/proj/{conv}",), CONV))
     if config.num_classes:
-        lines.append(Line("head.fc.weight", ("resnet/head/conv2d/kernel",), CONV))
-        lines.append(Line("head.fc.bias", ("resnet/head/conv2d/bias",), SAME))
+        lines.append(Rule("head.fc.weight", ("resnet/head/conv2d/kernel",), CONV))
+        lines.append(Rule("head.fc.bias", ("resnet/head/conv2d/bias",), SAME))
     return lines
 
 
-def _norm(ours: str, theirs: str) -> list[Line]:
-    return [Line(f"{ours}.weight", (f"{theirs}/gamma",), FLAT), Line(f"{ours}.bias", (f"{theirs}/beta",), FLAT)]
+def _norm(ours: str, theirs: str) -> list[Rule]:
+    return [Rule(f"{ours}.weight", (f"{theirs}/gamma",), FLAT), Rule(f"{ours}.bias", (f"{theirs}/beta",), FLAT)]
 
 
 def _stages(named: Mapping[str, Tensor]) -> Stages:

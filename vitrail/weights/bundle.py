@@ -18,7 +18,7 @@ from vitrail.models.build import Model, ModelConfig
 from vitrail.models.cost import parameters
 from vitrail.models.resample import Interpolation
 from vitrail.models.resnet import ResNetConfig
-from vitrail.weights.pretrained import Published, check_state
+from vitrail.weights.pretrained import PretrainedModel, check_state
 from vitrail.weights.tensors import read_safetensors, write_safetensors
 from vitrail.weights.timm import timm_keys
 
@@ -60,7 +60,7 @@ def save_bundle(
     return digest
 
 
-def read_bundle(folder: Path) -> Published:
+def read_bundle(folder: Path) -> PretrainedModel:
     """Reads a bundle and checks it: the hash, the names and shapes of the weights, and that they are finite.
 
     Raises:
@@ -95,7 +95,7 @@ def read_bundle(folder: Path) -> Published:
     if how not in get_args(Interpolation):
         raise BadInput(f"{folder}: {RESAMPLED} is {how!r}, expected one of {', '.join(get_args(Interpolation))}")
     temperature = _temperature(folder, config.get("temperature"))
-    return Published(model, state, preprocess, classes, provenance, interpolation=how, temperature=temperature)
+    return PretrainedModel(model, state, preprocess, classes, provenance, interpolation=how, temperature=temperature)
 
 
 def _temperature(folder: Path, stored: Any) -> float | None:

@@ -18,8 +18,8 @@ from vitrail.weights.bit import write_bit
 from vitrail.weights.bundle import RESAMPLED, save_bundle
 from vitrail.weights.google import write_google
 from vitrail.weights.huggingface import write_huggingface, write_preprocess
-from vitrail.weights.load import model_of, read_published, read_silently
-from vitrail.weights.pretrained import Published
+from vitrail.weights.load import model_of, read_pretrained, read_silently
+from vitrail.weights.pretrained import PretrainedModel
 from vitrail.weights.tensors import write_npz, write_safetensors
 from vitrail.weights.timm import timm_keys, write_timm
 
@@ -78,7 +78,7 @@ def convert(
     if (destination.suffix == ".npz") != (layout == "npz"):
         wanted = "a file that ends in .npz" if layout == "npz" else "a folder, without .npz"
         raise BadInput(f"the layout {layout} is {wanted}, not {destination}")
-    published = read_published(source, resolution=resolution, model=model)
+    published = read_pretrained(source, resolution=resolution, model=model)
     before = model_of(published).eval()
     _WRITERS[layout](published, before, destination)
     back = _read_back(destination, published.config.resolution, model)
@@ -112,7 +112,7 @@ def _apart(got: Tensor, wanted: Tensor) -> tuple[float, float]:
     return largest, largest / max(float(wanted.abs().max()), 1e-30)
 
 
-def _read_back(destination: Path, resolution: tuple[int, int], model: str | None) -> Published:
+def _read_back(destination: Path, resolution: tuple[int, int], model: str | None) -> PretrainedModel:
     try:
         return read_silently(destination, resolution=resolution, model=model)
     except BadInput as problem:
@@ -123,7 +123,7 @@ def _read_back(destination: Path, resolution: tuple[int, int], model: str | None
         raise BadInput(f"the copy could not be read back and was removed: {problem}") from None
 
 
-def _changed(published: Published, back: Published, same_names: bool) -> tuple[str, ...]:
+def _changed(published: PretrainedModel, back: PretrainedModel, same_names: bool) -> tuple[str, ...]:
     """What the copy says otherwise: the config, how images are prepared, how positions are resampled, class names."""
     lines = difference(published.config, back.config)
     lines += [f"preprocess.{line}" for line in difference(published.preprocess, back.preprocess)]
@@ -135,28 +135,28 @@ def _changed(published: Published, back: Published, same_names: bool) -> tuple[s
     return tuple(lines)
 
 
-def _bundle(published: Published, model: Model, destination: Path) -> None:
+def _bundle(published: PretrainedModel, model: Model, destination: Path) -> None:
     provenance = published.provenance
     if not isinstance(model.config, ResNetConfig):
         provenance = {**provenance, RESAMPLED: published.interpolation}
     save_bundle(destination, model, model.preprocess, model.classes, provenance, published.temperature)
 
 
-def _npz(published: Published, model: Model, destination: Path) -> None:
+def _npz(published: PretrainedModel, model: Model, destination: Path) -> None:
     config, state = published.config, published.state
     write_npz(
         destination, write_bit(config, state) if isinstance(config, ResNetConfig) else write_google(config, state)
     )
 
 
-def _timm(published: Published, model: Model, destination: Path) -> None:
+def _timm(published: PretrainedModel, model: Model, destination: Path) -> None:
     config, state = write_timm(published.config, published.state)
     with atomic_folder(destination) as temporary:
         write_safetensors(temporary / "model.safetensors", state, {"format": "pt"})
         write_json(temporary / "config.json", timm_keys(config, model.preprocess, model.classes))
 
 
-def _huggingface(published: Published, model: Model, destination: Path) -> None:
+def _huggingface(published: PretrainedModel, model: Model, destination: Path) -> None:
     tensors, about = write_huggingface(published.config, published.state, model.classes)
     with atomic_folder(destination) as temporary:
         write_safetensors(temporary / "model.safetensors", tensors, {"format": "pt"})
@@ -164,7 +164,7 @@ def _huggingface(published: Published, model: Model, destination: Path) -> None:
         write_json(temporary / "preprocessor_config.json", write_preprocess(model.preprocess))
 
 
-_WRITERS: dict[Layout, Callable[[Published, Model, Path], None]] = {
+_WRITERS: dict[Layout, Callable[[PretrainedModel, Model, Path], None]] = {
     "bundle": _bundle,
     "npz": _npz,
     "timm": _timm,

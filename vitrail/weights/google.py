@@ -24,16 +24,16 @@ from vitrail.weights.key_map import (
     DENSE,
     FLAT,
     SAME,
-    Line,
+    Rule,
     from_heads,
     heads_bias,
     heads_kernel,
-    left_over,
     read,
+    unexpected_keys,
     units_of_stages,
     write,
 )
-from vitrail.weights.pretrained import Published, check_state
+from vitrail.weights.pretrained import PretrainedModel, check_state
 
 
 class Vintage(NamedTuple):
@@ -54,7 +54,7 @@ _OWN = re.compile(r"Transformer/|MAPHead_0/|embedding/|conv_root/|gn_root/|block
 MAX_DEPTH = 1000  # of blocks that a scan stacked; each becomes tensors
 
 
-def read_google(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int, int] | None) -> Published:
+def read_google(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int, int] | None) -> PretrainedModel:
     """A ViT. Its position table must fill a square grid: these files do not store the grid.
 
     vit_jax tests on the whole image, both sides resized; big_vision on the middle of it. Of a file of two towers the
@@ -83,7 +83,7 @@ def read_google(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int
         if isinstance(problem, BadInput):
             raise BadInput(f"{path}: {problem}") from None
         raise BadInput(f"{path} is not a ViT in Google's layout: missing or misshapen {problem}") from None
-    beside = left_over(lines, named)
+    beside = unexpected_keys(lines, named)
     unknown = [name for name in beside if _OWN.match(name)]
     if unknown:
         raise BadInput(f"{path} has the weights {prefix + unknown[0]!r}, which no ViT of its shape has")
@@ -92,7 +92,7 @@ def read_google(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int
     big_vision = bool(prefix) or table != _POSITIONS[0]
     preprocess = Preprocess(config.resolution) if big_vision else Preprocess(config.resolution, SquareResize())
     provenance = {"source": path.name, "layout": "big_vision" if big_vision else "google vit npz"}
-    return Published(config, state, preprocess, None, provenance, (*beside, *others))
+    return PretrainedModel(config, state, preprocess, None, provenance, (*beside, *others))
 
 
 def _computed(config: ViTConfig) -> Tensor:
@@ -119,20 +119,20 @@ def write_google(config: ViTConfig, state: Mapping[str, Tensor]) -> dict[str, Te
     return write(layout(config, BEFORE_LINEN, _POSITIONS[0]), state)
 
 
-def layout(config: ViTConfig, vintage: Vintage, positions: str | None) -> list[Line]:
+def layout(config: ViTConfig, vintage: Vintage, positions: str | None) -> list[Rule]:
     """Every tensor of a model of `config`; `positions` is the name of the table, None where it is computed."""
     heads = config.heads
     lines = [
-        Line("patch_embed.proj.weight", ("embedding/kernel",), CONV),
-        Line("patch_embed.proj.bias", ("embedding/bias",), SAME),
+        Rule("patch_embed.proj.weight", ("embedding/kernel",), CONV),
+        Rule("patch_embed.proj.bias", ("embedding/bias",), SAME),
         *_norm("norm", "Transformer/encoder_norm"),
     ]
     if config.backbone:
         lines += _backbone(config.backbone)
     if config.class_token:
-        lines.append(Line("cls_token", ("cls",), SAME))
+        lines.append(Rule("cls_token", ("cls",), SAME))
     if positions is not None:
-        lines.append(Line("pos_embed", (positions,), SAME))
+        lines.append(Rule("pos_embed", (positions,), SAME))
     for i in range(config.depth):
         ours, theirs = f"blocks.{i}", f"Transformer/encoderblock_{i}"
         attention = f"{theirs}/{vintage.attention}"
@@ -143,7 +143,7 @@ def layout(config: ViTConfig, vintage: Vintage, positions: str | None) -> list[L
         lines += _mlp(f"{ours}.mlp", f"{theirs}/{vintage.mlp}")
     if isinstance(config.pool, AttentionPool):
         attention = f"MAPHead_0/{LINEN.attention}"
-        lines.append(Line("attn_pool.latent", ("MAPHead_0/probe",), SAME))
+        lines.append(Rule("attn_pool.latent", ("MAPHead_0/probe",), SAME))
         lines += _projection("attn_pool.q", attention, ("query",), heads)
         lines += _projection("attn_pool.kv", attention, ("key", "value"), heads)
         lines += _out("attn_pool.proj", attention, heads)
@@ -156,44 +156,44 @@ def layout(config: ViTConfig, vintage: Vintage, positions: str | None) -> list[L
     return lines
 
 
-def _dense(ours: str, theirs: str) -> list[Line]:
-    return [Line(f"{ours}.weight", (f"{theirs}/kernel",), DENSE), Line(f"{ours}.bias", (f"{theirs}/bias",), SAME)]
+def _dense(ours: str, theirs: str) -> list[Rule]:
+    return [Rule(f"{ours}.weight", (f"{theirs}/kernel",), DENSE), Rule(f"{ours}.bias", (f"{theirs}/bias",), SAME)]
 
 
-def _norm(ours: str, theirs: str) -> list[Line]:
-    return [Line(f"{ours}.weight", (f"{theirs}/scale",), FLAT), Line(f"{ours}.bias", (f"{theirs}/bias",), FLAT)]
+def _norm(ours: str, theirs: str) -> list[Rule]:
+    return [Rule(f"{ours}.weight", (f"{theirs}/scale",), FLAT), Rule(f"{ours}.bias", (f"{theirs}/bias",), FLAT)]
 
 
-def _mlp(ours: str, theirs: str) -> list[Line]:
+def _mlp(ours: str, theirs: str) -> list[Rule]:
     return _dense(f"{ours}.fc1", f"{theirs}/Dense_0") + _dense(f"{ours}.fc2", f"{theirs}/Dense_1")
 
 
-def _projection(ours: str, theirs: str, parts: tuple[str, ...], heads: int) -> list[Line]:
+def _projection(ours: str, theirs: str, parts: tuple[str, ...], heads: int) -> list[Rule]:
     kernels, biases = ([f"{theirs}/{part}/{kind}" for part in parts] for kind in ("kernel", "bias"))
     return [
-        Line(f"{ours}.weight", tuple(kernels), heads_kernel(len(parts), heads)),
-        Line(f"{ours}.bias", tuple(biases), heads_bias(len(parts), heads)),
+        Rule(f"{ours}.weight", tuple(kernels), heads_kernel(len(parts), heads)),
+        Rule(f"{ours}.bias", tuple(biases), heads_bias(len(parts), heads)),
     ]
 
 
-def _out(ours: str, theirs: str, heads: int) -> list[Line]:
+def _out(ours: str, theirs: str, heads: int) -> list[Rule]:
     return [
-        Line(f"{ours}.weight", (f"{theirs}/out/kernel",), from_heads(heads)),
-        Line(f"{ours}.bias", (f"{theirs}/out/bias",), SAME),
+        Rule(f"{ours}.weight", (f"{theirs}/out/kernel",), from_heads(heads)),
+        Rule(f"{ours}.bias", (f"{theirs}/out/bias",), SAME),
     ]
 
 
-def _backbone(stages: Stages) -> list[Line]:
+def _backbone(stages: Stages) -> list[Rule]:
     ours = "patch_embed.backbone" + (".stem" if stages.units else "")
-    lines = [Line(f"{ours}.conv.weight", ("conv_root/kernel",), CONV), *_norm(f"{ours}.norm", "gn_root")]
+    lines = [Rule(f"{ours}.conv.weight", ("conv_root/kernel",), CONV), *_norm(f"{ours}.norm", "gn_root")]
     for s, units in enumerate(stages.units):
         for u in range(units):
             unit, theirs = f"patch_embed.backbone.stages.{s}.blocks.{u}", f"block{s + 1}/unit{u + 1}"
             for i in (1, 2, 3):
-                lines.append(Line(f"{unit}.conv{i}.weight", (f"{theirs}/conv{i}/kernel",), CONV))
+                lines.append(Rule(f"{unit}.conv{i}.weight", (f"{theirs}/conv{i}/kernel",), CONV))
                 lines += _norm(f"{unit}.norm{i}", f"{theirs}/gn{i}")
             if u == 0:
-                lines.append(Line(f"{unit}.downsample.conv.weight", (f"{theirs}/conv_proj/kernel",), CONV))
+                lines.append(Rule(f"{unit}.downsample.conv.weight", (f"{theirs}/conv_proj/kernel",), CONV))
                 lines += _norm(f"{unit}.downsample.norm", f"{theirs}/gn_proj")
     return lines
 

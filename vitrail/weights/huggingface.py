@@ -17,8 +17,8 @@ from vitrail.models.position import Learned1d
 from vitrail.models.resample import Interpolation
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.default_preprocess import as_sentence, usual_preprocess
-from vitrail.weights.key_map import Line, left_over, read, same, stacked, write
-from vitrail.weights.pretrained import Published, check_state
+from vitrail.weights.key_map import Rule, read, same, stacked, unexpected_keys, write
+from vitrail.weights.pretrained import PretrainedModel, check_state
 from vitrail.weights.timm import agree, three, whole
 
 Kind = Literal["vit", "dinov2", "dinov2_with_registers"]
@@ -27,7 +27,7 @@ _GELU = {"gelu": "exact", "gelu_pytorch_tanh": "tanh", "gelu_new": "tanh"}
 _IGNORED = ("embeddings.mask_token",)  # of pre-training; no part of the model
 
 
-def read_huggingface(tensors: Mapping[str, Tensor], folder: Path, about: Mapping[str, Any]) -> Published:
+def read_huggingface(tensors: Mapping[str, Tensor], folder: Path, about: Mapping[str, Any]) -> PretrainedModel:
     """A model in transformers' names; `about` is its config.json.
 
     Raises:
@@ -47,7 +47,7 @@ def read_huggingface(tensors: Mapping[str, Tensor], folder: Path, about: Mapping
         if isinstance(problem, BadInput):
             raise BadInput(f"{folder}: {problem}") from None
         raise BadInput(f"{folder} is no {kind} model of transformers: missing or misshapen {problem}") from None
-    others = left_over(lines, bare)
+    others = unexpected_keys(lines, bare)
     unknown = [name for name in others if name not in _IGNORED and not name.startswith("pooler.")]
     if unknown:
         raise BadInput(f"{folder} has the weights {unknown[0]!r}, which no {kind} model of transformers has")
@@ -57,7 +57,7 @@ def read_huggingface(tensors: Mapping[str, Tensor], folder: Path, about: Mapping
     preprocess, assumed = _preprocess(folder, config, cast(Kind, kind))
     # as its code does; only the kind with registers is antialiased
     interpolation: Interpolation = "bicubic" if kind == "dinov2_with_registers" else "bicubic plain"
-    return Published(config, state, preprocess, classes, provenance, others, interpolation, assumed)
+    return PretrainedModel(config, state, preprocess, classes, provenance, others, interpolation, assumed)
 
 
 def _config(kind: Kind, bare: Mapping[str, Tensor], about: Mapping[str, Any]) -> ViTConfig:
@@ -102,7 +102,7 @@ def _config(kind: Kind, bare: Mapping[str, Tensor], about: Mapping[str, Any]) ->
     )
 
 
-def layout(config: ViTConfig, kind: Kind) -> list[Line]:
+def layout(config: ViTConfig, kind: Kind) -> list[Rule]:
     """Every tensor of a model, without the prefix of the model's type."""
     lines = [
         *same("cls_token", "embeddings.cls_token"),
@@ -121,16 +121,16 @@ def layout(config: ViTConfig, kind: Kind) -> list[Line]:
     return lines
 
 
-def _layer(ours: str, theirs: str) -> list[Line]:
+def _layer(ours: str, theirs: str) -> list[Rule]:
     return same(f"{ours}.weight", f"{theirs}.weight") + same(f"{ours}.bias", f"{theirs}.bias")
 
 
-def _block(ours: str, theirs: str, config: ViTConfig, kind: Kind) -> list[Line]:
+def _block(ours: str, theirs: str, config: ViTConfig, kind: Kind) -> list[Rule]:
     dino = kind != "vit"
     parts = [f"{theirs}.attention.attention.{part}" for part in ("query", "key", "value")]
     lines = [
-        Line(f"{ours}.attn.qkv.weight", tuple(f"{part}.weight" for part in parts), stacked(3)),
-        Line(f"{ours}.attn.qkv.bias", tuple(f"{part}.bias" for part in parts), stacked(3)),
+        Rule(f"{ours}.attn.qkv.weight", tuple(f"{part}.weight" for part in parts), stacked(3)),
+        Rule(f"{ours}.attn.qkv.bias", tuple(f"{part}.bias" for part in parts), stacked(3)),
         *_layer(f"{ours}.attn.proj", f"{theirs}.attention.output.dense"),
         *_layer(f"{ours}.norm1", f"{theirs}.norm1" if dino else f"{theirs}.layernorm_before"),
         *_layer(f"{ours}.norm2", f"{theirs}.norm2" if dino else f"{theirs}.layernorm_after"),

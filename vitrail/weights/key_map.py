@@ -14,23 +14,23 @@ from torch import Tensor
 from vitrail.core.errors import BadInput
 
 
-class Form(NamedTuple):
+class Transform(NamedTuple):
     """How one of our tensors is made from the file's parts, and the parts from it. Both only move numbers."""
 
     read: Callable[[Sequence[Tensor]], Tensor]
     write: Callable[[Tensor], Sequence[Tensor]]
 
 
-class Line(NamedTuple):
+class Rule(NamedTuple):
     """One row of a layout."""
 
     ours: str
     theirs: tuple[str, ...]
-    form: Form
+    form: Transform
 
 
-def _one(read: Callable[[Tensor], Tensor], write: Callable[[Tensor], Tensor]) -> Form:
-    return Form(lambda parts: read(parts[0]), lambda tensor: [write(tensor)])
+def _one(read: Callable[[Tensor], Tensor], write: Callable[[Tensor], Tensor]) -> Transform:
+    return Transform(lambda parts: read(parts[0]), lambda tensor: [write(tensor)])
 
 
 SAME = _one(lambda t: t, lambda t: t)
@@ -39,43 +39,43 @@ CONV = _one(lambda t: rearrange(t, "p q d e -> e d p q"), lambda t: rearrange(t,
 FLAT = _one(lambda t: t.flatten(), lambda t: t)  # old files keep the scales of group norms as [1, 1, 1, C]
 
 
-def stacked(parts: int) -> Form:
+def stacked(parts: int) -> Transform:
     """Parts one below the other."""
-    return Form(lambda tensors: torch.cat(list(tensors)), lambda tensor: tensor.chunk(parts))
+    return Transform(lambda tensors: torch.cat(list(tensors)), lambda tensor: tensor.chunk(parts))
 
 
-def heads_kernel(parts: int, heads: int) -> Form:
+def heads_kernel(parts: int, heads: int) -> Transform:
     """flax's projections to heads, each [D, H, K], as one matrix [parts · H · K, D]."""
-    return Form(
+    return Transform(
         lambda tensors: torch.cat([rearrange(t, "d h k -> (h k) d") for t in tensors]),
         lambda tensor: [rearrange(t, "(h k) d -> d h k", h=heads) for t in tensor.chunk(parts)],
     )
 
 
-def heads_bias(parts: int, heads: int) -> Form:
+def heads_bias(parts: int, heads: int) -> Transform:
     """Their biases, each [H, K]."""
-    return Form(
+    return Transform(
         lambda tensors: torch.cat([t.flatten() for t in tensors]),
         lambda tensor: [rearrange(t, "(h k) -> h k", h=heads) for t in tensor.chunk(parts)],
     )
 
 
-def from_heads(heads: int) -> Form:
+def from_heads(heads: int) -> Transform:
     """flax's projection from heads [H, K, D] as a matrix [D, H · K]."""
     return _one(lambda t: rearrange(t, "h k d -> d (h k)"), lambda t: rearrange(t, "d (h k) -> h k d", h=heads))
 
 
-def same(ours: str, theirs: str) -> list[Line]:
+def same(ours: str, theirs: str) -> list[Rule]:
     """A tensor that has another name."""
-    return [Line(ours, (theirs,), SAME)]
+    return [Rule(ours, (theirs,), SAME)]
 
 
-def read(lines: Sequence[Line], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def read(lines: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our state from a file's tensors, contiguous and float32; raises KeyError with the name that is missing."""
     return {line.ours: line.form.read([tensors[n] for n in line.theirs]).float().contiguous() for line in lines}
 
 
-def write(lines: Sequence[Line], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def write(lines: Sequence[Rule], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A file's tensors from our state; raises KeyError with the name that is missing."""
     parts: dict[str, Tensor] = {}
     for line in lines:
@@ -97,7 +97,7 @@ def units_of_stages(names: Iterable[str], pattern: str) -> tuple[int, ...]:
     return tuple(sum(s == stage for s, _ in found) for stage in range(1, 1 + max(stages, default=0)))
 
 
-def left_over(lines: Sequence[Line], names: Mapping[str, Tensor]) -> tuple[str, ...]:
+def unexpected_keys(lines: Sequence[Rule], names: Mapping[str, Tensor]) -> tuple[str, ...]:
     """The names of a file that the layout does not use."""
     used = {name for line in lines for name in line.theirs}
     return tuple(sorted(names.keys() - used))

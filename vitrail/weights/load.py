@@ -20,7 +20,7 @@ from vitrail.weights.bundle import read_bundle
 from vitrail.weights.google import read_google
 from vitrail.weights.hub import PREFIX, fetch
 from vitrail.weights.huggingface import read_huggingface
-from vitrail.weights.pretrained import Published
+from vitrail.weights.pretrained import PretrainedModel
 from vitrail.weights.tensors import as_tensors, read_npz, read_pth, read_safetensors, read_sharded
 from vitrail.weights.timm import read_timm
 from vitrail.weights.transplant import for_transfer, transplant
@@ -31,9 +31,9 @@ EXPECTED = (
 )
 
 
-def read_published(
+def read_pretrained(
     source: str | Path, *, resolution: int | tuple[int, int] | None = None, model: str | None = None
-) -> Published:
+) -> PretrainedModel:
     """What a MODEL holds, its kind recognised from the file. A run folder stands for the bundle in it.
 
     What the file does not say and had to be assumed is said on standard error.
@@ -55,8 +55,8 @@ def read_published(
 
 def read_silently(
     source: str | Path, *, resolution: int | tuple[int, int] | None = None, model: str | None = None
-) -> Published:
-    """`read_published`, which says nothing."""
+) -> PretrainedModel:
+    """`read_pretrained`, which says nothing."""
     size = as_size(resolution) if resolution is not None else None
     named = variant(model) if model is not None else None
     if str(source).startswith(PREFIX):
@@ -68,7 +68,7 @@ def read_silently(
     return _folder(path, size, named) if path.is_dir() else _file(path, size, named)
 
 
-def _folder(path: Path, size: tuple[int, int] | None, named: ModelConfig | None) -> Published:
+def _folder(path: Path, size: tuple[int, int] | None, named: ModelConfig | None) -> PretrainedModel:
     if not (path / "model.safetensors").exists() and (path / "bundle").is_dir():
         path = path / "bundle"
     elif (path / "metrics.jsonl").exists():
@@ -107,7 +107,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     raise BadInput(f"{folder} has a config.json and no weights: model.safetensors is missing")
 
 
-def _file(path: Path, size: tuple[int, int] | None, named: ModelConfig | None) -> Published:
+def _file(path: Path, size: tuple[int, int] | None, named: ModelConfig | None) -> PretrainedModel:
     if path.name in _READERS and _describes_a_model(path.parent / "config.json"):
         return _folder(path.parent, size, named)  # what lies beside it says what shapes cannot
     match path.suffix:
@@ -151,12 +151,12 @@ def load(
         num_classes: gives the model a new classifier that starts at zero, and drops the hidden layer.
         model: the name of a variant with as many heads, for the state dicts that do not say how many they have.
     """
-    published = read_published(source, resolution=resolution, model=model)
+    published = read_pretrained(source, resolution=resolution, model=model)
     return model_of(published, resolution, num_classes).to(device).eval()
 
 
 def model_of(
-    published: Published, resolution: int | tuple[int, int] | None = None, num_classes: int | None = None
+    published: PretrainedModel, resolution: int | tuple[int, int] | None = None, num_classes: int | None = None
 ) -> Model:
     """The model that a file held, at another resolution or with a new classifier where they are given."""
     size = as_size(resolution) if resolution is not None else published.config.resolution

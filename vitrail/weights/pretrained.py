@@ -19,7 +19,7 @@ MAX_SIDE = 16_384  # pixels of a file's resolution; the memory of everything lat
 
 
 @dataclass(frozen=True)
-class Published:
+class PretrainedModel:
     """A model as it lay in a file or folder."""
 
     config: ModelConfig

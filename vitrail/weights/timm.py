@@ -21,7 +21,7 @@ from vitrail.models.resample import Interpolation
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.default_preprocess import as_sentence, usual_preprocess
-from vitrail.weights.pretrained import Published, check_state
+from vitrail.weights.pretrained import PretrainedModel, check_state
 
 # Heads of the published shapes, by width; a state dict does not hold them.
 _HEADS = {
@@ -52,7 +52,7 @@ def read_timm(
     about: Mapping[str, Any],
     resolution: tuple[int, int] | None,
     named: ModelConfig | None,
-) -> Published:
+) -> PretrainedModel:
     """A ViT, DeiT, DINOv2, hybrid or BiT ResNet by timm's names.
 
     Args:
@@ -89,7 +89,7 @@ def read_timm(
     provenance = {"source": str(about.get("architecture") or path.name), "layout": "timm"}
     plain = metas and "reg_token" not in state  # Meta antialiases positions only where there are registers; timm always
     interpolation: Interpolation = "bicubic plain" if plain else "bicubic"
-    return Published(config, state, preprocess, classes, provenance, ignored, interpolation, assumed)
+    return PretrainedModel(config, state, preprocess, classes, provenance, ignored, interpolation, assumed)
 
 
 def _named(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

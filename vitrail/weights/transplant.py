@@ -14,7 +14,7 @@ from vitrail.models.position import Learned1d, Learned2d, NoPosition, Relative, 
 from vitrail.models.resample import resample_line, resample_patches, resample_relative, resample_table
 from vitrail.models.resnet import ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
-from vitrail.weights.pretrained import Published
+from vitrail.weights.pretrained import PretrainedModel
 
 Action = Literal["taken", "resampled", "new", "left out"]
 Shape = tuple[int, ...]
@@ -30,7 +30,7 @@ class Row:
     target: Shape | None
 
 
-def transplant(published: Published, config: ModelConfig, new_head: bool) -> tuple[Model, list[Row]]:
+def transplant(published: PretrainedModel, config: ModelConfig, new_head: bool) -> tuple[Model, list[Row]]:
     """A model of `config` with every weight of `published` that fits it.
 
     Positions are resampled to the new grid as their authors do, the patch embedding to the new patch size. With
@@ -111,7 +111,7 @@ def _same_kind(old: ModelConfig, new: ModelConfig) -> bool:
     return False
 
 
-def _resampled(published: Published, new: ModelConfig) -> dict[str, Tensor]:
+def _resampled(published: PretrainedModel, new: ModelConfig) -> dict[str, Tensor]:
     """The tensors that change with the grid, the patch size or the class token's entry."""
     old, state, interpolation = published.config, published.state, published.interpolation
     if not isinstance(old, ViTConfig) or not isinstance(new, ViTConfig):
@@ -119,7 +119,8 @@ def _resampled(published: Published, new: ModelConfig) -> dict[str, Tensor]:
     made: dict[str, Tensor] = {}
     if old.patch != new.patch:
         made["patch_embed.proj.weight"] = resample_patches(state["patch_embed.proj.weight"], new.patch)
-    if isinstance(new.position, Relative) and not _computed_anew(old, new) and old.prefix != new.prefix:
+    kept = isinstance(new.position, Relative) and not _computed_anew(old, new)
+    if kept and old.num_prefix_tokens != new.num_prefix_tokens:
         raise BadInput("relative positions count the class token and registers: these cannot change")
     entries = (has_class_entry(old.position, old.class_token), has_class_entry(new.position, new.class_token))
     if _computed_anew(old, new) or (old.grid == new.grid and entries[0] == entries[1]):
@@ -157,7 +158,7 @@ def _filled(config: ModelConfig, state: dict[str, Tensor], complete: bool) -> Mo
 
 
 def for_transfer(
-    published: Published,
+    published: PretrainedModel,
     num_classes: int,
     resolution: tuple[int, int] | None,
     *,

@@ -199,11 +199,11 @@ def test_a_download_is_read_as_it_lies(empty: Path, monkeypatch: pytest.MonkeyPa
     from vitrail.data.catalog.downloads import Archive
 
     archive = Archive((empty / "cifar.tar.gz").as_uri(), md5(buffer.getvalue()).hexdigest())
-    here = catalog.Published((archive,), catalog.CIFAR100.read, catalog.CIFAR100.marks)
+    here = catalog.Downloadable((archive,), catalog.CIFAR100.read, catalog.CIFAR100.marks)
     monkeypatch.setenv("VITRAIL_OFFLINE", "0")
     assert len(catalog._open("cifar100", here, "", "train")) == 4
     assert (empty / "cifar100/cifar-100-binary/train.bin").exists()
-    missing = catalog.Published(
+    missing = catalog.Downloadable(
         (Archive("file:///nowhere/x.zip", "0" * 32),), catalog.CIFAR10.read, catalog.CIFAR10.marks
     )
     with pytest.raises(

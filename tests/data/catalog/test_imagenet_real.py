@@ -37,7 +37,7 @@ def test_images_without_a_right_label_are_left_out(imagenet: Path) -> None:
     # 1: its own label is wrong; 3 and 4: right; 5: right, though not the first
     assert source.labels.tolist() == [2, 1, 1, 2]
     assert [source[i].label for i in range(4)] == source.labels.tolist()
-    assert [source.right(source[i].key) for i in range(4)] == [(2,), (0, 1), (1,), (2, 0)]
+    assert [source.valid_labels(source[i].key) for i in range(4)] == [(2,), (0, 1), (1,), (2, 0)]
 
 
 def test_the_likeliest_of_the_right_labels_is_the_one_judged(imagenet: Path) -> None:
@@ -50,7 +50,7 @@ def test_the_likeliest_of_the_right_labels_is_the_one_judged(imagenet: Path) -> 
     assert (logits.argmax(1) == judged.labels).tolist() == [False, True, False, False]
     part = Subset(source, np.array([1, 3]), ("n03", "n02", "n01"))  # other places for the same classes
     assert part.several
-    assert [part.right(key) for key in (keys[1], keys[3])] == [(2, 1), (0, 2)]
+    assert [part.valid_labels(key) for key in (keys[1], keys[3])] == [(2, 1), (0, 2)]
 
 
 def test_an_evaluation_counts_any_right_label(imagenet: Path) -> None:

@@ -12,7 +12,7 @@ from vitrail.data.catalog.catalog import NAMED, VTAB
 from vitrail.data.catalog.vtab import FEW_TRAIN, GROUPS, TASKS, VtabTask, open_task
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.base import ArraySource
-from vitrail.data.sources.subset import Joined
+from vitrail.data.sources.subset import ConcatSource
 
 
 def numbered(count: int, classes: int, *, ordered: bool = False) -> ArraySource:
@@ -79,14 +79,14 @@ def test_the_first_800_of_a_set_that_lies_class_by_class_have_all_classes() -> N
 
 def test_joined_data_hold_the_labels_and_images_of_their_parts() -> None:
     first, second = numbered(5, 3), numbered(4, 3)
-    joined = Joined([first, second])
+    joined = ConcatSource([first, second])
     assert joined.labels.tolist() == [*first.labels, *second.labels]
     assert [joined[i].key for i in (0, 4, 5, 8)] == ["0", "4", "0", "3"]
     assert [joined[i].label for i in range(9)] == joined.labels.tolist()
     with pytest.raises(IndexError):
         joined[9]
     with pytest.raises(BadInput, match="classes must be the same"):
-        Joined([first, numbered(4, 2)])
+        ConcatSource([first, numbered(4, 2)])
 
 
 def test_an_absent_task_says_which_folder_it_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from tests.data.hostile import LIMIT, mutated, originals
 from tests.data.pictures import BytesSource, encoded, noise
 from vitrail.data.decode.image import BrokenImage, decode
-from vitrail.data.loader.loader import evaluation_batches, training_batches
+from vitrail.data.loader.loader import eval_loader, train_loader
 from vitrail.data.transforms.pipeline import Augment, Preprocess
 
 MEMORY = 3000  # MiB that a file may take; measured 143 for 10,000
@@ -56,12 +56,12 @@ def test_every_broken_file_is_named_and_every_other_is_seen(workers: int) -> Non
     source = BytesSource(files, [0] * len(files), ("a",))
     preprocess = Preprocess((16, 16))
     seen, broken = [], []
-    for batch in evaluation_batches(source, preprocess, batch=32, workers=workers):
+    for batch in eval_loader(source, preprocess, batch=32, workers=workers):
         seen += batch.keys
         broken += [key for key, reason in batch.broken if reason]
     assert sorted(seen + broken) == sorted(f"image-{i}" for i in range(len(files)))
     assert len(broken) > 20
-    trained = training_batches(source, Augment(), preprocess, batch=24, seed=0, start=0, stop=5, workers=workers)
+    trained = train_loader(source, Augment(), preprocess, batch=24, seed=0, start=0, stop=5, workers=workers)
     assert {key for batch in trained for key, _ in batch.broken} <= set(broken)
 
 

@@ -8,9 +8,9 @@ import torch
 
 from tests.data.pictures import BytesSource, encoded, noise, smooth
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.loader import Batch, Broken, Loader, evaluation_batches, normalise, stack, training_batches
-from vitrail.data.loader.sampler import examples
-from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, evaluation_view
+from vitrail.data.loader.loader import Batch, Broken, Loader, eval_loader, normalise, stack, train_loader
+from vitrail.data.loader.sampler import batch_indices
+from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, eval_transform
 
 PREPROCESS = Preprocess((12, 16), SquareResize())
 
@@ -22,7 +22,7 @@ def source_of(count: int, broken: tuple[int, ...] = ()) -> BytesSource:
 
 def training(source: BytesSource, start: int = 0, stop: int = 7, **options: int) -> Loader:
     settings = {"batch": 6, "seed": 5, "workers": 0, **options}
-    return training_batches(source, Augment(), PREPROCESS, start=start, stop=stop, **settings)
+    return train_loader(source, Augment(), PREPROCESS, start=start, stop=stop, **settings)
 
 
 def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
@@ -49,7 +49,7 @@ def test_resuming_at_a_step_continues_the_same_batches() -> None:
 def test_the_batch_is_the_one_of_the_order() -> None:
     source = source_of(20)
     for step, batch in enumerate(training(source)):
-        assert batch.keys == [f"image-{index}" for _, index in examples(5, step, 6, 20)]
+        assert batch.keys == [f"image-{index}" for _, index in batch_indices(5, step, 6, 20)]
         assert batch.labels.tolist() == [int(key.split("-")[1]) % 3 for key in batch.keys]
         assert batch.images.shape == (6, 3, 12, 16)
         assert batch.images.dtype == torch.uint8
@@ -92,15 +92,15 @@ def test_the_ranks_together_see_the_global_batch(world: int) -> None:
 
 def test_evaluation_sees_every_example_once_in_order() -> None:
     source = source_of(10)
-    batches = list(evaluation_batches(source, PREPROCESS, batch=4))
+    batches = list(eval_loader(source, PREPROCESS, batch=4))
     assert [len(b.labels) for b in batches] == [4, 4, 2]
     assert [key for b in batches for key in b.keys] == [f"image-{i}" for i in range(10)]
-    expected = stack([evaluation_view(noise(20, 24, i), PREPROCESS) for i in range(10)])
+    expected = stack([eval_transform(noise(20, 24, i), PREPROCESS) for i in range(10)])
     assert torch.equal(torch.cat([b.images for b in batches]), expected)
 
 
 def test_evaluation_leaves_broken_images_out_and_names_them() -> None:
-    (batch,) = evaluation_batches(source_of(5, broken=(1, 4)), PREPROCESS)
+    (batch,) = eval_loader(source_of(5, broken=(1, 4)), PREPROCESS)
     assert batch.keys == ["image-0", "image-2", "image-3"]
     assert batch.images.shape[0] == len(batch.labels) == 3
     assert [key for key, _ in batch.broken] == ["image-1", "image-4"]

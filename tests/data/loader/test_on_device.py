@@ -14,8 +14,8 @@ from tests.data.pictures import BytesSource, encoded, noise
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.seeds import Keyed, torch_seed
-from vitrail.data.loader.loader import Batch, Batches, training_batches
-from vitrail.data.loader.on_device import Resident, check_resident, resident_batches
+from vitrail.data.loader.loader import Batch, Batches, train_loader
+from vitrail.data.loader.on_device import OnDeviceDataset, check_fits_device, resident_batches
 from vitrail.data.loader.sampler import Sampling
 from vitrail.data.sources.base import ArraySource, Source
 from vitrail.data.transforms.pipeline import (
@@ -29,7 +29,7 @@ from vitrail.data.transforms.pipeline import (
     SimpleRandomCrop,
     SquareResize,
     WholeImage,
-    training_view,
+    train_transform,
 )
 from vitrail.data.transforms.randaugment import RandAugment
 from vitrail.data.transforms.random_erasing import RandomErasing
@@ -56,7 +56,7 @@ def resident(source: Source, augment: Augment = SHAKEN, start: int = 0, stop: in
 
 def by_workers(source: Source, augment: Augment = SHAKEN, start: int = 0, stop: int = 7, **options: Any) -> Batches:
     settings = {"batch": 6, "seed": 5, "workers": 0, **options}
-    return training_batches(source, augment, PREPROCESS, start=start, stop=stop, **settings)
+    return train_loader(source, augment, PREPROCESS, start=start, stop=stop, **settings)
 
 
 def assert_same(ours: list[Batch], theirs: list[Batch], pixels: bool = True) -> None:
@@ -171,10 +171,10 @@ def test_views_are_distributed_as_those_of_the_workers(augment: Augment, shape: 
     """Two samples of 3,000 views of one image; by chance the distance is above 0.0503 once in 1,000 comparisons."""
     count, preprocess, pixels = 3000, Preprocess((12, 16), SquareResize()), gradient(*shape)
     source = ArraySource(pixels[None], np.array([0]), ("a",), ["it"])
-    held = Resident(source, augment, preprocess, CPU)
+    held = OnDeviceDataset(source, augment, preprocess, CPU)
     ours = held.views(torch_seed(1, "augment"), torch.arange(count), torch.zeros(count, dtype=torch.int64))
     random = Keyed(2, "augment")
-    theirs = [training_view(pixels, augment, preprocess, random.at(n, 0)).transpose(2, 0, 1) for n in range(count)]
+    theirs = [train_transform(pixels, augment, preprocess, random.at(n, 0)).transpose(2, 0, 1) for n in range(count)]
     samples = ours.numpy().astype(float), np.stack(theirs).astype(float)
     distances = {name: stats.ks_2samp(*map(tell, samples)).statistic for name, tell in TELLING.items()}
     distances["pixels"] = max(
@@ -191,12 +191,12 @@ def test_images_of_different_sizes_give_boxes_in_the_proportions_of_each() -> No
     pictures = [gradient(60, 24), gradient(40, 80)]
     source = BytesSource([encoded(p) for p in pictures], [0, 1], ("a", "b"))
     augment = Augment(crop=InceptionCrop((0.3, 1.0)), flip=False)
-    held = Resident(source, augment, preprocess, CPU)
+    held = OnDeviceDataset(source, augment, preprocess, CPU)
     assert held.images.shape == (2, 3, 18, 24), "one and a half times the resolution"
     for i, pixels in enumerate(pictures):
         ours = held.views(torch_seed(1, "augment"), torch.arange(count), torch.full((count,), i)).double().numpy()
         random = Keyed(2, "augment")
-        views = [training_view(pixels, augment, preprocess, random.at(n, i)).transpose(2, 0, 1) for n in range(count)]
+        views = [train_transform(pixels, augment, preprocess, random.at(n, i)).transpose(2, 0, 1) for n in range(count)]
         theirs = np.stack(views).astype(float)
         # away from the borders, which squeezing moves
         middle = {"height": lambda v: v[:, 1, -4].mean(1) - v[:, 1, 3].mean(1), "row": TELLING["row"]}
@@ -234,7 +234,7 @@ def test_cuda_makes_the_batches_of_the_cpu_and_waits_for_nothing(augment: Augmen
 )
 def test_an_augmentation_that_is_not_there_is_refused_before_any_work(augment: Augment, option: str) -> None:
     with pytest.raises(BadInput, match=f"cannot be augmented with {option}: leave it out, or leave out --resident"):
-        check_resident(augment)
+        check_fits_device(augment)
     config = replace(pretraining("digits"), resident=True, augment=augment)
     with pytest.raises(BadInput, match=option):
         check_training(config)
@@ -252,19 +252,19 @@ def test_a_set_that_does_not_fit_is_refused_with_the_numbers_after_its_first_ima
     source = Large([encoded(noise(20, 24))], [0] * 100_000, ("a",))
     sentence = r"100,000 images of 12 x 16 pixels take 0\.0576 GB, more than the 0\.05 GB allowed: leave out --resident"
     with pytest.raises(BadInput, match=sentence):
-        Resident(source, PLAIN, PREPROCESS, CPU, limit=50_000_000)
+        OnDeviceDataset(source, PLAIN, PREPROCESS, CPU, limit=50_000_000)
     assert len(asked) < 10_000
-    Resident(source_of(10), PLAIN, PREPROCESS, CPU, limit=10 * 3 * 12 * 16)
+    OnDeviceDataset(source_of(10), PLAIN, PREPROCESS, CPU, limit=10 * 3 * 12 * 16)
     with pytest.raises(BadInput, match="more than"):
-        Resident(source_of(10), PLAIN, PREPROCESS, CPU, limit=10 * 3 * 12 * 16 - 1)
+        OnDeviceDataset(source_of(10), PLAIN, PREPROCESS, CPU, limit=10 * 3 * 12 * 16 - 1)
 
 
 def test_the_limit_is_a_quarter_of_the_devices_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vitrail.data.loader.on_device.memory_gib", lambda device: 4 * 5760 / 2**30)
-    Resident(source_of(10), PLAIN, PREPROCESS, CPU)
+    OnDeviceDataset(source_of(10), PLAIN, PREPROCESS, CPU)
     monkeypatch.setattr("vitrail.data.loader.on_device.memory_gib", lambda device: 4 * 5759 / 2**30)
     with pytest.raises(BadInput, match=r"25\.0% of the memory of cpu"):
-        Resident(source_of(10), PLAIN, PREPROCESS, CPU)
+        OnDeviceDataset(source_of(10), PLAIN, PREPROCESS, CPU)
 
 
 def test_a_resident_run_that_is_broken_off_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: Any) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.sampler import ByClass, Sampling, balanced_examples, examples, plan
+from vitrail.data.loader.sampler import ClassBalanced, Sampling, balanced_examples, batch_indices, plan
 
 COUNTS = {2: 50, 0: 7, 7: 1, 5: 20}  # examples of each label; labels between have none
 LABELS = np.random.default_rng(0).permutation(np.repeat(list(COUNTS), list(COUNTS.values())))
@@ -19,11 +19,11 @@ def labels_of(rows: list[tuple[int, int]]) -> list[int]:
 
 def endless(batch: int, steps: int, seed: int = 0) -> list[tuple[int, int]]:
     """All examples of the first steps, each step asked of an index that knows nothing yet."""
-    return [row for step in range(steps) for row in balanced_examples(seed, step, batch, ByClass(LABELS))]
+    return [row for step in range(steps) for row in balanced_examples(seed, step, batch, ClassBalanced(LABELS))]
 
 
 def test_an_index_has_every_example_under_its_class() -> None:
-    members = ByClass(LABELS).members
+    members = ClassBalanced(LABELS).members
     assert [sorted(m.tolist()) for m in members] == [np.flatnonzero(k == LABELS).tolist() for k in sorted(COUNTS)]
 
 
@@ -53,7 +53,7 @@ def test_each_class_reads_its_examples_in_permutations_of_its_own() -> None:
 def test_no_key_of_an_augmentation_comes_twice() -> None:
     rows = endless(20, 40)
     assert len(set(rows)) == len(rows)
-    repeated = [row for step in range(40) for row in balanced_examples(0, step, 20, ByClass(LABELS), 4)]
+    repeated = [row for step in range(40) for row in balanced_examples(0, step, 20, ClassBalanced(LABELS), 4)]
     assert len(set(repeated)) == len(repeated)
 
 
@@ -76,24 +76,26 @@ def test_an_example_of_a_class_is_as_likely_in_every_place() -> None:
 
 
 def test_a_step_is_independent_of_history_and_of_other_seeds() -> None:
-    used = ByClass(LABELS)
+    used = ClassBalanced(LABELS)
     forwards = {(seed, step): balanced_examples(seed, step, 9, used) for step in range(40) for seed in (4, 5)}
     for seed, step in ((4, 39), (5, 3), (4, 17), (4, 0), (5, 38)):
         assert balanced_examples(seed, step, 9, used) == forwards[seed, step]
-        assert balanced_examples(seed, step, 9, ByClass(LABELS)) == forwards[seed, step]
+        assert balanced_examples(seed, step, 9, ClassBalanced(LABELS)) == forwards[seed, step]
     assert forwards[4, 0] != forwards[5, 0]
 
 
 def test_balanced_examples_are_repeated_like_others() -> None:
     for step in range(10):
-        rows = balanced_examples(1, step, 12, ByClass(LABELS), 3)
+        rows = balanced_examples(1, step, 12, ClassBalanced(LABELS), 3)
         assert set(Counter(rows).values()) == {1}
-        once = balanced_examples(1, step, 4, ByClass(LABELS))
+        once = balanced_examples(1, step, 4, ClassBalanced(LABELS))
         assert sorted((n // 3, index) for n, index in rows) == sorted(once * 3)
 
 
 def test_one_class_is_an_endless_row_of_permutations() -> None:
-    rows = [index for step in range(4) for _, index in balanced_examples(0, step, 5, ByClass(np.zeros(10, np.int64)))]
+    rows = [
+        index for step in range(4) for _, index in balanced_examples(0, step, 5, ClassBalanced(np.zeros(10, np.int64)))
+    ]
     assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
 
 
@@ -102,13 +104,13 @@ def test_one_class_is_an_endless_row_of_permutations() -> None:
 
 def test_the_default_plan_is_the_order() -> None:
     for size in (LABELS, len(LABELS)):
-        assert plan(Sampling(), 3, size, 8)(5) == examples(3, 5, 8, len(LABELS))
+        assert plan(Sampling(), 3, size, 8)(5) == batch_indices(3, 5, 8, len(LABELS))
 
 
 def test_a_plan_repeats_and_balances() -> None:
-    assert plan(Sampling(repeats=2), 3, 78, 8)(5) == examples(3, 5, 8, 78, 2)
+    assert plan(Sampling(repeats=2), 3, 78, 8)(5) == batch_indices(3, 5, 8, 78, 2)
     balanced = plan(Sampling(repeats=2, balanced=True), 3, LABELS, 8)
-    assert balanced(5) == balanced_examples(3, 5, 8, ByClass(LABELS), 2)
+    assert balanced(5) == balanced_examples(3, 5, 8, ClassBalanced(LABELS), 2)
     assert Counter(labels_of(balanced(5))) == dict.fromkeys(COUNTS, 2)
 
 
@@ -127,5 +129,5 @@ def test_a_plan_that_cannot_be_is_refused_at_once() -> None:
 
 
 def test_indices_are_plain_numbers() -> None:
-    rows = balanced_examples(0, 0, 12, ByClass(LABELS), 3)
+    rows = balanced_examples(0, 0, 12, ClassBalanced(LABELS), 3)
     assert not any(isinstance(number, np.generic) for row in rows for number in row)

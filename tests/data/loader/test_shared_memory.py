@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.data.pictures import BytesSource, encoded, noise
-from vitrail.data.loader.loader import AHEAD, Loader, training_batches
-from vitrail.data.loader.shared_memory import Slots, make_slots
+from vitrail.data.loader.loader import AHEAD, Loader, train_loader
+from vitrail.data.loader.shared_memory import SharedBuffers, make_buffers
 from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, WholeImage
 
 SHAPE = (2, 4, 5, 3)
@@ -21,7 +21,7 @@ FORKED = pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason
 def loader_of(count: int, workers: int, stop: int) -> Loader:
     source = BytesSource([encoded(noise(20, 24, i)) for i in range(count)], [0] * count, ("a",))
     preprocess = Preprocess((20, 24), SquareResize())
-    return training_batches(source, PLAIN, preprocess, batch=4, seed=0, start=0, stop=stop, workers=workers)
+    return train_loader(source, PLAIN, preprocess, batch=4, seed=0, start=0, stop=stop, workers=workers)
 
 
 def index_of(key: str) -> int:
@@ -29,7 +29,7 @@ def index_of(key: str) -> int:
 
 
 def test_a_slot_is_free_again_when_the_last_view_of_it_dies() -> None:
-    slots = Slots(workers=1, slots=1, size=1000)
+    slots = SharedBuffers(workers=1, slots=1, size=1000)
     taken = slots.take(0, SHAPE)
     assert taken is not None
     taken[:] = torch.arange(120, dtype=torch.uint8).view(SHAPE)
@@ -48,7 +48,7 @@ def test_a_slot_is_free_again_when_the_last_view_of_it_dies() -> None:
 
 
 def test_every_worker_has_its_own_slots_and_all_differ() -> None:
-    slots = Slots(workers=3, slots=2, size=200)
+    slots = SharedBuffers(workers=3, slots=2, size=200)
     taken = [slots.take(worker, SHAPE) for worker in (0, 2, 1, 0, 1, 2)]
     assert all(t is not None for t in taken)
     for i, tensor in enumerate(taken):
@@ -58,14 +58,14 @@ def test_every_worker_has_its_own_slots_and_all_differ() -> None:
 
 
 def test_what_is_too_large_or_lies_elsewhere_has_no_slot() -> None:
-    slots = Slots(workers=1, slots=1, size=100)
+    slots = SharedBuffers(workers=1, slots=1, size=100)
     assert slots.take(0, (100, 10, 10, 3)) is None
     assert slots.slot_of(torch.zeros(2, 3, 4, 5, dtype=torch.uint8)) is None
 
 
 @FORKED
 def test_what_another_process_writes_is_read() -> None:
-    slots = Slots(workers=1, slots=2, size=200)
+    slots = SharedBuffers(workers=1, slots=2, size=200)
 
     def write(queue: multiprocessing.SimpleQueue) -> None:
         tensor = slots.take(0, SHAPE)
@@ -110,8 +110,8 @@ def test_a_loader_that_was_left_early_starts_again() -> None:
 
 
 def test_batches_come_without_slots_where_there_is_no_memory_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert make_slots(workers=4, slots=6, size=2**55) is None
-    assert make_slots(workers=0, slots=6, size=100) is None
+    assert make_buffers(workers=4, slots=6, size=2**55) is None
+    assert make_buffers(workers=0, slots=6, size=100) is None
     expected = list(loader_of(30, workers=0, stop=10))
     monkeypatch.setattr("vitrail.data.loader.loader.make_slots", lambda *_: None)
     for ours, theirs in zip(loader_of(30, workers=2, stop=10), expected, strict=True):

@@ -5,14 +5,14 @@ import os
 import signal
 
 from tests.train.small import PREPROCESS, training
-from vitrail.data.loader.loader import training_batches
+from vitrail.data.loader.loader import train_loader
 from vitrail.data.open.names import open_data
 
 
 def test_workers_outlive_a_signal_to_the_group() -> None:
     config = training(steps=30)
     source = open_data(config.train)
-    loader = training_batches(source, config.augment, PREPROCESS, batch=12, seed=0, start=0, stop=30, workers=1)
+    loader = train_loader(source, config.augment, PREPROCESS, batch=12, seed=0, start=0, stop=30, workers=1)
     seen = 0
     for batch in loader:
         if seen == 0:

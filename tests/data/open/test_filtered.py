@@ -8,7 +8,7 @@ import pytest
 
 from tests.data.pictures import BytesSource, encoded, folder_of_images, noise
 from vitrail.core.errors import BadInput
-from vitrail.data.open.filtered import in_full, read_view, write_view
+from vitrail.data.open.filtered import in_full, read_filtered, write_filtered
 from vitrail.data.open.names import open_data
 
 
@@ -16,7 +16,7 @@ def test_a_view_leaves_out_what_it_says(tmp_path: Path, monkeypatch: pytest.Monk
     folder_of_images(tmp_path / "photos" / "train", {"cat": 3, "dog": 4})
     monkeypatch.chdir(tmp_path)
     source = open_data("photos@train")
-    write_view(tmp_path / "out" / "kept.json", "photos@train", source, np.array([1, 4, 4]))
+    write_filtered(tmp_path / "out" / "kept.json", "photos@train", source, np.array([1, 4, 4]))
     keys = [str(tmp_path / source[i].key) for i in (0, 2, 3, 5, 6)]
     monkeypatch.chdir("/")
     kept = open_data(str(tmp_path / "out" / "kept.json"), "test")
@@ -27,7 +27,7 @@ def test_a_view_leaves_out_what_it_says(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_view_of_other_data_is_refused(tmp_path: Path) -> None:
     folder = folder_of_images(tmp_path / "photos", {"cat": 3, "dog": 4})
-    write_view(tmp_path / "kept.json", str(folder), open_data(str(folder)), np.array([0]))
+    write_filtered(tmp_path / "kept.json", str(folder), open_data(str(folder)), np.array([0]))
     (folder / "cat" / "new.png").write_bytes(encoded(noise(4, 4)))
     with pytest.raises(BadInput, match="has changed since"):
         open_data(str(tmp_path / "kept.json"))
@@ -35,7 +35,7 @@ def test_a_view_of_other_data_is_refused(tmp_path: Path) -> None:
 
 def test_a_view_of_data_with_other_labels_is_refused(tmp_path: Path) -> None:
     folder = folder_of_images(tmp_path / "photos", {"cat": 3, "dog": 4})
-    write_view(tmp_path / "kept.json", str(folder), open_data(str(folder)), np.array([0]))
+    write_filtered(tmp_path / "kept.json", str(folder), open_data(str(folder)), np.array([0]))
     (folder / "cat" / "2.png").rename(folder / "dog" / "new.png")
     with pytest.raises(BadInput, match="has changed since"):
         open_data(str(tmp_path / "kept.json"))
@@ -44,7 +44,7 @@ def test_a_view_of_data_with_other_labels_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_view_is_refused_in_a_sentence(tmp_path: Path) -> None:
     source = BytesSource([encoded(noise(4, 4))] * 3, [0, 1, 1], ("a", "b"))
     path = tmp_path / "view.json"
-    write_view(path, "digits@train", source, np.array([1]))
+    write_filtered(path, "digits@train", source, np.array([1]))
     good = json.loads(path.read_text())
     for change, said in [
         ({"kind": "x"}, "no filtered view"),
@@ -56,18 +56,18 @@ def test_what_is_no_view_is_refused_in_a_sentence(tmp_path: Path) -> None:
     ]:
         path.write_text(json.dumps({**good, **change}))
         with pytest.raises(BadInput, match=said):
-            read_view(path)
+            read_filtered(path)
     path.write_text("[1]")
     with pytest.raises(BadInput, match="no filtered view"):
-        read_view(path)
+        read_filtered(path)
     path.write_text(json.dumps({**good, "left_out": [0, 1, 2]}))
     with pytest.raises(BadInput, match="leaves out all"):
-        read_view(path).of(source)
+        read_filtered(path).of(source)
 
 
 def test_a_view_without_splits_says_so(tmp_path: Path) -> None:
     folder = folder_of_images(tmp_path / "photos", {"cat": 3, "dog": 4})
-    write_view(tmp_path / "kept.json", str(folder), open_data(str(folder)), np.array([0]))
+    write_filtered(tmp_path / "kept.json", str(folder), open_data(str(folder)), np.array([0]))
     with pytest.raises(BadInput, match="no splits"):
         open_data(f"{tmp_path / 'kept.json'}@train")
 

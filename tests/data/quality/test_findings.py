@@ -3,20 +3,20 @@
 import numpy as np
 
 from tests.data.pictures import BytesSource
-from vitrail.data.quality.findings import Finding, Patient, findings
-from vitrail.data.quality.near_duplicates import Copies, Pair
-from vitrail.data.quality.scan import Examined
+from vitrail.data.quality.findings import Finding, ScannedSet, findings
+from vitrail.data.quality.near_duplicates import DuplicatePairs, Pair
+from vitrail.data.quality.scan import Scanned
 
 
-def patient(labels: list[int], start: int = 0, *, judged: bool = True) -> Patient:
+def patient(labels: list[int], start: int = 0, *, judged: bool = True) -> ScannedSet:
     """Images that can be read, of which nothing else is known."""
-    table = Examined.empty(len(labels))
+    table = Scanned.empty(len(labels))
     table.index[:] = np.arange(len(labels))
     table.digest[:] = 1 + start + np.arange(len(labels))[:, None]
     table.size[:] = 64
     table.thumbnail[:, ::2] = 255
     source = BytesSource([b""] * len(labels), labels, ("a", "b"))
-    return Patient("train" if judged else "test", source, table, start, judged)
+    return ScannedSet("train" if judged else "test", source, table, start, judged)
 
 
 def near(*pairs: tuple[int, int]) -> list[Pair]:
@@ -30,13 +30,13 @@ def rows(found: list[Finding], kind: str) -> dict[int | None, bool]:
 
 def test_a_chain_of_copies_loses_every_second_link_only() -> None:
     one = patient([0, 0, 0, 0, 0])
-    found = findings([one], Copies(np.arange(5), near((0, 1), (1, 2), (2, 3))), few=0)
+    found = findings([one], DuplicatePairs(np.arange(5), near((0, 1), (1, 2), (2, 3))), few=0)
     assert rows(found, "near") == {1: True, 2: False, 3: True}
 
 
 def test_a_leak_is_dropped_from_the_first_set_and_the_other_is_not_touched() -> None:
     one, other = patient([0, 0, 0]), patient([0, 0], 3, judged=False)
-    found = findings([one, other], Copies(np.array([0, 1, 2, 1, 4]), near((2, 4))), few=0)
+    found = findings([one, other], DuplicatePairs(np.array([0, 1, 2, 1, 4]), near((2, 4))), few=0)
     assert rows(found, "leak") == {1: True, 2: True}
     assert not rows(found, "near")
     (leak,) = [finding for finding in found if finding.kind == "leak"]
@@ -44,7 +44,7 @@ def test_a_leak_is_dropped_from_the_first_set_and_the_other_is_not_touched() -> 
 
 
 def test_both_sides_of_a_conflict_go() -> None:
-    found = findings([patient([0, 1, 1, 1])], Copies(np.array([0, 1, 0, 1]), []), few=0)
+    found = findings([patient([0, 1, 1, 1])], DuplicatePairs(np.array([0, 1, 0, 1]), []), few=0)
     assert rows(found, "conflict") == {0: True, 2: True}
     assert rows(found, "exact") == {2: True, 3: True}
 
@@ -53,5 +53,5 @@ def test_the_worst_comes_first() -> None:
     one = patient([0, 0, 1])
     one.table.digest[0] = 0
     one.table.reason[0] = "empty file"
-    found = findings([one], Copies(np.array([0, 1, 2]), near((1, 2))), few=10)
+    found = findings([one], DuplicatePairs(np.array([0, 1, 2]), near((1, 2))), few=10)
     assert [finding.kind for finding in found] == ["unreadable", "conflict", "near", "few"]

@@ -12,10 +12,10 @@ from PIL import Image
 from tests.data.pictures import noise, smooth
 from tests.data.scenes import scene
 from vitrail.data.quality import phash
-from vitrail.data.quality.alignment import agreement
-from vitrail.data.quality.near_duplicates import DETAIL, find_copies
+from vitrail.data.quality.alignment import correlation
+from vitrail.data.quality.near_duplicates import DETAIL, find_near_duplicates
 from vitrail.data.quality.phash import thumbnail
-from vitrail.data.quality.scan import Examined, examine
+from vitrail.data.quality.scan import Scanned, scan
 from vitrail.data.quality.similar_pairs import MOST, exact, within_cells
 from vitrail.data.sources.base import ArraySource
 
@@ -30,13 +30,13 @@ def benchmark() -> ModuleType:
     return module
 
 
-def table_of(images: list[np.ndarray]) -> Examined:
-    """Images of any sizes, as `examine` sees them."""
+def table_of(images: list[np.ndarray]) -> Scanned:
+    """Images of any sizes, as `scan` sees them."""
     parts = [
-        examine(ArraySource(pixels[None], np.zeros(1, np.int64), ("a",), [f"{i}"]), workers=1)
+        scan(ArraySource(pixels[None], np.zeros(1, np.int64), ("a",), [f"{i}"]), workers=1)
         for i, pixels in enumerate(images)
     ]
-    return Examined(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0])})
+    return Scanned(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0])})
 
 
 def test_each_kind_of_copy_is_found_and_no_stranger() -> None:
@@ -44,7 +44,7 @@ def test_each_kind_of_copy_is_found_and_no_stranger() -> None:
     images = np.stack([scene(i) for i in range(200)])
     source = ArraySource(images, np.zeros(200, np.int64), ("scene",), [str(i) for i in range(200)])
     planted = made.Planted(source, 20)
-    copies = find_copies([examine(source, workers=1), examine(planted, workers=1)])
+    copies = find_near_duplicates([scan(source, workers=1), scan(planted, workers=1)])
     rows = made.tally(copies, planted.originals, planted.kinds, 200)
     for kind, (count, found, false) in rows.items():
         assert found >= 0.95 * count, (kind, rows)
@@ -55,12 +55,12 @@ def test_each_kind_of_copy_is_found_and_no_stranger() -> None:
 
 def test_a_mirrored_copy_says_so_and_a_plain_one_does_not() -> None:
     pixels, dark = scene(1), (scene(1) * 0.8).astype(np.uint8)
-    copies = find_copies([table_of([pixels, pixels[:, ::-1], dark])])
+    copies = find_near_duplicates([table_of([pixels, pixels[:, ::-1], dark])])
     assert {(p.first, p.second): p.mirrored for p in copies.near} == {(0, 1): True, (0, 2): False, (1, 2): True}
 
 
 def test_equal_pixels_are_exact_whatever_lies_between_them() -> None:
-    copies = find_copies([table_of([scene(0), scene(1), scene(0)])])
+    copies = find_near_duplicates([table_of([scene(0), scene(1), scene(0)])])
     assert [pair[:4] for pair in copies.of(2, range(3))] == [(0, 2, "exact", 1.0)]
     assert copies.of(1, range(3)) == []
     assert copies.places(range(3)) == [0, 2]
@@ -68,7 +68,7 @@ def test_equal_pixels_are_exact_whatever_lies_between_them() -> None:
 
 def test_exact_copies_of_a_near_copy_are_copies_too() -> None:
     dark = (scene(0) * 0.8).astype(np.uint8)
-    copies = find_copies([table_of([scene(0), dark, scene(2), dark])])
+    copies = find_near_duplicates([table_of([scene(0), dark, scene(2), dark])])
     assert [(p.first, p.second, p.kind) for p in copies.of(0, range(4))] == [(0, 1, "near"), (0, 3, "near")]
     assert copies.kept(range(4)).tolist() == [True, False, True, False]
 
@@ -77,14 +77,14 @@ def test_images_of_one_grey_and_broken_ones_are_nobodys_copies() -> None:
     grey, greyer = np.full((64, 64, 3), 100, np.uint8), np.full((64, 64, 3), 101, np.uint8)
     table = table_of([grey, greyer, scene(0)])
     table.digest[2] = 0  # as of an image that cannot be read
-    copies = find_copies([table])
+    copies = find_near_duplicates([table])
     assert not copies.near
     assert not copies.places(range(3))
 
 
 def test_of_tiny_images_only_equal_ones_are_copies() -> None:
     tiny = [scene(0, 12), (scene(0, 12) * 0.8).astype(np.uint8), scene(0, 12)]
-    copies = find_copies([table_of(tiny)])
+    copies = find_near_duplicates([table_of(tiny)])
     assert not copies.near
     assert copies.places(range(3)) == [0, 2]
 
@@ -96,15 +96,15 @@ def test_test_sets_are_compared_with_training_and_not_with_each_other() -> None:
         return (pixels * 0.8).astype(np.uint8)
 
     train, one, two = table_of([first, second]), table_of([darker(first), third]), table_of([darker(third)])
-    copies = find_copies([train, one, two], new=2)
+    copies = find_near_duplicates([train, one, two], new=2)
     assert [pair[:2] for pair in copies.near] == [(0, 2)]
-    assert {pair[:2] for pair in find_copies([train, one, two]).near} == {(0, 2), (3, 4)}
+    assert {pair[:2] for pair in find_near_duplicates([train, one, two]).near} == {(0, 2), (3, 4)}
 
 
 def test_features_find_what_the_hash_cannot() -> None:
     table = table_of([scene(0), scene(1), scene(2)])
     features = np.array([[1, 0, 0], [0.99, 0.1, 0], [0, 0, 1]], np.float32)
-    pairs = find_copies([table], features=features, alike_features=0.95).near
+    pairs = find_near_duplicates([table], features=features, alike_features=0.95).near
     assert [(p.first, p.second, p.kind) for p in pairs] == [(0, 1, "features")]
 
 
@@ -156,10 +156,10 @@ def test_alignment_finds_a_shift_and_a_stretch() -> None:
     cut = pixels[6:116, 10:124]
     first, second = thumbnail(pixels)[None], thumbnail(cut)[None]
     unmoved = np.corrcoef(first.ravel(), second.ravel())[0, 1]
-    found = agreement(first, second)
+    found = correlation(first, second)
     assert unmoved < 0.95 < found.grey[0]
-    assert agreement(second, first).grey[0] > 0.95
-    other = agreement(first, thumbnail(scene(4, 128))[None])
+    assert correlation(second, first).grey[0] > 0.95
+    other = correlation(first, thumbnail(scene(4, 128))[None])
     assert other.detail[0] < 0.5
 
 
@@ -171,10 +171,10 @@ def test_two_bottles_before_a_wall_are_strangers() -> None:
         pixels[:, 24:40] -= 130
         bottles.append(pixels.clip(0, 255).astype(np.uint8))
     thumbs = np.stack([thumbnail(pixels) for pixels in bottles])
-    found = agreement(thumbs[:-1], thumbs[1:])
+    found = correlation(thumbs[:-1], thumbs[1:])
     assert found.grey.min() > 0.9
     assert found.detail.max() < DETAIL
-    assert not find_copies([table_of(bottles)]).near
+    assert not find_near_duplicates([table_of(bottles)]).near
 
 
 def test_two_pictures_in_one_frame_are_strangers() -> None:
@@ -183,13 +183,13 @@ def test_two_pictures_in_one_frame_are_strangers() -> None:
         pixels = (128 + 0.4 * (scene(seed).astype(np.float32) - 128)).astype(np.uint8)
         pixels[:5] = pixels[-5:] = pixels[:, :5] = pixels[:, -5:] = 255
         framed.append(pixels)
-    assert not find_copies([table_of(framed)]).near
+    assert not find_near_duplicates([table_of(framed)]).near
     thumbs = np.stack([thumbnail(pixels) for pixels in framed])
-    assert agreement(thumbs[:-1], thumbs[1:]).detail.max() < 0.5
+    assert correlation(thumbs[:-1], thumbs[1:]).detail.max() < 0.5
 
 
 def test_alignment_of_nothing_is_nothing() -> None:
-    assert len(agreement(np.zeros((0, 32, 32), np.uint8), np.zeros((0, 32, 32), np.uint8)).grey) == 0
+    assert len(correlation(np.zeros((0, 32, 32), np.uint8), np.zeros((0, 32, 32), np.uint8)).grey) == 0
 
 
 def test_thumbnails_of_any_shape() -> None:
@@ -208,7 +208,7 @@ def test_planted_copies_in_tiny_imagenet() -> None:
     made = benchmark()
     source = open_data("tiny-imagenet@train[:20000]")
     planted = made.Planted(source, 200)
-    copies = find_copies([examine(source), examine(planted, workers=1)])
+    copies = find_near_duplicates([scan(source), scan(planted, workers=1)])
     rows = made.tally(copies, planted.originals, planted.kinds, len(source))
     for kind, (count, found, _) in rows.items():
         assert found >= 0.95 * count, (kind, rows)

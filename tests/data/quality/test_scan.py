@@ -8,12 +8,12 @@ from PIL import Image
 
 from tests.data.pictures import BytesSource, encoded, noise, smooth
 from vitrail.data.decode.image import decode
-from vitrail.data.quality.scan import Examined, examine, header, promised
+from vitrail.data.quality.scan import Scanned, header, promised, scan
 from vitrail.data.sources.image_folder import FolderSource
 
 
-def seen(*files: bytes) -> Examined:
-    return examine(BytesSource(list(files), [0] * len(files), ("a",)), workers=1)
+def seen(*files: bytes) -> Scanned:
+    return scan(BytesSource(list(files), [0] * len(files), ("a",)), workers=1)
 
 
 def test_a_row_tells_what_the_file_is() -> None:
@@ -59,7 +59,7 @@ def test_processes_see_the_same(tmp_path: Path) -> None:
         (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
         (tmp_path / "ab"[i % 2] / f"{i}.png").write_bytes(encoded(noise(8, 8, i), "PNG") if i % 50 else b"broken")
     source = FolderSource(tmp_path)
-    alone, together = examine(source, workers=1), examine(source, workers=2)
+    alone, together = scan(source, workers=1), scan(source, workers=2)
     for name, column in vars(alone).items():
         assert np.array_equal(column, getattr(together, name)), name
     assert (~alone.readable).sum() == 12
@@ -67,7 +67,7 @@ def test_processes_see_the_same(tmp_path: Path) -> None:
 
 def test_some_indices_alone() -> None:
     source = BytesSource([encoded(noise(4, 4, i)) for i in range(9)], [0] * 9, ("a",))
-    table = examine(source, np.array([7, 2]), workers=1)
+    table = scan(source, np.array([7, 2]), workers=1)
     assert table.index.tolist() == [7, 2]
     assert table.key.tolist() == ["image-7", "image-2"]
 
@@ -77,7 +77,7 @@ def test_a_file_that_vanished_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "a" / "1.png").write_bytes(encoded(noise(4, 4)))
     source = FolderSource(tmp_path)
     (tmp_path / "a" / "1.png").unlink()
-    table = examine(source, workers=1)
+    table = scan(source, workers=1)
     assert "No such file" in table.reason[0]
     assert "1.png" in table.key[0]
 

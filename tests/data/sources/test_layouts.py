@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.data.pictures import BytesSource, encoded, noise, write_arrow, write_parquet, write_tar
-from vitrail.data.loader.loader import Batch, training_batches
+from vitrail.data.loader.loader import Batch, train_loader
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Augment, Preprocess
@@ -62,7 +62,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def batches(source: Source, workers: int = 0, start: int = 0, rank: int = 0, world: int = 1) -> list[Batch]:
     return list(
-        training_batches(
+        train_loader(
             source,
             Augment(),
             Preprocess((12, 12)),

@@ -18,7 +18,7 @@ from vitrail.data.open.names import open_data
 from vitrail.data.sources import image_folder, tar_index
 from vitrail.data.sources.base import Source, binary
 from vitrail.data.sources.image_folder import FolderSource, Listing
-from vitrail.data.sources.skipped import Refusals
+from vitrail.data.sources.skipped import Skipped
 
 MILLION = 1_000_000
 CLASSES = [f"n{i:08d}" for i in range(1000)]
@@ -27,14 +27,14 @@ CLASSES = [f"n{i:08d}" for i in range(1000)]
 FIRST_BATCH = """
 import json, os, resource, sys, time
 from pathlib import Path
-from vitrail.data.batches import training_batches
-from vitrail.data.grammar import open_data, require_classes
-from vitrail.data.views import Augment, Preprocess
+from vitrail.data.loader.loader import train_loader
+from vitrail.data.open.names import open_data, require_classes
+from vitrail.data.transforms.pipeline import Augment, Preprocess
 start = time.perf_counter()
 source = open_data(sys.argv[1])
 require_classes(source, sys.argv[1])
 opened = time.perf_counter() - start
-batches = training_batches(
+batches = train_loader(
     source, Augment(), Preprocess((32, 32)), batch=64, seed=0, start=0, stop=3, workers=int(sys.argv[2])
 )
 running = iter(batches)
@@ -115,7 +115,7 @@ def test_tar_shards_that_are_indexed(tmp_path: Path) -> None:
         keys = pa.array([f"{i:06d}.jpg" for i in range(1000)], type=pa.large_string())
         labels = pa.array([str(i) for i in range(1000)], type=pa.large_string())
         places = pa.array(np.arange(1000))
-        made = tar_index.TarIndex(keys, places, pa.array(np.full(1000, 5)), labels, Refusals())
+        made = tar_index.TarIndex(keys, places, pa.array(np.full(1000, 5)), labels, Skipped())
         stamp = {"format": 1, "bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
         table = pa.table({"key": keys, "offset": made.offsets, "size": made.sizes, "label": labels})
         about = {**stamp, "refused": [{}, {}]}

@@ -12,7 +12,7 @@ import pytest
 from tests.data.pictures import add_member, encoded, noise, write_tar
 from vitrail.core.errors import BadInput
 from vitrail.data.decode.image import BrokenImage
-from vitrail.data.sources.skipped import Refusals
+from vitrail.data.sources.skipped import Skipped
 from vitrail.data.sources.tar_index import index, members
 from vitrail.data.sources.webdataset import TarSource
 
@@ -36,7 +36,7 @@ def test_members_are_those_of_tarfile(tmp_path: Path, kind: int) -> None:
         folder.type = tarfile.DIRTYPE
         tar.addfile(folder)
         add_member(tar, "last.png", b"z" * 2000)
-    refused = Refusals()
+    refused = Skipped()
     with tarfile.open(path) as tar:
         theirs = [(m.name, m.offset_data, m.size) for m in tar if m.isfile()]
     assert [tuple(m) for m in members(path, refused)] == theirs
@@ -106,15 +106,15 @@ def test_hostile_members_are_left_out_and_named(tmp_path: Path, capsys: pytest.C
     source = TarSource([str(hostile(folder / "x.tar", outside))])
     assert len(source) == 1
     assert source[0].image == PICTURES[0]
-    said = str(source.refused)
+    said = str(source.skipped)
     kinds = ("'../escape.png'", "absolute name", "leaves the folder", "a link", "a pipe", "a device", "without a label")
     for words in (*kinds, "neither an image nor a label", "hidden", "no text"):
         assert words in said, words
-    assert len(source.refused) == 16
+    assert len(source.skipped) == 16
     assert "16 members are not used" in " ".join(capsys.readouterr().err.split())
     assert not any(outside.iterdir())
     assert sorted(p.name for p in folder.iterdir()) == ["x.tar", "x.tar.index"]
-    assert str(TarSource([str(folder / "x.tar")]).refused) == said  # from the index, too
+    assert str(TarSource([str(folder / "x.tar")]).skipped) == said  # from the index, too
 
 
 def test_the_index_is_made_once_and_again_when_the_tar_changes(tmp_path: Path) -> None:

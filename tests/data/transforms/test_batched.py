@@ -11,14 +11,14 @@ from tests.data.pictures import noise
 from vitrail.core.seeds import torch_seed
 from vitrail.data.transforms import crops
 from vitrail.data.transforms.batched import _AT_ONCE, ATTEMPTS, erased, inception_boxes, resized, window_places, windows
-from vitrail.data.transforms.counter_rng import Draws
+from vitrail.data.transforms.counter_rng import CounterRNG
 from vitrail.data.transforms.random_erasing import RandomErasing, rectangle
 
 KEY = torch_seed(0, "test")
 
 
-def draws_of(count: int) -> Draws:
-    return Draws(KEY, torch.zeros(count, dtype=torch.int64), torch.arange(count))
+def draws_of(count: int) -> CounterRNG:
+    return CounterRNG(KEY, torch.zeros(count, dtype=torch.int64), torch.arange(count))
 
 
 class Scripted(np.random.Generator):

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from vitrail.core.seeds import torch_seed
-from vitrail.data.transforms.counter_rng import Draws
+from vitrail.data.transforms.counter_rng import CounterRNG
 
 KEY = torch_seed(0, "test")
 
@@ -26,19 +26,19 @@ def test_the_numbers_are_splitmix64() -> None:
     # the reference's first outputs for the seed 1234567: prng.di.unimi.it/splitmix64.c
     golden, step = [6457827717110365317, 3203168211198807973, 9817491932198370423], 0x9E3779B97F4A7C15
     assert [splitmix(1234567 + k * step) for k in (1, 2, 3)] == golden
-    got = Draws(KEY, torch.tensor([3]), torch.tensor([41])).bits(5, 4)[0]
+    got = CounterRNG(KEY, torch.tensor([3]), torch.tensor([41])).bits(5, 4)[0]
     place = splitmix(splitmix(4 * step + KEY) + 42 * step)
     assert [int(v) % 2**64 for v in got] == [splitmix(place + k * step) for k in (6, 7, 8, 9)]
 
 
 def test_a_number_depends_on_its_place_alone() -> None:
-    whole = Draws(KEY, *places(50, 2)).uniform(0, 9)
-    alone = Draws(KEY, torch.tensor([2]), torch.tensor([17])).uniform(4, 3)
+    whole = CounterRNG(KEY, *places(50, 2)).uniform(0, 9)
+    alone = CounterRNG(KEY, torch.tensor([2]), torch.tensor([17])).uniform(4, 3)
     assert torch.equal(whole[17:18, 4:7], alone)
 
 
 def test_numbers_are_even_and_neighbours_have_nothing_to_do_with_each_other() -> None:
-    numbers = torch.stack([Draws(KEY, *places(400, i)).uniform(0, 25) for i in range(4)]).numpy()
+    numbers = torch.stack([CounterRNG(KEY, *places(400, i)).uniform(0, 25) for i in range(4)]).numpy()
     assert numbers.min() >= 0
     assert numbers.max() < 1
     assert stats.kstest(numbers.ravel(), "uniform").pvalue > 0.01  # measured 0.67
@@ -49,5 +49,5 @@ def test_numbers_are_even_and_neighbours_have_nothing_to_do_with_each_other() ->
 
 
 def test_another_seed_draws_other_numbers() -> None:
-    ours, theirs = (Draws(torch_seed(seed, "test"), *places(100)).uniform(0, 1) for seed in (0, 1))
+    ours, theirs = (CounterRNG(torch_seed(seed, "test"), *places(100)).uniform(0, 1) for seed in (0, 1))
     assert not (ours == theirs).any()

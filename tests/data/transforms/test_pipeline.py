@@ -31,8 +31,8 @@ from vitrail.data.transforms.pipeline import (
     SimpleRandomCrop,
     SquareResize,
     WholeImage,
-    evaluation_view,
-    training_view,
+    eval_transform,
+    train_transform,
 )
 from vitrail.data.transforms.randaugment import RandAugment
 from vitrail.data.transforms.random_erasing import RandomErasing
@@ -216,8 +216,8 @@ def test_views_have_the_resolution(
     preprocess = Preprocess(resolution, resize)
     pixels = noise(*shape)
     for view in (
-        evaluation_view(pixels, preprocess),
-        training_view(pixels, Augment(crop), preprocess, np.random.default_rng(0)),
+        eval_transform(pixels, preprocess),
+        train_transform(pixels, Augment(crop), preprocess, np.random.default_rng(0)),
     ):
         assert view.shape == (*resolution, 3)
         assert view.dtype == np.uint8
@@ -229,7 +229,7 @@ def test_a_training_view_is_a_function_of_the_generator_alone(config: Augment) -
 
     def several(seed: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
-        return np.stack([training_view(pixels, config, preprocess, rng) for _ in range(8)])
+        return np.stack([train_transform(pixels, config, preprocess, rng) for _ in range(8)])
 
     first = several(0)
     assert np.array_equal(several(0), first)
@@ -240,7 +240,7 @@ def test_a_training_view_is_a_function_of_the_generator_alone(config: Augment) -
 def test_the_default_view_is_a_crop_and_a_flip_and_draws_nothing_more() -> None:
     rng, slow = np.random.default_rng(0), np.random.default_rng(0)
     for _ in range(40):
-        view = training_view(noise(40, 50), Augment(), Preprocess((16, 20)), rng)
+        view = train_transform(noise(40, 50), Augment(), Preprocess((16, 20)), rng)
         cropped = crops.inception_crop(noise(40, 50), (16, 20), (0.05, 1.0), slow)
         assert np.array_equal(view, cropped[:, ::-1] if slow.random() < 0.5 else cropped)
         assert rng.bit_generator.state == slow.bit_generator.state
@@ -265,7 +265,7 @@ def test_a_view_is_cropped_flipped_coloured_augmented_and_erased_in_this_order(m
     preprocess, jitter = Preprocess((8, 8), mean=(0.1, 0.2, 0.3)), ColourJitter(0.4, 0.5, 0.6)
     rng = np.random.default_rng(2)  # which flips
     config = replace(EVERYTHING, jitter=jitter)
-    training_view(noise(8, 8), config, preprocess, rng)
+    train_transform(noise(8, 8), config, preprocess, rng)
     assert done == ["inception_crop", "flip", "three_augment", "colour_jitter", "rand_augment", "erase"]
     assert arguments[3:] == [
         ((0.4, 0.5, 0.6), rng),
@@ -280,8 +280,8 @@ def test_a_jpeg_that_is_still_to_be_decoded_gives_the_view_of_its_pixels(crop: C
     config, preprocess = Augment(crop), Preprocess((64, 64))  # no box has twice the resolution
     for seed in range(20):
         one, other = np.random.default_rng(seed), np.random.default_rng(seed)
-        view = training_view(look(data), config, preprocess, one)
-        assert np.array_equal(view, training_view(decode(data), config, preprocess, other))
+        view = train_transform(look(data), config, preprocess, one)
+        assert np.array_equal(view, train_transform(decode(data), config, preprocess, other))
         assert one.bit_generator.state == other.bit_generator.state
 
 
@@ -290,8 +290,8 @@ def test_a_large_jpeg_is_decoded_smaller_and_gives_nearly_the_view_of_its_pixels
     data = encoded(photograph(400, 520), "JPEG", quality=95)
     config, preprocess = Augment(crop), Preprocess((48, 48))
     for seed in range(20):
-        view = training_view(look(data), config, preprocess, np.random.default_rng(seed))
-        expected = training_view(decode(data), config, preprocess, np.random.default_rng(seed))
+        view = train_transform(look(data), config, preprocess, np.random.default_rng(seed))
+        expected = train_transform(decode(data), config, preprocess, np.random.default_rng(seed))
         difference = np.abs(view.astype(int) - expected)
         assert difference.mean() < 3
         assert difference.max() < 20
@@ -299,19 +299,19 @@ def test_a_large_jpeg_is_decoded_smaller_and_gives_nearly_the_view_of_its_pixels
 
 def test_the_evaluation_view_is_the_middle_of_the_resized_image() -> None:
     pixels = noise(300, 400)
-    got = evaluation_view(pixels, Preprocess((224, 224), CentreCrop(0.875)))
+    got = eval_transform(pixels, Preprocess((224, 224), CentreCrop(0.875)))
     small = Image.fromarray(pixels).resize((341, 256), Image.Resampling.BILINEAR)  # the shorter side to 256
     assert np.array_equal(got, np.asarray(small)[16:240, 58:282])
-    bicubic = evaluation_view(pixels, Preprocess((224, 224), CentreCrop(0.875), interpolation="bicubic"))
+    bicubic = eval_transform(pixels, Preprocess((224, 224), CentreCrop(0.875), interpolation="bicubic"))
     small = Image.fromarray(pixels).resize((341, 256), Image.Resampling.BICUBIC)
     assert np.array_equal(bicubic, np.asarray(small)[16:240, 58:282])
-    assert np.array_equal(got, evaluation_view(pixels, Preprocess((224, 224), CentreCrop(0.875))))
+    assert np.array_equal(got, eval_transform(pixels, Preprocess((224, 224), CentreCrop(0.875))))
 
 
 def test_the_square_view_keeps_everything_and_not_the_aspect() -> None:
     pixels = noise(30, 50)
     expected = np.asarray(Image.fromarray(pixels).resize((20, 20), Image.Resampling.BILINEAR))
-    assert np.array_equal(evaluation_view(pixels, Preprocess((20, 20), SquareResize())), expected)
+    assert np.array_equal(eval_transform(pixels, Preprocess((20, 20), SquareResize())), expected)
 
 
 @pytest.mark.parametrize("size", [(5, 7), (64, 64), (200, 31)])
@@ -333,11 +333,11 @@ def test_half_of_the_views_are_flipped() -> None:
     rng = np.random.default_rng(0)
     flipped = 0
     for _ in range(2000):
-        view = training_view(pixels, config, preprocess, rng)
+        view = train_transform(pixels, config, preprocess, rng)
         assert np.array_equal(view, pixels) or np.array_equal(view, pixels[:, ::-1])
         flipped += np.array_equal(view, pixels[:, ::-1])
     assert abs(flipped - 1000) < 4 * np.sqrt(500)
-    kept = [training_view(pixels, replace(config, flip=False), preprocess, rng) for _ in range(20)]
+    kept = [train_transform(pixels, replace(config, flip=False), preprocess, rng) for _ in range(20)]
     assert all(np.array_equal(view, pixels) for view in kept)
 
 
@@ -356,7 +356,7 @@ def test_a_simple_random_crop_is_any_window_of_the_padded_image() -> None:
     padded = np.pad(pixels, ((2, 2), (2, 2), (0, 0)), mode="reflect")
     windows = {padded[y : y + 8, x : x + 8].tobytes() for y in range(5) for x in range(9)}
     rng = np.random.default_rng(0)
-    assert {training_view(pixels, config, preprocess, rng).tobytes() for _ in range(900)} == windows
+    assert {train_transform(pixels, config, preprocess, rng).tobytes() for _ in range(900)} == windows
 
 
 def test_a_simple_random_crop_keeps_the_aspect() -> None:
@@ -366,7 +366,7 @@ def test_a_simple_random_crop_keeps_the_aspect() -> None:
     windows = {small[:, x : x + 16].tobytes() for x in range(9)}
     preprocess = Preprocess((16, 16), interpolation="bicubic")
     rng = np.random.default_rng(0)
-    assert {training_view(pixels, config, preprocess, rng).tobytes() for _ in range(300)} == windows
+    assert {train_transform(pixels, config, preprocess, rng).tobytes() for _ in range(300)} == windows
 
 
 # colours

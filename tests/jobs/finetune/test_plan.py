@@ -9,11 +9,11 @@ from vitrail.core.config import from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.jobs.finetune.plan import Plan, Sizes, as_planned, make_plan
 from vitrail.jobs.finetune.run import Finetune
-from vitrail.jobs.finetune.step_time import Pace
+from vitrail.jobs.finetune.step_time import StepTime
 from vitrail.train.schedule import Cosine
 
 SIZES = Sizes(train=1000, judged=100, test=200)
-PACE = Pace(step=0.1, image=0.01, judged=0.003, tried=8, memory_gib=1.5)
+PACE = StepTime(step=0.1, image=0.01, judged=0.003, tried=8, memory_gib=1.5)
 
 
 def planned(budget: str | None = None, **changes: Any) -> Plan:

@@ -3,7 +3,7 @@
 import pytest
 
 from vitrail.core.errors import BadInput
-from vitrail.jobs.finetune.schedule_rule import BATCH, PAPER, batch_for, scale_of, seconds_of
+from vitrail.jobs.finetune.schedule_rule import BATCH, PAPER, batch_for, hyper_rule, seconds_of
 from vitrail.recipes import finetuning
 from vitrail.recipes.finetuning import TABLE4
 
@@ -34,7 +34,7 @@ def test_the_papers_sets_have_their_rows() -> None:
     ],
 )
 def test_steps_by_the_size_of_the_data(data: str, images: int, steps: int, warmup: int, held_out: float) -> None:
-    assert scale_of(data, images)[:3] == (steps, warmup, held_out)
+    assert hyper_rule(data, images)[:3] == (steps, warmup, held_out)
 
 
 @pytest.mark.parametrize(("images", "batch"), [(100_000, BATCH), (1024, 512), (1023, 256), (74, 32), (3, 1), (1, 1)])

@@ -21,7 +21,7 @@ from vitrail.data.transforms.pipeline import Augment, Preprocess, WholeImage
 from vitrail.jobs import training
 from vitrail.jobs.finetune import run as transfer
 from vitrail.jobs.finetune import sweep
-from vitrail.jobs.finetune.compare import compare, tuned_by_name
+from vitrail.jobs.finetune.compare import compare, parse_trainable
 from vitrail.jobs.finetune.finetune import Finetune, finetune
 from vitrail.jobs.finetune.sweep import choose
 from vitrail.models.build import build
@@ -295,10 +295,10 @@ def test_steps_and_batch_by_the_data_within_a_budget(data: Path, tmp_path: Path,
 def test_what_to_train_by_name() -> None:
     names = ("whole", "head", "blocks-3", "decay-0.65", "lora-4", "lora-4-32")
     expected = (Whole(), HeadOnly(), LastBlocks(3), LayerDecay(0.65), Lora(4, 8.0), Lora(4, 32.0))
-    assert tuple(map(tuned_by_name, names)) == expected
+    assert tuple(map(parse_trainable, names)) == expected
     for name in ("", "all", "head-2", "blocks", "blocks-1.5", "lora", "lora-1.5", "decay"):
         with pytest.raises(BadInput, match="names nothing to train; expected whole, head"):
-            tuned_by_name(name)
+            parse_trainable(name)
 
 
 def test_choices_of_what_is_trained_in_one_table(data: Path, tmp_path: Path) -> None:

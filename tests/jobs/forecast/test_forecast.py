@@ -8,7 +8,7 @@ import pytest
 from vitrail.core.errors import BadInput
 from vitrail.jobs.forecast import forecast as module
 from vitrail.jobs.forecast.forecast import GPUS, REACHED, forecast
-from vitrail.jobs.forecast.measure import Calibration, Task
+from vitrail.jobs.forecast.measure import MeasuredCost, Task
 from vitrail.models.cost import multiply_adds, training_flops
 from vitrail.models.variants import variant
 from vitrail.recipes import pretraining
@@ -16,7 +16,7 @@ from vitrail.recipes import pretraining
 CONFIG = replace(pretraining("digits"), steps=100, evaluate_every=50, save_every=40)
 MODEL = replace(CONFIG.model, num_classes=10)
 
-PARTS = Calibration(
+PARTS = MeasuredCost(
     start_seconds=3.0,
     decode_seconds=2.0,
     step_seconds=0.5,
@@ -35,7 +35,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
     """What is asked to be measured, with PARTS as the answer."""
     tasks: list[Task] = []
 
-    def calibrate(task: Task, threads: int | None = None) -> Calibration:
+    def calibrate(task: Task, threads: int | None = None) -> MeasuredCost:
         tasks.append(task)
         return PARTS
 

@@ -16,13 +16,13 @@ from vitrail.core.estimate import Estimate, wilson
 from vitrail.data.open.names import open_data
 from vitrail.data.transforms.pipeline import Augment, WholeImage
 from vitrail.evals.features import features
-from vitrail.evals.fewshot_rank import FewShotSet, older_few_shot
+from vitrail.evals.fewshot_rank import FewShotSet, rank_selected_few_shot
 from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.linear_probe import Linear, linear
 from vitrail.jobs.suite import task as attempts
 from vitrail.jobs.suite.run import SuiteRun, run_suite
-from vitrail.jobs.suite.suite import Choice, FewShot, FineTuned, Published, Rejudged, Setting, Suite, Task
-from vitrail.jobs.suite.table import Standing
+from vitrail.jobs.suite.suite import Choice, FewShot, FineTuned, PublishedResult, Rejudged, Setting, Suite, Task
+from vitrail.jobs.suite.table import TaskResult
 from vitrail.jobs.suite.task import TUNED, Score
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine
@@ -47,7 +47,9 @@ def task(name: str, train: str, test: str, group: str = "", **more: Any) -> Task
     return Task(name, tuned, group, **more)
 
 
-PLAIN = task("Plain", "digits@train[:300]", "digits@test[:120]", "whole", published=(Published("theirs", 0.9, "x"),))
+PLAIN = task(
+    "Plain", "digits@train[:300]", "digits@test[:120]", "whole", published=(PublishedResult("theirs", 0.9, "x"),)
+)
 SCATTERED = task("Scattered", "scattered-digits@train[:300]", "scattered-digits@test[:120]", "whole")
 ABSENT = task("Absent", "nowhere/at/all@train", "nowhere/at/all@test", "few", layout="nowhere/train|test/CLASS/FILE")
 # its test images have classes that training lacks
@@ -149,7 +151,7 @@ def test_the_older_variant_chooses_its_ridge_over_the_tasks_of_the_suite(model: 
         train, test = (open_data(name) for name in (one.finetune.train, one.finetune.test or ""))
         seen = [features(loaded, source, loaded.preprocess) for source in (train, test)]
         sets[one.name] = FewShotSet(seen[0].values, seen[0].labels, seen[1].values, seen[1].labels, 10)
-    for expected in older_few_shot(sets, (5,)):
+    for expected in rank_selected_few_shot(sets, (5,)):
         (score,) = by_name(result)[expected.name]["scores"]
         assert score["accuracy"] == pytest.approx(expected.accuracy)
         assert score["interval"] == pytest.approx(wilson(round(expected.accuracy * 120), 120))
@@ -193,7 +195,7 @@ def test_means_of_several_runs_are_compared_as_means() -> None:
     first = Score(TUNED, Estimate(0.8, (0.7, 0.9)), 4, (0.75, 1.0, 0.75))
     second = Score(TUNED, Estimate(0.7, (0.6, 0.8)), 4, (1.0, 0.5, 0.5))
     right = {("a", i): i > 0 for i in range(4)}
-    one = Standing(PLAIN, scores={"model": (first,), "against": (second,)}, right={"model": right, "against": right})
+    one = TaskResult(PLAIN, scores={"model": (first,), "against": (second,)}, right={"model": right, "against": right})
     found = one.difference(TUNED)
     assert found is not None
     pairs = np.array([-0.25, 0.5, 0.25])
@@ -205,7 +207,7 @@ def test_means_of_several_runs_are_compared_as_means() -> None:
 
 def test_equal_differences_of_all_seeds_are_no_certainty() -> None:
     first, second = (Score(TUNED, Estimate(v, (v - 0.1, v + 0.1)), 4, (v, v)) for v in (0.75, 0.5))
-    found = Standing(PLAIN, scores={"model": (first,), "against": (second,)}).difference(TUNED)
+    found = TaskResult(PLAIN, scores={"model": (first,), "against": (second,)}).difference(TUNED)
     assert found is not None
     assert found[1] == "unpaired"
     assert found[0].interval == pytest.approx((0.25 - 0.1 * 2**0.5, 0.25 + 0.1 * 2**0.5))

@@ -14,7 +14,7 @@ from torch import nn
 import vitrail
 from tests.parity.live.foreign import TOLERANCE, WITH_RESNET, agree, enliven, images, photograph
 from vitrail.core.errors import BadInput
-from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, evaluation_view
+from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, eval_transform
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
 from vitrail.models.position import Learned1d, NoPosition, PositionConfig, SinCos2d
@@ -314,7 +314,7 @@ def test_timm_makes_our_evaluation_view_from_our_folders(case: str, timm: Module
     theirs = timm.create_model(f"local-dir:{tmp_path / 'bundle'}", pretrained=True)
     view = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs))
     pixels = photograph(333, 500)
-    ours = torch.tensor(evaluation_view(pixels, preprocess)).permute(2, 0, 1) / 255
+    ours = torch.tensor(eval_transform(pixels, preprocess)).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (preprocess.mean, preprocess.std))
     agree(case, view=(view(Image.fromarray(pixels)), (ours - mean) / std))
     assert theirs.pretrained_cfg["label_names"] == list("abcdefg")

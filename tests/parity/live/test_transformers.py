@@ -15,7 +15,7 @@ import vitrail
 from tests.parity.live.foreign import agree, enliven, images, photograph
 from vitrail.core.errors import BadInput
 from vitrail.data.transforms import crops
-from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, evaluation_view
+from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, eval_transform
 from vitrail.models.build import Model, build
 from vitrail.models.head import TokenAndAverage
 from vitrail.models.position import Learned1d
@@ -219,7 +219,7 @@ def view_of_transformers(pixels: np.ndarray, preprocess: Preprocess) -> tuple[np
     rounded to the nearest, as in big_vision: the crop lies up to a pixel further.
     """
     if isinstance(preprocess.resize, SquareResize):
-        return evaluation_view(pixels, preprocess), True
+        return eval_transform(pixels, preprocess), True
     height, width = pixels.shape[:2]
     wanted = preprocess.resolution[0] / preprocess.resize.share
     theirs = tuple(int(side * round(wanted) / min(height, width)) for side in (height, width))
@@ -241,7 +241,7 @@ def test_the_image_processor_of_our_folders_makes_our_evaluation_view(
     theirs = levels(processor(Image.fromarray(pixels), return_tensors="pt").pixel_values[0])
     nearly, equal = view_of_transformers(pixels, preprocess)
     difference = (theirs - torch.tensor(nearly)).abs().max()
-    ours = (theirs - torch.tensor(evaluation_view(pixels, preprocess))).abs()
+    ours = (theirs - torch.tensor(eval_transform(pixels, preprocess))).abs()
     print(f"{case}, {size}: {difference:.2f}; {ours.max():.1f} levels from our own view, {ours.mean():.2f} on average")
     assert difference < LEVELS
     assert not equal or ours.max() < LEVELS
@@ -259,7 +259,7 @@ def test_what_their_image_processors_save_is_our_evaluation_view(
     preprocess = vitrail.load(tmp_path).preprocess
     pixels = photograph(300, 400)
     theirs = levels(processor(Image.fromarray(pixels), return_tensors="pt").pixel_values[0])
-    difference = (theirs - torch.tensor(evaluation_view(pixels, preprocess))).abs().max()
+    difference = (theirs - torch.tensor(eval_transform(pixels, preprocess))).abs().max()
     print(f"{kind}: {difference:.2f} levels")
     assert (preprocess.mean, preprocess.std) == (MEAN, STD)
     assert difference < LEVELS

@@ -9,21 +9,21 @@ import pytest
 from tests.report import folders
 from tests.report.test_report_pages import read
 from vitrail.evals.comparison import compare
-from vitrail.evals.predictions import Outcomes, Stored
+from vitrail.evals.predictions import Predictions, StoredPredictions
 from vitrail.report import make
 from vitrail.report.folder import Folder
 
 CLASSES = ["cat", "dog", folders.HOSTILE]
 
 
-def judged(seed: int, share: float, name: str) -> Stored:
+def judged(seed: int, share: float, name: str) -> StoredPredictions:
     rng = np.random.default_rng(seed)
     labels, right = np.arange(300) % 3, rng.random(300) < share
     confidence = rng.uniform(0.4, 1, 300).astype(np.float32)
     loss = np.where(right, 0.2, 1.5).astype(np.float32)
     predicted = np.where(right, labels, (labels + 1) % 3)
-    rows = Outcomes([f"{i:03d}.png" for i in range(300)], labels, predicted, confidence, loss)
-    return Stored(rows, tuple(CLASSES), f"runs/{name}", "pets@test", False)
+    rows = Predictions([f"{i:03d}.png" for i in range(300)], labels, predicted, confidence, loss)
+    return StoredPredictions(rows, tuple(CLASSES), f"runs/{name}", "pets@test", False)
 
 
 def extended(folder: Path, **changes: Any) -> str:

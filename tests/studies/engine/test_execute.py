@@ -14,49 +14,49 @@ from tests.studies.stand_in import levels
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.files import read_json, write_json
-from vitrail.studies.engine.execute import carry_out, collect, done, execute_only, failures, write_study
+from vitrail.studies.engine.execute import collect, done, execute_only, failures, run_study, write_study
 from vitrail.studies.engine.launch import spread
-from vitrail.studies.engine.runs import Planned, Run
-from vitrail.studies.engine.study import planned
+from vitrail.studies.engine.runs import Run, StudyRun
+from vitrail.studies.engine.study import study_runs
 
 
-def command(plan: Planned) -> list[str]:
+def command(plan: StudyRun) -> list[str]:
     config = plan.config
     return ["tests.studies.stand_in_process", str(config.level), str(config.seed), str(plan.folder), str(config.broken)]
 
 
 def test_a_finished_run_is_not_made_again(tmp_path: Path) -> None:
     before = len(stand_in.MADE)
-    carry_out(levels(), tmp_path)
+    run_study(levels(), tmp_path)
     assert len(stand_in.MADE) == before + 3
-    results = carry_out(levels(), tmp_path)
+    results = run_study(levels(), tmp_path)
     assert len(stand_in.MADE) == before + 3
     assert results.complete
-    carry_out(levels(seeds=2), tmp_path)  # one more seed: the first ones are kept
+    run_study(levels(seeds=2), tmp_path)  # one more seed: the first ones are kept
     assert len(stand_in.MADE) == before + 6
 
 
 def test_studies_share_runs_of_equal_configs(tmp_path: Path) -> None:
-    carry_out(levels(), tmp_path)
+    run_study(levels(), tmp_path)
     other = replace(levels(), name="other", runs=(Run("another name", levels().runs[1].config),))
-    assert planned(other, tmp_path)[0].folder == planned(levels(), tmp_path)[1].folder
-    assert done(other, planned(other, tmp_path)[0])
+    assert study_runs(other, tmp_path)[0].folder == study_runs(levels(), tmp_path)[1].folder
+    assert done(other, study_runs(other, tmp_path)[0])
 
 
 def test_a_run_is_known_by_its_config_and_not_by_the_name_of_its_folder(tmp_path: Path) -> None:
     """So a field that a later version adds to a config, off by default, repeats nothing."""
-    carry_out(levels(), tmp_path)
-    first = planned(levels(), tmp_path)[0].folder
+    run_study(levels(), tmp_path)
+    first = study_runs(levels(), tmp_path)[0].folder
     moved = first.rename(first.with_name("levels-low-of-long-ago"))
     stored = read_json(moved / "config.json")
     del stored["config"]["broken"]  # as a version without that field wrote it
     write_json(moved / "config.json", stored)
-    assert planned(levels(), tmp_path)[0].folder == moved
+    assert study_runs(levels(), tmp_path)[0].folder == moved
 
 
 def test_a_failed_run_is_shown_and_the_others_go_on(tmp_path: Path) -> None:
     study = levels(broken=True)
-    results = carry_out(study, tmp_path)
+    results = run_study(study, tmp_path)
     assert [run["name"] for run in failures(results)] == ["odd"]
     told = read_json(tmp_path / "levels/study.json")
     states = {row["name"]: row["runs"][0] for row in told["rows"]}
@@ -70,13 +70,13 @@ def test_a_study_whose_runs_all_fail_alike_is_bad_input(tmp_path: Path) -> None:
     study = levels()
     broken = tuple(replace(run, config=replace(run.config, broken=True)) for run in study.runs)
     with pytest.raises(BadInput, match="mend it"):
-        carry_out(replace(study, runs=broken), tmp_path)
+        run_study(replace(study, runs=broken), tmp_path)
 
 
 def test_a_mended_run_is_no_failure_any_more(tmp_path: Path) -> None:
     study = levels(broken=True)
-    carry_out(study, tmp_path)
-    odd = next(plan for plan in planned(study, tmp_path) if plan.run.name == "odd")
+    run_study(study, tmp_path)
+    odd = next(plan for plan in study_runs(study, tmp_path) if plan.run.name == "odd")
     assert odd.failure.is_file()
     mended = replace(study, job=lambda config, folder, _: write_json(folder / "result.json", {"accuracy": 1.0}))
     execute_only(mended, tmp_path, odd.folder.name, Machine("cpu"))
@@ -97,12 +97,12 @@ def test_an_option_that_undoes_the_study_is_refused() -> None:
 
 
 def test_seeds_are_made_in_turn() -> None:
-    names = [(plan.run.name, plan.config.seed) for plan in planned(levels(seeds=2), Path("nowhere"))]
+    names = [(plan.run.name, plan.config.seed) for plan in study_runs(levels(seeds=2), Path("nowhere"))]
     assert names == [(name, seed) for seed in (0, 1) for name in ("low", "high", "odd")]
 
 
 def test_runs_in_processes_of_their_own_give_the_same_results(tmp_path: Path) -> None:
-    carry_out(levels(seeds=2), tmp_path / "here")
+    run_study(levels(seeds=2), tmp_path / "here")
     spread(levels(seeds=2), tmp_path / "there", command, jobs=2)
     here, there = (read_json(tmp_path / name / "levels/study.json") for name in ("here", "there"))
     assert here == there
@@ -113,13 +113,13 @@ def test_a_process_that_fails_leaves_its_last_words(tmp_path: Path) -> None:
     row = read_json(tmp_path / "levels/study.json")["rows"][2]
     assert row["runs"][0]["failure"] == "ended with code 1; the level is broken; mend it"
     spread(levels(), tmp_path / "dead", lambda plan: ["tests.studies.no_such_module"], jobs=3)
-    assert "No module named" in read_json(planned(levels(), tmp_path / "dead")[0].failure)["said"]
+    assert "No module named" in read_json(study_runs(levels(), tmp_path / "dead")[0].failure)["said"]
 
 
 def test_a_second_attempt_says_its_own_reason(tmp_path: Path) -> None:
     """A run that failed and was then killed was killed, whatever it said the first time."""
     study = levels().part([])
-    plan = planned(study, tmp_path)[0]
+    plan = study_runs(study, tmp_path)[0]
     write_json(plan.failure, {"said": "the old reason", "trace": ""})
     spread(study, tmp_path, lambda _: ["timeit", "-n1", "-r1", "import os; os.kill(os.getpid(), 9)"], jobs=1)
     assert read_json(plan.failure)["said"].startswith("killed by signal 9")
@@ -145,23 +145,23 @@ def test_a_signal_ends_the_processes_and_the_study_goes_on_later(tmp_path: Path)
         spread(levels(), tmp_path, sleeping, jobs=1)
     assert len(children) == 1
     assert children[0].poll() is not None
-    assert carry_out(levels(), tmp_path).complete
+    assert run_study(levels(), tmp_path).complete
 
 
 def test_study_json_says_whole_numbers_of_the_cost(tmp_path: Path) -> None:
     write_study(levels(), tmp_path)  # before anything ran
     told = read_json(tmp_path / "levels/study.json")
     assert told["finding"].startswith("Unfinished: 0 of 3 runs")
-    carry_out(levels(seeds=2), tmp_path)
+    run_study(levels(seeds=2), tmp_path)
     told = read_json(tmp_path / "levels/study.json")
     assert told["cost"]["runs"] == 6
     assert told["cost"]["seconds"] == 6.0
 
 
 def test_one_run_alone_by_the_name_of_its_folder(tmp_path: Path) -> None:
-    plan = planned(levels(), tmp_path)[1]
+    plan = study_runs(levels(), tmp_path)[1]
     execute_only(levels(), tmp_path, plan.folder.name, Machine("cpu"))
-    assert [done(levels(), each) for each in planned(levels(), tmp_path)] == [False, True, False]
+    assert [done(levels(), each) for each in study_runs(levels(), tmp_path)] == [False, True, False]
     with pytest.raises(BadInput, match="did you mean"):
         execute_only(levels(), tmp_path, plan.folder.name + "0", Machine("cpu"))
 
@@ -169,7 +169,7 @@ def test_one_run_alone_by_the_name_of_its_folder(tmp_path: Path) -> None:
 def test_a_part_of_a_study_keeps_its_base_and_says_that_it_is_one(tmp_path: Path) -> None:
     part = levels().part(["odd"])
     assert [run.name for run in part.runs] == ["low", "odd"]
-    carry_out(part, tmp_path)
+    run_study(part, tmp_path)
     assert read_json(tmp_path / "levels/study.json")["finding"].startswith("A part of the study, of 2 runs")
     with pytest.raises(BadInput, match="did you mean 'odd'"):
         levels().part(["od"])

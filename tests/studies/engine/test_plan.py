@@ -14,7 +14,7 @@ from vitrail.models.cost import training_flops
 from vitrail.models.position import Learned1d, Relative
 from vitrail.studies import study
 from vitrail.studies.engine import plan as planning
-from vitrail.studies.engine.study import planned
+from vitrail.studies.engine.study import study_runs
 
 TRIED: list[object] = []
 
@@ -30,7 +30,7 @@ def quick(config, model, **_):  # type: ignore[no-untyped-def]
 def test_the_sum_is_of_what_is_still_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "forecast", quick)
     made = replace(study("position", "smoke"), measures=())
-    first = planned(made, tmp_path)[0].folder
+    first = study_runs(made, tmp_path)[0].folder
     whole = planning.plan(made, tmp_path, Machine("cpu"), jobs=2)
     write_json(first / "config.json", {"config": {}})
     write_json(first / "result.json", {})

@@ -13,14 +13,14 @@ from vitrail.studies.engine.execute import collect
 from vitrail.studies.engine.findings import differs, no_more_than_noise
 from vitrail.studies.engine.results import Results
 from vitrail.studies.engine.runs import Reached, Run
-from vitrail.studies.engine.study import Study, planned
+from vitrail.studies.engine.study import Study, study_runs
 
 
 def reached(folder: Path, accuracies: list[list[float]], count: int | None = 1000) -> Results:
     """Results of runs r0, r1, ... with these accuracies of their seeds."""
     runs = tuple(Run(f"r{i}", Level(float(i))) for i in range(len(accuracies)))
     study = Study("s", "?", "", "smoke", runs, (Reached(),), finding, figures, seeds=max(map(len, accuracies)))
-    for plan in planned(study, folder):
+    for plan in study_runs(study, folder):
         values = accuracies[int(plan.config.level)]
         if plan.config.seed < len(values):
             plan.folder.mkdir(parents=True)

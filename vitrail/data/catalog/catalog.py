@@ -21,7 +21,7 @@ from vitrail.data.sources.layouts import open_folder
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedDataset:
     """A data set with a name."""
 
     about: str
@@ -31,7 +31,7 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Published:
+class Downloadable:
     """Where a set is published, and how it is read as it lies there. `marks` are files that only this layout has."""
 
     archives: tuple[Archive, ...]
@@ -45,7 +45,7 @@ def data_root() -> Path | None:
     return Path(root) if root else None
 
 
-def _open(name: str, published: Published | None, hint: str, split: str) -> Source:
+def _open(name: str, published: Downloadable | None, hint: str, split: str) -> Source:
     """From VITRAIL_DATA, in any layout or the official one; otherwise from the official place, kept there."""
     root = data_root()
     here = (root or cache_folder() / "data") / name
@@ -78,9 +78,9 @@ def _absent(name: str, split: str, root: Path | None) -> str:
 
 
 def _named(
-    name: str, about: str, splits: tuple[str, ...], published: Published | None = None, hint: str = ""
-) -> tuple[str, Named]:
-    return name, Named(about, splits, partial(_open, name, published, hint), published is not None)
+    name: str, about: str, splits: tuple[str, ...], published: Downloadable | None = None, hint: str = ""
+) -> tuple[str, NamedDataset]:
+    return name, NamedDataset(about, splits, partial(_open, name, published, hint), published is not None)
 
 
 _TORONTO = "https://www.cs.toronto.edu/~kriz/"
@@ -89,22 +89,22 @@ _HOUSES = "http://ufldl.stanford.edu/housenumbers/"
 _BY_HAND = "; its authors give it only by hand (a registration, a form or a shared drive)"
 
 # MD5 sums are those of the authors' pages, or of the libraries that have read these files for years (torchvision).
-CIFAR10 = Published(
+CIFAR10 = Downloadable(
     (Archive(_TORONTO + "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),),
     original_files.cifar10,
     ("cifar-10-batches-bin/batches.meta.txt",),
 )
-CIFAR100 = Published(
+CIFAR100 = Downloadable(
     (Archive(_TORONTO + "cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),),
     original_files.cifar100,
     ("cifar-100-binary/fine_label_names.txt",),
 )
-TINY_IMAGENET = Published(
+TINY_IMAGENET = Downloadable(
     (Archive("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"),),
     original_files.tiny_imagenet,
     ("tiny-imagenet-200/wnids.txt",),
 )
-PETS = Published(
+PETS = Downloadable(
     (
         Archive(_OXFORD + "pets/data/images.tar.gz", "5c4f3ee8e5d25df40f4fd59a7f44e54c"),
         Archive(_OXFORD + "pets/data/annotations.tar.gz", "95a8c909bbe2e81eed6a22bccdf3f68f"),
@@ -112,7 +112,7 @@ PETS = Published(
     original_files.pets,
     ("annotations/trainval.txt", "images"),
 )
-FLOWERS = Published(
+FLOWERS = Downloadable(
     (
         Archive(_OXFORD + "flowers/102/102flowers.tgz", "52808999861908f626f3c1f4e79d11fa"),
         Archive(_OXFORD + "flowers/102/imagelabels.mat", "e0620be6f572b9609742df49c70aed4d"),
@@ -121,12 +121,12 @@ FLOWERS = Published(
     original_files.flowers,
     ("setid.mat", "imagelabels.mat", "jpg"),
 )
-TEXTURES = Published(
+TEXTURES = Downloadable(
     (Archive(_OXFORD + "dtd/download/dtd-r1.0.1.tar.gz", "fff73e5086ae6bdbea199a49dfb8a4c1"),),
     original_files.textures,
     ("dtd/labels/train1.txt",),
 )
-SVHN = Published(
+SVHN = Downloadable(
     (
         Archive(_HOUSES + "train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),
         Archive(_HOUSES + "test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"),
@@ -134,21 +134,21 @@ SVHN = Published(
     original_files.svhn,
     ("train_32x32.mat",),
 )
-EUROSAT = Published(
+EUROSAT = Downloadable(
     (Archive("https://madm.dfki.de/files/sentinel/EuroSAT.zip", "c8fa014336c82ac7804f0398fcb19387"),),
     original_files.eurosat,
     ("2750",),
 )
 
 # fmt: off
-NAMED: dict[str, Named] = {
-    "digits": Named("1,797 real handwritten digits, 8 px, 10 classes (with scikit-learn)", ("train", "test"), digits),
-    "scattered-digits": Named(
+NAMED: dict[str, NamedDataset] = {
+    "digits": NamedDataset("1,797 handwritten digits, 8 px, 10 classes (with scikit-learn)", ("train", "test"), digits),
+    "scattered-digits": NamedDataset(
         "the same digits at a random place and size on 24 px; seen- (0 to 6) and unseen- (7 to 9) splits",
         ("train", "test", "seen-train", "seen-test", "unseen-train", "unseen-test"),
         scattered_digits,
     ),
-    "placed-digits": Named(
+    "placed-digits": NamedDataset(
         "the same digits in a quarter of 16 px, the class is digit and quarter; splits as scattered-digits",
         ("train", "test", "seen-train", "seen-test", "unseen-train", "unseen-test"),
         placed_digits,
@@ -160,7 +160,7 @@ NAMED: dict[str, Named] = {
         _named("pets", "7,349 photographs of cats and dogs, 37 breeds", ("train", "test"), PETS),
         _named("flowers", "8,189 photographs, 102 flowers", ("train", "validation", "test"), FLOWERS),
         _named("imagenet", "1,331,167 photographs, 1,000 classes", ("train", "validation"), None, _BY_HAND),
-        ("imagenet-real", Named(
+        ("imagenet-real", NamedDataset(
             "46,837 of ImageNet's validation images with all their right labels (imagenet/real.json)",
             ("validation",), _open_real,
         )),
@@ -184,10 +184,12 @@ def _open_vtab(task: VtabTask, split: str) -> Source:
     return _open(task.place, None, f"; it is {task.layout}", split)
 
 
-def _vtab(task: VtabTask) -> Named:
+def _vtab(task: VtabTask) -> NamedDataset:
     base = NAMED[task.base].open if task.base else partial(_open_vtab, task)
     about = f"VTAB-1k, {task.group}: {task.about}, {task.classes} classes"
-    return Named(about, VTAB_SPLITS, partial(open_task, task, base), bool(task.base) and NAMED[task.base].fetched)
+    return NamedDataset(
+        about, VTAB_SPLITS, partial(open_task, task, base), bool(task.base) and NAMED[task.base].fetched
+    )
 
 
 NAMED |= {f"vtab-{task.name}": _vtab(task) for task in VTAB_TASKS}

@@ -36,7 +36,7 @@ class RealSource(Source):
             [label if label in labels else labels[0] for label, labels in zip(own, right, strict=True)], dtype=np.int64
         )
 
-    def right(self, key: str) -> tuple[int, ...]:
+    def valid_labels(self, key: str) -> tuple[int, ...]:
         """All labels that are right for the image of that name."""
         return self.answers[_number(key, self.source.root) - 1]
 

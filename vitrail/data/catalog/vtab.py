@@ -11,7 +11,7 @@ from typing import Literal
 
 from vitrail.core.errors import BadInput, unknown
 from vitrail.data.sources.base import Source
-from vitrail.data.sources.subset import Joined, slice_of
+from vitrail.data.sources.subset import ConcatSource, slice_of
 
 Group = Literal["Natural", "Specialized", "Structured"]
 GROUPS: tuple[Group, ...] = ("Natural", "Specialized", "Structured")
@@ -131,5 +131,5 @@ def open_task(task: VtabTask, open_split: Callable[[str], Source], split: str) -
         case "val200":
             return few(task.validation, FEW_VALIDATION)
         case "train800val200":
-            return Joined([few(task.train, FEW_TRAIN), few(task.validation, FEW_VALIDATION)])
+            return ConcatSource([few(task.train, FEW_TRAIN), few(task.validation, FEW_VALIDATION)])
     raise unknown(f"split of vtab-{task.name}", split, SPLITS)

@@ -21,9 +21,9 @@ from vitrail.core.seeds import Keyed
 from vitrail.data.decode.image import BrokenImage, Pixels, to_picture, to_pixels
 from vitrail.data.loader.num_workers import default_workers, enough_workers, seconds_an_image
 from vitrail.data.loader.sampler import Plan, Sampling, plan, share_of_rank
-from vitrail.data.loader.shared_memory import Shape, Slot, Slots, make_slots
+from vitrail.data.loader.shared_memory import Shape, SharedBuffer, SharedBuffers, make_buffers
 from vitrail.data.sources.base import Source
-from vitrail.data.transforms.pipeline import Augment, Preprocess, evaluation_view, training_view
+from vitrail.data.transforms.pipeline import Augment, Preprocess, eval_transform, train_transform
 
 STAND_INS = 100  # how many examples in a row are tried in place of a broken one
 AHEAD = 4  # batches that a worker makes before they are asked for
@@ -71,7 +71,7 @@ class _Dataset(Dataset[Batch]):
     bytes: int  # that the images of a batch take, at most
 
 
-class _TrainingSteps(_Dataset):
+class _TrainDataset(_Dataset):
     """[step] -> this process's part of the batch of that step; with `predecessor` also the example before it, first."""
 
     def __init__(
@@ -92,7 +92,7 @@ class _TrainingSteps(_Dataset):
     def __getitem__(self, step: int) -> Batch:
         whole = self.plan(step)
         chosen = [*([whole[self.part.start - 1]] if self.predecessor else []), *whole[self.part]]
-        views = _Views(len(chosen), self.preprocess)
+        views = _BatchBuffer(len(chosen), self.preprocess)
         size = len(self.source)
         for epoch, index in chosen:
             # the next readable example stands in for a broken one, so that batches keep their size
@@ -105,14 +105,14 @@ class _TrainingSteps(_Dataset):
         example = self.source[index]
         rng = self.random.at(epoch, index)
         try:
-            view = training_view(to_picture(example.image), self.augment, self.preprocess, rng)
+            view = train_transform(to_picture(example.image), self.augment, self.preprocess, rng)
         except BrokenImage as problem:
             problem.key = example.key
             raise
         return view, example.label, example.key
 
 
-class _EvaluationParts(_Dataset):
+class _EvalDataset(_Dataset):
     """[i] -> a process's part of the examples i·batch to (i+1)·batch, in the order of the source; none is broken."""
 
     def __init__(self, source: Source, preprocess: Preprocess, batch: int, rank: int = 0, world: int = 1):
@@ -126,7 +126,7 @@ class _EvaluationParts(_Dataset):
     def __getitem__(self, part: int) -> Batch:
         indices = range(part * self.size, min(len(self.source), (part + 1) * self.size))
         indices = indices[share_of_rank(len(indices), self.rank, self.world)]
-        views = _Views(len(indices), self.preprocess)
+        views = _BatchBuffer(len(indices), self.preprocess)
         for index in indices:
             views.add(self._view, index)
         return views.batch()
@@ -134,14 +134,14 @@ class _EvaluationParts(_Dataset):
     def _view(self, index: int) -> tuple[Pixels, int, str]:
         example = self.source[index]
         try:
-            view = evaluation_view(to_pixels(example.image), self.preprocess)
+            view = eval_transform(to_pixels(example.image), self.preprocess)
         except BrokenImage as problem:
             problem.key = example.key
             raise
         return view, example.label, example.key
 
 
-class _Views:
+class _BatchBuffer:
     """Collects views into one uint8 tensor; every view is copied once. Never raises: it may run in a worker.
 
     In a worker the tensor lies in memory of the main process from the start, so that handing it over copies nothing.
@@ -222,7 +222,7 @@ class Loader:
     def _batches(self) -> Iterator[Batch]:
         workers, cuda = self._workers, self._device.type == "cuda"
         # one slot more than are sent ahead is being filled, and one is read
-        slots = make_slots(workers, AHEAD + 2, self._dataset.bytes)
+        slots = make_buffers(workers, AHEAD + 2, self._dataset.bytes)
         loader: DataLoader[Batch] = DataLoader(
             self._dataset,
             batch_size=None,  # an item is a whole batch
@@ -242,7 +242,7 @@ def _as_it_is(batch: Any) -> Any:
     return batch  # torch's own collation would walk through every key and turn tuples into lists
 
 
-_slots: Slots | None = None  # of this worker process and its siblings
+_slots: SharedBuffers | None = None  # of this worker process and its siblings
 
 
 def _handed_over(batch: Any) -> Any:
@@ -253,10 +253,10 @@ def _handed_over(batch: Any) -> Any:
 
 def _received(sent: Any) -> Batch:
     images, labels, keys, broken = sent
-    return Batch(images.images() if isinstance(images, Slot) else images, labels, keys, broken)
+    return Batch(images.images() if isinstance(images, SharedBuffer) else images, labels, keys, broken)
 
 
-def _start_worker(slots: Slots | None, _: int) -> None:
+def _start_worker(slots: SharedBuffers | None, _: int) -> None:
     global _slots
     _slots = slots
     # Ctrl-C, torchrun and batch systems signal the whole process group; the main process decides what happens, after
@@ -284,12 +284,12 @@ def choose_workers(source: Source, augment: Augment, preprocess: Preprocess, rat
     rng = np.random.default_rng(0)
 
     def view(index: int) -> Pixels:
-        return training_view(to_picture(source[index].image), augment, preprocess, rng)
+        return train_transform(to_picture(source[index].image), augment, preprocess, rng)
 
     return enough_workers(seconds_an_image(source, view), rate, usable_cores() // dist.local_size())
 
 
-def training_batches(
+def train_loader(
     source: Source,
     augment: Augment,
     preprocess: Preprocess,
@@ -315,11 +315,11 @@ def training_batches(
     """
     steps = plan(sampling, seed, source.labels if sampling.balanced else len(source), batch)
     part = share_of_rank(batch, rank, world)
-    dataset = _TrainingSteps(source, augment, preprocess, steps, seed, part, predecessor)
+    dataset = _TrainDataset(source, augment, preprocess, steps, seed, part, predecessor)
     return Loader(dataset, range(start, stop), workers, device)
 
 
-def evaluation_batches(
+def eval_loader(
     source: Source,
     preprocess: Preprocess,
     *,
@@ -332,7 +332,7 @@ def evaluation_batches(
 
     Of each batch a process gets its part, which may be empty; all get as many batches.
     """
-    dataset = _EvaluationParts(source, preprocess, batch, rank, world)
+    dataset = _EvalDataset(source, preprocess, batch, rank, world)
     return Loader(dataset, range(len(dataset)), workers)
 
 

@@ -29,7 +29,7 @@ from vitrail.data.loader.sampler import Plan, Sampling, plan, share_of_rank
 from vitrail.data.sources.base import Example, Source
 from vitrail.data.transforms import crops as single
 from vitrail.data.transforms.batched import erased, inception_boxes, resized, window_places, windows
-from vitrail.data.transforms.counter_rng import Draws
+from vitrail.data.transforms.counter_rng import CounterRNG
 from vitrail.data.transforms.pipeline import (
     Augment,
     InceptionCrop,
@@ -39,7 +39,7 @@ from vitrail.data.transforms.pipeline import (
     ResizeCrop,
     SimpleRandomCrop,
     WholeImage,
-    evaluation_view,
+    eval_transform,
 )
 
 SHARE = 0.25  # of the device's memory that a set may take
@@ -51,7 +51,7 @@ _FLIP, _CROP, _ERASING = 0, 1, 512
 _CHUNK = 64  # images a thread decodes at once
 
 
-def check_resident(augment: Augment) -> None:
+def check_fits_device(augment: Augment) -> None:
     """Raises BadInput for an augmentation that is not done in batches."""
     lacking = {"three_augment": augment.three_augment, "jitter": augment.jitter, "randaugment": augment.randaugment}
     for name, asked in lacking.items():
@@ -67,7 +67,7 @@ def check_resident(augment: Augment) -> None:
         )
 
 
-class Resident:
+class OnDeviceDataset:
     """A set on the device, made ready for one way of augmenting it; `batches` are its training batches.
 
     Args:
@@ -80,7 +80,7 @@ class Resident:
     def __init__(
         self, source: Source, augment: Augment, preprocess: Preprocess, device: torch.device, limit: int | None = None
     ):
-        check_resident(augment)
+        check_fits_device(augment)
         self.augment, self.preprocess = augment, preprocess
         self.source_labels = source.labels
         self._limit, self._device = limit, device
@@ -151,7 +151,7 @@ class Resident:
         sampling: Sampling = Sampling(),
         predecessor: bool = False,
     ) -> "ResidentBatches":
-        """As `training_batches`: the same examples in the same order; views from other random numbers."""
+        """As `train_loader`: the same examples in the same order; views from other random numbers."""
         steps = plan(sampling, seed, self.source_labels if sampling.balanced else len(self.keys), batch)
         part = share_of_rank(batch, rank, world)
         return ResidentBatches(self, steps, range(start, stop), torch_seed(seed, "augment"), part, predecessor)
@@ -172,12 +172,12 @@ class Resident:
         """Of example `index` the n-th random view, for each of a batch: a function of (key, n, index) alone."""
         if not len(index):  # no image of a batch can be read
             return torch.empty(0, 3, *self.preprocess.resolution, dtype=torch.uint8, device=self.images.device)
-        draws = Draws(key, n, index)
+        draws = CounterRNG(key, n, index)
         mirrored = draws.uniform(_FLIP, 1)[:, 0] < (0.5 if self.augment.flip else 0.0)
         views = self._cropped(draws, index, mirrored)
         return erased(views, self.augment.erasing, draws, _ERASING) if self.augment.erasing else views
 
-    def _cropped(self, draws: Draws, index: Tensor, mirrored: Tensor) -> Tensor:
+    def _cropped(self, draws: CounterRNG, index: Tensor, mirrored: Tensor) -> Tensor:
         size, sizes, padding = self.preprocess.resolution, self.sizes[index], 0
         match self.augment.crop:
             case InceptionCrop(area):
@@ -199,7 +199,7 @@ class Resident:
 class ResidentBatches:
     """Iterates over batches on the device; what making them takes of the main process counts as waiting."""
 
-    def __init__(self, held: Resident, plan: Plan, steps: range, key: int, part: slice, predecessor: bool):
+    def __init__(self, held: OnDeviceDataset, plan: Plan, steps: range, key: int, part: slice, predecessor: bool):
         self.held, self.plan, self.steps = held, plan, steps
         self.key, self.part, self.predecessor = key, part, predecessor
         self.waited = 0.0
@@ -250,8 +250,8 @@ def resident_batches(
     sampling: Sampling = Sampling(),
     predecessor: bool = False,
 ) -> ResidentBatches:
-    """`training_batches` of a set that is decoded here and now, and lies on `device`."""
-    return Resident(source, augment, preprocess, device).batches(
+    """`train_loader` of a set that is decoded here and now, and lies on `device`."""
+    return OnDeviceDataset(source, augment, preprocess, device).batches(
         batch=batch,
         seed=seed,
         start=start,
@@ -315,7 +315,7 @@ def _prepared(augment: Augment, preprocess: Preprocess) -> Callable[[Pixels], Pi
         case InceptionCrop() | RandomResizedCrop():
             return lambda pixels: pixels
         case PadCrop() | WholeImage():
-            return lambda pixels: evaluation_view(pixels, preprocess)
+            return lambda pixels: eval_transform(pixels, preprocess)
         case ResizeCrop(share):
             return lambda pixels: single.resize(pixels, (round(height / share), round(width / share)))
         case SimpleRandomCrop():

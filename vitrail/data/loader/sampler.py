@@ -22,7 +22,7 @@ class Sampling:
     balanced: bool = False  # all classes equally often, however many examples they have
 
 
-Plan = Callable[[int], list[tuple[int, int]]]  # of a step, the (n, index) of its examples: see vitrail.data.order
+Plan = Callable[[int], list[tuple[int, int]]]  # of a step, the (n, index) of its examples
 
 
 def plan(config: Sampling, seed: int, labels: Int64[np.ndarray, " n"] | int, batch: int) -> Plan:
@@ -38,13 +38,13 @@ def plan(config: Sampling, seed: int, labels: Int64[np.ndarray, " n"] | int, bat
     distinct(batch, config.repeats)
     if not config.balanced:
         size = labels if isinstance(labels, int) else len(labels)
-        return partial(examples, seed, batch=batch, size=size, repeats=config.repeats)
+        return partial(batch_indices, seed, batch=batch, size=size, repeats=config.repeats)
     if isinstance(labels, int):
         raise ValueError("balanced classes need the labels of all examples, not their number")
-    return partial(balanced_examples, seed, batch=batch, classes=ByClass(labels), repeats=config.repeats)
+    return partial(balanced_examples, seed, batch=batch, classes=ClassBalanced(labels), repeats=config.repeats)
 
 
-class ByClass:
+class ClassBalanced:
     """The examples of each class, found once: `members[k]` are the indices of the K classes that have any."""
 
     def __init__(self, labels: Int64[np.ndarray, " n"]):
@@ -67,13 +67,15 @@ class ByClass:
         return epoch, int(order[place])
 
 
-def balanced_examples(seed: int, step: int, batch: int, classes: ByClass, repeats: int = 1) -> list[tuple[int, int]]:
-    """The (n, index) of the examples of `step`, classes equally often; a pure function, whatever steps came before.
+def balanced_examples(
+    seed: int, step: int, batch: int, classes: ClassBalanced, repeats: int = 1
+) -> list[tuple[int, int]]:
+    """The (n, index) of the examples of `step`, classes equally often: a pure function, whatever steps came before.
 
     The classes make one endless row of rounds, each a new permutation of them, and each class reads its examples in an
     endless row of permutations. So each K examples have all classes, and round r takes the r-th example of each: places
-    are arithmetic as in `examples`, which classes drawn one by one would not allow. n counts an example's own visits,
-    more of them for rare classes; an epoch is, for want of a better one, as many examples as there are.
+    are arithmetic as in `batch_indices`, which classes drawn one by one would not allow. n counts the visits of an
+    example, more of them for rare classes; an epoch is, for want of a better one, as many examples as there are.
 
     Raises:
         BadInput: a batch that is no multiple of the repeats.
@@ -83,7 +85,7 @@ def balanced_examples(seed: int, step: int, batch: int, classes: ByClass, repeat
     row = [(r, int(k)) for r in range(first, last) for k in random.at(0, r).permutation(count)]
     skipped = step * each - first * count
     chosen = [classes.example(seed, k, r) for r, k in row[skipped : skipped + each]]
-    return copies(chosen, seed, step, repeats)
+    return repeated_augmentation(chosen, seed, step, repeats)
 
 
 @lru_cache(maxsize=2)  # a batch may span two epochs; each process of a large set holds these tables
@@ -92,7 +94,7 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return order.astype(np.uint32) if size < 2**32 else order
 
 
-def examples(seed: int, step: int, batch: int, size: int, repeats: int = 1) -> list[tuple[int, int]]:
+def batch_indices(seed: int, step: int, batch: int, size: int, repeats: int = 1) -> list[tuple[int, int]]:
     """The (n, index) of the `batch` examples of `step`, in order.
 
     Training reads one endless row of epochs, each a new permutation of 0…size-1; step s takes places s·batch to
@@ -107,7 +109,7 @@ def examples(seed: int, step: int, batch: int, size: int, repeats: int = 1) -> l
     each = distinct(batch, repeats)
     places = range(step * each, (step + 1) * each)
     chosen = [(place // size, int(_permutation(seed, place // size, size)[place % size])) for place in places]
-    return copies(chosen, seed, step, repeats)
+    return repeated_augmentation(chosen, seed, step, repeats)
 
 
 def distinct(batch: int, repeats: int) -> int:
@@ -117,7 +119,7 @@ def distinct(batch: int, repeats: int) -> int:
     return batch // repeats
 
 
-def copies(chosen: list[tuple[int, int]], seed: int, step: int, repeats: int) -> list[tuple[int, int]]:
+def repeated_augmentation(chosen: list[tuple[int, int]], seed: int, step: int, repeats: int) -> list[tuple[int, int]]:
     """All examples, then all again, each time in another order: what mixes neighbours finds other pairs every time."""
     rows = list(chosen) if repeats == 1 else [(n * repeats, index) for n, index in chosen]
     for copy in range(1, repeats):

@@ -19,10 +19,10 @@ from torch import Tensor
 Shape = tuple[int, int, int, int]  # images, height, width, 3
 
 _numbers = count()
-_pools: "weakref.WeakValueDictionary[int, Slots]" = weakref.WeakValueDictionary()
+_pools: "weakref.WeakValueDictionary[int, SharedBuffers]" = weakref.WeakValueDictionary()
 
 
-class Slots:
+class SharedBuffers:
     """So many slots for each worker, of `size` bytes: made before the workers are forked, which inherit them.
 
     A slot is taken by its worker, and given back in the process that made the slots, when the last tensor on it dies.
@@ -46,13 +46,13 @@ class Slots:
                 return torch.from_numpy(self._array(slot, shape))
         return None
 
-    def slot_of(self, images: UInt8[Tensor, "b 3 h w"]) -> "Slot | None":
+    def slot_of(self, images: UInt8[Tensor, "b 3 h w"]) -> "SharedBuffer | None":
         """In a worker: what to send instead of images that lie in a slot from its start on; None for others."""
         place = images.data_ptr() - self._taken.ctypes.data - self._start
         if not 0 <= place < len(self._taken) * self._size or place % self._size:
             return None
         number, _, height, width = images.shape
-        return Slot(self.number, place // self._size, (number, height, width, 3))
+        return SharedBuffer(self.number, place // self._size, (number, height, width, 3))
 
     def read(self, slot: int, shape: Shape) -> UInt8[Tensor, "b h w 3"]:
         """In the process that made the slots: what a worker has put there."""
@@ -68,7 +68,7 @@ class Slots:
 
 
 @dataclass(frozen=True)
-class Slot:
+class SharedBuffer:
     """Where a batch of images lies: what is sent from a worker."""
 
     pool: int
@@ -84,11 +84,11 @@ class Slot:
         return _pools[self.pool].read(self.slot, self.shape).pin_memory().permute(0, 3, 1, 2)
 
 
-def make_slots(workers: int, slots: int, size: int) -> Slots | None:
-    """Slots for workers; None where they would not inherit them (where they are not forked), or memory is refused."""
+def make_buffers(workers: int, slots: int, size: int) -> SharedBuffers | None:
+    """Buffers for workers; None where they would not inherit them (where they are not forked), or memory is refused."""
     if not workers or multiprocessing.get_start_method() != "fork":
         return None
     try:
-        return Slots(workers, slots, size)
+        return SharedBuffers(workers, slots, size)
     except OSError:  # more than the machine has, were all of it used
         return None

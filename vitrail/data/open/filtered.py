@@ -18,7 +18,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class View:
+class FilteredData:
     """What the file says."""
 
     path: Path
@@ -45,7 +45,7 @@ class View:
         return Subset(source, np.flatnonzero(kept))
 
 
-def write_view(path: Path, data: str, source: Source, left_out: np.ndarray) -> None:
+def write_filtered(path: Path, data: str, source: Source, left_out: np.ndarray) -> None:
     """Writes the view of `source`, named `data`, without the images at the places `left_out`.
 
     The path of a folder or file is written in full, so that the view can be opened from anywhere.
@@ -61,7 +61,7 @@ def write_view(path: Path, data: str, source: Source, left_out: np.ndarray) -> N
     write_json(path, content)
 
 
-def read_view(path: Path) -> View:
+def read_filtered(path: Path) -> FilteredData:
     """The content of a view's file; raises BadInput where it is none."""
     content = read_json(path)
     if not isinstance(content, dict) or content.get("kind") != "view":
@@ -75,7 +75,7 @@ def read_view(path: Path) -> View:
     places = np.array(left_out, dtype=np.int64)
     if len(places) and (places.min() < 0 or places.max() >= count):
         raise BadInput(f"{path} leaves out the images {places.min()} to {places.max()} of {count:,}")
-    return View(path, data, count, labels, places)
+    return FilteredData(path, data, count, labels, places)
 
 
 def checksum(source: Source) -> int:

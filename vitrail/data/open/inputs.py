@@ -16,7 +16,7 @@ from vitrail.data.catalog.catalog import NAMED
 from vitrail.data.decode import image
 from vitrail.data.decode.image import BrokenImage
 from vitrail.data.open.names import open_data
-from vitrail.data.quality.content_hash import identity
+from vitrail.data.quality.content_hash import content_hash
 from vitrail.data.sources.arrow import ArrowSource
 from vitrail.data.sources.base import Example, FileSource, Source, binary
 from vitrail.data.sources.huggingface import PREFIX
@@ -68,7 +68,7 @@ class Images(Source):
                 for name in source.names:
                     digest.update(name.as_py() + b"\0")
             else:
-                digest.update(identity(source).encode())
+                digest.update(content_hash(source).encode())
         return digest.hexdigest()
 
 

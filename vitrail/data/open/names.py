@@ -7,7 +7,7 @@ from vitrail.core import object_store
 from vitrail.core.errors import BadInput, nearest
 from vitrail.core.object_store import is_remote
 from vitrail.data.catalog.catalog import NAMED
-from vitrail.data.open.filtered import read_view
+from vitrail.data.open.filtered import read_filtered
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.huggingface import PREFIX, open_hub
 from vitrail.data.sources.layouts import open_place, parquet_splits, shards_by_split
@@ -68,7 +68,7 @@ def _open_split(name: str, split: str | None, role: Role) -> Source:
 def _open_view(file: Path, split: str | None) -> Source:
     if split is not None:
         raise BadInput(f"{file} is a view of one source and has no splits; leave out @{split}")
-    view = read_view(file)
+    view = read_filtered(file)
     return view.of(open_data(view.data, "train"))
 
 

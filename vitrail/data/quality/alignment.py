@@ -16,14 +16,14 @@ COVERED = 0.6  # share of the picture that must be left to compare
 FRAME = 3  # pixels at each edge without which details must agree too: frames are as alike as their pictures are not
 
 
-class Agreement(NamedTuple):
+class Correlation(NamedTuple):
     """Of the best alignment: the correlations of the grey values, and of the differences between neighbours."""
 
     grey: Float32[np.ndarray, " n"]
     detail: Float32[np.ndarray, " n"]
 
 
-def agreement(first: UInt8[np.ndarray, "n s s"], second: UInt8[np.ndarray, "n s s"]) -> Agreement:
+def correlation(first: UInt8[np.ndarray, "n s s"], second: UInt8[np.ndarray, "n s s"]) -> Correlation:
     """Compares each picture of `first` with the one of `second`, whatever their brightness and contrast.
 
     Lucas and Kanade (1981) with a shift and a stretch in each direction: the second picture is sampled at
@@ -34,11 +34,11 @@ def agreement(first: UInt8[np.ndarray, "n s s"], second: UInt8[np.ndarray, "n s 
         for i in range(0, len(first), CHUNK)
     ]
     if not parts:
-        return Agreement(np.zeros(0, np.float32), np.zeros(0, np.float32))
-    return Agreement(np.concatenate([p.grey for p in parts]), np.concatenate([p.detail for p in parts]))
+        return Correlation(np.zeros(0, np.float32), np.zeros(0, np.float32))
+    return Correlation(np.concatenate([p.grey for p in parts]), np.concatenate([p.detail for p in parts]))
 
 
-def _aligned(first: np.ndarray, second: np.ndarray) -> Agreement:
+def _aligned(first: np.ndarray, second: np.ndarray) -> Correlation:
     found = _score(first, second, np.zeros((len(first), 4), np.float32))
     moves = np.zeros((len(first), 4), np.float32)
     one, two = _blur(_blur(first)), _blur(_blur(second))
@@ -47,7 +47,7 @@ def _aligned(first: np.ndarray, second: np.ndarray) -> Agreement:
     found = _better(found, _score(first, second, moves))
     hopeful = np.flatnonzero(found.grey >= HOPEFUL)
     one, two, moves = first[hopeful], second[hopeful], moves[hopeful]
-    best = Agreement(found.grey[hopeful], found.detail[hopeful])
+    best = Correlation(found.grey[hopeful], found.detail[hopeful])
     for _ in range(STEPS):
         moves = _step(one, two, moves)
         best = _better(best, _score(one, two, moves))
@@ -55,9 +55,9 @@ def _aligned(first: np.ndarray, second: np.ndarray) -> Agreement:
     return found
 
 
-def _better(one: Agreement, two: Agreement) -> Agreement:
+def _better(one: Correlation, two: Correlation) -> Correlation:
     better = two.detail > one.detail
-    return Agreement(np.where(better, two.grey, one.grey), np.where(better, two.detail, one.detail))
+    return Correlation(np.where(better, two.grey, one.grey), np.where(better, two.detail, one.detail))
 
 
 def _step(first: np.ndarray, second: np.ndarray, moves: np.ndarray) -> np.ndarray:
@@ -80,7 +80,7 @@ def _step(first: np.ndarray, second: np.ndarray, moves: np.ndarray) -> np.ndarra
     return changed
 
 
-def _score(first: np.ndarray, second: np.ndarray, moves: np.ndarray) -> Agreement:
+def _score(first: np.ndarray, second: np.ndarray, moves: np.ndarray) -> Correlation:
     moved, weight = _moved(second, moves)
     one, two = _normal(first, weight)[0], _normal(moved, weight)[0]
     area = weight.sum(axis=(1, 2))
@@ -89,7 +89,7 @@ def _score(first: np.ndarray, second: np.ndarray, moves: np.ndarray) -> Agreemen
     inner[:, :FRAME] = inner[:, -FRAME:] = inner[:, :, :FRAME] = inner[:, :, -FRAME:] = 0
     detail = np.minimum(_detail(first, moved, weight), _detail(first, moved, inner))
     enough = area >= COVERED * first.shape[1] * first.shape[2]
-    return Agreement(np.where(enough, grey, 0), np.where(enough, detail, 0))
+    return Correlation(np.where(enough, grey, 0), np.where(enough, detail, 0))
 
 
 def _detail(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -17,22 +17,22 @@ from vitrail.data.decode.image import BrokenImage
 from vitrail.data.sources.arrow import ArrowSource
 from vitrail.data.sources.base import ArraySource, FileSource, Source
 from vitrail.data.sources.parquet import ParquetSource
-from vitrail.data.sources.subset import Joined, Subset
+from vitrail.data.sources.subset import ConcatSource, Subset
 from vitrail.data.sources.webdataset import TarSource
 from vitrail.data.transforms.pipeline import Squared
 
 
-def identity(source: Source) -> str:
+def content_hash(source: Source) -> str:
     """The digest, 64 hexadecimal digits. A folder that was moved keeps its own; a copy with new times does not."""
     digest = hashlib.sha256()
     _add(digest, type(source).__name__, list(source.classes), source.labels)
     match source:
         case Subset() | RealSource():
-            _add(digest, identity(source.source), source.indices)
+            _add(digest, content_hash(source.source), source.indices)
         case Squared():
-            _add(digest, identity(source.source), list(source.size))
-        case Joined():
-            _add(digest, *(identity(part) for part in source.sources))
+            _add(digest, content_hash(source.source), list(source.size))
+        case ConcatSource():
+            _add(digest, *(content_hash(part) for part in source.sources))
         case ArraySource():
             _add(digest, source.images, source.keys)
         case FileSource():

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vitrail.data.quality import phash
-from vitrail.data.quality.near_duplicates import Copies
-from vitrail.data.quality.scan import Examined, promised
+from vitrail.data.quality.near_duplicates import DuplicatePairs
+from vitrail.data.quality.scan import Scanned, promised
 from vitrail.data.sources.base import FileSource, Source
 
 LARGE = 64.0  # times the median number of pixels from which an image is odd
@@ -32,12 +32,12 @@ MODES = {
 
 
 @dataclass(frozen=True)
-class Patient:
+class ScannedSet:
     """A set to examine. `judged` is false for those that others are only compared with."""
 
     name: str
     source: Source
-    table: Examined
+    table: Scanned
     start: int = 0  # the place of its first image among those of all sets
     judged: bool = True
 
@@ -55,14 +55,14 @@ class Patient:
         return place - self.start
 
 
-class Item(NamedTuple):
+class Issue(NamedTuple):
     """One thing that was found: in which set, about which row of its table (None: a class), and what is the matter."""
 
-    patient: Patient
+    patient: ScannedSet
     row: int | None
     said: str
     drop: bool = False
-    other: tuple[Patient, int] | None = None  # the copy
+    other: tuple[ScannedSet, int] | None = None  # the copy
     label: str = ""  # the class, where it is not about an image
 
     def as_json(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Item(NamedTuple):
         return told
 
 
-def _about(patient: Patient, row: int) -> dict[str, Any]:
+def _about(patient: ScannedSet, row: int) -> dict[str, Any]:
     table = patient.table
     return {"index": int(table.index[row]), "key": str(table.key[row]), "label": patient.label(row)}
 
@@ -88,10 +88,10 @@ class Finding:
     kind: str
     title: str
     advice: str
-    items: list[Item] = field(default_factory=list)
+    items: list[Issue] = field(default_factory=list)
 
 
-def findings(patients: list[Patient], copies: Copies | None, few: int) -> list[Finding]:
+def findings(patients: list[ScannedSet], copies: DuplicatePairs | None, few: int) -> list[Finding]:
     """What is wrong, the worst first; kinds without an item are left out. Without `copies` none are looked for."""
     judged = [patient for patient in patients if patient.judged]
     found = [
@@ -104,19 +104,19 @@ def findings(patients: list[Patient], copies: Copies | None, few: int) -> list[F
     return [finding for finding in found if finding.items]
 
 
-def _unreadable(patient: Patient) -> Iterator[Item]:
+def _unreadable(patient: ScannedSet) -> Iterator[Issue]:
     for row in np.flatnonzero(~patient.table.readable).tolist():
-        yield Item(patient, row, str(patient.table.reason[row]), drop=True)
+        yield Issue(patient, row, str(patient.table.reason[row]), drop=True)
 
 
-def _not_used(patient: Patient) -> Iterator[Item]:
+def _not_used(patient: ScannedSet) -> Iterator[Issue]:
     """What the source leaves out, as members of a tar that might be an attack."""
-    if patient.source.refused is not None:
-        for line in patient.source.refused.lines():
-            yield Item(patient, None, line)
+    if patient.source.skipped is not None:
+        for line in patient.source.skipped.lines():
+            yield Issue(patient, None, line)
 
 
-def _named_twice(patient: Patient) -> Iterator[Item]:
+def _named_twice(patient: ScannedSet) -> Iterator[Issue]:
     """Files that the source lists more than once; found without reading them."""
     if not isinstance(patient.source, FileSource):
         return
@@ -131,28 +131,28 @@ def _named_twice(patient: Patient) -> Iterator[Item]:
         one, two = classes[int(labels[before])], classes[int(labels[index])]
         name = patient.source.names[index].as_py().decode("utf-8", "backslashreplace")
         said = f"{name} is image {before} and image {index}"
-        yield Item(patient, None, said if one == two else f"{said}, as {one} and as {two}", label=two)
+        yield Issue(patient, None, said if one == two else f"{said}, as {one} and as {two}", label=two)
 
 
-def _extension(patient: Patient) -> Iterator[Item]:
+def _extension(patient: ScannedSet) -> Iterator[Issue]:
     table = patient.table
     for row in np.flatnonzero((table.kind != "") & table.readable).tolist():
         kind, promise = str(table.kind[row]), promised(str(table.key[row]))
         if promise and promise != kind:
-            yield Item(patient, row, f"holds {kind}, its name says {promise}")
+            yield Issue(patient, row, f"holds {kind}, its name says {promise}")
 
 
-def _mode(patient: Patient) -> Iterator[Item]:
+def _mode(patient: ScannedSet) -> Iterator[Issue]:
     modes = patient.table.mode
     grey_is_odd = 0 < np.mean(modes == "L") < RARE
     for row in np.flatnonzero((modes != "") & (modes != "RGB") & patient.table.readable).tolist():
         mode = str(modes[row])
         if mode != "L" or grey_is_odd:
             sixteen = mode.startswith("I") or mode == "F"
-            yield Item(patient, row, MODES.get(mode, "more than 8 bits a channel" if sixteen else f"mode {mode}"))
+            yield Issue(patient, row, MODES.get(mode, "more than 8 bits a channel" if sixteen else f"mode {mode}"))
 
 
-def _size(patient: Patient) -> Iterator[Item]:
+def _size(patient: ScannedSet) -> Iterator[Issue]:
     table = patient.table
     rows = np.flatnonzero(table.readable)
     if not len(rows):
@@ -163,25 +163,25 @@ def _size(patient: Patient) -> Iterator[Item]:
     for i, row in enumerate(rows.tolist()):
         shape = f"{width[i]:.0f} x {height[i]:.0f} pixels"
         if min(height[i], width[i]) < min(TINY, median**0.5):
-            yield Item(patient, row, f"{shape}: too small to show anything")
+            yield Issue(patient, row, f"{shape}: too small to show anything")
         elif ratio[i] >= LONG:
-            yield Item(patient, row, f"{shape}: {ratio[i]:.1f} times as long as it is wide")
+            yield Issue(patient, row, f"{shape}: {ratio[i]:.1f} times as long as it is wide")
         elif pixels[i] >= LARGE * median or pixels[i] <= SMALL * median:
-            yield Item(patient, row, f"{shape}, where half of the images have {median**0.5:.0f} x {median**0.5:.0f}")
+            yield Issue(patient, row, f"{shape}, where half of the images have {median**0.5:.0f} x {median**0.5:.0f}")
 
 
-def _turned(patient: Patient) -> Iterator[Item]:
+def _turned(patient: ScannedSet) -> Iterator[Issue]:
     for row in np.flatnonzero(patient.table.turn != 1).tolist():
-        yield Item(patient, row, f"EXIF orientation {patient.table.turn[row]}")
+        yield Issue(patient, row, f"EXIF orientation {patient.table.turn[row]}")
 
 
-def _flat(patient: Patient) -> Iterator[Item]:
+def _flat(patient: ScannedSet) -> Iterator[Issue]:
     flat = phash.flat(patient.table.thumbnail) & patient.table.readable
     for row in np.flatnonzero(flat).tolist():
-        yield Item(patient, row, "almost one grey from edge to edge")
+        yield Issue(patient, row, "almost one grey from edge to edge")
 
 
-def _imbalance(patient: Patient) -> Iterator[Item]:
+def _imbalance(patient: ScannedSet) -> Iterator[Issue]:
     counts = _counts(patient)
     present = np.flatnonzero(counts)
     if len(present) < 2:
@@ -191,21 +191,21 @@ def _imbalance(patient: Patient) -> Iterator[Item]:
     if ratio >= UNEVEN:
         classes = patient.source.classes
         said = f"{classes[large]} has {counts[large]:,} images, {classes[small]} {counts[small]:,}: {ratio:,.0f} times"
-        yield Item(patient, None, said, label=classes[small])
+        yield Issue(patient, None, said, label=classes[small])
 
 
-def _few(patient: Patient, few: int) -> Iterator[Item]:
+def _few(patient: ScannedSet, few: int) -> Iterator[Issue]:
     for label, count in enumerate(_counts(patient).tolist()):
         if count < few:
             name = patient.source.classes[label]
-            yield Item(patient, None, f"{name}: {count} image{'' if count == 1 else 's'}", label=name)
+            yield Issue(patient, None, f"{name}: {count} image{'' if count == 1 else 's'}", label=name)
 
 
-def _counts(patient: Patient) -> np.ndarray:
+def _counts(patient: ScannedSet) -> np.ndarray:
     return np.bincount(patient.source.labels, minlength=len(patient.source.classes))
 
 
-Look = Callable[[Patient], Iterator[Item]]
+Look = Callable[[ScannedSet], Iterator[Issue]]
 _LOOKS: tuple[tuple[str, str, str, Look], ...] = (
     ("unreadable", "Unreadable images", "They cannot be decoded: take them out, or get them again.", _unreadable),
     (
@@ -235,12 +235,12 @@ _LOOKS: tuple[tuple[str, str, str, Look], ...] = (
 _FEW = ("Classes with few images", "Too few to learn from, or to measure on: collect more, or merge classes.")
 
 
-def _copies(patients: list[Patient], copies: Copies) -> list[Finding]:
+def _copies(patients: list[ScannedSet], copies: DuplicatePairs) -> list[Finding]:
     """Copies across sets, under two labels, and within sets."""
-    leaks: list[Item] = []
-    conflicts: list[Item] = []
-    equal: list[Item] = []
-    near: list[Item] = []
+    leaks: list[Issue] = []
+    conflicts: list[Issue] = []
+    equal: list[Issue] = []
+    near: list[Issue] = []
     for i, patient in enumerate(patients):
         if not patient.judged:
             continue
@@ -251,7 +251,7 @@ def _copies(patients: list[Patient], copies: Copies) -> list[Finding]:
                 for pair in copies.of(place, other.places, most=1):
                     copy = other.row_of(pair.second)
                     said = f"{_how(pair.kind, pair.mirrored)} in {other.name}"
-                    leaks.append(Item(patient, row, said, drop=True, other=(other, copy)))
+                    leaks.append(Issue(patient, row, said, drop=True, other=(other, copy)))
             others = copies.of(place, patient.places)
             if not others:
                 continue
@@ -259,12 +259,12 @@ def _copies(patients: list[Patient], copies: Copies) -> list[Finding]:
                 copy = patient.row_of(pair.second if pair.first == place else pair.first)
                 if patient.label(copy) != patient.label(row):
                     said = f"as {patient.label(row)}, and as {patient.label(copy)}"
-                    conflicts.append(Item(patient, row, said, drop=True, other=(patient, copy)))
+                    conflicts.append(Issue(patient, row, said, drop=True, other=(patient, copy)))
                     break
             first = next((pair for pair in others if pair.second == place), None)
             if first is not None:
                 copy = patient.row_of(first.first)
-                item = Item(patient, row, _how(first.kind, first.mirrored), not kept[row], (patient, copy))
+                item = Issue(patient, row, _how(first.kind, first.mirrored), not kept[row], (patient, copy))
                 (equal if first.kind == "exact" else near).append(item)
     return [
         Finding(

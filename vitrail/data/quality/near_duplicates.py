@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vitrail.data.quality import phash
-from vitrail.data.quality.alignment import agreement
-from vitrail.data.quality.scan import Examined
+from vitrail.data.quality.alignment import correlation
+from vitrail.data.quality.scan import Scanned
 from vitrail.data.quality.similar_pairs import candidates
 
 ALIKE = 0.6  # product of two perceptual hashes from which a pair is looked at
@@ -31,7 +31,7 @@ class Pair(NamedTuple):
     mirrored: bool
 
 
-class Copies:
+class DuplicatePairs:
     """Which images are copies of which. Places count on through all the tables that were compared.
 
     `original[i]` is the first image with exactly the pixels of i; `near` joins such first ones.
@@ -96,9 +96,9 @@ def _other(pair: Pair, place: int) -> int:
     return pair.second if pair.first == place else pair.first
 
 
-def find_copies(
-    tables: list[Examined], *, new: int = 0, features: np.ndarray | None = None, alike_features: float = 0.95
-) -> Copies:
+def find_near_duplicates(
+    tables: list[Scanned], *, new: int = 0, features: np.ndarray | None = None, alike_features: float = 0.95
+) -> DuplicatePairs:
     """Compares all images of `tables` with each other.
 
     Args:
@@ -119,7 +119,7 @@ def find_copies(
         seen = {pair[:2] for pair in near}
         like = _by_features(features, np.flatnonzero(first_ones), alone, alike_features)
         near += [pair for pair in like if pair[:2] not in seen]
-    return Copies(original, sorted(near))
+    return DuplicatePairs(original, sorted(near))
 
 
 def _near(thumbnails: np.ndarray, places: np.ndarray, alone: int) -> list[Pair]:
@@ -132,7 +132,7 @@ def _near(thumbnails: np.ndarray, places: np.ndarray, alone: int) -> list[Pair]:
         first, second, turned = places[found.first[part]], places[found.second[part]], found.mirrored[part]
         ours, theirs = thumbnails[first], thumbnails[second]
         theirs = np.where(turned[:, None, None], theirs[:, :, ::-1], theirs)
-        grey, detail = agreement(ours, theirs)
+        grey, detail = correlation(ours, theirs)
         for i in np.flatnonzero((grey >= GREY) & (detail >= DETAIL)).tolist():
             pairs.append(Pair(int(first[i]), int(second[i]), "near", float(detail[i]), bool(turned[i])))
     return pairs

@@ -35,7 +35,7 @@ SAME = {"MPO": "JPEG", "DIB": "BMP"}
 
 
 @dataclass
-class Examined:
+class Scanned:
     """What was seen of n images; each column has n rows, and an unreadable image has zeros and empty texts."""
 
     index: np.ndarray  # int64: the place in the source
@@ -57,10 +57,10 @@ class Examined:
         return np.asarray(self.digest.any(axis=1))
 
     @staticmethod
-    def empty(count: int) -> "Examined":
+    def empty(count: int) -> "Scanned":
         """A table of `count` images of which nothing is known yet."""
         texts = np.full((2, count), "", dtype=object)
-        return Examined(
+        return Scanned(
             np.zeros(count, np.int64),
             texts[0],
             texts[1],
@@ -73,21 +73,21 @@ class Examined:
         )
 
 
-def examine(
+def scan(
     source: Source, indices: np.ndarray | None = None, *, workers: int | None = None, title: str = "examining"
-) -> Examined:
+) -> Scanned:
     """Reads and decodes the images at `indices` (None: all), in several processes; never raises for a broken one.
 
     1.1 KB are held for each image.
     """
     indices = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
-    whole, done, broken = Examined.empty(len(indices)), 0, 0
+    whole, done, broken = Scanned.empty(len(indices)), 0, 0
     if workers is None:
         workers = usable_cores() if len(indices) > ALONE else 1
     parts = (indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK))
     with mapping(examine_part, source, workers) as mapped, progress(title, len(indices)) as bar:
         for part in mapped(parts):
-            for field in fields(Examined):
+            for field in fields(Scanned):
                 getattr(whole, field.name)[done : done + len(part)] = getattr(part, field.name)
             done += len(part)
             broken += int((~part.readable).sum())
@@ -95,9 +95,9 @@ def examine(
     return whole
 
 
-def examine_part(source: Source, indices: np.ndarray) -> Examined:
+def examine_part(source: Source, indices: np.ndarray) -> Scanned:
     """Some images of a source, in this process."""
-    seen = Examined.empty(len(indices))
+    seen = Scanned.empty(len(indices))
     seen.index[:] = indices
     for row, index in enumerate(indices):
         try:
@@ -113,7 +113,7 @@ def examine_part(source: Source, indices: np.ndarray) -> Examined:
     return seen
 
 
-def _examine(stored: bytes | image.Pixels, seen: Examined, row: int) -> None:
+def _examine(stored: bytes | image.Pixels, seen: Scanned, row: int) -> None:
     if isinstance(stored, bytes):
         seen.kind[row], seen.mode[row], seen.turn[row] = header(stored)
         pixels = image.decode(stored)

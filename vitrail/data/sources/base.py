@@ -11,7 +11,7 @@ import pyarrow as pa
 from vitrail.core.object_store import is_remote, local
 from vitrail.data.decode import image
 from vitrail.data.decode.image import Pixels
-from vitrail.data.sources.skipped import Refusals
+from vitrail.data.sources.skipped import Skipped
 
 
 class Example(NamedTuple):
@@ -28,7 +28,7 @@ class Source(ABC):
     classes: tuple[str, ...]
     labels: np.ndarray
     several: bool = False  # whether an image may have several right labels
-    refused: Refusals | None = None  # what was left out when the source was opened
+    skipped: Skipped | None = None  # what was left out when the source was opened
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -37,7 +37,7 @@ class Source(ABC):
     def __getitem__(self, index: int) -> Example:
         """The example; raises BrokenImage when its file cannot be read."""
 
-    def right(self, key: str) -> tuple[int, ...]:
+    def valid_labels(self, key: str) -> tuple[int, ...]:
         """All labels that are right for the image of that name; only where there are `several`."""
         raise ValueError(f"each image of a {type(self).__name__} has one right label")
 

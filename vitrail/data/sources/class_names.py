@@ -10,7 +10,7 @@ from vitrail.core.errors import BadInput, unknown
 from vitrail.core.files import read_json
 
 
-def numbered(texts: pa.Array, classes: tuple[str, ...] | None, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def class_indices(texts: pa.Array, classes: tuple[str, ...] | None, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """The label of each text, int64, and the classes.
 
     Where `classes` are given, whole numbers are their places from 0 on, and other texts their names. Otherwise the

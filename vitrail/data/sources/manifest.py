@@ -11,9 +11,9 @@ import pyarrow.csv as csv
 from vitrail.core.errors import BadInput, nearest
 from vitrail.core.object_store import local
 from vitrail.data.sources.base import FileSource
-from vitrail.data.sources.class_names import numbered
+from vitrail.data.sources.class_names import class_indices
 from vitrail.data.sources.parquet import open_parquet
-from vitrail.data.sources.skipped import NAMED, Refusals
+from vitrail.data.sources.skipped import NAMED, Skipped
 
 PATH = ("path", "file", "image", "file_name", "filename")
 LABEL = ("label", "class")
@@ -34,18 +34,18 @@ class Manifest:
 
     def __init__(self, file: str):
         self.file = file
-        self.refused = Refusals()
+        self.skipped = Skipped()
         self.paths, self.labels, self._split = (_read_parquet if file.endswith(".parquet") else _read_csv)(
-            file, self.refused
+            file, self.skipped
         )
-        misshapen = len(self.refused)
+        misshapen = len(self.skipped)
         if not len(self.paths) and not misshapen:
             raise BadInput(f"{file} has no rows")
         empty = compute.equal(compute.binary_length(self.paths), 0).to_numpy(zero_copy_only=False)
-        _refuse_rows(self.refused, "without a path", empty)
-        if len(self.refused):
+        _refuse_rows(self.skipped, "without a path", empty)
+        if len(self.skipped):
             rows = len(self.paths) + misshapen
-            raise BadInput(f"{file} has {len(self.refused):,} bad rows of {rows:,}: {self.refused}")
+            raise BadInput(f"{file} has {len(self.skipped):,} bad rows of {rows:,}: {self.skipped}")
         self.splits: tuple[str, ...] = ()
         if self._split is not None:
             self.splits = tuple(sorted(str(name) for name in compute.unique(self._split).to_pylist()))
@@ -56,7 +56,7 @@ class Manifest:
         labels = self._texts(chosen)
         classes = None
         if split is not None:
-            _, classes = numbered(
+            _, classes = class_indices(
                 self._texts(self._where("train" if "train" in self.splits else None)), None, self.file
             )
             for name in compute.unique(labels).to_pylist():
@@ -65,7 +65,7 @@ class Manifest:
             place = pa.array(classes, type=pa.large_string())
             numbers = compute.index_in(labels, place).to_numpy(zero_copy_only=False)
         else:
-            numbers, classes = numbered(labels, None, self.file)
+            numbers, classes = class_indices(labels, None, self.file)
         root = self.file.rpartition("/")[0] or ("." if "/" not in self.file else "/")
         return FileSource(root, self.paths if chosen is None else self.paths.filter(chosen), numbers, classes)
 
@@ -74,7 +74,7 @@ class Manifest:
 
     def _texts(self, chosen: pa.BooleanArray | None) -> pa.LargeStringArray:
         labels = self.labels if chosen is None else self.labels.filter(chosen)
-        refused = Refusals()
+        refused = Skipped()
         rows = None if chosen is None else np.flatnonzero(chosen.to_numpy(zero_copy_only=False))
         _refuse_rows(refused, "without a label", compute.equal(labels, "").to_numpy(zero_copy_only=False), rows)
         if len(refused):
@@ -82,7 +82,7 @@ class Manifest:
         return labels
 
 
-def _refuse_rows(refused: Refusals, reason: str, bad: np.ndarray, rows: np.ndarray | None = None) -> None:
+def _refuse_rows(refused: Skipped, reason: str, bad: np.ndarray, rows: np.ndarray | None = None) -> None:
     found = np.flatnonzero(bad)
     for i, row in enumerate(found[:4]):
         refused.add(reason, f"row {(row if rows is None else rows[row]) + 1}", len(found) - 3 if i == 3 else 1)
@@ -91,7 +91,7 @@ def _refuse_rows(refused: Refusals, reason: str, bad: np.ndarray, rows: np.ndarr
 Columns = tuple[pa.LargeBinaryArray, pa.LargeStringArray, pa.LargeStringArray | None]
 
 
-def _read_csv(file: str, refused: Refusals) -> Columns:
+def _read_csv(file: str, refused: Skipped) -> Columns:
     try:
         path = local(file, fresh=True)
         names, delimiter = _header(path, file)
@@ -166,7 +166,7 @@ def _column(names: list[str], wanted: tuple[str, ...], file: str) -> str:
     return found[0]
 
 
-def _read_parquet(file: str, refused: Refusals) -> Columns:
+def _read_parquet(file: str, refused: Skipped) -> Columns:
     opened = open_parquet(file, fresh=True)
     names = opened.schema_arrow.names
     columns = [_column(names, PATH, file), _column(names, LABEL, file), *(n for n in SPLIT if n in names)]
@@ -186,7 +186,7 @@ def _read_parquet(file: str, refused: Refusals) -> Columns:
 
 
 def _columns(table: pa.Table, file: str) -> Columns:
-    """Path, label and split as FileSource and `numbered` take them; nulls become empty texts."""
+    """Path, label and split as FileSource and `class_indices` take them; nulls become empty texts."""
     paths = _one(compute.fill_null(_texts(table.column(0), file, "paths", binary=True), b""))
     rest = [_one(compute.fill_null(_texts(column, file, "labels"), "")) for column in table.columns[1:]]
     return paths, rest[0], rest[1] if len(rest) > 1 else None

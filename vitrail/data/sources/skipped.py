@@ -4,7 +4,7 @@ NAMED = 3  # of each reason
 REASONS = 20  # that are told apart; a hostile file could make up any number of them
 
 
-class Refusals:
+class Skipped:
     """Counts things by the reason for which they are left out."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Refusals:
         if len(names) < NAMED:
             names.append(name if len(name) <= 200 else name[:200] + "…")
 
-    def update(self, other: "Refusals") -> None:
+    def update(self, other: "Skipped") -> None:
         """Adds what another has counted."""
         for reason, count in other.counts.items():
             names = other.first[reason]

@@ -22,11 +22,11 @@ class Subset(Source):
         if (self.labels < 0).any():
             lost = source.classes[int(source.labels[self.indices][self.labels < 0][0])]
             raise ValueError(f"a subset without the class {lost!r} cannot hold its images")
-        self._new, self.several, self.refused = new, source.several, source.refused
+        self._new, self.several, self.skipped = new, source.several, source.skipped
 
-    def right(self, key: str) -> tuple[int, ...]:
+    def valid_labels(self, key: str) -> tuple[int, ...]:
         """All labels that are right for the image of that name."""
-        return tuple(int(self._new[label]) for label in self.source.right(key) if self._new[label] >= 0)
+        return tuple(int(self._new[label]) for label in self.source.valid_labels(key) if self._new[label] >= 0)
 
     def __getitem__(self, index: int) -> Example:
         example = self.source[int(self.indices[index])]
@@ -131,7 +131,7 @@ def stratified(source: Source, part: float, seed: int) -> tuple[Subset, Subset]:
     return Subset(source, np.flatnonzero(~chosen)), Subset(source, np.flatnonzero(chosen))
 
 
-class Joined(Source):
+class ConcatSource(Source):
     """All examples of the first source, then all of the next.
 
     Raises:
@@ -165,7 +165,7 @@ class Numbered(Source):
         self.source = source
         self.labels = np.arange(len(source), dtype=np.int64)
         self.classes = ()
-        self.refused = source.refused
+        self.skipped = source.skipped
 
     def __getitem__(self, index: int) -> Example:
         example = self.source[index]

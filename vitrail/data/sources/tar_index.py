@@ -18,7 +18,7 @@ from vitrail.core.cache import cache_folder
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path
 from vitrail.data.decode import image
-from vitrail.data.sources.skipped import Refusals
+from vitrail.data.sources.skipped import Skipped
 
 _BLOCK = 512
 _LONGEST_NAME = 1 << 16  # bytes of a long name or of a pax header
@@ -42,10 +42,10 @@ class TarIndex(NamedTuple):
     offsets: pa.Int64Array
     sizes: pa.Int64Array
     labels: pa.LargeStringArray
-    refused: Refusals  # members that are not used, and why
+    skipped: Skipped  # members that are not used, and why
 
 
-def members(file: Path, refused: Refusals) -> Iterator[Member]:
+def members(file: Path, skipped: Skipped) -> Iterator[Member]:
     """The regular files in a tar, in order. Links, devices, and names that leave the folder are refused, with reasons.
 
     Raises:
@@ -95,7 +95,7 @@ def members(file: Path, refused: Refusals) -> Iterator[Member]:
                 continue
             problem = _problem(kind, own)
             if problem:
-                refused.add(problem, repr(text))
+                skipped.add(problem, repr(text))
                 continue
             yield Member(text, start, length)
 
@@ -186,35 +186,35 @@ def index(file: Path) -> TarIndex:
 
 def _samples(file: Path) -> TarIndex:
     """Members that share all of their name up to its first dot are a sample: an image, and `.cls` or `.json`."""
-    refused = Refusals()
+    skipped = Skipped()
     images: dict[str, Member] = {}
     labels: dict[str, str] = {}
     descriptor = os.open(file, os.O_RDONLY)
     try:
-        for member in members(file, refused):
+        for member in members(file, skipped):
             folder, _, base = member.name.rpartition("/")
             stem, _, suffix = base.partition(".")
             if not stem:  # hidden files, and macOS's shadows of others
-                refused.add("hidden", repr(member.name))
+                skipped.add("hidden", repr(member.name))
                 continue
             key, suffix = f"{folder}/{stem}" if folder else stem, suffix.lower()
             if "." + suffix.rpartition(".")[2] in image.SUFFIXES:
                 if key in images:
-                    refused.add("a second image of its sample", repr(member.name))
+                    skipped.add("a second image of its sample", repr(member.name))
                 else:
                     images[key] = member
             elif suffix in ("cls", "json"):
                 if member.size > _LONGEST_LABEL:
-                    refused.add("a label of more than a megabyte", repr(member.name))
+                    skipped.add("a label of more than a megabyte", repr(member.name))
                     continue
                 text = _label(os.pread(descriptor, member.size, member.offset), suffix)
                 if text is None:
                     if suffix == "cls":
-                        refused.add("a label that is no text", repr(member.name))
+                        skipped.add("a label that is no text", repr(member.name))
                 elif suffix == "cls" or key not in labels:
                     labels[key] = text
             else:
-                refused.add("neither an image nor a label", repr(member.name))
+                skipped.add("neither an image nor a label", repr(member.name))
     finally:
         os.close(descriptor)
     return TarIndex(
@@ -222,7 +222,7 @@ def _samples(file: Path) -> TarIndex:
         pa.array([member.offset for member in images.values()], type=pa.int64()),
         pa.array([member.size for member in images.values()], type=pa.int64()),
         pa.array([labels.get(key) for key in images], type=pa.large_string()),
-        refused,
+        skipped,
     )
 
 
@@ -239,7 +239,7 @@ def _label(data: bytes, suffix: str) -> str | None:
 
 
 def _write(place: Path, made: TarIndex, stamp: dict[str, int]) -> None:
-    about = {**stamp, "refused": [made.refused.counts, made.refused.first]}
+    about = {**stamp, "skipped": [made.skipped.counts, made.skipped.first]}
     columns = {"key": made.keys, "offset": made.offsets, "size": made.sizes, "label": made.labels}
     table = pa.table(columns).replace_schema_metadata({b"vitrail": json.dumps(about).encode()})
     with atomic_path(place) as temporary, pa.ipc.new_file(str(temporary), table.schema) as writer:
@@ -255,13 +255,13 @@ def _read(place: Path, stamp: dict[str, int]) -> TarIndex | None:
                 return None
             table = opened.read_all().combine_chunks()
             table.validate(full=True)
-            refused = Refusals()
-            refused.counts, refused.first = about["refused"]
+            skipped = Skipped()
+            skipped.counts, skipped.first = about["skipped"]
             keys, labels = (_one(table[name].cast(pa.large_string())) for name in ("key", "label"))
             offsets, sizes = (_one(table[name].cast(pa.int64())) for name in ("offset", "size"))
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
-    return TarIndex(keys, offsets, sizes, labels, refused)
+    return TarIndex(keys, offsets, sizes, labels, skipped)
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -15,8 +15,8 @@ from vitrail.core.object_store import local
 from vitrail.core.progress import say
 from vitrail.data.decode.image import BrokenImage
 from vitrail.data.sources.base import Example, Source
-from vitrail.data.sources.class_names import class_names, numbered
-from vitrail.data.sources.skipped import Refusals
+from vitrail.data.sources.class_names import class_indices, class_names
+from vitrail.data.sources.skipped import Skipped
 from vitrail.data.sources.tar_index import index
 
 OPEN = 64  # shards that a process keeps open
@@ -26,7 +26,7 @@ class TarSource(Source):
     """Images in tar files, read where they lie: nothing is ever unpacked. In the order of the files given.
 
     Labels are numbers, whose names are in a `classes.json` beside the first shard, or names. Members that are no part
-    of a sample, or might be an attack, are left out and counted in `refused`.
+    of a sample, or might be an attack, are left out and counted in `skipped`.
 
     Where it need not be `labelled`, labels are zeros and there are no classes, whatever the files hold.
     """
@@ -37,9 +37,9 @@ class TarSource(Source):
             found = [index(local(file, fresh=True)) for file in files]
         except OSError as problem:
             raise BadInput(f"{files[0]}: {problem.strerror or problem}") from None
-        refused = self.refused = Refusals()
+        skipped = self.skipped = Skipped()
         for part in found:
-            refused.update(part.refused)
+            skipped.update(part.skipped)
         counts = [len(part.keys) for part in found]
         self._starts = np.concatenate([[0], np.cumsum(counts)])
         keys, labels = (pa.concat_arrays([getattr(part, name) for part in found]) for name in ("keys", "labels"))
@@ -51,18 +51,18 @@ class TarSource(Source):
         missing = len(keys) - len(self._kept)
         if missing:
             first = keys[int(np.setdiff1d(np.arange(len(keys)), self._kept)[0])].as_py()
-            refused.add("an image without a label (.cls or .json)", repr(first), missing)
+            skipped.add("an image without a label (.cls or .json)", repr(first), missing)
             keys, labels, offsets, sizes = (
                 keys.take(self._kept), labels.drop_null(), offsets[self._kept], sizes[self._kept]
             )  # fmt: skip
         if not len(keys):
-            why = f": {refused}" if len(refused) else ""
+            why = f": {skipped}" if len(skipped) else ""
             raise BadInput(f"{files[0]} holds no image{' with a label' if labelled else ''}{why}")
-        if len(refused):
-            say(f"{_shown(files)}: {len(refused):,} members are not used: {refused}")
+        if len(skipped):
+            say(f"{_shown(files)}: {len(skipped):,} members are not used: {skipped}")
         self.keys, self._offsets, self._sizes = keys, offsets, sizes
         if labelled:
-            self.labels, self.classes = numbered(labels, classes or _names_beside(files[0]), _shown(files))
+            self.labels, self.classes = class_indices(labels, classes or _names_beside(files[0]), _shown(files))
         else:
             self.labels, self.classes = np.broadcast_to(np.int64(0), len(keys)), ()
         self._opened: OrderedDict[int, _Descriptor] = OrderedDict()

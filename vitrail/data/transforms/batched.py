@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from vitrail.data.decode.image import Size
-from vitrail.data.transforms.counter_rng import Draws
+from vitrail.data.transforms.counter_rng import CounterRNG
 from vitrail.data.transforms.crops import ASPECT
 from vitrail.data.transforms.random_erasing import DEVIATION, GREY, RandomErasing
 
@@ -31,7 +31,7 @@ Boxes = tuple[Tensor, Tensor, Tensor, Tensor]  # top, left, height, width, each 
 def inception_boxes(
     sizes: Int64[Tensor, "b 2"],
     area: tuple[float, float],
-    draws: Draws,
+    draws: CounterRNG,
     first: int,
     aspect: tuple[float, float] = ASPECT,
 ) -> Boxes:
@@ -130,7 +130,7 @@ def window_places(
 
 
 def erased(
-    images: UInt8[Tensor, "b 3 h w"], config: RandomErasing, draws: Draws, first: int
+    images: UInt8[Tensor, "b 3 h w"], config: RandomErasing, draws: CounterRNG, first: int
 ) -> UInt8[Tensor, "b 3 h w"]:
     """`erasing.erase` for each image; takes 23 draws from number `first` on, and those of the noise behind them."""
     height, width = images.shape[2:]

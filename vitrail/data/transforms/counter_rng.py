@@ -16,7 +16,7 @@ _FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 _SECOND = 0x94D049BB133111EB - (1 << 64)
 
 
-class Draws:
+class CounterRNG:
     """The numbers of B places, each place a pair (i, j). `key`: a number from `core.seeds.torch_seed`."""
 
     def __init__(self, key: int, i: Int64[Tensor, " b"], j: Int64[Tensor, " b"]):

@@ -123,7 +123,7 @@ class Augment:
             self.erasing.check()
 
 
-def evaluation_view(pixels: Pixels, preprocess: Preprocess) -> Pixels:
+def eval_transform(pixels: Pixels, preprocess: Preprocess) -> Pixels:
     """The image as a model is meant to see it: uint8 [H, W, 3] at the resolution."""
     size = preprocess.resolution
     match preprocess.resize:
@@ -133,7 +133,7 @@ def evaluation_view(pixels: Pixels, preprocess: Preprocess) -> Pixels:
             return crops.centre_crop(crops.cover(pixels, size, share, preprocess.interpolation), size)
 
 
-def training_view(picture: Picture, config: Augment, preprocess: Preprocess, rng: np.random.Generator) -> Pixels:
+def train_transform(picture: Picture, config: Augment, preprocess: Preprocess, rng: np.random.Generator) -> Pixels:
     """One random view: uint8 [H, W, 3] at the resolution; a function of the picture and the generator alone.
 
     Of a JPEG that is still to be decoded, what a crop does not show is left out, and what it shows is decoded no larger
@@ -149,7 +149,7 @@ def training_view(picture: Picture, config: Augment, preprocess: Preprocess, rng
         case RandomResizedCrop(area, aspect):
             view = crops.random_resized_crop(picture, size, area, aspect, rng)
         case PadCrop(padding):
-            view = crops.pad_crop(evaluation_view(whole(picture), preprocess), padding, rng)
+            view = crops.pad_crop(eval_transform(whole(picture), preprocess), padding, rng)
         case ResizeCrop(share):
             larger = (round(size[0] / share), round(size[1] / share))
             height, width = size_of(picture)
@@ -159,7 +159,7 @@ def training_view(picture: Picture, config: Augment, preprocess: Preprocess, rng
             covering = crops.cover(whole(picture), size, 1.0, preprocess.interpolation)
             view = crops.pad_crop(covering, padding, rng, size)
         case WholeImage():
-            view = evaluation_view(whole(picture), preprocess)
+            view = eval_transform(whole(picture), preprocess)
     if config.flip and rng.random() < 0.5:
         view = crops.flip(view)
     if config.three_augment:
@@ -183,11 +183,11 @@ class Squared(Source):
     def __init__(self, source: Source, size: tuple[int, int]):
         self.source, self.size = source, size
         self.classes, self.labels, self.several = source.classes, source.labels, source.several
-        self.refused = source.refused
+        self.skipped = source.skipped
 
-    def right(self, key: str) -> tuple[int, ...]:
+    def valid_labels(self, key: str) -> tuple[int, ...]:
         """All labels that are right for the image of that name."""
-        return self.source.right(key)
+        return self.source.valid_labels(key)
 
     def __getitem__(self, index: int) -> Example:
         example = self.source[index]

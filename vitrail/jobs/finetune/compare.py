@@ -18,7 +18,7 @@ EVERY = ("head", "blocks-2", "lora-8", "decay-0.75", "whole")
 FORMS = "whole, head, blocks-COUNT, decay-RATE, lora-RANK or lora-RANK-ALPHA"
 
 
-def tuned_by_name(name: str) -> Tuned:
+def parse_trainable(name: str) -> Tuned:
     """What "whole", "head", "blocks-2", "decay-0.75", "lora-8" or "lora-8-32" stand for; alpha is twice the rank.
 
     Raises:
@@ -50,7 +50,7 @@ def compare(
     Raises:
         BadInput: a name that is none, or what `finetune` refuses.
     """
-    tunings = {name: tuned_by_name(name) for name in names or EVERY}
+    tunings = {name: parse_trainable(name) for name in names or EVERY}
     if (folder / "config.json").exists():
         raise BadInput(f"--out {folder} holds a run; a comparison wants a new folder, with a run for each choice in it")
     about = {"train": config.train, "test": config.test, "init": config.init}

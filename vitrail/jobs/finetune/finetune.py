@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.core.device import Machine
-from vitrail.jobs.finetune.run import Finetune, tune_once
-from vitrail.jobs.finetune.sweep import by_protocol
+from vitrail.jobs.finetune.run import Finetune, finetune_once
+from vitrail.jobs.finetune.sweep import sweep
 
 __all__ = ["Finetune", "finetune"]
 
@@ -23,5 +23,5 @@ def finetune(
         Interrupted: after a signal, once the run is saved.
     """
     if config.sweep or config.repeats or config.budget:
-        return by_protocol(config, folder, machine, recipe)
-    return tune_once(config, folder, machine, recipe)
+        return sweep(config, folder, machine, recipe)
+    return finetune_once(config, folder, machine, recipe)

@@ -6,8 +6,8 @@ from math import ceil
 
 from vitrail.core.errors import BadInput
 from vitrail.jobs.finetune.run import Finetune
-from vitrail.jobs.finetune.schedule_rule import scale_of, seconds_of
-from vitrail.jobs.finetune.step_time import Pace
+from vitrail.jobs.finetune.schedule_rule import hyper_rule, seconds_of
+from vitrail.jobs.finetune.step_time import StepTime
 
 FEWEST = 0.1  # of the steps: a budget takes these away first
 ASIDE = 0.9  # of a budget is planned: what starts, decodes and saves takes the rest
@@ -74,10 +74,10 @@ def held_out_share(config: Finetune, images: int) -> float | None:
     """The share that is split off: as given, none where the user names a validation, otherwise by the rule."""
     if len(config.sweep) < 2 or config.validation is not None:
         return None
-    return config.held_out if config.held_out is not None else scale_of(config.train, images).held_out
+    return config.held_out if config.held_out is not None else hyper_rule(config.train, images).held_out
 
 
-def make_plan(config: Finetune, sizes: Sizes, classes: int, pace: Pace, memory_there: float | None) -> Plan:
+def make_plan(config: Finetune, sizes: Sizes, classes: int, pace: StepTime, memory_there: float | None) -> Plan:
     """The plan of a config without zeros, shortened to its budget.
 
     A budget first takes away steps, down to a tenth; then final runs but one; then rates, from the outside of the
@@ -166,7 +166,7 @@ def _most(most: int, least: int, fits: Callable[[int], bool]) -> int:
 
 
 def _rule(config: Finetune, sizes: Sizes, share: float | None) -> list[str]:
-    scale = scale_of(config.train, sizes.train)
+    scale = hyper_rule(config.train, sizes.train)
     said = []
     if share is not None:
         by = "as given" if config.held_out is not None else scale.source

@@ -13,25 +13,25 @@ from vitrail.core.files import write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder
 from vitrail.core.seeds import torch_seed
-from vitrail.data.leakage import check_agreement
+from vitrail.data.leakage import check_train_test
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import stratified
 from vitrail.data.transforms.pipeline import Preprocess, Resize, SquareResize
-from vitrail.jobs.finetune.schedule_rule import batch_for, scale_of
+from vitrail.jobs.finetune.schedule_rule import batch_for, hyper_rule
 from vitrail.jobs.training import check_training, open_training_data, run_training
 from vitrail.models.build import Model, ModelConfig, as_size
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
 from vitrail.models.resnet import ResNetConfig
-from vitrail.train.step import Training
-from vitrail.train.trainable import LayerDecay, Lora, Tuned, Whole, tune
+from vitrail.train.step import TrainConfig
+from vitrail.train.trainable import LayerDecay, Lora, Tuned, Whole, make_trainable
 from vitrail.weights.bundle import RESAMPLED
-from vitrail.weights.load import attach, read_published
-from vitrail.weights.pretrained import Published
+from vitrail.weights.load import attach, read_pretrained
+from vitrail.weights.pretrained import PretrainedModel
 from vitrail.weights.transplant import Row, as_json, for_transfer, summary, transplant
 
 
 @dataclass(frozen=True)
-class Finetune(Training):
+class Finetune(TrainConfig):
     """Fine-tuning: the classifier starts at zero, the hidden layer before it is dropped, positions are resampled.
 
     `steps` and `batch` of 0 are scaled to the data (jobs/scale.py), with the warm-up.
@@ -54,7 +54,7 @@ POOLS: dict[str, PoolConfig] = {"token": ClassToken(), "average": AveragePool(),
 Sources = tuple[Source, Source | None, Source | None]
 
 
-def tune_once(
+def finetune_once(
     config: Finetune,
     folder: Path,
     machine: Machine | None = None,
@@ -73,10 +73,10 @@ def tune_once(
         Interrupted: after a signal, once the run is saved.
     """
     check_start(config)
-    published = read_published(config.init, resolution=config.resolution)
+    published = read_pretrained(config.init, resolution=config.resolution)
     if data is None:
         data = open_checked(config)
-    config = scaled(config, len(data[0]))
+    config = with_defaults_for(config, len(data[0]))
     check_training(config)
     parts = with_held_out(config, data)
     machine = machine or Machine()
@@ -84,7 +84,7 @@ def tune_once(
     with joined(choose_device(machine.device)), RunFolder(folder, "finetune", config, recipe) as run:
         if run.state == "finished":
             return run.result()
-        model, rows, preprocess = prepared(config, published, data[0].classes)
+        model, rows, preprocess = build_pretrained(config, published, data[0].classes)
         if run.writes:
             write_json(run.path / "transplant.json", as_json(rows, config.init))
             say(summary(rows, config.init))
@@ -95,17 +95,19 @@ def tune_once(
         return run_training(config, run, model, preprocess, parts, machine, about, inside)
 
 
-def prepared(config: Finetune, published: Published, classes: tuple[str, ...]) -> tuple[Model, list[Row], Preprocess]:
+def build_pretrained(
+    config: Finetune, published: PretrainedModel, classes: tuple[str, ...]
+) -> tuple[Model, list[Row], Preprocess]:
     """The model as training starts from it, what became of each tensor, and how its images are prepared."""
     torch.manual_seed(torch_seed(config.seed, "initialise"))
     model, rows = transplant(published, model_config(config, published, len(classes)), new_head=True)
-    tune(model, config.tuned)
+    make_trainable(model, config.tuned)
     preprocess = replace(published.preprocess, resolution=model.config.resolution, resize=config.resize)
     attach(model, preprocess, classes)
     return model, rows, preprocess
 
 
-def model_config(config: Finetune, published: Published, classes: int) -> ModelConfig:
+def model_config(config: Finetune, published: PretrainedModel, classes: int) -> ModelConfig:
     """The architecture that is trained."""
     size = as_size(config.resolution) if config.resolution else None
     pool = POOLS[config.pool] if config.pool else None
@@ -138,7 +140,7 @@ def open_checked(config: Finetune) -> Sources:
         BadInput: see jobs.agreement.
     """
     data = open_training_data(config)
-    said = check_agreement(data[0], data[2], config.train, config.test)
+    said = check_train_test(data[0], data[2], config.train, config.test)
     for sentence in said if launched().first else ():
         say(sentence)
     return data
@@ -152,15 +154,15 @@ def with_held_out(config: Finetune, data: Sources) -> Sources:
     return rest, held_out, data[2]
 
 
-def scaled(config: Finetune, images: int) -> Finetune:
+def with_defaults_for(config: Finetune, images: int) -> Finetune:
     """Without zeros: steps, warm-up and batch by the size of the data, and the layer decay in the optimiser."""
     if isinstance(config.tuned, LayerDecay):
         config = replace(config, optimizer=replace(config.optimizer, layer_decay=config.tuned.rate))
     if not config.steps:
-        scale = scale_of(config.train, images)
+        scale = hyper_rule(config.train, images)
         config = replace(config, steps=scale.steps, schedule=replace(config.schedule, warmup=scale.warmup))
     return config if config.batch else replace(config, batch=batch_for(images))
 
 
-def _origin(published: Published) -> Any:
+def _origin(published: PretrainedModel) -> Any:
     return published.provenance.get("trained_on") or published.provenance.get("source")

@@ -9,7 +9,7 @@ from vitrail.data.sources.split_names import parts_of
 BATCH = 512  # of Table 4, and of BiT
 
 
-class Scale(NamedTuple):
+class HyperRule(NamedTuple):
     """What depends on the size of the data."""
 
     steps: int
@@ -21,22 +21,22 @@ class Scale(NamedTuple):
 _PAPER = "Table 4"
 # Steps of Table 4; warm-up of the official code, and of big_vision for Pets and Flowers; shares of section 4.1.
 PAPER = {
-    "imagenet": Scale(20_000, 500, 0.01, _PAPER),
-    "cifar100": Scale(10_000, 500, 0.02, _PAPER),
-    "cifar10": Scale(10_000, 500, 0.02, _PAPER),
-    "pets": Scale(500, 100, 0.1, _PAPER),
-    "flowers": Scale(500, 100, 0.1, _PAPER),
+    "imagenet": HyperRule(20_000, 500, 0.01, _PAPER),
+    "cifar100": HyperRule(10_000, 500, 0.02, _PAPER),
+    "cifar10": HyperRule(10_000, 500, 0.02, _PAPER),
+    "pets": HyperRule(500, 100, 0.1, _PAPER),
+    "flowers": HyperRule(500, 100, 0.1, _PAPER),
 }
 # BiT-HyperRule: below so many images. The shares are those of the paper's sets of such a size.
 _BIT = "BiT's rule for {}"
 BIT = (
-    (20_000, Scale(500, 100, 0.1, _BIT.format("less than 20,000 images"))),
-    (500_000, Scale(10_000, 500, 0.02, _BIT.format("less than 500,000 images"))),
-    (None, Scale(20_000, 500, 0.01, _BIT.format("500,000 images and more"))),
+    (20_000, HyperRule(500, 100, 0.1, _BIT.format("less than 20,000 images"))),
+    (500_000, HyperRule(10_000, 500, 0.02, _BIT.format("less than 500,000 images"))),
+    (None, HyperRule(20_000, 500, 0.01, _BIT.format("500,000 images and more"))),
 )
 
 
-def scale_of(data: str, images: int) -> Scale:
+def hyper_rule(data: str, images: int) -> HyperRule:
     """For so many training images of DATA; a part of one of the paper's sets is scaled by its own size."""
     name, split, part = parts_of(data)
     if name in PAPER and split in (None, "train") and not part:

@@ -10,20 +10,20 @@ from vitrail.core import device as devices
 from vitrail.core import dist
 from vitrail.core.device import Machine
 from vitrail.data.loader.loader import Batch, Broken
-from vitrail.jobs.finetune.run import Finetune, prepared
+from vitrail.jobs.finetune.run import Finetune, build_pretrained
 from vitrail.models.cost import parameters, training_activations
 from vitrail.train.loss import Softmax
 from vitrail.train.micro_batch import SHARE, release
 from vitrail.train.optim import Adam
-from vitrail.train.step import start, train_step
+from vitrail.train.step import init_state, train_step
 from vitrail.train.trainable import trained_parameters, work_share
-from vitrail.weights.pretrained import Published
+from vitrail.weights.pretrained import PretrainedModel
 
 PATIENCE = 4.0  # seconds after which no larger batch is tried
 TRIED = 64  # images, at most
 
 
-class Pace(NamedTuple):
+class StepTime(NamedTuple):
     """A step of b images takes `step + b · image` seconds; judging an image takes `judged`. Decoding is not in it."""
 
     step: float
@@ -37,7 +37,9 @@ class Pace(NamedTuple):
         return self.step + batch * self.image
 
 
-def measure(config: Finetune, published: Published, classes: tuple[str, ...], machine: Machine) -> Pace:
+def measure_step_time(
+    config: Finetune, published: PretrainedModel, classes: tuple[str, ...], machine: Machine
+) -> StepTime:
     """Trains a copy of the model for a few steps on grey images, in this process, and forgets it.
 
     Batches double until one takes two seconds; the line through one image and the largest batch is the pace.
@@ -48,10 +50,10 @@ def measure(config: Finetune, published: Published, classes: tuple[str, ...], ma
     base = devices.peak_memory_gib(device)
     if device.type == "cpu":  # what was read of the file is given back before training
         base = max(0.0, base - sum(t.numel() * t.element_size() for t in published.state.values()) / 2**30)
-    model, _, preprocess = prepared(config, published, classes)
+    model, _, preprocess = build_pretrained(config, published, classes)
     model.to(device)
     plain = replace(config, mixing=type(config.mixing)(), loss=Softmax(), micro_batch=None, average=None, steps=1000)
-    state = start(model, plain, Broken(1))
+    state = init_state(model, plain, Broken(1))
     largest = max(1, min(TRIED, -(-config.batch // dist.world().size)))
     seen: dict[int, float] = {}
     images, begun = 1, time.perf_counter()
@@ -87,4 +89,4 @@ def measure(config: Finetune, published: Published, classes: tuple[str, ...], ma
     )
     del model, state
     release()
-    return Pace(step, image, image / (3 * work), last, base + held / 2**30)
+    return StepTime(step, image, image / (3 * work), last, base + held / 2**30)

@@ -22,29 +22,27 @@ from vitrail.core.estimate import over_seeds, wilson
 from vitrail.core.files import atomic_folder, read_json, write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder
-from vitrail.data.leakage import check_choice
+from vitrail.data.leakage import check_validation
 from vitrail.jobs.finetune.plan import Plan, Sizes, as_planned, held_out_share, make_plan
 from vitrail.jobs.finetune.run import (
     Finetune,
     Sources,
     check_start,
     check_tuned,
+    finetune_once,
     open_checked,
-    scaled,
-    tune_once,
+    with_defaults_for,
     with_held_out,
 )
-from vitrail.jobs.finetune.step_time import measure
+from vitrail.jobs.finetune.step_time import measure_step_time
 from vitrail.jobs.training import check_training
 from vitrail.train.divergence import Diverged
-from vitrail.weights.load import read_published
+from vitrail.weights.load import read_pretrained
 
 RULE = "the highest accuracy on the held-out images; among equal ones the lower loss there; then the lower rate"
 
 
-def by_protocol(
-    config: Finetune, folder: Path, machine: Machine | None = None, recipe: str | None = None
-) -> dict[str, Any]:
+def sweep(config: Finetune, folder: Path, machine: Machine | None = None, recipe: str | None = None) -> dict[str, Any]:
     """Does what is missing of the protocol in `folder`, and returns its result (docs/files.md).
 
     Raises:
@@ -57,8 +55,8 @@ def by_protocol(
     with joined(devices.choose_device(machine.device)):
         data = open_checked(config)
         if len(config.sweep) > 1 and data[1] is not None and config.validation is not None:
-            check_choice(data[1], ((data[0], config.train), (data[2], config.test)), config.validation)
-        whole = scaled(config, len(data[0]))
+            check_validation(data[1], ((data[0], config.train), (data[2], config.test)), config.validation)
+        whole = with_defaults_for(config, len(data[0]))
         check_training(replace(whole, optimizer=replace(whole.optimizer, lr=max((whole.optimizer.lr, *whole.sweep)))))
         with RunFolder(folder, "finetune", config, recipe) as run:
             if run.state == "finished":
@@ -76,7 +74,9 @@ def by_protocol(
                 _note(run, trials, chosen, runs)
                 where = run.path / "final" / f"seed-{seed}"
                 first = seed == plan.seeds[0]  # one is looked into
-                result = tune_once(replace(final, seed=seed), where, machine, recipe, (data[0], None, data[2]), first)
+                result = finetune_once(
+                    replace(final, seed=seed), where, machine, recipe, (data[0], None, data[2]), first
+                )
                 runs.append(_row(f"final/seed-{seed}", lr, result, seed=seed))
             _note(run, trials, chosen, runs)
             if run.writes:
@@ -108,8 +108,8 @@ def _plan(config: Finetune, run: RunFolder, data: Sources, machine: Machine) -> 
         stored = read_json(file)
     stored = dist.gathered_json(stored)[0]
     if stored is None:
-        published = read_published(config.init, resolution=config.resolution)
-        pace = measure(config, published, data[0].classes, machine)
+        published = read_pretrained(config.init, resolution=config.resolution)
+        pace = measure_step_time(config, published, data[0].classes, machine)
         share = held_out_share(config, len(data[0]))
         _, judged, test = with_held_out(replace(config, held_out=share), data)
         sizes = Sizes(len(data[0]), len(judged) if judged is not None else 0, len(test) if test is not None else 0)
@@ -147,7 +147,7 @@ def _trials(
             rows.append(_failed(name, lr, read_json(failed)["reason"]))
             continue
         try:
-            result = tune_once(one, where, machine, recipe, (data[0], data[1], None), inside=False)
+            result = finetune_once(one, where, machine, recipe, (data[0], data[1], None), inside=False)
         except Diverged as problem:
             dist.barrier()
             if run.writes:

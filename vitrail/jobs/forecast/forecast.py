@@ -5,11 +5,11 @@ from dataclasses import dataclass, fields, replace
 from vitrail.core.device import Machine
 from vitrail.core.errors import unknown
 from vitrail.data.transforms.pipeline import CentreCrop, Resize
-from vitrail.jobs.forecast.measure import Task, calibrate
+from vitrail.jobs.forecast.measure import Task, measure_in_subprocess
 from vitrail.models.build import ModelConfig
 from vitrail.models.cost import multiply_adds, training_flops
 from vitrail.train.schedule import Linear
-from vitrail.train.step import Training
+from vitrail.train.step import TrainConfig
 
 # Peak FLOP/s of dense bfloat16 products that add in float32, by their makers' data sheets (without sparsity):
 # "NVIDIA H100 Tensor Core GPU", SXM; "NVIDIA A100 Tensor Core GPU"; "NVIDIA Ada GPU architecture", table of the 4090.
@@ -44,7 +44,7 @@ class Forecast:
 
 
 def forecast(
-    config: Training,
+    config: TrainConfig,
     model: ModelConfig,
     *,
     train_images: int,
@@ -68,7 +68,7 @@ def forecast(
     model.check()
     judged = max(validation_images, test_images)
     task = Task(_alike(config), model, resize, replace(machine, track=()), train_images, judged)
-    parts = calibrate(task, threads)
+    parts = measure_in_subprocess(task, threads)
     validations = -(-config.steps // config.evaluate_every) if validation_images else 0
     last = test_images or validation_images
     evaluation = validations * (parts.evaluation_start + validation_images * parts.evaluation_image)
@@ -92,9 +92,9 @@ def forecast(
     )
 
 
-def _alike(config: Training) -> Training:
+def _alike(config: TrainConfig) -> TrainConfig:
     """The config without what does not change the cost of a step."""
-    shared = {f.name: getattr(config, f.name) for f in fields(Training)}
+    shared = {f.name: getattr(config, f.name) for f in fields(TrainConfig)}
     rate = replace(config.optimizer, lr=1e-4)
     often = {"steps": 1_000_000, "log_every": 1_000_000, "evaluate_every": 1_000_000, "save_every": 1_000_000}
-    return Training(**{**shared, **often, "seed": 0, "optimizer": rate, "schedule": Linear()})
+    return TrainConfig(**{**shared, **often, "seed": 0, "optimizer": rate, "schedule": Linear()})

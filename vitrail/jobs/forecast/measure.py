@@ -28,8 +28,8 @@ from vitrail.core.config import from_json, to_json
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.run import RunFolder
-from vitrail.data.loader.loader import Broken, choose_workers, training_batches
-from vitrail.data.loader.on_device import Resident
+from vitrail.data.loader.loader import Broken, choose_workers, train_loader
+from vitrail.data.loader.on_device import OnDeviceDataset
 from vitrail.data.sources.base import Example, Source
 from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.mixup import Mixing
@@ -43,9 +43,9 @@ from vitrail.models.cost import inference_activations, multiply_adds, parameters
 from vitrail.models.resnet import ResNetConfig
 from vitrail.train.checkpoint import Saver
 from vitrail.train.loop import Every, Meter, fit
-from vitrail.train.micro_batch import SHARE, settle_micro_batch
-from vitrail.train.parallel import spread
-from vitrail.train.step import Training, TrainState, start, train_step
+from vitrail.train.micro_batch import SHARE, choose_micro_batch
+from vitrail.train.parallel import parallelize
+from vitrail.train.step import TrainConfig, TrainState, init_state, train_step
 from vitrail.weights.bundle import save_bundle
 
 WHOLE = 3.0  # seconds that a step may take and be tried whole
@@ -57,7 +57,7 @@ HELD = 16  # bytes that a parameter takes in training: itself, its gradient, Ada
 class Task:
     """What is to be tried."""
 
-    training: Training
+    training: TrainConfig
     model: ModelConfig
     resize: Resize
     machine: Machine
@@ -66,7 +66,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class MeasuredCost:
     """Seconds and bytes of the parts of a run."""
 
     start_seconds: float  # until the first step: imports, data, model; decoding apart
@@ -81,7 +81,7 @@ class Calibration:
     measured: str  # "whole", or "part" where part of the batch or of the model was scaled up
 
 
-def calibrate(task: Task, threads: int | None = None) -> Calibration:
+def measure_in_subprocess(task: Task, threads: int | None = None) -> MeasuredCost:
     """Tries the beginning of the run in a process of its own, for about ten seconds; the same task only once.
 
     Args:
@@ -94,7 +94,7 @@ def calibrate(task: Task, threads: int | None = None) -> Calibration:
 
 
 @lru_cache(maxsize=256)
-def _calibrated(task: str, threads: int | None) -> Calibration:
+def _calibrated(task: str, threads: int | None) -> MeasuredCost:
     variables = dict(os.environ) if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
     told = json.dumps({"began": time.time(), "task": json.loads(task)})
     command = [sys.executable, "-m", "vitrail.jobs.forecast.measure"]
@@ -102,11 +102,11 @@ def _calibrated(task: str, threads: int | None) -> Calibration:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise BadInput(last if done.returncode == 2 else f"the beginning of the run fails here: {last}")
-    calibration: Calibration = from_json(Calibration, json.loads(done.stdout.splitlines()[-1]))
+    calibration: MeasuredCost = from_json(MeasuredCost, json.loads(done.stdout.splitlines()[-1]))
     return calibration
 
 
-def measure(task: Task, began: float) -> Calibration:
+def measure(task: Task, began: float) -> MeasuredCost:
     """Tries the beginning of the run in this process, which began at `began` of `time.time`."""
     config, machine = task.training, task.machine
     device = devices.choose_device(machine.device)
@@ -121,10 +121,10 @@ def measure(task: Task, began: float) -> Calibration:
     with tempfile.TemporaryDirectory() as place, RunFolder(Path(place) / "run", "calibration", config) as run:
         train, held_out, data = _opened(task)
         model = build(tried)
-        runner = spread(model.to(device), machine, device, dtype, config.precision == "float8")
-        state = start(model, config, Broken(len(train)), runner)
+        runner = parallelize(model.to(device), machine, device, dtype, config.precision == "float8")
+        state = init_state(model, config, Broken(len(train)), runner)
         decoded = decode(train, task.train_images, config.augment, preprocess, device) if config.resident else None
-        settle_micro_batch(state, config, dtype, run.path, machine.recompute)
+        choose_micro_batch(state, config, dtype, run.path, machine.recompute)
         saver = Saver(run.path / "checkpoints")
         first = timed(lambda: saver.save_now(state))
         run.track((), 0)
@@ -133,7 +133,7 @@ def measure(task: Task, began: float) -> Calibration:
             rate = REACHED * peak / training_flops(tried)
             workers = machine.workers
             workers = choose_workers(train, config.augment, preprocess, rate) if workers is None else workers
-            batches = partial(training_batches, train, config.augment, preprocess, workers=workers, device=device)
+            batches = partial(train_loader, train, config.augment, preprocess, workers=workers, device=device)
         ready = time.time() - began - (decoded.spent if decoded else 0.0)
         stepping = steps(state, config, batches, preprocess, dtype)
         judging = judge(
@@ -155,7 +155,7 @@ def measure(task: Task, began: float) -> Calibration:
     judged = max(0, min(TOGETHER, task.judged_images) - judging.images) * inference_activations(task.model, number)
     heavier = parameters(task.model) / parameters(tried)
     longer = multiply_adds(task.model) / multiply_adds(tried)
-    return Calibration(
+    return MeasuredCost(
         start_seconds=ready + stepping.first + (heavier - 1) * first,
         decode_seconds=decoded.seconds if decoded else 0.0,
         step_seconds=longer * _scaled(stepping.seconds, stepping.of_half, images, task.training.batch),
@@ -191,7 +191,7 @@ def _affordable(model: ModelConfig, peak: float) -> ModelConfig:
 
 
 def _at_once(task: Task, device: torch.device, dtype: torch.dtype) -> int:
-    """How many images the run takes in a forward pass, as vitrail.train.memory settles it."""
+    """How many images the run takes in a forward pass, as vitrail.train.micro_batch settles it."""
     room = devices.available_memory(device)
     if task.training.micro_batch or room is None:
         return min(task.training.batch, task.training.micro_batch or task.training.batch)
@@ -256,7 +256,7 @@ class Noise(Source):
 class Decoded:
     """A part of a resident set, and what the whole of it takes."""
 
-    part: Resident
+    part: OnDeviceDataset
     seconds: float  # of the whole
     spent: float  # seconds here
     missing: int  # bytes of the images that were not decoded here, and of the files that they lie in
@@ -270,7 +270,7 @@ def decode(train: Source, images: int, augment: Augment, preprocess: Preprocess,
     parts, spent, grown = [], [], []
     for low, high in pairwise(bounds):
         before, begun = resident_memory(), time.perf_counter()
-        parts.append(Resident(Subset(train, np.arange(low, high)), augment, preprocess, device))
+        parts.append(OnDeviceDataset(Subset(train, np.arange(low, high)), augment, preprocess, device))
         spent.append(time.perf_counter() - begun)
         grown.append(resident_memory() - before)
     last = bounds[-1] - bounds[-2]
@@ -300,9 +300,9 @@ class Stepping:
 
 
 def steps(
-    state: TrainState, config: Training, batches: Callable[..., Any], preprocess: Preprocess, dtype: torch.dtype
+    state: TrainState, config: TrainConfig, batches: Callable[..., Any], preprocess: Preprocess, dtype: torch.dtype
 ) -> Stepping:
-    """Trains for some seconds. `batches`: as `training_batches`, of `start`, `stop` and the rest."""
+    """Trains for some seconds. `batches`: as `train_loader`, of `init_state`, `stop` and the rest."""
     device = next(state.model.parameters()).device
     half = replace(config, batch=max(1, config.batch // 2))
     run = partial(_train, state, batches=batches, preprocess=preprocess, dtype=dtype)
@@ -318,7 +318,7 @@ def steps(
 
 def _train(
     state: TrainState,
-    config: Training,
+    config: TrainConfig,
     count: int,
     warm: int,
     *,

@@ -7,8 +7,8 @@ from typing import Any
 from vitrail.core import device as devices
 from vitrail.core.device import Machine
 from vitrail.jobs.finetune.plan import Sizes, held_out_share, make_plan
-from vitrail.jobs.finetune.run import Finetune, scaled
-from vitrail.jobs.finetune.step_time import Pace, measure
+from vitrail.jobs.finetune.run import Finetune, with_defaults_for
+from vitrail.jobs.finetune.step_time import StepTime, measure_step_time
 from vitrail.jobs.suite.run import SuiteRun
 from vitrail.jobs.suite.suite import (
     FewShot,
@@ -22,8 +22,8 @@ from vitrail.jobs.suite.suite import (
     look_for,
 )
 from vitrail.jobs.suite.task import scores, with_setting
-from vitrail.weights.load import read_published
-from vitrail.weights.pretrained import Published
+from vitrail.weights.load import read_pretrained
+from vitrail.weights.pretrained import PretrainedModel
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def plan_suite(
     """A row a task; starts and downloads nothing. Without a model (an empty name) no time is measured."""
     config.suite.check()
     wanted = chosen(config.suite, only, skip)
-    published = read_published(config.model) if config.model else None
+    published = read_pretrained(config.model) if config.model else None
     names = folder_names([task.name for task in config.suite.tasks])
     pace = _Pace(published, machine)
     made = []
@@ -92,7 +92,7 @@ def _planned(config: SuiteRun, task: Task, pace: "_Pace") -> PlannedTask:
         used = present.test + min(present.train, present.classes * max(method.shots) * method.seeds)
         seen = pace.of(replace(task.finetune, resolution=method.resolution), present.classes)
         return replace(row, seconds=models * used * seen.judged if seen else None)
-    tuned = scaled(with_setting(task.finetune, _one(method)), present.train)
+    tuned = with_defaults_for(with_setting(task.finetune, _one(method)), present.train)
     tuned = replace(tuned, repeats=method.repeats or tuned.repeats)
     runs = (len(tuned.sweep) if len(tuned.sweep) > 1 else 0) + tuned.repeats + 1
     row = replace(row, steps=tuned.steps, batch=tuned.batch, runs=models * runs)
@@ -115,17 +115,19 @@ def _one(method: FineTuned) -> Setting | None:
 class _Pace:
     """How fast the model is at a resolution and batch, measured once for tasks that are alike."""
 
-    def __init__(self, published: Published | None, machine: Machine):
-        self._published, self._machine, self._known = published, machine, dict[Any, Pace]()
+    def __init__(self, published: PretrainedModel | None, machine: Machine):
+        self._published, self._machine, self._known = published, machine, dict[Any, StepTime]()
 
-    def of(self, config: Finetune, classes: int) -> Pace | None:
+    def of(self, config: Finetune, classes: int) -> StepTime | None:
         """None without a model."""
         if self._published is None:
             return None
         key = (config.resolution, config.batch, config.patch, config.pool, config.tuned)
         if key not in self._known:
             config = replace(config, batch=config.batch or 64)
-            self._known[key] = measure(config, self._published, tuple(map(str, range(classes))), self._machine)
+            self._known[key] = measure_step_time(
+                config, self._published, tuple(map(str, range(classes))), self._machine
+            )
         return self._known[key]
 
 

@@ -31,9 +31,9 @@ from vitrail.jobs.suite.suite import (
     folder_names,
     look_for,
 )
-from vitrail.jobs.suite.table import Side, Standing, headline, means, names_of, rows, sentence
-from vitrail.jobs.suite.task import attempt, rejudge, right_answers, scores, with_ridges, with_setting
-from vitrail.weights.load import read_published
+from vitrail.jobs.suite.table import Side, TaskResult, headline, means, names_of, rows, sentence
+from vitrail.jobs.suite.task import rejudge, ridge_by_rank, right_answers, run_task, scores, with_setting
+from vitrail.weights.load import read_pretrained
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def run_suite(
     if config.against is not None:
         models["against"] = config.against
     for model in models.values():
-        read_published(model)
+        read_pretrained(model)
     # The list of tasks may grow and the second model may come later; what is done stays right.
     identity = replace(config, suite=replace(config.suite, about="", tasks=()), against=None)
     with RunFolder(folder, "suite", identity):
@@ -107,7 +107,7 @@ class _Book:
         file = folder / "suite.json"
         self.before: dict[str, Any] = read_json(file) if file.exists() else {}
         self._refuse_others()
-        self.standings = [Standing(task, folder=self.names[task.name]) for task in config.suite.tasks]
+        self.standings = [TaskResult(task, folder=self.names[task.name]) for task in config.suite.tasks]
         known = {row["name"]: row for row in self.before.get("tasks", ())}
         for one in self.standings:
             if row := known.get(one.task.name):
@@ -115,11 +115,11 @@ class _Book:
                 one.state, one.sentence = row["state"], row["sentence"]
             self.read(one)
 
-    def place(self, one: Standing, side: Side) -> Path:
+    def place(self, one: TaskResult, side: Side) -> Path:
         """The folder of a task with one of the models."""
         return self.folder / side / one.folder
 
-    def read(self, one: Standing) -> None:
+    def read(self, one: TaskResult) -> None:
         """Takes up what is finished."""
         for side in self.models:
             place = self.place(one, side)
@@ -138,7 +138,7 @@ class _Book:
         if isinstance(method, FewShot) and method.variant == "older":
             for side in self.models:
                 done = {one.task.name: self.place(one, side) for one in self.standings if side in one.scores}
-                for name, found in with_ridges(done, method.shots).items():
+                for name, found in ridge_by_rank(done, method.shots).items():
                     next(one for one in self.standings if one.task.name == name).scores[side] = found
         content = {
             "format": 1,
@@ -182,7 +182,7 @@ class _Book:
                 )
 
 
-def _done(config: SuiteRun, book: _Book, one: Standing, side: Side, machine: Machine, setting: Setting | None) -> str:
+def _done(config: SuiteRun, book: _Book, one: TaskResult, side: Side, machine: Machine, setting: Setting | None) -> str:
     """Does one task with one model, and says how it ended."""
     if side in one.scores:
         return "done before"
@@ -196,7 +196,7 @@ def _done(config: SuiteRun, book: _Book, one: Standing, side: Side, machine: Mac
                 one.state, one.sentence = "absent", present.problem
                 return one.state
             one.counts = {"train": present.train, "test": present.test, "classes": present.classes}
-            attempt(one.task, book.models[side], config.method, book.place(one, side), machine, setting)
+            run_task(one.task, book.models[side], config.method, book.place(one, side), machine, setting)
     except Interrupted:
         raise
     except _Absent as problem:
@@ -220,7 +220,7 @@ class _Absent(Exception):
     """What a task needs is not there."""
 
 
-def _rejudged(config: SuiteRun, book: _Book, one: Standing, side: Side, machine: Machine) -> None:
+def _rejudged(config: SuiteRun, book: _Book, one: TaskResult, side: Side, machine: Machine) -> None:
     assert isinstance(one.task, Rejudged)
     if isinstance(config.method, FewShot):
         raise _Absent(f"it judges the fine-tuned model of {one.task.of}: only --method finetune has one")

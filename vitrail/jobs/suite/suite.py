@@ -11,7 +11,7 @@ from vitrail.jobs.finetune.finetune import Finetune
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedResult:
     """What somebody else's model reached on a task."""
 
     model: str
@@ -37,7 +37,7 @@ class Task:
     shots: str = ""  # DATA; empty: what fine-tuning learns from
     choice: Choice | None = None
     layout: str = ""  # how a person provides the data where they cannot be fetched
-    published: tuple[Published, ...] = ()
+    published: tuple[PublishedResult, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Rejudged:
     test: str
     group: str = ""
     layout: str = ""
-    published: tuple[Published, ...] = ()
+    published: tuple[PublishedResult, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class FewShot:
     """The closed form on frozen features (section 4.1).
 
     "official": random draws by seeds, a fixed ridge. "older": the first images of each class, and the ridge that has
-    the best mean rank over the tasks (vitrail.evals.fewshot_older).
+    the best mean rank over the tasks (vitrail.evals.fewshot_rank).
     """
 
     shots: tuple[int, ...] = (1, 5, 10)

@@ -8,7 +8,7 @@ import numpy as np
 
 from vitrail.core.estimate import Estimate
 from vitrail.evals.paired import mean_of, over_draws, over_images, unpaired
-from vitrail.jobs.suite.suite import Published, Rejudged, Suite, Task
+from vitrail.jobs.suite.suite import PublishedResult, Rejudged, Suite, Task
 from vitrail.jobs.suite.task import TUNED, Score
 
 State = Literal["done", "failed", "absent", "waiting"]
@@ -17,7 +17,7 @@ ALL = "all tasks"
 
 
 @dataclass
-class Standing:
+class TaskResult:
     """How a task stands. `scores` by side; `right`: which test images were right, by side."""
 
     task: Task | Rejudged
@@ -60,7 +60,7 @@ def _named(scores: Sequence[Score], of: str) -> Score | None:
     return next((score for score in scores if score.of == of), None)
 
 
-def names_of(standings: Sequence[Standing]) -> list[str]:
+def names_of(standings: Sequence[TaskResult]) -> list[str]:
     """The names of all scores, in their order."""
     every = [score.of for one in standings for side in one.scores.values() for score in side]
     return sorted(dict.fromkeys(every), key=lambda name: int(name.split()[0]) if name[0].isdigit() else -1)
@@ -71,12 +71,12 @@ def headline(names: Sequence[str]) -> str | None:
     return "5 shots" if "5 shots" in names else (names[-1] if names else None)
 
 
-def rows(standings: Sequence[Standing]) -> list[dict[str, Any]]:
+def rows(standings: Sequence[TaskResult]) -> list[dict[str, Any]]:
     """A row a task, as suite.json holds it."""
     return [_row(one, names_of(standings)) for one in standings]
 
 
-def _row(one: Standing, names: Sequence[str]) -> dict[str, Any]:
+def _row(one: TaskResult, names: Sequence[str]) -> dict[str, Any]:
     found = []
     for of in names:
         score, other = (_named(one.scores.get(side, ()), of) for side in ("model", "against"))
@@ -108,7 +108,7 @@ def _row(one: Standing, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def means(suite: Suite, standings: Sequence[Standing]) -> list[dict[str, Any]]:
+def means(suite: Suite, standings: Sequence[TaskResult]) -> list[dict[str, Any]]:
     """The mean of each group and of all tasks, for each score, over the tasks that have it; and how many these are.
 
     Beside them the published means of the same tasks, so that a mean over fewer tasks is compared with its like.
@@ -131,13 +131,13 @@ def means(suite: Suite, standings: Sequence[Standing]) -> list[dict[str, Any]]:
     return found
 
 
-def _other(one: Standing, of: str) -> Estimate:
+def _other(one: TaskResult, of: str) -> Estimate:
     estimate = one.estimate(of, "against")
     assert estimate is not None  # it has a difference
     return estimate
 
 
-def _published(tasks: Sequence[tuple[Published, ...]]) -> list[dict[str, Any]]:
+def _published(tasks: Sequence[tuple[PublishedResult, ...]]) -> list[dict[str, Any]]:
     """The mean of each published model that has all these tasks."""
     models = dict.fromkeys(published.model for task in tasks for published in task)
     made = []
@@ -148,7 +148,7 @@ def _published(tasks: Sequence[tuple[Published, ...]]) -> list[dict[str, Any]]:
     return made
 
 
-def sentence(suite: Suite, standings: Sequence[Standing], model: str, against: str | None) -> str:
+def sentence(suite: Suite, standings: Sequence[TaskResult], model: str, against: str | None) -> str:
     """What the table says, with its uncertainty, in a sentence that can be quoted."""
     of = headline(names_of(standings))
     found = [row for row in means(suite, standings) if row["of"] == of and row["group"] == ALL and row["tasks"]]
@@ -178,7 +178,7 @@ def sentence(suite: Suite, standings: Sequence[Standing], model: str, against: s
     return f"{said}; {_tally(standings, of)}."
 
 
-def _tally(standings: Sequence[Standing], of: str) -> str:
+def _tally(standings: Sequence[TaskResult], of: str) -> str:
     """How many tasks are better, worse, neither; each by its own 95 % interval."""
     verdicts = {"better": 0, "worse": 0, "not to be told apart": 0}
     for one in standings:

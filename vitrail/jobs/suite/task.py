@@ -13,12 +13,12 @@ from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Estimate, wilson
 from vitrail.core.files import read_json, write_json
 from vitrail.core.progress import say
-from vitrail.data.leakage import check_agreement
+from vitrail.data.leakage import check_train_test
 from vitrail.data.open.names import open_data, require_classes
 from vitrail.data.sources.subset import Subset
 from vitrail.evals.features import Features, features
 from vitrail.evals.fewshot_rank import FewShotSet, choose_ridges, first_shots, grid_accuracies
-from vitrail.evals.predictions import is_evaluation, numbered, read_outcomes
+from vitrail.evals.predictions import is_evaluation, occurrences, read_predictions
 from vitrail.jobs.evaluate import Evaluate, evaluate
 from vitrail.jobs.finetune.finetune import Finetune, finetune
 from vitrail.jobs.linear_probe import Linear, linear
@@ -58,7 +58,7 @@ def with_setting(config: Finetune, setting: Setting | None) -> Finetune:
     )
 
 
-def attempt(task: Task, model: str, method: Method, folder: Path, machine: Machine, setting: Setting | None) -> None:
+def run_task(task: Task, model: str, method: Method, folder: Path, machine: Machine, setting: Setting | None) -> None:
     """Does a task in `folder`; what is finished there is not repeated.
 
     Raises:
@@ -81,7 +81,7 @@ def rejudge(task: Rejudged, tuned: Path, folder: Path, machine: Machine) -> None
 
 
 def scores(task: Task | Rejudged, method: Method, folder: Path) -> tuple[Score, ...] | None:
-    """What lies in the folder of a finished task; None of an unfinished one. Of the older variant see `with_ridges`."""
+    """What lies in the folder of a finished task; None of an unfinished one. Older variant: `ridge_by_rank`."""
     if isinstance(task, Rejudged):
         return _tuned(folder / "evaluation.json")
     if isinstance(method, FineTuned):
@@ -93,7 +93,7 @@ def scores(task: Task | Rejudged, method: Method, folder: Path) -> tuple[Score, 
     return None if found is None else ()
 
 
-def with_ridges(folders: Mapping[str, Path], shots: tuple[int, ...]) -> dict[str, tuple[Score, ...]]:
+def ridge_by_rank(folders: Mapping[str, Path], shots: tuple[int, ...]) -> dict[str, tuple[Score, ...]]:
     """The scores of the older variant: for each number of shots the ridge of the best mean rank over these tasks."""
     grids = {name: read_json(folder / "grid.json") for name, folder in folders.items()}
     made: dict[str, list[Score]] = {name: [] for name in grids}
@@ -114,11 +114,11 @@ def right_answers(task: Task | Rejudged, method: Method, folder: Path) -> dict[t
     for place in places:
         if is_evaluation(place):
             try:
-                found = read_outcomes(place).outcomes
+                found = read_predictions(place).outcomes
             except BadInput as problem:  # the accuracy stands; only the comparison loses its pairs
                 say(str(problem))
                 return {}
-            return dict(zip(numbered(found.keys), found.right.tolist(), strict=True))
+            return dict(zip(occurrences(found.keys), found.correct.tolist(), strict=True))
     return {}
 
 
@@ -147,12 +147,12 @@ def _drawn(row: dict[str, Any], count: int) -> Score:
 def _official(task: Task, model: str, method: FewShot, folder: Path, machine: Machine) -> None:
     config = Linear(model, data_of(task, method), task.finetune.test or "", _enough(task, method), method.seeds)
     config = replace(config, resolution=method.resolution)
-    if not _again(folder, config, "linear.json"):
+    if not _already_done(folder, config, "linear.json"):
         linear(config, folder, machine)
 
 
 @dataclass(frozen=True)
-class Older:
+class RankedFewShot:
     """The older variant on one task."""
 
     model: str
@@ -164,12 +164,12 @@ class Older:
 
 def _older(task: Task, model: str, method: FewShot, folder: Path, machine: Machine) -> None:
     train_name, test_name = data_of(task, method), task.finetune.test or ""
-    config = Older(model, train_name, test_name, _enough(task, method), method.resolution)
-    if _again(folder, config, "grid.json"):
+    config = RankedFewShot(model, train_name, test_name, _enough(task, method), method.resolution)
+    if _already_done(folder, config, "grid.json"):
         return
     loaded = load(model, resolution=config.resolution, device=choose_device(machine.device))
     train, test = open_data(train_name, "train"), open_data(test_name, "test")
-    check_agreement(train, test, train_name, test_name)
+    check_train_test(train, test, train_name, test_name)
     if train.classes != test.classes:
         raise BadInput(f"{train_name} has other classes ({train.classes[:5]}…) than {test_name} ({test.classes[:5]}…)")
     kept = np.sort(first_shots(train.labels, len(train.classes), max(config.shots)))
@@ -177,7 +177,7 @@ def _older(task: Task, model: str, method: FewShot, folder: Path, machine: Machi
     write_json(folder / "grid.json", {"accuracies": _grid(seen, config, len(train.classes)), "count": len(seen[1][1])})
 
 
-def _grid(seen: list[Features], config: Older, classes: int) -> dict[str, list[float]]:
+def _grid(seen: list[Features], config: RankedFewShot, classes: int) -> dict[str, list[float]]:
     """By shots, the accuracy of each ridge of the grid."""
     one = FewShotSet(seen[0].values, seen[0].labels, seen[1].values, seen[1].labels, classes)
     return {str(count): grid_accuracies(one, count).tolist() for count in config.shots}
@@ -195,7 +195,7 @@ def _enough(task: Task, method: FewShot) -> tuple[int, ...]:
     return shots
 
 
-def _again(folder: Path, config: Linear | Older, done: str) -> bool:
+def _already_done(folder: Path, config: Linear | RankedFewShot, done: str) -> bool:
     """Whether the folder holds this already; writes down what it is to hold."""
     about = folder / "task.json"
     if about.exists():

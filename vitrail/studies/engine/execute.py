@@ -20,11 +20,11 @@ from vitrail.core.progress import say
 from vitrail.jobs.finetune.finetune import finetune
 from vitrail.jobs.linear_probe import Linear, linear
 from vitrail.studies.engine.results import Noise, Results, Row, measured_file, read_measured
-from vitrail.studies.engine.runs import FewShot, Measure, Planned, Reached, Run, Tuned, digest
-from vitrail.studies.engine.study import Study, planned
+from vitrail.studies.engine.runs import FewShot, Measure, Reached, Run, StudyRun, Tuned, digest
+from vitrail.studies.engine.study import Study, study_runs
 
 
-def execute(study: Study, plan: Planned, machine: Machine) -> None:
+def execute(study: Study, plan: StudyRun, machine: Machine) -> None:
     """Makes or continues one run and what is measured of it; what is done already is not done again.
 
     Raises:
@@ -42,7 +42,7 @@ def execute(study: Study, plan: Planned, machine: Machine) -> None:
     plan.failure.unlink(missing_ok=True)
 
 
-def _measured(plan: Planned, measure: Measure, machine: Machine) -> dict[str, Any] | None:
+def _measured(plan: StudyRun, measure: Measure, machine: Machine) -> dict[str, Any] | None:
     bundle = str(plan.folder / "bundle")
     match measure:
         case FewShot(train, test, shots, draws):
@@ -59,12 +59,12 @@ def _measured(plan: Planned, measure: Measure, machine: Machine) -> dict[str, An
             assert_never(measure)
 
 
-def done(study: Study, plan: Planned) -> bool:
+def done(study: Study, plan: StudyRun) -> bool:
     """Whether nothing is left to do for a run."""
     return plan.finished and all(read_measured(plan, measure) is not None for measure in study.measures)
 
 
-def carry_out(study: Study, out: Path, machine: Machine | None = None) -> Results:
+def run_study(study: Study, out: Path, machine: Machine | None = None) -> Results:
     """Makes what is missing in this process, one run after another, and writes `out/STUDY/study.json`.
 
     A run that fails is noted with its sentence, and the others go on.
@@ -74,7 +74,7 @@ def carry_out(study: Study, out: Path, machine: Machine | None = None) -> Result
         Interrupted: after a signal, once the run at work is saved.
     """
     study.check()
-    plans = planned(study, out)
+    plans = study_runs(study, out)
     missing = [plan for plan in plans if not done(study, plan)]
     for number, plan in enumerate(missing, 1):
         say(f"run {number} of {len(missing)}: {plan.run.name}, seed {plan.config.seed}")
@@ -85,7 +85,7 @@ def carry_out(study: Study, out: Path, machine: Machine | None = None) -> Result
 
 def execute_only(study: Study, out: Path, name: str, machine: Machine) -> None:
     """One run by the name of its folder, and study.json; raises BadInput for a name that the study does not have."""
-    plans = {plan.folder.name: plan for plan in planned(study, out)}
+    plans = {plan.folder.name: plan for plan in study_runs(study, out)}
     if name not in plans:
         raise unknown(f"run of {study.name}", name, plans)
     try:
@@ -95,7 +95,7 @@ def execute_only(study: Study, out: Path, name: str, machine: Machine) -> None:
         raise
 
 
-def attempt(plan: Planned, work: Callable[[], None]) -> None:
+def attempt(plan: StudyRun, work: Callable[[], None]) -> None:
     """Does the work; a failure is written down beside the folder of the run. Interrupted is passed on."""
     try:
         work()
@@ -106,7 +106,7 @@ def attempt(plan: Planned, work: Callable[[], None]) -> None:
         note_failure(plan, str(problem) if known else f"{type(problem).__name__}: {problem}", traceback.format_exc())
 
 
-def note_failure(plan: Planned, said: str, trace: str = "") -> None:
+def note_failure(plan: StudyRun, said: str, trace: str = "") -> None:
     """Writes down why a run ended."""
     write_json(plan.failure, {"said": said, "trace": trace})
     say(f"{plan.run.name}, seed {plan.config.seed}, failed: {said}")
@@ -181,7 +181,7 @@ def _row_json(results: Results, row: Row) -> dict[str, Any]:
     }
 
 
-def _run_json(study: Study, plan: Planned) -> dict[str, Any]:
+def _run_json(study: Study, plan: StudyRun) -> dict[str, Any]:
     failure = read_json(plan.failure)["said"] if plan.failure.is_file() and not done(study, plan) else None
     state = "finished" if done(study, plan) else "failed" if failure else "unfinished"
     if state == "unfinished" and not (plan.folder / "config.json").is_file():
@@ -222,13 +222,13 @@ def failures(results: Results) -> Sequence[dict[str, Any]]:
 
 def collect(study: Study, out: Path) -> Results:
     """Reads what lies in the folders of the runs; what is missing is missing."""
-    plans = planned(study, out)
+    plans = study_runs(study, out)
     rows = [_row(study, run, [plan for plan in plans if plan.run is run]) for run in study.runs]
     names = [name for measure in study.measures for name in measure.names]
     return Results(study, rows, {name: _pooled([row.values.get(name, ()) for row in rows]) for name in names})
 
 
-def _row(study: Study, run: Run, plans: Sequence[Planned]) -> Row:
+def _row(study: Study, run: Run, plans: Sequence[StudyRun]) -> Row:
     results = [read_json(plan.folder / "result.json") for plan in plans if plan.finished]
     values: dict[str, list[float]] = {}
     counts: dict[str, int | None] = {}

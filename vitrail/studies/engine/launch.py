@@ -24,8 +24,8 @@ from vitrail.core.progress import QUIET_SECONDS, console, say
 from vitrail.core.run import read_metrics
 from vitrail.core.signals import SignalWatch
 from vitrail.studies.engine.execute import done, note_failure, write_study
-from vitrail.studies.engine.runs import Planned
-from vitrail.studies.engine.study import Study, planned
+from vitrail.studies.engine.runs import StudyRun
+from vitrail.studies.engine.study import Study, study_runs
 
 PAUSE = 0.5  # seconds between two looks at the processes
 
@@ -34,12 +34,12 @@ PAUSE = 0.5  # seconds between two looks at the processes
 class Child:
     """A run at work."""
 
-    plan: Planned
+    plan: StudyRun
     process: subprocess.Popen[bytes]
     log: IO[bytes]
 
 
-def spread(study: Study, out: Path, command: Callable[[Planned], Sequence[str]], jobs: int) -> None:
+def spread(study: Study, out: Path, command: Callable[[StudyRun], Sequence[str]], jobs: int) -> None:
     """Makes what is missing, `jobs` runs at a time, each with its share of the cores; failures are noted.
 
     What a run says goes to a `.log` beside its folder. Raises Interrupted after a signal, once all runs are saved.
@@ -49,7 +49,7 @@ def spread(study: Study, out: Path, command: Callable[[Planned], Sequence[str]],
         raise BadInput(f"--jobs is {jobs}, expected at least 1")
     threads = max(1, usable_cores() // jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    todo = deque(plan for plan in planned(study, out) if not done(study, plan))
+    todo = deque(plan for plan in study_runs(study, out) if not done(study, plan))
     running: list[Child] = []
     with SignalWatch() as watch, board(len(todo)) as show:
         try:
@@ -71,7 +71,7 @@ def spread(study: Study, out: Path, command: Callable[[Planned], Sequence[str]],
                 child.log.close()
 
 
-def _start(plan: Planned, command: Callable[[Planned], Sequence[str]], environment: dict[str, str]) -> Child:
+def _start(plan: StudyRun, command: Callable[[StudyRun], Sequence[str]], environment: dict[str, str]) -> Child:
     plan.folder.parent.mkdir(parents=True, exist_ok=True)
     plan.failure.unlink(missing_ok=True)  # of an earlier attempt: this one may end for another reason
     log = open(plan.folder.with_name(f"{plan.folder.name}.log"), "wb")  # noqa: SIM115 - as long as the process
@@ -90,7 +90,7 @@ def _end(study: Study, child: Child) -> None:
     note_failure(child.plan, _last_words(child.plan, code))
 
 
-def _last_words(plan: Planned, code: int) -> str:
+def _last_words(plan: StudyRun, code: int) -> str:
     log = plan.folder.with_name(f"{plan.folder.name}.log")
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     ended = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
@@ -98,12 +98,12 @@ def _last_words(plan: Planned, code: int) -> str:
 
 
 @contextmanager
-def board(total: int) -> Iterator[Callable[[Sequence[Planned], int], None]]:
+def board(total: int) -> Iterator[Callable[[Sequence[StudyRun], int], None]]:
     """A bar over the runs and a line for each at work; without a terminal, all in one line now and then."""
     if not console.is_terminal:
         said = [time.monotonic()]
 
-        def tell(running: Sequence[Planned], waiting: int) -> None:
+        def tell(running: Sequence[StudyRun], waiting: int) -> None:
             finished = total - waiting - len(running)
             if time.monotonic() - said[0] > QUIET_SECONDS or finished == total:
                 said[0] = time.monotonic()
@@ -116,7 +116,7 @@ def board(total: int) -> Iterator[Callable[[Sequence[Planned], int], None]]:
         whole = bars.add_task("runs", total=total, note="")
         tasks: dict[Path, Any] = {}
 
-        def draw(running: Sequence[Planned], waiting: int) -> None:
+        def draw(running: Sequence[StudyRun], waiting: int) -> None:
             bars.update(whole, completed=total - waiting - len(running))
             for folder in set(tasks) - {plan.folder for plan in running}:
                 bars.remove_task(tasks.pop(folder))
@@ -128,23 +128,23 @@ def board(total: int) -> Iterator[Callable[[Sequence[Planned], int], None]]:
         yield draw
 
 
-def _title(plan: Planned) -> str:
+def _title(plan: StudyRun) -> str:
     return f"{plan.run.name}, seed {plan.config.seed}"
 
 
-def _step(plan: Planned) -> int:
+def _step(plan: StudyRun) -> int:
     rows = read_metrics(plan.folder / "metrics.jsonl")
     return rows[-1]["step"] if rows else 0
 
 
-def _stands(plan: Planned) -> str:
+def _stands(plan: StudyRun) -> str:
     rows = [row for row in read_metrics(plan.folder / "metrics.jsonl") if row["kind"] == "train"]
     if plan.finished:
         return "measuring"
     return f"step {rows[-1]['step']:,}, loss {rows[-1]['loss']:.3f}" if rows else "starting"
 
 
-def on_ray(study: Study, out: Path, command: Callable[[Planned], Sequence[str]]) -> None:
+def on_ray(study: Study, out: Path, command: Callable[[StudyRun], Sequence[str]]) -> None:
     """A task a run on the cluster that RAY_ADDRESS names; every node sees the data and `out` under the same names.
 
     A task has one GPU where the cluster has any, else the cores of a node.
@@ -154,7 +154,7 @@ def on_ray(study: Study, out: Path, command: Callable[[Planned], Sequence[str]])
     except ImportError:
         raise BadInput("--cluster ray needs Ray: pip install 'vitrail[cluster]'") from None
     study.check()
-    plans = [plan for plan in planned(study, out) if not done(study, plan)]
+    plans = [plan for plan in study_runs(study, out) if not done(study, plan)]
     for plan in plans:
         plan.failure.unlink(missing_ok=True)
     started = not ray.is_initialized()

@@ -17,8 +17,8 @@ from vitrail.models.position import Learned1d, Relative
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes.pretraining import IMAGES
 from vitrail.studies.engine.execute import done
-from vitrail.studies.engine.runs import Planned
-from vitrail.studies.engine.study import Study, planned
+from vitrail.studies.engine.runs import StudyRun
+from vitrail.studies.engine.study import Study, study_runs
 
 # where data are not at hand
 CLASSES = {"jft": 18_291, "imagenet21k": 21_843, "imagenet": 1_000}
@@ -32,7 +32,7 @@ def plan(study: Study, out: Path | None, machine: Machine, jobs: int = 1) -> dic
     what this machine cannot try.
     """
     threads = max(1, usable_cores() // jobs)
-    places = planned(study, out or Path())
+    places = study_runs(study, out or Path())
     rows = []
     with progress("measuring", len(study.runs)) as bar:
         for run in study.runs:
@@ -47,7 +47,7 @@ def plan(study: Study, out: Path | None, machine: Machine, jobs: int = 1) -> dic
     return {"study": study.name, "scale": study.scale, "jobs": jobs, "threads": threads, "rows": rows, "total": total}
 
 
-def _row(place: Planned, machine: Machine, threads: int) -> dict[str, Any]:
+def _row(place: StudyRun, machine: Machine, threads: int) -> dict[str, Any]:
     config = place.config
     keys = ("parameters", "flops_per_image", "images", "total_flops", "seconds", "memory_gib")
     row: dict[str, Any] = {"name": place.run.name, **dict.fromkeys(keys), "gpus": {}, "said": ""}

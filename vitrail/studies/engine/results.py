@@ -19,7 +19,7 @@ from scipy.stats import t as t_distribution
 from vitrail.core.estimate import Estimate
 from vitrail.core.files import read_json
 from vitrail.core.run import read_metrics
-from vitrail.studies.engine.runs import Measure, Planned, Reached, Run, digest
+from vitrail.studies.engine.runs import Measure, Reached, Run, StudyRun, digest
 from vitrail.studies.engine.study import Study
 
 
@@ -29,7 +29,7 @@ class Row:
 
     run: Run
     change: str
-    plans: Sequence[Planned]
+    plans: Sequence[StudyRun]
     results: Sequence[Mapping[str, Any]]  # of the finished seeds
     values: Mapping[str, Sequence[float]]  # measure -> one a seed
     counts: Mapping[str, int | None]  # measure -> test images behind one value, where it is a share of them
@@ -146,12 +146,12 @@ class Results:
         return [(step, sum(values) / len(values)) for step, values in sorted(found.items())]
 
 
-def measured_file(plan: Planned, measure: Measure) -> Path:
+def measured_file(plan: StudyRun, measure: Measure) -> Path:
     """Where a measure of a run lies, so that studies share it."""
     return plan.folder / "measured" / f"{digest(measure)}.json"
 
 
-def read_measured(plan: Planned, measure: Measure) -> dict[str, Any] | None:
+def read_measured(plan: StudyRun, measure: Measure) -> dict[str, Any] | None:
     """`{"values": {name: number}, "count": test images or None, ...}`; None before it was made."""
     if isinstance(measure, Reached):
         result = read_json(plan.folder / "result.json") if plan.finished else {}

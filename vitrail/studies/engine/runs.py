@@ -68,7 +68,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Planned:
+class StudyRun:
     """A run with one of its seeds, and its folder."""
 
     run: Run

@@ -20,7 +20,7 @@ from vitrail.core.config import from_json, to_json
 from vitrail.core.errors import BadInput, unknown
 from vitrail.core.files import read_json
 from vitrail.jobs.pretrain import pretrain
-from vitrail.studies.engine.runs import Measure, Planned, Run, Scale, changes, digest, slug
+from vitrail.studies.engine.runs import Measure, Run, Scale, StudyRun, changes, digest, slug
 
 if TYPE_CHECKING:
     from vitrail.core.figures import Figure
@@ -75,7 +75,7 @@ class Study:
         return "; ".join(changes(to_json(self.runs[0].config), to_json(run.config)))
 
 
-def planned(study: Study, out: Path) -> list[Planned]:
+def study_runs(study: Study, out: Path) -> list[StudyRun]:
     """All runs, one seed of all before the next seed, so that a study that is cut short has whole tables."""
     known = {kind: _made(out / "runs", kind) for kind in {type(run.config) for run in study.runs}}
     plans = []
@@ -84,7 +84,7 @@ def planned(study: Study, out: Path) -> list[Planned]:
             config = replace(run.config, seed=run.config.seed + repeat)
             key = digest(config)
             name = f"{study.name}-{slug(run.name)}-s{config.seed}-{key}"
-            plans.append(Planned(run, config, known[type(config)].get(key, out / "runs" / name)))
+            plans.append(StudyRun(run, config, known[type(config)].get(key, out / "runs" / name)))
     return plans
 
 

@@ -1,1 +1,0 @@
-"""Which splits a DATA has, for what takes all of them."""
