@@ -1,4 +1,4 @@
-"""The one-way order of imports (docs/architecture.md): a folder imports only folders to its left."""
+"""The one-way order of imports (docs/architecture.md), of folders and of the rooms within them."""
 
 import ast
 from pathlib import Path
@@ -7,10 +7,11 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "vitrail"
 
-# Those in one set do not import each other.
-ORDER = [
+# A part imports only parts in rows above its own; those in one row do not import each other.
+HOUSE = [
     {"core"},
-    {"data", "models"},
+    {"records"},
+    {"data", "models", "report"},
     {"weights"},
     {"train", "evals"},
     {"analysis", "serve"},
@@ -21,12 +22,36 @@ ORDER = [
     {"cli"},
     {"__main__", "__init__"},
 ]
-RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-ANYWHERE = {"report": {"core"}}  # knows only core; only the command line knows it
+NOT_IMPORTED = {"report": {"commands"}}  # a part that only these may import
+
+# The same within the folders that have rooms.
+ROOMS = {
+    "data": [
+        {"decode"},
+        {"sources"},
+        {"transforms", "catalog", "shards"},
+        {"loader", "quality"},
+        {"open"},
+        {"leakage"},
+    ],
+    "jobs": [
+        {"inspect", "duplicates", "linear_probe", "data_check", "predict", "prepare", "throughput"},
+        {"training", "train_test_overlap"},
+        {"pretrain", "finetune", "forecast", "evaluate"},
+        {"early_stopping", "suite", "demo"},
+    ],
+    "report": [{"page", "folder"}, {"charts"}, {"sections"}, {"pages"}, {"index"}, {"__init__"}],
+    "studies": [
+        {"engine"},
+        {"setups"},
+        {"families"},
+        {"position", "head", "shape", "optimizer", "data_size", "scaling", "cost", "__init__"},
+    ],
+}
 
 
-def imports(file: Path) -> set[str]:
-    """The parts of vitrail that a file imports, wherever in the file it does so."""
+def imports(file: Path) -> set[tuple[str, ...]]:
+    """What of vitrail a file imports, wherever in the file it does so: ("data", "open", "names", "open_data")."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         names = []
@@ -34,35 +59,52 @@ def imports(file: Path) -> set[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{file}: relative import"
-            names = [node.module]
-            if node.module == "vitrail":
-                names = [f"vitrail.{alias.name}" for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("vitrail.")}
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {tuple(name.split(".")[1:]) for name in names if name.startswith("vitrail.")}
     return found
 
 
-def part_of(file: Path) -> str:
-    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def place(file: Path) -> tuple[str, ...]:
+    return file.relative_to(PACKAGE).with_suffix("").parts
 
 
-def allowed(part: str) -> set[str]:
-    if part in ANYWHERE:
-        return ANYWHERE[part] | {part}
-    lower = {name for name, rank in RANK.items() if rank < RANK[part]}
-    return lower | {part} | ({"report"} if part == "commands" else set())
+def ranks(order: list[set[str]]) -> dict[str, int]:
+    return {name: rank for rank, names in enumerate(order) for name in names}
 
 
-@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: str(f.relative_to(PACKAGE)))
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
 def test_imports_point_one_way(file: Path) -> None:
-    extra = imports(file) - allowed(part_of(file))
-    assert not extra, f"{file} imports {sorted(extra)}, which lie to the right of {part_of(file)}"
+    here, rank = place(file)[0], ranks(HOUSE)
+    for other in {name[0] for name in imports(file)} - {here}:
+        assert rank[other] < rank[here], f"{file} imports {other}, which lies to the right of {here}"
+        assert here in NOT_IMPORTED.get(other, {here}), f"{file} imports {other}; only {NOT_IMPORTED[other]} may"
 
 
-def test_every_folder_has_its_place() -> None:
-    parts = {part_of(file) for file in PACKAGE.rglob("*.py")}
-    assert parts == RANK.keys() | ANYWHERE.keys()
+@pytest.mark.parametrize("file", [f for f in FILES if place(f)[0] in ROOMS], ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_of_rooms_point_one_way(file: Path) -> None:
+    part, room = place(file)[:2]
+    rank = ranks(ROOMS[part])
+    others = {name[1] for name in imports(file) if name[0] == part and len(name) > 1 and name[1] in rank} - {room}
+    assert all(rank[other] < rank[room] for other in others), f"{file} imports {sorted(others)}, not all above {room}"
+
+
+def test_every_folder_and_every_room_has_its_place() -> None:
+    assert {place(file)[0] for file in FILES} <= ranks(HOUSE).keys()
+    for part, order in ROOMS.items():
+        rooms = {place(file)[1] for file in FILES if place(file)[0] == part}
+        assert rooms - {"__init__"} <= ranks(order).keys()
 
 
 def test_no_file_is_called_utils() -> None:
     vague = {"utils", "util", "common", "helpers", "misc"}
-    assert not [file for file in PACKAGE.rglob("*.py") if file.stem in vague]
+    assert not [file for file in FILES if file.stem in vague]
+
+
+@pytest.mark.parametrize("folder", sorted({f.parent for f in FILES}), ids=lambda f: str(f.relative_to(PACKAGE.parent)))
+def test_a_folder_says_in_its_first_line_what_is_in_it(folder: Path) -> None:
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    assert text
+    assert text.split("\n")[0].endswith((".", ')'))

@@ -222,7 +222,7 @@ JOURNEYS = [(name, *pair) for name in CASES for pair in permutations(LAYOUTS, 2)
 
 
 @pytest.mark.parametrize(
-    ("name", "first", "second"), [j for j in JOURNEYS if not CASES[j[0]].skipped.keys() & {*j[1:]}]
+    ("name", "first", "second"), [j for j in JOURNEYS if not CASES[j[0]].refused.keys() & {*j[1:]}]
 )
 def test_every_layout_to_every_other(name: str, first: Layout, second: Layout, tmp_path: Path) -> None:
     case, config = CASES[name], CASES[name].config
@@ -252,14 +252,14 @@ def test_every_layout_to_every_other(name: str, first: Layout, second: Layout, t
 
 
 @pytest.mark.parametrize(
-    ("name", "layout"), [(name, layout) for name, case in CASES.items() for layout in case.skipped]
+    ("name", "layout"), [(name, layout) for name, case in CASES.items() for layout in case.refused]
 )
 def test_what_a_layout_cannot_hold_is_said(name: str, layout: Layout, tmp_path: Path) -> None:
     written(CASES[name].config, tmp_path / "source")
     destination = place(tmp_path, "copy", layout)
     with pytest.raises(BadInput) as refused:
         convert(tmp_path / "source", destination, layout)
-    assert str(refused.value) == CASES[name].skipped[layout]
+    assert str(refused.value) == CASES[name].refused[layout]
     assert not destination.exists()
 
 
