@@ -107,4 +107,4 @@ def test_no_file_is_called_utils() -> None:
 def test_a_folder_says_in_its_first_line_what_is_in_it(folder: Path) -> None:
     text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
     assert text
-    assert text.split("\n")[0].endswith((".", ')'))
+    assert text.split("\n")[0].endswith((".", ")"))
