@@ -20,13 +20,14 @@ def test_a_study_of_speed_ends_in_a_finding(tmp_path: Path) -> None:
     study = cost("smoke")
     chosen = [run for run in study.runs if run.at["model"] == "ViT-64/4"]
     runs = tuple(replace(run, config=replace(run.config, seconds=0.1, batches=(8, 64))) for run in chosen)
-    results = run_study(replace(study, runs=runs), tmp_path, Machine())
+    study = replace(study, runs=runs)
+    results = run_study(study, tmp_path, Machine())
     rates = {row.run.name: row.values["images/s"][0] for row in results.rows}
     assert rates["ViT-64/4, 16 pixels"] > 2 * rates["ViT-64/4, 64 pixels"]
-    said = results.study.finding(results)
+    said = study.finding(results)
     assert "with a power of its side: ViT-64/4" in said
     assert "a training step takes" in said
-    assert len(results.study.figures(results)) == 4
+    assert len(study.figures(results)) == 4
     assert read_json(tmp_path / "cost" / "study.json")["complete"]
 
 

@@ -98,8 +98,8 @@ def made(tmp_path: Path) -> tuple[Study, Path]:
 
 
 def test_the_finding_says_where_transformers_overtake(made: tuple[Study, Path]) -> None:
-    results = collect(*made)
-    said = results.study.finding(results)
+    study, out = made
+    said = study.finding(collect(study, out))
     assert "From 400 images ViTs are 5.0 points worse" in said
     assert "from 6,000 images 6.7 points better" in said
     assert "3.0 points towards ViTs" in said
@@ -108,16 +108,17 @@ def test_the_finding_says_where_transformers_overtake(made: tuple[Study, Path]) 
 @pytest.mark.parametrize("names", [[], ["R8x0.5, 6,000 images"], ["ViT-64/4, 400 images"]])
 def test_a_part_without_a_family_or_with_one_size_compares_nothing(made: tuple[Study, Path], names: list[str]) -> None:
     study, out = made
-    told = study_json(collect(study.part(names), out))
+    part = study.part(names)
+    told = study_json(part, collect(part, out))
     assert told["complete"]
     assert told["finding"].startswith("A part of the study")
 
 
 def test_a_line_a_model(made: tuple[Study, Path]) -> None:
-    results = collect(*made)
-    accuracy, stopped, paper = results.study.figures(results)
+    study, out = made
+    accuracy, stopped, paper = study.figures(collect(study, out))
     assert [[point.x for point in line.points] for line in accuracy.lines] == [list(SIZES["smoke"])] * 2
-    assert {point.y for line in stopped.lines for point in line.points} == {150 / results.study.runs[0].config.steps}
+    assert {point.y for line in stopped.lines for point in line.points} == {150 / study.runs[0].config.steps}
     assert [len(panel.dots) for panel in paper.panels] == [4, 5, 5]
 
 

@@ -123,7 +123,7 @@ def _carry_out(options: Options, study: "Study", args: list[str]) -> int:
         run_study(study, options.out, machine)
     results = finish(study, options.out, ["vitrail", "study", *args])
     page = make(options.out / study.name)
-    content = study_json(results)
+    content = study_json(study, results)
     if options.json:
         print(json.dumps({**content, "folder": str(options.out / study.name)}))
     else:
@@ -134,9 +134,9 @@ def _carry_out(options: Options, study: "Study", args: list[str]) -> int:
 
 
 def _table(results: "Results") -> str:
-    from vitrail.studies.engine.findings import measured_names, shown
+    from vitrail.studies.engine.findings import shown
 
-    names = measured_names(results)
+    names = results.measure_names
     rows = [["run", *names, "change"]]
     for row in results.rows:
         found = [shown(results, row, name) if row.values.get(name) else "–" for name in names]
@@ -175,9 +175,8 @@ def _commands(options: Options, study: "Study", args: list[str]) -> int:
     from vitrail.studies.engine.study import study_runs
 
     assert options.out is not None
-    commands = [
-        shlex.join(_command(args, plan.folder.name)) for plan in study_runs(study, options.out) if not done(study, plan)
-    ]
+    todo = [plan for plan in study_runs(study, options.out) if not done(plan, study.measures)]
+    commands = [shlex.join(_command(args, plan.folder.name)) for plan in todo]
     print(json.dumps({"commands": commands}) if options.json else "\n".join(commands))
     return 0
 

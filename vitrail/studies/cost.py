@@ -13,12 +13,12 @@ from vitrail.core.figures import Figure, Line, Lines, Point
 from vitrail.jobs.throughput import Throughput, measure_throughput
 from vitrail.models.build import ModelConfig
 from vitrail.models.variants import variant
+from vitrail.studies import setups
 from vitrail.studies.engine.findings import unfinished
 from vitrail.studies.engine.power_law import power_law
 from vitrail.studies.engine.results import Results, Row
 from vitrail.studies.engine.runs import Reached, Run, Scale
 from vitrail.studies.engine.study import Study
-from vitrail.studies.families import resnet, vit
 
 RATE, TRAINING, LARGEST, LARGEST_TRAINING = "images/s", "training images/s", "largest batch", "largest training batch"
 
@@ -86,7 +86,11 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
 
 def _models(scale: Scale) -> dict[str, ModelConfig]:
     if scale == "smoke":
-        return {"ViT-64/8": vit(8, 64, 4, 32), "ViT-64/4": vit(4, 64, 4, 32), "R8x0.5": resnet((1, 1), 32, 32)}
+        return {
+            "ViT-64/8": setups.vit(8, 64, 4, 32),
+            "ViT-64/4": setups.vit(4, 64, 4, 32),
+            "R8x0.5": setups.resnet((1, 1), 32, 32),
+        }
     return {name: variant(name) for name in NAMES[scale]}
 
 

@@ -17,12 +17,11 @@ from vitrail.jobs.pretrain import Pretrain
 from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
 from vitrail.recipes.pretraining import IMAGES
-from vitrail.studies.engine.findings import differs, measured_names, middle, unfinished
+from vitrail.studies import setups
+from vitrail.studies.engine.findings import differs, middle, unfinished
 from vitrail.studies.engine.results import Results, Row
-from vitrail.studies.engine.runs import FewShot, Measure, Run, Scale, Tuned
+from vitrail.studies.engine.runs import Measure, Run, Scale, Tuned
 from vitrail.studies.engine.study import Study
-from vitrail.studies.families import SMALL_MODELS, SMOKE_MODELS, small, smoke
-from vitrail.studies.setups import IMAGENET, SMALL_TARGET
 
 SIZES: dict[Scale, tuple[int, ...]] = {
     "smoke": (400, 1500, 6000),
@@ -88,14 +87,15 @@ def _at(scale: Scale) -> tuple[dict[str, tuple[str, EarlyStopping]], tuple[Measu
             label: (family, _early(replace(pretraining(recipe), validation="jft@validation")))
             for label, (family, recipe) in PAPER_MODELS.items()
         }
-        return named, (IMAGENET, Tuned(finetuning("paper-imagenet")))
+        return named, (setups.IMAGENET, Tuned(finetuning("paper-imagenet")))
     if scale == "smoke":
-        made = {name: SMOKE_MODELS[name] for name in ("ViT-64/4", "R8x0.5")}
-        target = FewShot("scattered-digits@unseen-train", "scattered-digits@unseen-test")
-        return {name: (family, _early(smoke(model))) for name, (family, model) in made.items()}, (target,)
-    made = {name: SMALL_MODELS[name] for name in ("ViT-128/8", "ViT-192/8", "R11x0.5", "R11x1")}
-    runs = {name: (family, _early(replace(small(model), steps=1000))) for name, (family, model) in made.items()}
-    return runs, (SMALL_TARGET,)
+        models = {name: setups.SMOKE_MODELS[name] for name in ("ViT-64/4", "R8x0.5")}
+        runs = {name: (family, _early(setups.scattered_digits(model))) for name, (family, model) in models.items()}
+        return runs, (setups.SCATTERED_DIGITS,)
+    models = {name: setups.SMALL_MODELS[name] for name in ("ViT-128/8", "ViT-192/8", "R11x0.5", "R11x1")}
+    configs = {name: (family, setups.tiny_imagenet(model)) for name, (family, model) in models.items()}
+    runs = {name: (family, _early(replace(config, steps=1000))) for name, (family, config) in configs.items()}
+    return runs, (setups.CIFAR10,)
 
 
 def _early(config: Pretrain) -> EarlyStopping:
@@ -143,7 +143,7 @@ def _gap(results: Results, images: int, weight: float) -> dict[str, float]:
 def figures(results: Results) -> Sequence[Figure]:
     """Accuracy over images as in figure 4, where the best weights were, and the paper's figure 3."""
     drawn: list[Figure] = []
-    for measure in measured_names(results):
+    for measure in results.measure_names:
         lines = _lines(results.has(measure), partial(_reached, results, measure))
         if lines:
             drawn.append(_over_images(f"{measure} accuracy over images of pre-training", f"{measure} accuracy", lines))

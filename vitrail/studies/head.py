@@ -9,7 +9,7 @@ from vitrail.models.head import AveragePool, ClassToken, PoolConfig
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes import pretraining
 from vitrail.studies import setups
-from vitrail.studies.engine.findings import differs, measured_names, middle, percent, unfinished
+from vitrail.studies.engine.findings import differs, middle, percent, unfinished
 from vitrail.studies.engine.results import Results, Row
 from vitrail.studies.engine.runs import FewShot, Run, Scale
 from vitrail.studies.engine.study import Study
@@ -71,9 +71,9 @@ def _at(scale: Scale) -> tuple[Pretrain, FewShot, int]:
     """The base, the target, and how often each run is repeated."""
     match scale:
         case "smoke":
-            return setups.smoke(), setups.SMOKE_TARGET, 2
+            return setups.placed_digits(), setups.PLACED_DIGITS, 2
         case "small":
-            return setups.small(), setups.SMALL_TARGET, 2
+            return setups.tiny_imagenet(), setups.CIFAR10, 2
         case "paper":
             return pretraining("jft-b16"), setups.IMAGENET, 1
 
@@ -111,7 +111,7 @@ def _lost(results: Results, measure: str) -> str:
 def figures(results: Results) -> Sequence[Figure]:
     """Accuracy over the learning rate, and over the epochs as in figure 9."""
     drawn: list[Figure] = []
-    for measure in measured_names(results):
+    for measure in results.measure_names:
         lines = []
         for name in HEADS:
             rows = sorted((row for row in results.has(measure) if row.run.at["head"] == name), key=_rate)

@@ -7,10 +7,10 @@ from vitrail.core.figures import Dot, Dots, Figure, Panel, dot
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
-from vitrail.studies import families, setups
-from vitrail.studies.engine.findings import differs, measured_names, middle, unfinished
+from vitrail.studies import setups
+from vitrail.studies.engine.findings import differs, middle, unfinished
 from vitrail.studies.engine.results import Results
-from vitrail.studies.engine.runs import FewShot, Measure, Run, Scale, Tuned
+from vitrail.studies.engine.runs import Measure, Run, Scale, Tuned
 from vitrail.studies.engine.study import Study
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Steps
@@ -70,12 +70,12 @@ def _at(scale: Scale) -> tuple[dict[str, Pretrain], tuple[Measure, ...], int]:
     match scale:
         case "smoke":
             names = ("R5x0.5", "R8x0.5")
-            models = {name: families.smoke(families.SMOKE_MODELS[name][1]) for name in names}
-            return models, (FewShot("scattered-digits@unseen-train", "scattered-digits@unseen-test"),), 1
+            models = {name: setups.scattered_digits(setups.SMOKE_MODELS[name][1]) for name in names}
+            return models, (setups.SCATTERED_DIGITS,), 1
         case "small":
             names = ("R11x0.5", "R20x0.5")
-            models = {name: families.small(families.SMALL_MODELS[name][1]) for name in names}
-            return models, (setups.SMALL_TARGET,), 2
+            models = {name: setups.tiny_imagenet(setups.SMALL_MODELS[name][1]) for name in names}
+            return models, (setups.CIFAR10,), 2
         case "paper":
             models = {"R50x1": pretraining("jft-r50x1"), "R152x2": pretraining("jft-r152x2")}
             return models, tuple(Tuned(finetuning(recipe), name) for name, recipe in TASKS.items()), 1
@@ -86,8 +86,8 @@ def finding(results: Results) -> str:
     if not results.complete:
         return unfinished(results)
     names = list(dict.fromkeys(str(row.run.at["model"]) for row in results.rows))
-    paper_scale = results.study.scale == "paper"
-    measures = measured_names(results) if paper_scale else [middle(results)]
+    paper_scale = results.scale == "paper"
+    measures = results.measure_names if paper_scale else [middle(results)]
     parts = []
     for name in names:
         for measure in measures:
@@ -101,7 +101,7 @@ def finding(results: Results) -> str:
 def figures(results: Results) -> Sequence[Figure]:
     """Ours for each measure; the paper's averages beside the first."""
     drawn: list[Figure] = []
-    for measure in measured_names(results):
+    for measure in results.measure_names:
         dots = [
             dot(str(row.run.at["optimizer"]), results.value(row, measure), str(row.run.at["model"]))
             for row in results.has(measure)

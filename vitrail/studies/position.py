@@ -9,7 +9,7 @@ from vitrail.models.position import Learned1d, Learned2d, NoPosition, PositionCo
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes import pretraining
 from vitrail.studies import setups
-from vitrail.studies.engine.findings import differs, measured_names, middle, no_more_than_noise, unfinished
+from vitrail.studies.engine.findings import differs, middle, no_more_than_noise, unfinished
 from vitrail.studies.engine.results import Results
 from vitrail.studies.engine.runs import FewShot, Run, Scale
 from vitrail.studies.engine.study import Study
@@ -66,9 +66,9 @@ def _at(scale: Scale) -> tuple[Pretrain, FewShot, int]:
     """The base, the target, and how often each run is repeated."""
     match scale:
         case "smoke":
-            return setups.smoke(), setups.SMOKE_TARGET, 2
+            return setups.placed_digits(), setups.PLACED_DIGITS, 2
         case "small":
-            return setups.small(), setups.SMALL_TARGET, 2
+            return setups.tiny_imagenet(), setups.CIFAR10, 2
         case "paper":
             return pretraining("jft-b16"), setups.IMAGENET, 1
 
@@ -98,7 +98,7 @@ def figures(results: Results) -> Sequence[Figure]:
         [Dot(where, value, group=kind) for kind, where, _, value in _ordered()],
     )
     drawn: list[Figure] = []
-    for measure in measured_names(results):
+    for measure in results.measure_names:
         found = {row.run.name: results.value(row, measure) for row in results.has(measure)}
         dots = [
             dot(where, found[_name(kind, where)], kind)

@@ -14,22 +14,17 @@ import numpy as np
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Estimate
 from vitrail.core.figures import Figure, Line, Lines, Point, point
-from vitrail.models.cost import multiply_adds, pretraining_exaflops
-from vitrail.models.resnet import ResNetConfig
-from vitrail.models.variants import variant
+from vitrail.models.cost import multiply_adds
 from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
-from vitrail.recipes.pretraining import IMAGES
-from vitrail.studies.engine.findings import measured_names, middle, unfinished
+from vitrail.studies import setups
+from vitrail.studies.engine.findings import middle, unfinished
 from vitrail.studies.engine.power_law import PowerLaw, power_law, ratio_at_equal
 from vitrail.studies.engine.results import Results, Row
-from vitrail.studies.engine.runs import FewShot, Measure, Run, Scale, Tuned
+from vitrail.studies.engine.runs import Measure, Run, Scale, Tuned
 from vitrail.studies.engine.study import Study
-from vitrail.studies.families import SMALL_MODELS, SMOKE_MODELS, small, smoke
-from vitrail.studies.setups import SMALL_REMARK, SMALL_TARGET
 
 FAMILIES = ("ViT", "ResNet", "hybrid")
-JFT_CLASSES = 18_291
 AVERAGE5 = ("ImageNet", "CIFAR-10", "CIFAR-100", "Oxford-IIIT Pets", "Oxford Flowers-102")
 TASKS = ("paper-imagenet", "paper-cifar10", "paper-cifar100", "paper-pets", "paper-flowers")
 UNITS = (("exaFLOPs", 1e18), ("petaFLOPs", 1e15), ("teraFLOPs", 1e12))
@@ -80,7 +75,7 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
     "smoke": ("Scattered digits, seconds of training: what is seen is the machinery, not the paper's question.",),
     "small": (
         "The same short schedule for all models, and one rate but for the widest; the paper's rates differ by model.",
-        SMALL_REMARK,
+        setups.SMALL_REMARK,
     ),
     "paper": ("R200x3 and R152x2 of 14 epochs are missing: Table 3 does not say their rates.",),
 }
@@ -91,11 +86,13 @@ def _at(scale: Scale) -> tuple[tuple[Run, ...], tuple[Measure, ...]]:
         named = {name: (family, pretraining(recipe)) for name, (family, recipe) in RECIPES.items()}
         measures: tuple[Measure, ...] = tuple(Tuned(finetuning(task), name=task) for task in TASKS)
     elif scale == "smoke":
-        named = {name: (family, smoke(model)) for name, (family, model) in SMOKE_MODELS.items()}
-        measures = (FewShot("scattered-digits@unseen-train", "scattered-digits@unseen-test"),)
+        named = {
+            name: (family, setups.scattered_digits(model)) for name, (family, model) in setups.SMOKE_MODELS.items()
+        }
+        measures = (setups.SCATTERED_DIGITS,)
     else:
-        named = {name: (family, small(model)) for name, (family, model) in SMALL_MODELS.items()}
-        measures = (SMALL_TARGET,)
+        named = {name: (family, setups.tiny_imagenet(model)) for name, (family, model) in setups.SMALL_MODELS.items()}
+        measures = (setups.CIFAR10,)
     return tuple(Run(name, config, {"family": family}) for name, (family, config) in named.items()), measures
 
 
@@ -110,14 +107,6 @@ def table6(family: str) -> tuple[list[float], list[float]]:
     """The exaFLOPs of a family in Table 6, and the error in Average-5, as a share."""
     rows = [row for row in paper("table6").records() if row["family"] == family]
     return [float(row["exaFLOPs"]) for row in rows], [1 - mean(row[name] for name in AVERAGE5) / 100 for row in rows]
-
-
-def exaflops(name: str, epochs: int) -> float:
-    """Pre-training compute of a named model on JFT as in Table 6, by `models.cost`."""
-    config = replace(variant(name), num_classes=JFT_CLASSES)
-    if not isinstance(config, ResNetConfig):
-        config = replace(config, hidden=config.width)
-    return pretraining_exaflops(config, float(IMAGES["jft"]), float(epochs), padding=False)
 
 
 @dataclass(frozen=True)
@@ -139,7 +128,7 @@ class Places:
 
 def places(results: Results, measure: str) -> dict[str, Places]:
     """The finished runs by family. `measure`: a name, or "average" over all."""
-    names = measured_names(results) if measure == "average" else [measure]
+    names = results.measure_names if measure == "average" else [measure]
     found = {}
     for family in FAMILIES:
         rows = [row for row in results.rows if row.run.at["family"] == family and all(row.values.get(n) for n in names)]
@@ -191,7 +180,7 @@ def finding(results: Results) -> str:
 
 
 def _main(results: Results) -> str:
-    return "average" if any(isinstance(measure, Tuned) for measure in results.study.measures) else middle(results)
+    return "average" if any(isinstance(measure, Tuned) for measure in results.measures) else middle(results)
 
 
 def times(ratio: Estimate) -> str:
@@ -212,7 +201,7 @@ def _power(law: PowerLaw) -> str:
 
 def figures(results: Results) -> Sequence[Figure]:
     """Accuracy over compute with the fitted laws, for each measure, and the paper's figure 5."""
-    names = measured_names(results)
+    names = results.measure_names
     drawn: list[Figure] = []
     for measure in ["average", *names] if _main(results) == "average" else names:
         found = places(results, measure)

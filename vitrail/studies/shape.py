@@ -11,7 +11,7 @@ from vitrail.models.cost import training_flops
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes import pretraining
 from vitrail.studies import setups
-from vitrail.studies.engine.findings import measured_names, middle, points, unfinished
+from vitrail.studies.engine.findings import middle, points, unfinished
 from vitrail.studies.engine.results import Results, Row
 from vitrail.studies.engine.runs import FewShot, Run, Scale
 from vitrail.studies.engine.study import Study
@@ -88,9 +88,9 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
 def _at(scale: Scale) -> tuple[Pretrain, FewShot]:
     match scale:
         case "smoke":
-            return setups.smoke(), setups.SMOKE_TARGET
+            return setups.placed_digits(), setups.PLACED_DIGITS
         case "small":
-            return setups.small(), setups.SMALL_TARGET
+            return setups.tiny_imagenet(), setups.CIFAR10
         case "paper":
             recipe = pretraining("jft-b32")
             model = ViTConfig(patch=32, width=1024, depth=8, heads=16, mlp=2048, hidden=1024)
@@ -108,7 +108,7 @@ def finding(results: Results) -> str:
     if not results.complete:
         return unfinished(results)
     measure = middle(results)
-    worth = {line: _worth(results, line, measure) for line in LINES[results.study.scale]}
+    worth = {line: _worth(results, line, measure) for line in LINES[results.scale]}
     ordered = sorted(worth.items(), key=lambda item: -item[1].value)
     said = ", ".join(f"{_scaled(line)} {_points(found)}" for line, found in ordered)
     return f"A doubling of compute is worth, in points of {measure} accuracy from the base to the largest: {said}."
@@ -142,10 +142,10 @@ def _compute(row: Row) -> float:
 def figures(results: Results) -> Sequence[Figure]:
     """Accuracy over compute in that of the base, a line for each size, all through the base."""
     drawn: list[Figure] = []
-    for measure in measured_names(results):
+    for measure in results.measure_names:
         start: list[Point] = [point(1.0, results.value(row, measure)) for row in _rows(results, "base", measure)]
         lines = []
-        for line in LINES[results.study.scale]:
+        for line in LINES[results.scale]:
             rows = _rows(results, line, measure)
             if rows:
                 found = [point(_compute(row), results.value(row, measure)) for row in rows]

@@ -40,7 +40,7 @@ def test_studies_share_runs_of_equal_configs(tmp_path: Path) -> None:
     run_study(levels(), tmp_path)
     other = replace(levels(), name="other", runs=(Run("another name", levels().runs[1].config),))
     assert study_runs(other, tmp_path)[0].folder == study_runs(levels(), tmp_path)[1].folder
-    assert done(other, study_runs(other, tmp_path)[0])
+    assert done(study_runs(other, tmp_path)[0], other.measures)
 
 
 def test_a_run_is_known_by_its_config_and_not_by_the_name_of_its_folder(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_study_json_says_whole_numbers_of_the_cost(tmp_path: Path) -> None:
 def test_one_run_alone_by_the_name_of_its_folder(tmp_path: Path) -> None:
     plan = study_runs(levels(), tmp_path)[1]
     execute_only(levels(), tmp_path, plan.folder.name, Machine("cpu"))
-    assert [done(levels(), each) for each in study_runs(levels(), tmp_path)] == [False, True, False]
+    assert [done(each, levels().measures) for each in study_runs(levels(), tmp_path)] == [False, True, False]
     with pytest.raises(BadInput, match="did you mean"):
         execute_only(levels(), tmp_path, plan.folder.name + "0", Machine("cpu"))
 

@@ -59,9 +59,9 @@ def _measured(plan: StudyRun, measure: Measure, machine: Machine) -> dict[str, A
             assert_never(measure)
 
 
-def done(study: Study, plan: StudyRun) -> bool:
-    """Whether nothing is left to do for a run."""
-    return plan.finished and all(read_measured(plan, measure) is not None for measure in study.measures)
+def done(plan: StudyRun, measures: Sequence[Measure]) -> bool:
+    """True once a run is trained and every measure of it is written."""
+    return plan.finished and all(read_measured(plan, measure) is not None for measure in measures)
 
 
 def run_study(study: Study, out: Path, machine: Machine | None = None) -> Results:
@@ -75,7 +75,7 @@ def run_study(study: Study, out: Path, machine: Machine | None = None) -> Result
     """
     study.check()
     plans = study_runs(study, out)
-    missing = [plan for plan in plans if not done(study, plan)]
+    missing = [plan for plan in plans if not done(plan, study.measures)]
     for number, plan in enumerate(missing, 1):
         say(f"run {number} of {len(missing)}: {plan.run.name}, seed {plan.config.seed}")
         attempt(plan, lambda plan=plan: execute(study, plan, machine or Machine()))  # type: ignore[misc]
@@ -115,7 +115,7 @@ def note_failure(plan: StudyRun, said: str, trace: str = "") -> None:
 def finish(study: Study, out: Path, command: Sequence[str] = ()) -> Results:
     """The results, and study.json; raises BadInput where every run failed for the same reason."""
     results = write_study(study, out, command)
-    runs = [_run_json(study, plan) for row in results.rows for plan in row.plans]
+    runs = [_run_json(plan, study.measures) for row in results.rows for plan in row.plans]
     reasons = Counter(run["failure"] for run in runs)
     if len(reasons) == 1 and None not in reasons:
         raise BadInput(next(iter(reasons)))
@@ -125,40 +125,38 @@ def finish(study: Study, out: Path, command: Sequence[str] = ()) -> Results:
 def write_study(study: Study, out: Path, command: Sequence[str] = ()) -> Results:
     """Writes `out/STUDY/study.json` (docs/files.md) of what there is by now; `command` makes it again."""
     results = collect(study, out)
-    write_json(out / study.name / "study.json", {**study_json(results), "command": list(command)})
+    write_json(out / study.name / "study.json", {**study_json(study, results), "command": list(command)})
     return results
 
 
-def study_json(results: Results) -> dict[str, Any]:
-    """What study.json holds but for the command."""
-    study = results.study
-    rows = [_row_json(results, row) for row in results.rows]
-    names = [name for measure in study.measures for name in measure.names]
+def study_json(study: Study, results: Results) -> dict[str, Any]:
+    """The content of study.json without the command."""
     return {
         "study": study.name,
         "question": study.question,
         "source": study.source,
         "scale": study.scale,
         "seeds": study.seeds,
-        "finding": _finding(results),
+        "finding": _finding(study, results),
         "complete": results.complete,
         "paper": study.paper,
         "remarks": list(study.remarks),
         "measures": [
-            {"name": name, "noise": results.noise_of(name), "share": results.is_share(name)} for name in names
+            {"name": name, "noise": results.noise_of(name), "share": results.is_share(name)}
+            for name in results.measure_names
         ],
         "measured": [to_json(measure) for measure in study.measures],
         "base": {"name": study.runs[0].name, "config": to_json(study.runs[0].config)},
-        "rows": rows,
+        "rows": [_row_json(results, row) for row in results.rows],
         "figures": [to_json(figure) for figure in study.figures(results)],
         "cost": _cost(results),
     }
 
 
-def _finding(results: Results) -> str:
+def _finding(study: Study, results: Results) -> str:
     """The study's sentence; a part of a study may lack a run that the sentence is about."""
     try:
-        return results.study.finding(results)
+        return study.finding(results)
     except (KeyError, ValueError, IndexError):
         return f"A part of the study, of {len(results.rows)} runs, which do not answer its question."
 
@@ -177,13 +175,14 @@ def _row_json(results: Results, row: Row) -> dict[str, Any]:
         "flops_per_image": row.mean_of("training_flops_per_image"),
         "total_flops": row.mean_of("total_flops"),
         "seconds": row.mean_of("seconds"),
-        "runs": [_run_json(results.study, plan) for plan in row.plans],
+        "runs": [_run_json(plan, results.measures) for plan in row.plans],
     }
 
 
-def _run_json(study: Study, plan: StudyRun) -> dict[str, Any]:
-    failure = read_json(plan.failure)["said"] if plan.failure.is_file() and not done(study, plan) else None
-    state = "finished" if done(study, plan) else "failed" if failure else "unfinished"
+def _run_json(plan: StudyRun, measures: Sequence[Measure]) -> dict[str, Any]:
+    finished = done(plan, measures)
+    failure = read_json(plan.failure)["said"] if plan.failure.is_file() and not finished else None
+    state = "finished" if finished else "failed" if failure else "unfinished"
     if state == "unfinished" and not (plan.folder / "config.json").is_file():
         state = "missing"
     return {"folder": plan.folder.name, "seed": plan.config.seed, "state": state, "failure": failure}
@@ -216,7 +215,7 @@ def _place(environment: dict[str, Any]) -> str:
 
 def failures(results: Results) -> Sequence[dict[str, Any]]:
     """The runs that failed."""
-    runs = [{"name": row.run.name, **_run_json(results.study, plan)} for row in results.rows for plan in row.plans]
+    runs = [{"name": row.run.name, **_run_json(plan, results.measures)} for row in results.rows for plan in row.plans]
     return [run for run in runs if run["state"] == "failed"]
 
 
@@ -224,8 +223,9 @@ def collect(study: Study, out: Path) -> Results:
     """Reads what lies in the folders of the runs; what is missing is missing."""
     plans = study_runs(study, out)
     rows = [_row(study, run, [plan for plan in plans if plan.run is run]) for run in study.runs]
-    names = [name for measure in study.measures for name in measure.names]
-    return Results(study, rows, {name: _pooled([row.values.get(name, ()) for row in rows]) for name in names})
+    results = Results(study.scale, study.measures, rows)
+    noises = {name: _pooled([row.values.get(name, ()) for row in rows]) for name in results.measure_names}
+    return replace(results, noises=noises)
 
 
 def _row(study: Study, run: Run, plans: Sequence[StudyRun]) -> Row:

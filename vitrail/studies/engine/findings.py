@@ -37,15 +37,9 @@ def no_more_than_noise(results: Results, names: Sequence[str], measure: str) -> 
 
 
 def unfinished(results: Results) -> str:
-    """What is missing, instead of a finding."""
-    names = [name for measure in results.study.measures for name in measure.names]
-    rows = sum(all(row.values.get(name) for name in names) for row in results.rows)
-    return f"Unfinished: {rows} of {len(results.rows)} runs have their values; the same command goes on."
-
-
-def measured_names(results: Results) -> list[str]:
-    """The names of all measures, in order."""
-    return [name for measure in results.study.measures for name in measure.names]
+    """The sentence in place of a finding while runs are missing; it counts them."""
+    done = f"{results.complete_rows} of {len(results.rows)} runs"
+    return f"Unfinished: {done} have their values; the same command goes on."
 
 
 def percent(found: Estimate) -> str:
@@ -62,5 +56,5 @@ def shown(results: Results, row: Row, measure: str) -> str:
 
 def middle(results: Results) -> str:
     """The measure that the finding is about: of several numbers of shots the middle one."""
-    names = measured_names(results)
+    names = results.measure_names
     return names[len(names) // 2]

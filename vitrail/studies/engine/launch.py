@@ -49,7 +49,7 @@ def spread(study: Study, out: Path, command: Callable[[StudyRun], Sequence[str]]
         raise BadInput(f"--jobs is {jobs}, expected at least 1")
     threads = max(1, usable_cores() // jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    todo = deque(plan for plan in study_runs(study, out) if not done(study, plan))
+    todo = deque(plan for plan in study_runs(study, out) if not done(plan, study.measures))
     running: list[Child] = []
     with SignalWatch() as watch, board(len(todo)) as show:
         try:
@@ -82,7 +82,7 @@ def _start(plan: StudyRun, command: Callable[[StudyRun], Sequence[str]], environ
 def _end(study: Study, child: Child) -> None:
     child.log.close()
     code = child.process.returncode
-    if code == 0 and done(study, child.plan):
+    if code == 0 and done(child.plan, study.measures):
         return
     if child.plan.failure.is_file():  # it said why
         say(f"{child.plan.run.name}, seed {child.plan.config.seed}, failed: {read_json(child.plan.failure)['said']}")
@@ -154,7 +154,7 @@ def on_ray(study: Study, out: Path, command: Callable[[StudyRun], Sequence[str]]
     except ImportError:
         raise BadInput("--cluster ray needs Ray: pip install 'vitrail[cluster]'") from None
     study.check()
-    plans = [plan for plan in study_runs(study, out) if not done(study, plan)]
+    plans = [plan for plan in study_runs(study, out) if not done(plan, study.measures)]
     for plan in plans:
         plan.failure.unlink(missing_ok=True)
     started = not ray.is_initialized()

@@ -37,7 +37,7 @@ def plan(study: Study, out: Path | None, machine: Machine, jobs: int = 1) -> dic
     with progress("measuring", len(study.runs)) as bar:
         for run in study.runs:
             mine = [place for place in places if place.run is run]
-            todo = [place for place in mine if out is None or not done(study, place)]
+            todo = [place for place in mine if out is None or not done(place, study.measures)]
             rows.append({**_row(mine[0], machine, threads), "seeds": len(mine), "todo": len(todo)})
             bar.advance(run.name)
     total = {

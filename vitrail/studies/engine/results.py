@@ -19,8 +19,7 @@ from scipy.stats import t as t_distribution
 from vitrail.core.estimate import Estimate
 from vitrail.core.files import read_json
 from vitrail.core.run import read_metrics
-from vitrail.studies.engine.runs import Measure, Reached, Run, StudyRun, digest
-from vitrail.studies.engine.study import Study
+from vitrail.studies.engine.runs import Measure, Reached, Run, Scale, StudyRun, digest
 
 
 @dataclass(frozen=True)
@@ -51,17 +50,27 @@ class Noise:
 
 @dataclass(frozen=True)
 class Results:
-    """All rows of a study, in its order."""
+    """The rows of a study in its order, and what was measured of each."""
 
-    study: Study
+    scale: Scale
+    measures: Sequence[Measure]
     rows: Sequence[Row]
     noises: Mapping[str, Noise | None] = field(default_factory=dict)
 
     @property
+    def measure_names(self) -> list[str]:
+        """The names of all measured values, in order."""
+        return [name for measure in self.measures for name in measure.names]
+
+    @property
+    def complete_rows(self) -> int:
+        """The number of rows that have a value of every measure."""
+        return sum(all(row.values.get(name) for name in self.measure_names) for row in self.rows)
+
+    @property
     def complete(self) -> bool:
-        """Whether every row has a value of every measure."""
-        names = [name for measure in self.study.measures for name in measure.names]
-        return all(row.values.get(name) for row in self.rows for name in names)
+        """True once every row has a value of every measure."""
+        return self.complete_rows == len(self.rows)
 
     def row(self, name: str) -> Row:
         """The row of a run; raises KeyError."""
@@ -133,7 +142,7 @@ class Results:
 
     def is_share(self, measure: str) -> bool:
         """Whether a measure is an accuracy, from 0 to 1 and shown in per cent, and not a plain number."""
-        found = next(m for m in self.study.measures if measure in m.names)
+        found = next(m for m in self.measures if measure in m.names)
         return not isinstance(found, Reached) or found.key == "accuracy"
 
     def curve(self, row: Row, key: str = "accuracy") -> list[tuple[int, float]]:

@@ -14,17 +14,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitrail.core.config import from_json, to_json
 from vitrail.core.errors import BadInput, unknown
+from vitrail.core.figures import Figure
 from vitrail.core.files import read_json
 from vitrail.jobs.pretrain import pretrain
+from vitrail.studies.engine.results import Results
 from vitrail.studies.engine.runs import Measure, Run, Scale, StudyRun, changes, digest, slug
-
-if TYPE_CHECKING:
-    from vitrail.core.figures import Figure
-    from vitrail.studies.engine.results import Results
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,8 @@ class Study:
     scale: Scale
     runs: tuple[Run, ...]
     measures: tuple[Measure, ...]
-    finding: "Callable[[Results], str]"
-    figures: "Callable[[Results], Sequence[Figure]]"
+    finding: Callable[[Results], str]
+    figures: Callable[[Results], Sequence[Figure]]
     paper: str = ""  # what the paper found, in a sentence
     remarks: tuple[str, ...] = ()  # what is unlike the paper at this scale
     seeds: int = 1  # of each run
