@@ -1,6 +1,7 @@
 """The one-way order of imports (docs/architecture.md), of folders and of the rooms within them."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,6 @@ ROOMS = {
     "studies": [
         {"engine"},
         {"setups"},
-        {"families"},
         {"position", "head", "shape", "optimizer", "data_size", "scaling", "cost", "__init__"},
     ],
 }
@@ -89,6 +89,18 @@ def test_imports_of_rooms_point_one_way(file: Path) -> None:
     rank = ranks(ROOMS[part])
     others = {name[1] for name in imports(file) if name[0] == part and len(name) > 1 and name[1] in rank} - {room}
     assert all(rank[other] < rank[room] for other in others), f"{file} imports {sorted(others)}, not all above {room}"
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    files = {place(file): file for file in FILES}
+    graph = {
+        here: {name[:n] for name in imports(file) for n in range(1, len(name) + 1) if name[:n] in files} - {here}
+        for here, file in files.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as circle:
+        pytest.fail(" imports ".join("/".join(name) for name in reversed(circle.args[1])))
 
 
 def test_every_folder_and_every_room_has_its_place() -> None:
