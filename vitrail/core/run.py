@@ -1,12 +1,10 @@
 """The run folder: one folder a run, everything later reads it. docs/files.md lists what lies in it."""
 
-import fcntl
 import json
 import os
 import platform
 import shlex
 import sys
-import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +14,10 @@ from vitrail.core import dist
 from vitrail.core.config import difference, from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, remove_leftovers, write_json, write_text_atomic
+from vitrail.core.locks import Lock, lock_or_refuse
 from vitrail.core.loggers import Trackers
 
-PATIENCE = 8.0  # seconds that a folder in use is waited for: the workers of a killed run notice it after five
+PATIENCE = 8.0  # seconds that a folder in use is waited for: a run that was told to stop saves first
 
 State = Literal["new", "unfinished", "finished"]
 
@@ -35,7 +34,7 @@ class RunFolder:
         self.path = Path(path)
         self.writes = dist.world().first
         self._metrics = self.path / "metrics.jsonl"
-        self._lock: Any = None
+        self._lock: Lock | None = None
         self._config = config
         self._trackers: Trackers | None = None
         if not self.writes:
@@ -59,7 +58,7 @@ class RunFolder:
         if others and not existing.exists():
             raise BadInput(f"--out {self.path} holds other files and no run; give a new or an empty folder")
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = self._acquire()
+        self._lock = lock_or_refuse(self.path / ".lock", self.path, PATIENCE)
         remove_leftovers(self.path)
         if existing.exists():
             try:
@@ -70,20 +69,6 @@ class RunFolder:
             return "finished" if (self.path / "result.json").exists() else "unfinished"
         write_json(existing, {"format": 1, "job": job, "recipe": recipe, "config": to_json(config)})
         return "new"
-
-    def _acquire(self) -> Any:
-        lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held as long as the run
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return lock
-            except OSError:
-                if time.monotonic() < end:
-                    time.sleep(0.1)
-                    continue
-                lock.close()
-                raise BadInput(f"{self.path} is in use by another process that is still running") from None
 
     def _check_same(self, stored: dict[str, Any], job: str, config: Any) -> None:
         advice = "give another --out, or the options of that run to continue it"
@@ -103,7 +88,7 @@ class RunFolder:
             self._trackers.close()
             self._trackers = None
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
 
     def __enter__(self) -> "RunFolder":
         return self

@@ -5,17 +5,16 @@
                values.npy       [N, ...], the readable images in the order of the source
                read.json        written last: their places, and the broken ones
 
-Who fills a store locks the shards that it computes (`flock`), so the system takes the lock of a process that dies, and
-others do its work. A kill loses the shards that are not whole: one, and what is ahead of it in the loader.
+Who fills a store locks the shards that it computes; the system takes the lock of a process that dies, and others do
+its work. Where a file system has no locks each computes all: what they write is the same, and whole. A kill loses the
+shards that are not whole: one, and what is ahead of it in the loader.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +27,7 @@ from vitrail.core.device import choose_precision
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json, remove_leftovers, write_json
+from vitrail.core.locks import lock_or_wait, try_lock
 from vitrail.data.quality.content_hash import content_hash
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
@@ -104,7 +104,7 @@ def stored_features(
     store = Store(folder / key, about)
     if not store.whole:
         store.folder.mkdir(parents=True, exist_ok=True)
-        with _claimed(store.folder / ".join.lock", wait=True):
+        with lock_or_wait(store.folder / ".join.lock"):
             write_json(store.folder / "features.json", about)
         _fill(store, model, source, preprocess, reading, dtype, workers)
         _join(store)
@@ -138,7 +138,8 @@ def _fill(
         with ExitStack() as held:
             mine: list[int] = []
             for i in missing[first:] + missing[:first]:
-                if len(mine) < most and held.enter_context(_claimed(store.folder / f".{i:05d}.lock")):
+                if len(mine) < most and (lock := try_lock(store.folder / f".{i:05d}.lock")):
+                    held.enter_context(lock)
                     mine += [] if store.has(i) else [i]
             if mine:
                 places = np.concatenate([np.arange(i * size, min(count, (i + 1) * size)) for i in sorted(mine)])
@@ -190,7 +191,7 @@ def _write_shard(store: Store, shard: int, parts: list[Part], broken: dict[int, 
 
 def _join(store: Store) -> None:
     """One file of all shards, made by one process while the others wait."""
-    with _claimed(store.folder / ".join.lock", wait=True):
+    with lock_or_wait(store.folder / ".join.lock"):
         if store.whole:
             return
         shards = [read_json(store.folder / f"{i:05d}.json") for i in range(store.shards)]
@@ -234,26 +235,3 @@ def _runs(places: Int64[np.ndarray, " n"]) -> list[list[int]]:
     """Sorted places as [start, stop] pairs."""
     parts = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
     return [[int(part[0]), int(part[-1]) + 1] for part in parts if len(part)]
-
-
-@contextmanager
-def _claimed(path: Path, wait: bool = False) -> Iterator[bool]:
-    """Whether this process holds the lock for the length of the block; a holder that dies lets go of it.
-
-    Where a file system has no locks, every process holds every lock: what they write is the same, and whole.
-    """
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-    try:
-        yield _locked(descriptor, wait)
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int, wait: bool) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:  # no locks here
-        return True
-    return True

@@ -15,7 +15,7 @@ from vitrail.core.pool import mapping, usable_cores
 from vitrail.core.progress import Bar, progress, say
 from vitrail.core.signals import SignalWatch
 from vitrail.data.open.names import open_data, splits_of
-from vitrail.data.shards.progress import RESULT, Part, Prepare, State, locked, refuse_inside, refuse_others, root_of
+from vitrail.data.shards.progress import RESULT, Part, Prepare, State, lock, refuse_inside, refuse_others, root_of
 from vitrail.data.shards.write import (
     Container,
     Dropped,
@@ -100,7 +100,7 @@ def prepare(
     parts = _parts(config.data, folder)
     refuse_inside(config.data, folder)
     sources = [open_data(part.data) for part in parts]  # all, before the work on any begins
-    with SignalWatch() as watch, locked(folder):
+    with SignalWatch() as watch, lock(folder):
         refuse_others(config, parts, folder)
         remove_leftovers(folder)
         states = [

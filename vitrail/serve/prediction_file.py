@@ -6,7 +6,6 @@ OUT                                   all rows, once all pieces are there
 OUT.json                              written last: the question and the facts; OUT.parts is removed
 """
 
-import fcntl
 import re
 import shutil
 import time
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json, remove_leftovers, write_json
+from vitrail.core.locks import Lock, lock_or_refuse
 from vitrail.serve.formats import GROUP_BYTES, GROUP_ROWS, Columns, form_of
 from vitrail.serve.predictor import PredictionBatch
 
@@ -51,7 +51,8 @@ class PredictionFile:
         self.form = form_of(out, columns)
         self.parts, self.about = Path(f"{out}.parts"), Path(f"{out}.json")
         self.question, self.pieces, self.finished = question, list[Chunk](), False
-        self._waiting, self._rows, self._lock = list[PredictionBatch](), 0, None
+        self._waiting, self._rows = list[PredictionBatch](), 0
+        self._lock: Lock | None = None
         self._since = time.monotonic()
         if self._is_finished():
             self.finished = True
@@ -59,7 +60,7 @@ class PredictionFile:
         if out.exists() and not (self.parts / "plan.json").exists():
             raise BadInput(f"--out {out} is there, and no unfinished output of `vitrail predict`; give another name")
         self.parts.mkdir(parents=True, exist_ok=True)
-        self._lock = self._locked()
+        self._lock = lock_or_refuse(self.parts / ".lock", out)
         try:
             if self._is_finished():  # by another process, since it was asked above
                 self.finished = True
@@ -94,17 +95,6 @@ class PredictionFile:
         changes = [f"{key}: {old.get(key)} → {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
         if changes:
             raise BadInput(f"{self.out} answers another question ({'; '.join(changes)}); {ADVICE}")
-
-    def _locked(self) -> Any:
-        lock = open(self.parts / ".lock", "w")  # noqa: SIM115 - held as long as the output
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, worker processes do not share it
-        except (BlockingIOError, PermissionError):  # what POSIX says of a lock that is held
-            lock.close()
-            raise BadInput(f"{self.out} is in use by another process that is still running") from None
-        except OSError:  # a file system without locks: nobody can be told apart
-            pass
-        return lock
 
     def _begin(self) -> None:
         remove_leftovers(self.parts)
@@ -175,7 +165,7 @@ class PredictionFile:
     def close(self) -> None:
         """Lets other processes go on with it."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def __enter__(self) -> "PredictionFile":

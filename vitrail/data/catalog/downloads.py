@@ -1,6 +1,5 @@
 """Data sets from their official place: fetched once, verified, unpacked whole or not at all."""
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -8,13 +7,12 @@ import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_folder
+from vitrail.core.locks import lock_or_wait
 from vitrail.core.progress import progress, say
 
 _PIECE = 1 << 20
@@ -49,7 +47,11 @@ def fetch(archives: tuple[Archive, ...], folder: Path) -> None:
     """
     if folder.exists():
         return
-    with _alone(folder):
+    try:
+        lock = lock_or_wait(folder.with_name(f".{folder.name}.lock"))
+    except OSError as problem:
+        raise BadInput(f"{folder} cannot be written: {problem.strerror}") from None
+    with lock:
         if folder.exists():  # another process was faster
             return
         files = [_download(archive, folder.with_name(f".{folder.name}.{archive.name}.part")) for archive in archives]
@@ -59,21 +61,6 @@ def fetch(archives: tuple[Archive, ...], folder: Path) -> None:
                 _unpack(file, archive.name, temporary)
         for file in files:
             file.unlink()
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Only one process at a time; the lock goes with the process that holds it."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as problem:
-        raise BadInput(f"{folder} cannot be written: {problem.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _download(archive: Archive, part: Path) -> Path:

@@ -1,12 +1,8 @@
 """The folder of a preparation: its plan, the shards that are whole, its result, and what must not be mixed with it."""
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +13,7 @@ import numpy as np
 from vitrail.core.config import difference, from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json, write_text_atomic
+from vitrail.core.locks import Lock, lock_or_refuse
 from vitrail.data.shards.write import (
     FORMAT,
     Container,
@@ -215,24 +212,11 @@ def refuse_inside(data: str, folder: Path) -> None:
         raise BadInput(f"OUT {folder} lies in {root}, where it would be taken for data; give a folder elsewhere")
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Lock:
     """Makes the folder and keeps other processes out of it; raises BadInput where one is at work there."""
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"OUT {folder} is a file, expected a folder or a new name")
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)  # the folder itself is locked: no file is left behind
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise BadInput(f"{folder} is in use by another process that is still running") from None
-    except OSError:
-        pass  # a file system without locks
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+    return lock_or_refuse(folder / ".lock", folder)
 
 
 def refuse_others(config: Prepare, parts: list[Part], folder: Path) -> None:
