@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from vitrail.core import numbers
 from vitrail.core.errors import BadInput
 from vitrail.core.files import write_text_atomic
 from vitrail.core.numbers import Number
+from vitrail.report.blocks import Chart, Section, Table
 from vitrail.report.charts.intervals import Bar, bar_chart
 from vitrail.report.folder import Folder, Json, objects
-from vitrail.report.page import Section, fragment, page
+from vitrail.report.page import page
 from vitrail.report.pages.comparison import comparison_page
 from vitrail.report.pages.data_check import check_page, duplicates_page
 from vitrail.report.pages.demo import demo_page, parts_of
@@ -24,6 +27,9 @@ from vitrail.report.pages.study import study_page
 from vitrail.report.pages.suite import suite_page
 
 REPORT = "report.html"
+NOTE = (
+    "Accuracy of the final evaluation with its 95 % interval. Compare only those that were tested on the same images."
+)
 # The first of these files that a folder holds says what it is: a demo also holds folders of the other kinds.
 PAGES = {
     "demo.json": demo_page,
@@ -110,13 +116,24 @@ def index_page(folder: Folder, inside: list[Path]) -> str:
     if best is not None and len(bars) > 1:
         said = f"Accuracy of {len(bars)} folders; the highest is {best.name} with {numbers.percent(best.value)}."
         drawing = bar_chart(bars, title=said)
-    body = fragment("index.html.j2", rows=rows, drawing=drawing)
+    head = ["folder", "what", "accuracy (95 % interval)", "#images", "#steps", "#time"]
+    table = Table(head, [_cells(row) for row in rows], prose=1, links=[row.link for row in rows])
+    blocks = [Chart(drawing, NOTE), table]
     unfinished = sum(bool(row.unfinished) for row in rows)
     lead = f"{len(rows)} folder{'' if len(rows) == 1 else 's'}, {unfinished or 'none'} unfinished."
     if best is not None:
         lead += f" The highest accuracy is {numbers.percent(best.value)} ({best.name})."
     name = folder.path.resolve().name
-    return page(name, lead, [Section("Results", "results", body)], kind="Folder of runs", problems=folder.problems)
+    return page(name, lead, [Section("Results", "results", blocks)], kind="Folder of runs", problems=folder.problems)
+
+
+def _cells(row: Row) -> tuple[object, ...]:
+    accuracy: object = row.unfinished
+    if row.accuracy is not None or not row.unfinished:
+        within = f" ({numbers.interval(row.interval)})" if row.interval else ""
+        accuracy = Markup("<b>{}</b>{}").format(numbers.percent(row.accuracy), within)
+    counts = (numbers.count(row.count), numbers.count(row.steps), numbers.duration(row.seconds))
+    return row.name, row.what, accuracy, *counts
 
 
 def _row(folder: Folder) -> Row:

@@ -9,9 +9,10 @@ import pytest
 
 from tests.report import folders
 from vitrail.report import make
+from vitrail.report.blocks import Chart, Part, Text
 from vitrail.report.charts.images import head_tiles, map_colours, photograph, sheet_chart
 from vitrail.report.sections import attention_distance, attention_maps, nearest_images
-from vitrail.report.sections.position_embeddings import positions
+from vitrail.report.sections.position_embeddings import positions_part
 
 MEASURED: dict[str, Any] = {
     "distance": {
@@ -139,6 +140,13 @@ def test_neighbours_among_other_classes_are_not_judged() -> None:
     assert nearest_images.finding({"neighbours": found}) == "The nearest of 3 images of pets, which has other classes."
 
 
+def sentence(part: Part | None) -> str:
+    assert part is not None
+    first = part.blocks[0]
+    assert isinstance(first, Text)
+    return first.text
+
+
 def test_who_looks_is_said() -> None:
     maps, images = np.ones((1, 1, 2, 4, 4)), np.zeros((1, 8, 8, 3), np.uint8)
     asked: dict[str, Any] = {"layers": [1], "heads": [1, 2], "query": None}
@@ -147,7 +155,7 @@ def test_who_looks_is_said() -> None:
         ({"class_token": False, "head_maps": asked}, "how much all patches together attend to each"),
         ({"head_maps": asked | {"query": [2, 3]}}, "how much the patch in row 2 and column 3 attends to each patch"),
     ):
-        assert said in str(attention_maps.heads(maps, images, content)["heads_sentence"])
+        assert said in sentence(attention_maps.heads_part(maps, images, content))
 
 
 def test_the_sharpest_head_is_named() -> None:
@@ -155,14 +163,16 @@ def test_the_sharpest_head_is_named() -> None:
     maps[:, 1, 2] = 0
     maps[:, 1, 2, 3, 3] = 1
     content = {"head_maps": {"layers": [4, 9], "heads": [1, 2, 7], "query": None}}
-    said = attention_maps.heads(maps, np.zeros((2, 8, 8, 3), np.uint8), content)["heads_sentence"]
-    assert "6\u00a0% of the patches in layer 9, head 7, and on 50\u00a0% in layer 4, head 1" in str(said)
+    said = sentence(attention_maps.heads_part(maps, np.zeros((2, 8, 8, 3), np.uint8), content))
+    assert "6\u00a0% of the patches in layer 9, head 7, and on 50\u00a0% in layer 4, head 1" in said
 
 
 def test_positions_that_are_all_alike_use_the_whole_scale_of_colours() -> None:
     similarity = np.full((16, 16), 0.83) + 0.17 * np.eye(16)
-    assert positions(similarity, (4, 4), "learned from noise")["positions_low"] == "0.8"
-    assert positions(similarity - 0.9, (4, 4), "learned from noise")["positions_low"] == "−1"
+    for shift, low in ((0.0, "0.8"), (0.9, "−1")):
+        part = positions_part(similarity - shift, (4, 4), "learned from noise")
+        assert part is not None
+        assert [block.scale for block in part.blocks if isinstance(block, Chart)] == [(low, "1", "cosine similarity")]
 
 
 def test_a_sheet_has_a_label_for_each_row_and_column_that_has_room() -> None:

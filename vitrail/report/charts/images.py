@@ -9,9 +9,9 @@ from markupsafe import Markup
 from PIL import Image, ImageFilter
 
 from vitrail.core.numbers import Number
+from vitrail.report.blocks import Picture
 from vitrail.report.charts import svg
 from vitrail.report.charts.svg import element, text
-from vitrail.report.page import Picture
 
 GAP = 2  # pixels between tiles
 LARGEST = 320  # pixels a side; larger images are reduced, so that a page of photographs stays small
@@ -32,26 +32,26 @@ _VIRIDIS = np.array(
 )
 
 
-def picture(pixels: np.ndarray, alt: str, *, width: int, caption: str = "") -> Picture:
+def picture(pixels: np.ndarray, alt: str, *, width: int) -> Picture:
     """A picture `width` CSS pixels wide, of uint8 [H, W] or [H, W, 1 | 3 | 4]; a small one is shown with its pixels."""
     image = as_image(pixels)
     height = max(1, round(width * image.height / image.width))
     small = image.width < width
     if max(image.size) > LARGEST and not small:
         image.thumbnail((max(LARGEST, width), max(LARGEST, height)), Image.Resampling.LANCZOS)
-    return Picture(_png(image), alt, width, height, small, caption)
+    return Picture(_png(image), alt, width, height, small)
 
 
-def photograph(pixels: np.ndarray, alt: str, *, width: int, caption: str = "") -> Picture:
+def photograph(pixels: np.ndarray, alt: str, *, width: int) -> Picture:
     """As `picture`, of uint8 [H, W, 3]; one with more pixels than can be seen is reduced, and kept as a JPEG."""
     image = as_image(pixels)
     if image.width <= 2 * width:
-        return picture(pixels, alt, width=width, caption=caption)
+        return picture(pixels, alt, width=width)
     height = max(1, round(width * image.height / image.width))
     buffer = io.BytesIO()
     image.resize((2 * width, 2 * height), Image.Resampling.LANCZOS).save(buffer, format="JPEG", quality=88)
     uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Picture(uri, alt, width, height, False, caption)
+    return Picture(uri, alt, width, height)
 
 
 def data_uri(pixels: np.ndarray) -> str:

@@ -1,16 +1,14 @@
 """Two models on the same images: which is better, by how much, and where they differ."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from vitrail.core import numbers
-from vitrail.core.numbers import Number
-from vitrail.report.charts import svg
-from vitrail.report.charts.svg import element, text
+from vitrail.report.blocks import Chart, Facts, Part, Section, Table, Text
+from vitrail.report.charts.intervals import DotLine, Mark, dot_chart
 from vitrail.report.folder import Folder, Json, objects, texts
-from vitrail.report.page import Section, fragment, page
+from vitrail.report.page import page
 
 NAMES = {
     "accuracy": "accuracy",
@@ -19,6 +17,9 @@ NAMES = {
     "loss": "loss",
 }
 CLASSES, EXAMPLES = 10, 6  # rows of the tables
+NOTE = (
+    "Dots are differences, lines their 95 % intervals; where a line crosses 0, that figure does not tell the two apart."
+)
 
 
 def comparison_page(folder: Folder) -> str:
@@ -54,52 +55,48 @@ def section(content: Any, *, title: str = "Against another model", opening: str 
     first, second = (*texts(content.get("names")), "first", "second")[:2]
     shares = [row for row in rows if row["figure"] != "loss"]
     classes = objects(content.get("classes"))
-    body = fragment(
-        "comparison.html.j2",
-        sentence=sentence(content) if opening is None else opening,
-        drawing=_differences(shares, first, second),
-        head=["", f"#{first}", f"#{second}", "#difference", "95 % interval"],
-        rows=[_cells(row) for row in rows],
-        counts=[
-            ("both right", content.get("both")),
-            (f"only {first} right", content.get("only_first")),
-            (f"only {second} right", content.get("only_second")),
-            ("both wrong", content.get("neither")),
-            ("the same answer, right or wrong", content.get("same_answer")),
-        ],
-        left_out=content.get("left_out") or 0,
-        class_head=["class", "#images", f"#only {first} right", f"#only {second} right", "#p"],
-        classes=[
-            (
-                row.get("name", ""),
-                numbers.count(row.get("count")),
-                numbers.count(row.get("only_first")),
-                numbers.count(row.get("only_second")),
-                numbers.plain(row.get("p"), 2) if (row.get("p") or 0) >= 0.001 else "< 0.001",
-            )
-            for row in classes[:CLASSES]
-        ],
-        more=max(0, len(classes) - CLASSES),
-        example_head=["image", "class", "the other says", "#confidence"],
-        examples=[
-            (f"Only {name} recognises, while {other} is surest of something else", _examples(content, key))
-            for name, other, key in ((first, second, "only_first"), (second, first, "only_second"))
-        ],
+    counts = [
+        ("both right", content.get("both")),
+        (f"only {first} right", content.get("only_first")),
+        (f"only {second} right", content.get("only_second")),
+        ("both wrong", content.get("neither")),
+        ("the same answer, right or wrong", content.get("same_answer")),
+    ]
+    out = content.get("left_out") or 0
+    many = (
+        "image that only one of the two has judged is" if out == 1 else "images that only one of the two has judged are"
     )
-    return Section(title, "comparison", body)
+    more = f"; {numbers.count(len(classes) - CLASSES)} more classes with a larger p" if len(classes) > CLASSES else ""
+    note = f"p is McNemar's for the class, times the number of classes in which they differ{more}."
+    head = ["class", "#images", f"#only {first} right", f"#only {second} right", "#p"]
+    table = Table(head, [_class_cells(row) for row in classes[:CLASSES]])
+    blocks = [
+        Text(sentence(content) if opening is None else opening),
+        Chart(_differences(shares, first, second), NOTE),
+        Table(["", f"#{first}", f"#{second}", "#difference", "95 % interval"], [_cells(row) for row in rows]),
+        Part("Image by image", [Facts([(name, numbers.count(number)) for name, number in counts])]),
+        Text(f"{numbers.count(out)} {many} left out." if out else "", quiet=True),
+        Part("Where they differ most", [table, Text(note, quiet=True)] if table else []),
+        _examples(content, first, second, "only_first"),
+        _examples(content, second, first, "only_second"),
+    ]
+    return Section(title, "comparison", blocks)
 
 
-def _examples(content: Json, key: str) -> list[tuple[str, ...]]:
+def _class_cells(row: Json) -> tuple[str, ...]:
+    counts = (numbers.count(row.get(key)) for key in ("count", "only_first", "only_second"))
+    p = numbers.plain(row.get("p"), 2) if (row.get("p") or 0) >= 0.001 else "< 0.001"
+    return (str(row.get("name", "")), *counts, p)
+
+
+def _examples(content: Json, name: str, other: str, key: str) -> Part:
     held = content.get("examples")
-    return [
-        (
-            str(row.get("key", "")),
-            str(row.get("label", "")),
-            str(row.get("predicted", "")),
-            numbers.percent(row.get("confidence")),
-        )
+    rows = [
+        (*(str(row.get(cell, "")) for cell in ("key", "label", "predicted")), numbers.percent(row.get("confidence")))
         for row in objects(held.get(key) if isinstance(held, dict) else None)[:EXAMPLES]
     ]
+    table = Table(["image", "class", "the other says", "#confidence"], rows, prose=0)
+    return Part(f"Only {name} recognises, while {other} is surest of something else", [table])
 
 
 def _rows(content: Json) -> list[Json]:
@@ -124,38 +121,15 @@ def _cells(row: Json) -> tuple[str, ...]:
     return (NAMES[row["figure"]], *(cell.replace("-", "−") for cell in [*cells, bounds]))
 
 
-def _differences(rows: Sequence[Json], first: str, second: str) -> Markup:
+def _differences(rows: list[Json], first: str, second: str) -> Markup:
     """A dot for each difference with its interval; where the interval holds 0, the two cannot be told apart."""
-    ends = [100 * end for row in rows for end in (*row["interval"], row["difference"])]
-    step = 34
-
-    def draw(width: int) -> Markup:
-        axis = svg.linear_axis([*ends, 0.0], count=6 if width > 500 else 3)
-        longest = max(svg.text_width(NAMES[row["figure"]]) for row in rows)
-        left = min(longest + 12, 0.4 * width)
-        area = svg.Frame(left, 24, width - 20, 30 + step * len(rows), axis, svg.Axis(0, 1, ()))
-        parts = [svg.line(area.x(tick), area.top, area.x(tick), area.bottom, "rule") for tick in axis.ticks]
-        parts += [text(area.x(tick), area.bottom + 14, _signed(tick), "tick", anchor="middle") for tick in axis.ticks]
-        parts.append(svg.line(area.x(0), area.top, area.x(0), area.bottom, "reference"))
-        parts.append(text(area.x(axis.high), 10, svg.fitted(f"{first} better →", width / 2, 12), "tick", anchor="end"))
-        parts.append(text(area.x(axis.low), 10, svg.fitted(f"← {second} better", width / 2, 12), "tick"))
-        parts.append(text((left + width - 20) / 2, area.bottom + 34, "points", "name", anchor="middle"))
-        for i, row in enumerate(rows):
-            y = area.top + step * (i + 0.5)
-            low, high = (100 * end for end in row["interval"])
-            said = f"{NAMES[row['figure']]}: {100 * row['difference']:+.1f} points, {low:+.1f} to {high:+.1f}"
-            shown = [
-                element("title", said),
-                text(left - 12, y, svg.fitted(NAMES[row["figure"]], left - 12), anchor="end"),
-                svg.line(area.x(low), y, area.x(high), y, "whisker"),
-                element("circle", cx=area.x(100 * row["difference"]), cy=y, r=5.0, class_="dot"),
-            ]
-            parts.append(element("g", Markup("").join(shown), class_="c0" if row["difference"] >= 0 else "c1"))
-        title = f"Difference of {first} to {second} in points, with 95 % intervals."
-        return svg.svg(parts, width=width, height=area.bottom + 46, title=title)
-
-    return svg.both(draw)
-
-
-def _signed(tick: Number) -> str:
-    return f"{tick:+g}".replace("-", "−") if tick else "0"
+    lines = []
+    for row in rows:
+        mark = Mark("difference", row["difference"], numbers.ends(row["interval"]), int(row["difference"] < 0))
+        lines.append(DotLine(NAMES[row["figure"]], (mark,)))
+    return dot_chart(
+        lines,
+        title=f"Difference of {first} to {second} in points, with 95 % intervals.",
+        x_label=f"points, to the right {first} is better",
+        share=False,
+    )

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Block, Chart, Images, Picture, Section, Table, Text, Tile, paragraphs
 from vitrail.report.charts.images import picture
 from vitrail.report.charts.intervals import Bar, bar_chart
 from vitrail.report.folder import Folder, Json, objects
-from vitrail.report.page import Picture, Section, fragment, page
+from vitrail.report.page import page
 
 SHOWN = 24  # items of a finding in its table
 CLASSES = 40  # bars of class sizes; above, the ends of the list
@@ -44,15 +45,7 @@ def _lead(content: Json, found: Sequence[Json]) -> str:
 
 
 def _overview(content: Json, found: Sequence[Json]) -> Section:
-    rows = [
-        (
-            f.get("title", ""),
-            numbers.count(f.get("count")),
-            numbers.count(sum(1 for i in objects(f.get("items")) if i.get("drop"))),
-            f.get("advice", ""),
-        )
-        for f in found
-    ]
+    rows = [(f.get("title", ""), numbers.count(f.get("count")), f.get("advice", "")) for f in found]
     sets = [
         (
             one.get("data", ""),
@@ -73,18 +66,12 @@ def _overview(content: Json, found: Sequence[Json]) -> Section:
     )
     if found:
         files = ["findings.csv lists all that was found, drop.csv what should be left out.", *files]
-    body = fragment(
-        "doctor.html.j2",
-        sentences=files,
-        tables=[
-            (["finding", "#images", "what to do"], [(t, n, a) for t, n, _, a in rows], 2),
-            (["set", "#images", "#read", "#classes", "formats", "colour modes", "shorter side"], sets, None),
-        ],
-        pairs=[],
-        drawing=None,
-        more="",
-    )
-    return Section("Overview", "overview", body)
+    blocks = [
+        *paragraphs(files),
+        Table(["finding", "#images", "what to do"], rows, prose=2),
+        Table(["set", "#images", "#read", "#classes", "formats", "colour modes", "shorter side"], sets),
+    ]
+    return Section("Overview", "overview", blocks)
 
 
 def _counted(tally: object) -> str:
@@ -107,21 +94,12 @@ def _finding(number: int, finding: Json, pictures: dict[str, np.ndarray]) -> Sec
     ]
     with_other = any(row[3] for row in rows)
     head = ["image", "class", "what"] + (["and"] if with_other else [])
-    drawn = [
-        (_pictures(item, pictures), f"{item.get('label')}: {item.get('said')}")
-        for item in items
-        if item.get("pictures")
-    ]
-    total = finding.get("count") or 0
-    body = fragment(
-        "doctor.html.j2",
-        sentences=[f"{numbers.count(total)} found. {finding.get('advice', '')}"],
-        pairs=drawn,
-        tables=[(head, [row if with_other else row[:3] for row in rows], 2)] if rows and rows[0][0] else [],
-        drawing=None,
-        more="" if rows and rows[0][0] else "; ".join(row[2] for row in rows),
-    )
-    return Section(str(finding.get("title", "Finding")), f"finding-{number}", body)
+    drawn = [Tile(_pictures(item, pictures), f"{item.get('label')}: {item.get('said')}") for item in items]
+    said = Text(f"{numbers.count(finding.get('count') or 0)} found. {finding.get('advice', '')}")
+    listed: Block = Table(head, [row if with_other else row[:3] for row in rows], prose=2)
+    if not (rows and rows[0][0]):  # it is about a class or a set, not about images
+        listed = Text("; ".join(row[2] for row in rows), quiet=True)
+    return Section(str(finding.get("title", "Finding")), f"finding-{number}", [said, Images([drawn]), listed])
 
 
 def _other(item: Json) -> str:
@@ -155,10 +133,8 @@ def _classes(one: Json) -> Section | None:
     )
     if len(few) < len(known):
         said += f" The {CLASSES // 2} smallest and largest are shown."
-    body = fragment(
-        "doctor.html.j2", sentences=[said], tables=[], pairs=[], drawing=bar_chart(bars, title=said), more=""
-    )
-    return Section(f"Classes of {one.get('data')}", f"classes-{str(one.get('data')).replace('/', '-')}", body)
+    anchor = f"classes-{str(one.get('data')).replace('/', '-')}"
+    return Section(f"Classes of {one.get('data')}", anchor, [Text(said), Chart(bar_chart(bars, title=said))])
 
 
 def duplicates_page(folder: Folder) -> str:
@@ -180,7 +156,7 @@ def duplicates_page(folder: Folder) -> str:
     which = "#also in training" if tested else "#have a copy"
     with_pictures = [pair for pair in pairs if pair.get("pictures") and numbers.known(pair.get("similarity"))]
     with_pictures.sort(key=lambda pair: float(pair["similarity"]))
-    drawn = [(_pair(pair, pictures), _said(pair)) for pair in with_pictures]
+    drawn = Images([[Tile(_pair(pair, pictures), _said(pair)) for pair in with_pictures]])
     kinds = [str(pair.get("kind")) for pair in pairs]
     counts = ", ".join(f"{kinds.count(kind):,} {kind}" for kind in dict.fromkeys(kinds))
     sentences = [f"{numbers.count(content.get('found'))} pairs: {counts}." if pairs else "No image has a copy."]
@@ -188,23 +164,12 @@ def duplicates_page(folder: Folder) -> str:
         sentences.append(
             f"{content['view']} is {content.get('train')} without the copies, and is DATA for every command."
         )
-    overview = fragment(
-        "doctor.html.j2",
-        sentences=sentences,
-        tables=[(["set", "#images", which, "#share", "#under another label"], rows, None)],
-        pairs=[],
-        drawing=None,
-        more="",
-    )
-    shown = fragment(
-        "doctor.html.j2",
-        sentences=["The least similar pairs come first: where they are copies, so are the others."],
-        tables=[],
-        pairs=drawn,
-        drawing=None,
-        more="",
-    )
-    sections = [Section("Overview", "overview", overview), Section("Pairs", "pairs", shown) if drawn else None]
+    table = Table(["set", "#images", which, "#share", "#under another label"], rows)
+    order = Text("The least similar pairs come first: where they are copies, so are the others.")
+    sections = [
+        Section("Overview", "overview", [*paragraphs(sentences), table]),
+        Section("Pairs", "pairs", [order, drawn]) if drawn else None,
+    ]
     lead = (
         f"{numbers.count(content.get('dropped'))} of {numbers.count(content.get('count'))} images are to be left out."
     )

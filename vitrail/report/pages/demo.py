@@ -1,20 +1,26 @@
 """The page of the demo: the whole story of a Vision Transformer, told to somebody who has never seen one."""
 
 from collections.abc import Sequence
-from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Block, Chart, Images, Links, Part, Section, Table, Text, Tile, paragraphs
 from vitrail.report.charts.images import cut_into_patches, picture
 from vitrail.report.charts.lines import Line, line_chart
 from vitrail.report.folder import Folder, Json, texts
-from vitrail.report.page import Section, fragment, page
+from vitrail.report.page import page
 from vitrail.report.pages import evaluation, inspection, linear_probe
 from vitrail.report.pages.run import cost_facts, environment, final_accuracy
 from vitrail.report.sections import training_curves
 
 EXAMPLES = 18
+READING = (
+    "It cuts the image into patches, like the panes of a stained-glass window. Each patch becomes a list of numbers,"
+    " as a word does in a language model. In each layer every patch looks at all others and takes from them what it"
+    " needs."
+)
 LOOKING_INSIDE = "What has the model learned? Four views into it."
 
 
@@ -47,8 +53,8 @@ def demo_page(folder: Folder) -> str:
         environment(pretrain, {}, title="Machine and command") if pretrain else None,
         _more(folder),
     ]
-    numbered = [chapter for chapter in chapters if chapter is not None]
-    sections = [Section(f"{i}. {one.title}", one.anchor, one.body) for i, one in enumerate(numbered, start=1)]
+    numbered = [chapter for chapter in chapters if chapter]
+    sections = [Section(f"{i}. {one.title}", one.anchor, one.blocks) for i, one in enumerate(numbered, start=1)]
     title = str(content.get("title") or "A Vision Transformer, from the start")
     return page(title, _lead(content, finetune, scratch), sections, kind="vitrail demo", problems=folder.problems)
 
@@ -94,7 +100,7 @@ def _images(folder: Folder, content: Json, anatomy: Json) -> Section | None:
     names = [str(label) for label in labels] + [""] * len(images)
     # A few of each class rather than the first ones, which may all be of one.
     order = np.linspace(0, len(images) - 1, min(EXAMPLES, len(images))).astype(int)
-    examples = [picture(images[i], f"Example of {names[i] or 'the data'}", width=104, caption=names[i]) for i in order]
+    examples = [Tile([picture(images[i], f"Example of {names[i] or 'the data'}", width=104)], names[i]) for i in order]
     seen, unseen = texts(content.get("seen")), texts(content.get("unseen"))
     size = f"{images.shape[2]} pixels wide and {images.shape[1]} high"
     said = [f"These are some of the images, as the model sees them. Each is {size}."]
@@ -104,26 +110,17 @@ def _images(folder: Folder, content: Json, anatomy: Json) -> Section | None:
             f" It does not see {_words(unseen)} until later: those show what it can carry over to something new."
         )
     grid = anatomy.get("grid")
-    cut = None
+    cut: list[Block] = []
     if isinstance(grid, list) and len(grid) == 2 and images.shape[1] >= grid[0] > 0 and images.shape[2] >= grid[1] > 0:
         pieces = cut_into_patches(images[order[0]], (grid[0], grid[1]))
         alt = f"An image cut into {grid[0]} by {grid[1]} patches with gaps between them"
-        cut = picture(pieces, alt, width=224)
-    body = fragment(
-        "images.html.j2",
-        sentences=said,
-        examples=examples,
-        cut=cut,
-        anatomy=inspection.anatomy(anatomy),
-        answer=_answer(anatomy),
-    )
-    return Section("The images", "images", body)
-
-
-def _answer(anatomy: Json) -> str:
-    if anatomy.get("class_token"):
-        return "An extra word that belongs to no patch gathers what is needed for the answer."
-    return "Together they give the answer."
+        answer = "An extra word that belongs to no patch gathers what is needed for the answer."
+        if not anatomy.get("class_token"):
+            answer = "Together they give the answer."
+        shown = Images([[Tile([picture(pieces, alt, width=224)])]])
+        cut = [Text(f"{READING} {answer}"), Text(inspection.anatomy(anatomy)), shown]
+    reading = Part("How a Vision Transformer reads an image", cut)
+    return Section("The images", "images", [*paragraphs(said), Images([examples]), reading])
 
 
 def _pretraining(run: Folder | None, seen: Sequence[str]) -> Section | None:
@@ -158,7 +155,7 @@ def _pretraining(run: Folder | None, seen: Sequence[str]) -> Section | None:
         else None
     )
     note = "Accuracy while it learns. The band is a 95 % interval: how far chance could move the line."
-    return Section("Pre-training", "pre-training", _chapter(said, [("", drawing, note)] if drawing else []))
+    return Section("Pre-training", "pre-training", [*paragraphs(said), Chart(drawing, note)])
 
 
 def _training_line(train: Sequence[Json]) -> Line | None:
@@ -207,7 +204,7 @@ def _finetuning(
     for colour, (name, run) in enumerate(named):
         line = training_curves.validation_line(training_curves.metrics(run)[1], name, colour=colour) if run else None
         lines += [line] if line else []
-    drawings: list[tuple[str, Any, str]] = []
+    chart = Chart(None)
     if lines:
         drawing = line_chart(
             lines,
@@ -216,7 +213,7 @@ def _finetuning(
             y_label="validation accuracy",
             percent=True,
         )
-        drawings.append(("", drawing, "Accuracy on images kept aside, with 95 % intervals."))
+        chart = Chart(drawing, "Accuracy on images kept aside, with 95 % intervals.")
     rows = [
         (
             name,
@@ -227,11 +224,8 @@ def _finetuning(
         )
         for name, end in known.items()
     ]
-    return Section(
-        "Fine-tuning",
-        "fine-tuning",
-        _chapter(said, drawings, ["", "#accuracy", "95 % interval", "#test images", "#steps"], rows),
-    )
+    table = Table(["", "#accuracy", "95 % interval", "#test images", "#steps"], rows)
+    return Section("Fine-tuning", "fine-tuning", [*paragraphs(said), chart, table])
 
 
 def _task(tested: Folder | None, unseen: Sequence[str]) -> str:
@@ -257,23 +251,16 @@ def _cost(runs: dict[str, Folder | None], content: Json) -> Section | None:
         return None
     facts = [fact for fact in next(iter(columns.values())) if any(column[fact] for column in columns.values())]
     rows = [(fact, *(column[fact] or numbers.UNKNOWN for column in columns.values())) for fact in facts]
-    said = []
-    if numbers.known(content.get("seconds")):
-        said = [f"Everything on this page took {numbers.duration(content['seconds'])}."]
-    return Section("What it cost", "cost", _chapter(said, [], ["", *(f"#{name}" for name in columns)], rows))
+    known = numbers.known(content.get("seconds"))
+    said = f"Everything on this page took {numbers.duration(content['seconds'])}." if known else ""
+    return Section("What it cost", "cost", [Text(said), Table(["", *(f"#{name}" for name in columns)], rows)])
 
 
 def _more(folder: Folder) -> Section | None:
-    links = [(part.path.relative_to(folder.path).as_posix(), part) for part in parts_of(folder)]
-    if not links:
-        return None
-    return Section("More", "more", fragment("more.html.j2", links=[name for name, _ in links]))
-
-
-def _chapter(
-    sentences: Sequence[str], drawings: Sequence[Any], head: Sequence[str] = (), rows: Sequence[Any] = ()
-) -> Any:
-    return fragment("chapter.html.j2", sentences=sentences, drawings=drawings, head=head, rows=rows)
+    names = [part.path.relative_to(folder.path).as_posix() for part in parts_of(folder)]
+    links = Links([(name, f"{quote(name)}/report.html") for name in names])
+    said = Text("Each part has its own page with all its curves, tables and settings.")
+    return Section("More", "more", [said, links]) if links else None
 
 
 def _final(run: Folder | None) -> Json | None:

@@ -6,34 +6,39 @@ from typing import Any
 import numpy as np
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Block, Chart, Facts, Images, Part, Section, Table, Text, Tile
 from vitrail.report.charts.confusion import confusion_map, most_confused
 from vitrail.report.charts.images import picture
 from vitrail.report.charts.intervals import Bar, bar_chart
 from vitrail.report.charts.lines import reliability
 from vitrail.report.folder import Folder, Json, objects, texts
-from vitrail.report.page import Picture, Section, fragment, page
+from vitrail.report.page import page
 from vitrail.report.pages import comparison
 from vitrail.report.sections import selective, train_test_overlap
 
 LARGEST_MAP = 30  # classes; above it the most frequent confusions are listed instead
 LARGEST_BARS = 40  # classes; above it the ends of the list are shown
 ENDS = 20
+BROKEN = 50  # broken images listed
+HEAD = ["", "#images", "#accuracy", "95 % interval", "#loss"]
+CONFUSION = (
+    "Each row is a true class, each column an answer. Right answers lie on the diagonal; the stronger the colour of a "
+    "cell, the larger its share of the row."
+)
+PER_CLASS = "Share of right answers in each class, from the hardest to the easiest, with 95 % intervals."
+RELIABILITY = (
+    "Images are grouped by the confidence of their answer. The area of a dot grows with the number of images; the "
+    "whiskers are 95 % intervals."
+)
+WORST = "The wrong answers that the model was surest of."
 
 
 def evaluation_page(folder: Folder) -> str:
     """The page of a folder that `vitrail evaluate` wrote."""
     content = folder.json("evaluation.json") or {}
     pictures = folder.arrays("pictures.npz")
-    lead = " ".join(
-        filter(
-            None,
-            [
-                headline(content) or "This evaluation holds no accuracy.",
-                train_test_overlap.headline(content),
-                comparison.headline(content),
-            ],
-        )
-    )
+    said = headline(content) or "This evaluation holds no accuracy."
+    lead = " ".join(filter(None, [said, train_test_overlap.headline(content), comparison.headline(content)]))
     sections = [
         section(folder, title="Results"),
         comparison.section(content.get("comparison")),
@@ -68,8 +73,7 @@ def section(
     """The section of an evaluation; `validation` are the validation rows of the run that it ended, for comparison."""
     content = folder.json("evaluation.json")
     if content is None:
-        rows = _validation_rows(validation)
-        return Section(title, anchor, _fragment(table_rows=rows)) if rows else None
+        return Section(title, anchor, [Table(HEAD, _validation_rows(validation), strong=0)])
     classes = texts(content.get("classes"))
     confusion = _square(content.get("confusion"), len(classes))
     calibration = content.get("calibration") if isinstance(content.get("calibration"), dict) else {}
@@ -82,26 +86,34 @@ def section(
         numbers.interval(content.get("interval")),
         numbers.plain(content.get("loss")),
     )
-    body = _fragment(
-        opening=opening,
-        table_rows=[final, *_validation_rows(validation)],
-        figures=_figures(content, calibration or {}, tempered or {}),
-        confusion=_map(confusion, classes),
-        confused=most_confused(confusion, classes) if confusion and len(classes) > LARGEST_MAP else [],
-        per_class=_per_class(objects(content.get("per_class"))),
-        reliability=_reliability(bins, tempered or {}),
-        calibration_sentence=" ".join(filter(None, [_calibration_sentence(bins), _tempered(tempered or {}, content)])),
-        mistakes=_mistakes(objects(content.get("mistakes")), folder.arrays("mistakes.npz").get("images")),
-        broken_rows=[(item.get("key", ""), item.get("reason", "")) for item in objects(content.get("broken"))],
-    )
-    return Section(title, anchor, body)
+    confused = most_confused(confusion, classes) if confusion and len(classes) > LARGEST_MAP else []
+    diagram = Chart(_reliability(bins, tempered or {}), RELIABILITY)
+    calibrated = " ".join(filter(None, [_calibration_sentence(bins), _tempered(tempered or {}, content)]))
+    mistakes = _mistakes(objects(content.get("mistakes")), folder.arrays("mistakes.npz").get("images"))
+    blocks = [
+        Text(opening),
+        Table(HEAD, [final, *_validation_rows(validation)], strong=0),
+        Facts(_figures(content, calibration or {}, tempered or {})),
+        Part("What is taken for what", [Chart(_map(confusion, classes), CONFUSION)]),
+        Part("Most frequent confusions", [Table(["true class", "answer", "#times", "#of"], confused)]),
+        *_per_class(objects(content.get("per_class"))),
+        Part("Does it know when it is right?", [Text(calibrated), diagram] if diagram else []),
+        Part("Worst mistakes", [Text(WORST), mistakes] if mistakes else []),
+        broken_images(content),
+    ]
+    return Section(title, anchor, blocks)
 
 
-def _fragment(**content: Any) -> Any:
-    empty: dict[str, Any] = dict.fromkeys(
-        ("table_rows", "figures", "confusion", "confused", "per_class", "reliability", "mistakes", "broken_rows"), ()
-    )
-    return fragment("evaluation.html.j2", **{**empty, "calibration_sentence": "", "opening": "", **content})
+def broken_images(content: Json) -> Part:
+    """The images that an evaluation or a run left out, and why."""
+    rows = [(item.get("key", ""), item.get("reason", "")) for item in objects(content.get("broken"))]
+    if not rows:
+        return Part("Broken images", [])
+    many = "image could not be used and was" if len(rows) == 1 else "images could not be used and were"
+    more = f"And {numbers.count(len(rows) - BROKEN)} more." if len(rows) > BROKEN else ""
+    table = Table(["image", "reason"], rows[:BROKEN], prose=1)
+    said = f"{numbers.count(len(rows))} {many} left out."
+    return Part("Broken images", [Text(said), table, Text(more, quiet=True)])
 
 
 def _validation_rows(rows: Sequence[Json]) -> list[tuple[str, ...]]:
@@ -122,10 +134,10 @@ def _validation_rows(rows: Sequence[Json]) -> list[tuple[str, ...]]:
     ]
 
 
-def _figures(content: Json, calibration: Json, tempered: Json) -> list[tuple[str, str]]:
+def _figures(content: Json, calibration: Json, tempered: Json) -> list[tuple[str, str | None]]:
     fitted = tempered.get("fitted_on")
     on = f", fitted on {fitted['data']}" if isinstance(fitted, dict) and fitted.get("data") else ""
-    pairs = [
+    return [
         ("Tested on", content.get("data")),
         ("Model", content.get("model")),
         ("Views of each image", _views(content.get("views"))),
@@ -142,7 +154,6 @@ def _figures(content: Json, calibration: Json, tempered: Json) -> list[tuple[str
         ("Time", _if(content.get("seconds"), numbers.duration)),
         ("Images a second", _if(content.get("images_per_second"), numbers.count)),
     ]
-    return [(name, str(value)) for name, value in pairs if value]
 
 
 def _views(views: Any) -> str | None:
@@ -214,7 +225,7 @@ def _map(confusion: list[list[int]], classes: list[str]) -> Any:
     return confusion_map(confusion, classes, title=f"Confusion matrix of {len(classes)} classes.{most}")
 
 
-def _per_class(rows: Sequence[Json]) -> list[tuple[str, Any]]:
+def _per_class(rows: Sequence[Json]) -> list[Block]:
     bars = [
         Bar(
             str(row.get("name")),
@@ -230,15 +241,11 @@ def _per_class(rows: Sequence[Json]) -> list[tuple[str, Any]]:
         return []
     if len(bars) <= LARGEST_BARS:
         ends = f"{bars[0].name} is the hardest, {bars[-1].name} the easiest"
-        return [("Class by class", bar_chart(bars, title=f"Accuracy of each class: {ends}."))]
-    worst, best = bars[:ENDS], bars[-ENDS:]
-    return [
-        (
-            f"The {ENDS} hardest of {len(bars)} classes",
-            bar_chart(worst, title=f"Accuracy of the {ENDS} hardest classes."),
-        ),
-        (f"The {ENDS} easiest", bar_chart(best, title=f"Accuracy of the {ENDS} easiest classes.")),
-    ]
+        return [Part("Class by class", [Chart(bar_chart(bars, title=f"Accuracy of each class: {ends}."), PER_CLASS)])]
+    worst = bar_chart(bars[:ENDS], title=f"Accuracy of the {ENDS} hardest classes.")
+    best = bar_chart(bars[-ENDS:], title=f"Accuracy of the {ENDS} easiest classes.")
+    hardest = Part(f"The {ENDS} hardest of {len(bars)} classes", [Chart(worst, PER_CLASS)])
+    return [hardest, Part(f"The {ENDS} easiest", [Chart(best)])]
 
 
 def _weighted(bins: Sequence[Json], key: str) -> float:
@@ -264,12 +271,12 @@ def _reliability_title(bins: Sequence[Json]) -> str:
     return f"Reliability diagram: accuracy against confidence. {_calibration_sentence(bins)}".strip()
 
 
-def _mistakes(rows: Sequence[Json], images: np.ndarray | None) -> list[Picture]:
+def _mistakes(rows: Sequence[Json], images: np.ndarray | None) -> Images:
     if images is None or images.ndim != 4:
-        return []
+        return Images([])
     shown = []
     for row, image in zip(rows, images, strict=False):
         label, predicted, sure = row.get("label"), row.get("predicted"), numbers.percent(row.get("confidence"))
         alt = f"{row.get('key', 'image')}: true class {label}, taken for {predicted}, {sure} sure"
-        shown.append(picture(image, alt, width=104, caption=f"{label}, taken for {predicted}, {sure} sure"))
-    return shown
+        shown.append(Tile([picture(image, alt, width=104)], f"{label}, taken for {predicted}, {sure} sure"))
+    return Images([shown])

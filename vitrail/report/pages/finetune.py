@@ -6,10 +6,11 @@ from typing import Any
 from urllib.parse import quote
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Chart, Facts, Section, Table, Text, paragraphs
 from vitrail.report.charts.intervals import Bar, bar_chart
 from vitrail.report.charts.lines import Line, Reference, line_chart
 from vitrail.report.folder import Folder, Json, objects, texts
-from vitrail.report.page import Section, fragment, page
+from vitrail.report.page import page
 from vitrail.report.pages import evaluation
 from vitrail.report.pages.run import environment, transplant
 
@@ -80,20 +81,15 @@ def tunings_page(folder: Folder) -> str:
         Bar(str(row.get("name")), row["accuracy"], numbers.ends(row.get("interval")), _trained(row)) for row in known
     ]
     head = ["trained", "#accuracy", "#95 % interval", "#rate", "#parameters trained", "#training time", "#memory"]
-    body = fragment(
-        "transfer.html.j2",
-        sentences=["All start from the same model and learn from the same images; each has its own learning rate."],
-        drawing=bar_chart(bars, title=lead) if bars else None,
-        note="Accuracy on the test images with its 95 % interval.",
-        head=head,
-        rows=[_tuning(row) for row in rows],
-        links=[f"{quote(str(row.get('folder')))}/report.html" for row in rows],
-        strong=None,
-        figures=[(name, str(content[key])) for name, key in _ABOUT if content.get(key)],
-    )
+    blocks = [
+        Text("All start from the same model and learn from the same images; each has its own learning rate."),
+        Chart(bar_chart(bars, title=lead) if bars else None, "Accuracy on the test images with its 95 % interval."),
+        Table(head, [_tuning(row) for row in rows], links=_links(rows)),
+        Facts([(name, content.get(key)) for name, key in _ABOUT]),
+    ]
     title = f"What to train on {content.get('train') or folder.path.resolve().name}"
     kind = f"Comparison in folder {folder.path.resolve().name}"
-    return page(title, lead, [Section("Results", "results", body)], kind=kind, problems=folder.problems)
+    return page(title, lead, [Section("Results", "results", blocks)], kind=kind, problems=folder.problems)
 
 
 def tunings_finding(rows: Sequence[Json]) -> str:
@@ -160,18 +156,19 @@ def _choice(content: Json, plan: Json) -> Section | None:
         )
         for row in trials
     ]
-    body = fragment(
-        "transfer.html.j2",
-        sentences=sentences,
-        drawing=drawing,
-        note="With 95 % intervals. Test images play no part here.",
-        head=["#learning rate", "#held-out accuracy", "#95 % interval", "#held-out loss", "#training time"],
-        rows=rows,
-        links=[f"{quote(str(row.get('folder')))}/report.html" if not row.get("failed") else "" for row in trials],
-        strong=best,
-        figures=[("Rule", str(content["rule"]))] if content.get("rule") else [],
-    )
-    return Section("The choice of the learning rate", "choice", body)
+    head = ["#learning rate", "#held-out accuracy", "#95 % interval", "#held-out loss", "#training time"]
+    blocks = [
+        *paragraphs(sentences),
+        Chart(drawing, "With 95 % intervals. Test images play no part here."),
+        Table(head, rows, strong=best, links=_links(trials)),
+        Facts([("Rule", content.get("rule"))]),
+    ]
+    return Section("The choice of the learning rate", "choice", blocks)
+
+
+def _links(rows: Sequence[Json]) -> list[str]:
+    """The page of each row's run; none of a run that failed."""
+    return ["" if row.get("failed") else f"{quote(str(row.get('folder')))}/report.html" for row in rows]
 
 
 def _choice_sentence(chosen: Json, judged: Sequence[Json]) -> str:
@@ -215,18 +212,9 @@ def _finals(runs: Sequence[Json], result: Json | None) -> Section | None:
             f"Mean {numbers.percent(result['accuracy'], 2)} with a standard deviation of "
             f"{numbers.points(result['spread'])} over {len(known)} seeds."
         )
-    body = fragment(
-        "transfer.html.j2",
-        sentences=sentences,
-        drawing=drawing,
-        note="Whiskers are 95 % intervals of each run for its test images.",
-        head=["#seed", "#test accuracy", "#95 % interval", "#training time", "#memory"],
-        rows=rows,
-        links=[f"{quote(str(row.get('folder')))}/report.html" for row in runs],
-        strong=None,
-        figures=[],
-    )
-    return Section("Final runs", "final", body)
+    chart = Chart(drawing, "Whiskers are 95 % intervals of each run for its test images.")
+    table = Table(["#seed", "#test accuracy", "#95 % interval", "#training time", "#memory"], rows, links=_links(runs))
+    return Section("Final runs", "final", [*paragraphs(sentences), chart, table])
 
 
 def _plan(plan: Json, result: Json | None) -> Section | None:
@@ -246,18 +234,9 @@ def _plan(plan: Json, result: Json | None) -> Section | None:
         ("Memory that was planned", _gib(plan.get("memory_gib"))),
         ("Memory that it took", _gib(memory)),
     ]
-    body = fragment(
-        "transfer.html.j2",
-        sentences=[sentence[:1].upper() + sentence[1:] + "." for sentence in texts(plan.get("why"))],
-        drawing=None,
-        note="",
-        head=[],
-        rows=[],
-        links=[],
-        strong=None,
-        figures=[(name, value) for name, value in pairs if value and value != numbers.UNKNOWN],
-    )
-    return Section("The plan", "plan", body)
+    said = [sentence[:1].upper() + sentence[1:] + "." for sentence in texts(plan.get("why"))]
+    figures = Facts([(name, value) for name, value in pairs if value != numbers.UNKNOWN])
+    return Section("The plan", "plan", [*paragraphs(said), figures])
 
 
 _ABOUT = (("Learned from", "train"), ("Tested on", "test"), ("Started from", "init"))

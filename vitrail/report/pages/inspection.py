@@ -1,12 +1,11 @@
 """An inspection: what the patches are compared with, what positions mean, how far and where the model looks."""
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Section, Text
 from vitrail.report.folder import Folder, Json, objects, pair
-from vitrail.report.page import Section, fragment, page
+from vitrail.report.page import page
 from vitrail.report.sections import attention_distance, attention_maps, nearest_images
-from vitrail.report.sections.position_embeddings import filters, positions
-
-FIGURES = ("filters", "positions", "distance", "rollout", "heads", "neighbours")
+from vitrail.report.sections.position_embeddings import filters_part, positions_part
 
 
 def inspection_page(folder: Folder) -> str:
@@ -57,18 +56,17 @@ def section(
         return None
     arrays = folder.arrays("arrays.npz")
     images = arrays.get("images")
-    parts = {
-        "opening": opening or (anatomy(content) if of_this_run else _which(content)),
-        **filters(arrays.get("filters"), content),
-        **positions(arrays.get("position_similarity"), pair(content.get("grid")), str(content.get("positions"))),
-        **attention_distance.distance(arrays.get("attention_distance"), content),
-        **attention_maps.rollout(images, arrays.get("rollout"), objects(content.get("images")), content),
-        **attention_maps.heads(arrays.get("head_maps"), images, content),
-        **nearest_images.similar(content, folder.arrays("pictures.npz")),
-    }
-    if not any(parts[key] is not None and parts[key] != [] for key in FIGURES):
-        return None
-    return Section(title, anchor, fragment("inspection.html.j2", **parts))
+    parts = [
+        filters_part(arrays.get("filters"), content),
+        positions_part(arrays.get("position_similarity"), pair(content.get("grid")), str(content.get("positions"))),
+        attention_distance.part(arrays.get("attention_distance"), content),
+        attention_maps.rollout_part(images, arrays.get("rollout"), objects(content.get("images")), content),
+        attention_maps.heads_part(arrays.get("head_maps"), images, content),
+        nearest_images.part(content, folder.arrays("pictures.npz")),
+    ]
+    drawn = [part for part in parts if part]
+    opening = opening or (anatomy(content) if of_this_run else _which(content))
+    return Section(title, anchor, [Text(opening), *drawn]) if drawn else None
 
 
 def _which(content: Json) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 
 from vitrail.core import numbers
 from vitrail.core.numbers import Number
+from vitrail.report.blocks import Chart, Facts, Section, Table, paragraphs
 from vitrail.report.charts.lines import Line, Reference, line_chart
 from vitrail.report.folder import Folder, Json, objects
-from vitrail.report.page import Section, fragment, page
+from vitrail.report.page import page
 from vitrail.report.sections.layer_probes import JUDGES, SPOKEN, layers_section
 
 
@@ -69,16 +70,9 @@ def section(
     note = "Bands and whiskers are 95 % intervals over random draws of the examples"
     if any(row.get("interval_over") == "images" for row in rows):
         note += "; of the whole training set, of which there is one draw, over the test images"
-    body = fragment(
-        "linear.html.j2",
-        sentences=[*opening, *findings(first), *(_between_judges(rows, judges) if several else [])],
-        drawing=_chart(rows, list(dict.fromkeys(drawn)), number),
-        note=note + ".",
-        head=head,
-        rows=table,
-        figures=[(name, str(value)) for name, value in pairs if value],
-    )
-    return Section(title, anchor, body)
+    sentences = [*opening, *findings(first), *(_between_judges(rows, judges) if several else [])]
+    chart = Chart(_chart(rows, list(dict.fromkeys(drawn)), number), note + ".")
+    return Section(title, anchor, [*paragraphs(sentences), chart, Table(head, table), Facts(pairs)])
 
 
 def _classes(content: Json) -> Any:

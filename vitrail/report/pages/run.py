@@ -2,14 +2,14 @@
 
 import json
 import shlex
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Code, Facts, Part, Section, Table, Text
 from vitrail.report.folder import Folder, Json, objects, texts
-from vitrail.report.page import Section, fragment, page
+from vitrail.report.page import page
 from vitrail.report.pages import evaluation, inspection
 from vitrail.report.sections import bottleneck, reference_run, training_curves
 
@@ -102,10 +102,7 @@ def cost(result: Json | None, *, title: str = "Cost") -> Section | None:
     """Time, speed, arithmetic, and how much of the machine was used."""
     if result is None:
         return None
-    pairs = _facts(cost_facts(result))
-    broken = [(item.get("key", ""), item.get("reason", "")) for item in objects(result.get("broken"))]
-    body = fragment("facts.html.j2", pairs=pairs, broken_rows=broken)
-    return Section(title, "cost", body) if pairs or broken else None
+    return Section(title, "cost", [Facts(cost_facts(result)), evaluation.broken_images(result)])
 
 
 def cost_facts(result: Json) -> list[tuple[str, str | None]]:
@@ -147,18 +144,17 @@ def transplant(folder: Folder) -> Section | None:
     changed = sorted(
         (row for row in rows if row.get("action") != "taken"), key=lambda row: order.get(str(row.get("action")), 3)
     )
-    body = fragment(
-        "transplant.html.j2",
-        sentence=said,
-        changed=[
-            (row.get("name"), row.get("action"), _shape(row.get("from")), _shape(row.get("to"))) for row in changed
-        ],
-        taken=[(row.get("name"), _shape(row.get("to"))) for row in rows if row.get("action") == "taken"],
+    cells = [(row.get("name"), row.get("action"), _shape(row.get("from")), _shape(row.get("to"))) for row in changed]
+    taken = Table(
+        ["weights", "shape"],
+        [(row.get("name"), _shape(row.get("to"))) for row in rows if row.get("action") == "taken"],
     )
-    return Section("Transplant", "transplant", body)
+    unchanged = Part(f"All {numbers.count(counts['taken'])} that were taken unchanged", [taken], folded=True)
+    table = Table(["weights", "what happened", "shape before", "shape now"], cells)
+    return Section("Transplant", "transplant", [Text(said), table, unchanged])
 
 
-def environment(folder: Folder, config: Json, *, title: str = "Environment") -> Section | None:
+def environment(folder: Folder, config: Json, *, title: str = "Environment") -> Section:
     """The machine, the command that runs it again, and the whole config, folded."""
     content = folder.json("environment.json") or {}
     peak = content.get("peak_flops")
@@ -168,22 +164,15 @@ def environment(folder: Folder, config: Json, *, title: str = "Environment") -> 
         "memory_gib": f"{content['memory_gib']:.3g} GiB" if numbers.known(content.get("memory_gib")) else None,
     }
     names = {"peak_flops": "Measured peak", "memory_gib": "Memory", "vitrail": "vitrail", "torch": "PyTorch"}
-    pairs = _facts(
-        [
-            (names.get(key, key.replace("_", " ").capitalize()), said.get(key, None if value is None else str(value)))
-            for key, value in content.items()
-            if key != "command" and not isinstance(value, list | dict)
-        ]
-    )
-    command = shlex.join(texts(content.get("command")))
-    listings = []
-    if config.get("config") is not None:
-        listings.append(("The whole config", json.dumps(config["config"], indent=2, ensure_ascii=False)))
-    if not (pairs or command or listings):
-        return None
-    # The command stands between the machine and the config, under its own heading.
-    body = fragment("environment.html.j2", pairs=pairs, command=command, listings=listings)
-    return Section(title, "environment", body)
+    pairs = [
+        (names.get(key, key.replace("_", " ").capitalize()), said.get(key, None if value is None else str(value)))
+        for key, value in content.items()
+        if key != "command" and not isinstance(value, list | dict)
+    ]
+    whole = config.get("config")
+    listing = Code("" if whole is None else json.dumps(whole, indent=2, ensure_ascii=False))
+    again = Part("How to run it again", [Code(shlex.join(texts(content.get("command"))))])
+    return Section(title, "environment", [Facts(pairs), again, Part("The whole config", [listing], folded=True)])
 
 
 def _moment(written: object) -> str | None:
@@ -191,10 +180,6 @@ def _moment(written: object) -> str | None:
         return datetime.fromisoformat(str(written)).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:
         return str(written) if written else None
-
-
-def _facts(pairs: Sequence[tuple[str, str | None]]) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in pairs if value]
 
 
 def _shape(shape: object) -> str:

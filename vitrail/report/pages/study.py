@@ -6,9 +6,10 @@ from typing import Any
 
 from vitrail.core import numbers
 from vitrail.core.config import shown
+from vitrail.report.blocks import Chart, Code, Facts, Part, Section, Table, Text, paragraphs
 from vitrail.report.charts.lines import drawings
 from vitrail.report.folder import Folder, Json, objects, texts
-from vitrail.report.page import Section, fragment, page
+from vitrail.report.page import page
 
 
 def study_page(folder: Folder) -> str:
@@ -31,9 +32,12 @@ def _failures(content: Json) -> list[str]:
     return said
 
 
-def _figures(content: Json) -> Section | None:
+def _figures(content: Json) -> Section:
     drawn = drawings(content)
-    return Section("Figures", "figures", fragment("study_figures.html.j2", drawn=drawn)) if drawn else None
+    blocks = [
+        Part(heading, [Chart(drawing, note)]) if heading else Chart(drawing, note) for heading, drawing, note in drawn
+    ]
+    return Section("Figures", "figures", blocks)
 
 
 def _table(content: Json) -> Section:
@@ -45,7 +49,7 @@ def _table(content: Json) -> Section:
     same = {note.split(": ", 1)[-1] for note in notes}
     if len(same) == 1:
         notes = [f"Intervals: {next(iter(same))}"]
-    return Section("Table", "table", fragment("study_table.html.j2", head=head, rows=lines, notes=notes))
+    return Section("Table", "table", [Table(head, lines), *(Text(note, quiet=True) for note in notes)])
 
 
 def _cell(row: Json, measure: Json) -> str:
@@ -65,12 +69,10 @@ def _sizes(row: Json) -> tuple[str, str, str]:
     return seeds, numbers.quantity(row.get("parameters")), numbers.quantity(row.get("total_flops"))
 
 
-def _paper(content: Json) -> Section | None:
-    said = [str(content.get("paper") or ""), *texts(content.get("remarks"))]
-    if not any(said):
-        return None
-    body = fragment("study_paper.html.j2", paper=said[0], remarks=said[1:])
-    return Section("What the paper found", "paper", body)
+def _paper(content: Json) -> Section:
+    remarks = texts(content.get("remarks"))
+    unlike = [f"Unlike the paper: {remarks[0]}", *remarks[1:]] if remarks else []
+    return Section("What the paper found", "paper", paragraphs([str(content.get("paper") or ""), *unlike]))
 
 
 def _cost(content: Json) -> Section | None:
@@ -88,8 +90,7 @@ def _cost(content: Json) -> Section | None:
             for name, number in (machines.items() if isinstance(machines, dict) else ())
         ),
     ]
-    body = fragment("facts.html.j2", pairs=[(name, value) for name, value in pairs if value], broken_rows=[])
-    return Section("Cost", "cost", body)
+    return Section("Cost", "cost", [Facts(pairs)])
 
 
 def _configs(content: Json) -> Section | None:
@@ -98,14 +99,16 @@ def _configs(content: Json) -> Section | None:
         return None
     rows = [(row.get("name"), row.get("change") or "the base") for row in objects(content.get("rows"))]
     whole = [(key, shown(value)) for key, value in base["config"].items() if key != "type"]
-    body = fragment("study_configs.html.j2", rows=rows, base=str(base.get("name")), whole=whole)
-    return Section("The runs", "runs", body)
+    table = Table(["run", "what makes it another than the base"], rows, prose=1)
+    config = Part(f"The whole config of the base, {base.get('name')}", [Facts(whole)], folded=True)
+    return Section("The runs", "runs", [Text("Each run is the base with one change."), table, config])
 
 
 def _again(content: Json) -> Section | None:
     command = texts(content.get("command"))
-    measured = [json.dumps(measure, ensure_ascii=False) for measure in objects(content.get("measured"))]
     if not command:
         return None
-    body = fragment("study_again.html.j2", command=shlex.join(command), measured=measured)
-    return Section("Run it again", "again", body)
+    measured = [Code(json.dumps(measure, ensure_ascii=False)) for measure in objects(content.get("measured"))]
+    said = Text("Finished runs are used again; what is missing is made.")
+    folded = Part("What is measured of each run", measured, folded=True)
+    return Section("Run it again", "again", [said, Code(shlex.join(command)), folded])

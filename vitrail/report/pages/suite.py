@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from vitrail.core import numbers
+from vitrail.report.blocks import Chart, Facts, Section, Table, Text
 from vitrail.report.charts.intervals import DotLine, Mark, dot_chart
 from vitrail.report.folder import Folder, Json, objects, texts
-from vitrail.report.page import Section, fragment, page
+from vitrail.report.page import page
 
 STATES = {"done": "done", "failed": "failed", "absent": "data absent", "waiting": "not run"}
 INTERVALS = (
@@ -60,7 +59,7 @@ def _score(task: Json, of: str) -> Json:
 
 def _results(
     tasks: Sequence[Json], means: Sequence[Json], of: str, names: tuple[str, str], groups: Sequence[str]
-) -> Section | None:
+) -> Section:
     scores = list(dict.fromkeys(str(s.get("of")) for task in tasks for s in objects(task.get("scores"))))
     published = list(dict.fromkeys(str(p["model"]) for task in tasks for p in objects(task.get("published"))))
     lines: list[DotLine] = []
@@ -93,16 +92,7 @@ def _results(
         )
         for task in tasks
     ]
-    body = fragment(
-        "suite.html.j2",
-        sentences=[],
-        drawing=drawing,
-        caption=caption,
-        tables=[(head, rows)] if tasks else [],
-        note="",
-        figures=[],
-    )
-    return Section("Results", "results", body)
+    return Section("Results", "results", [Chart(drawing, caption), Table(head, rows)])
 
 
 def _how(of: str) -> str:
@@ -189,16 +179,12 @@ def _differences(tasks: Sequence[Json], means: Sequence[Json], of: str, names: t
         share=False,
     )
     table = [(str(t.get("name")), _points(d), COMPARED.get(str(d.get("how")), "")) for t, d in found]
-    body = fragment(
-        "suite.html.j2",
-        sentences=["An interval that holds 0 means that the two cannot be told apart on this task."],
-        drawing=drawing,
-        caption="Whiskers are 95 % intervals.",
-        tables=[(["task", "#difference (95 % interval)", "how"], table)],
-        note="",
-        figures=[],
-    )
-    return Section("Difference", "difference", body)
+    blocks = [
+        Text("An interval that holds 0 means that the two cannot be told apart on this task."),
+        Chart(drawing, "Whiskers are 95 % intervals."),
+        Table(["task", "#difference (95 % interval)", "how"], table),
+    ]
+    return Section("Difference", "difference", blocks)
 
 
 def _points(less: Json) -> str:
@@ -226,16 +212,7 @@ def _means(means: Sequence[Json], names: tuple[str, str], compared: bool) -> Sec
     head = ["mean of", "#tasks", f"#{names[0]}", *([f"#less {names[1]}"] if compared else [])]
     head += [f"#{name}" for name in published]
     note = " Published means are over the same tasks." if published else ""
-    body = fragment(
-        "suite.html.j2",
-        sentences=[],
-        drawing=None,
-        caption="",
-        tables=[(head, rows)],
-        note=INTERVALS + note,
-        figures=[],
-    )
-    return Section("Means", "means", body)
+    return Section("Means", "means", [Table(head, rows), Text(INTERVALS + note, quiet=True)])
 
 
 def _missing(tasks: Sequence[Json]) -> Section | None:
@@ -243,16 +220,8 @@ def _missing(tasks: Sequence[Json]) -> Section | None:
     if not absent:
         return None
     rows = [(str(t.get("name")), STATES.get(str(t.get("state")), ""), _why(t)) for t in absent]
-    body = fragment(
-        "suite.html.j2",
-        sentences=["No mean has these tasks. The same command runs them as soon as it can."],
-        drawing=None,
-        caption="",
-        tables=[(["task", "state", "why"], rows)],
-        note="",
-        figures=[],
-    )
-    return Section("What is missing", "missing", body)
+    said = Text("No mean has these tasks. The same command runs them as soon as it can.")
+    return Section("What is missing", "missing", [said, Table(["task", "state", "why"], rows, prose=2)])
 
 
 def _why(task: Json) -> str:
@@ -275,16 +244,8 @@ def _choice(choice: Any) -> Section | None:
         for row in objects(choice.get("settings"))
     ]
     count = len(texts(choice.get("tasks")))
-    body = fragment(
-        "suite.html.j2",
-        sentences=[f"One setting for all tasks, by its mean over the held-out images of {count} tasks; no test image."],
-        drawing=None,
-        caption="",
-        tables=[(["setting", "#mean on held-out images", ""], rows)],
-        note="",
-        figures=[],
-    )
-    return Section("The setting", "setting", body)
+    said = Text(f"One setting for all tasks, by its mean over the held-out images of {count} tasks; no test image.")
+    return Section("The setting", "setting", [said, Table(["setting", "#mean on held-out images", ""], rows)])
 
 
 def _about(content: Json) -> Section:
@@ -302,13 +263,4 @@ def _about(content: Json) -> Section:
         ("Method", said),
         ("Time of all tasks", numbers.duration(content.get("seconds"))),
     ]
-    body: Markup = fragment(
-        "suite.html.j2",
-        sentences=[],
-        drawing=None,
-        caption="",
-        tables=[],
-        note="",
-        figures=[(name, value) for name, value in pairs if value],
-    )
-    return Section("About", "about", body)
+    return Section("About", "about", [Facts(pairs)])

@@ -3,17 +3,16 @@
 import numpy as np
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Chart, Part, Text
 from vitrail.report.charts.lines import Reference, scatter
 from vitrail.report.folder import Json, objects, pair
 from vitrail.report.sections.position_embeddings import offsets
 
-NOTHING = {"distance": None, "distance_sentence": "", "distance_note": ""}
 
-
-def distance(found: np.ndarray | None, content: Json) -> dict[str, object]:
-    """The figure and its sentences, of `attention_distance` in arrays.npz; empty where there is none."""
+def part(found: np.ndarray | None, content: Json) -> Part | None:
+    """The figure and its sentences, of `attention_distance` in arrays.npz; None where there is none."""
     if found is None or found.ndim != 2 or not found.size or not np.isfinite(found).any():
-        return dict(NOTHING)
+        return None
     even = _even(content)
     first, last = found[0], found[-1]
     said = (
@@ -39,7 +38,7 @@ def distance(found: np.ndarray | None, content: Json) -> dict[str, object]:
     note = f"Mean over {numbers.count(images)} images." if numbers.known(images) and images else ""
     if even:
         note += " Dashed: a head whose patches attend evenly to all."
-    return {"distance": drawing, "distance_sentence": f"{thirds} {said}".strip(), "distance_note": note.strip()}
+    return Part("How far it looks", [Text(f"{thirds} {said}".strip()), Chart(drawing, note.strip())])
 
 
 def finding(content: Json) -> str:

@@ -1,12 +1,11 @@
 """Where a model looks (figures 6 and 14): attention rollout over images, and the maps of single heads."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Block, Chart, Images, Part, Text, Tile
 from vitrail.report.charts.images import (
     GAP,
     as_image,
@@ -19,28 +18,20 @@ from vitrail.report.charts.images import (
     tiled,
 )
 from vitrail.report.folder import Json, texts
-from vitrail.report.page import Picture
 
 ROWS = 8  # images drawn large: image, overlay, map
 LARGE, SMALL = 112, 64  # CSS pixels
+NOTE = (
+    "Attention followed through all layers from the output back to the patches. Left the image as the model sees it; "
+    "then the same image, lit where the answer comes from; right the attention on each patch, from none (dark) to the "
+    "most (bright)."
+)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """An image, the same lit where the model looks, and the map itself."""
-
-    pictures: tuple[Picture, ...]
-    caption: str
-
-    @property
-    def width(self) -> int:
-        return sum(one.width for one in self.pictures) + 4 * (len(self.pictures) - 1)
-
-
-def rollout(images: np.ndarray | None, maps: np.ndarray | None, rows: list[Json], content: Json) -> dict[str, object]:
+def rollout_part(images: np.ndarray | None, maps: np.ndarray | None, rows: list[Json], content: Json) -> Part | None:
     """Figure 6 of the first images, figure 14 of all where there are more; of `images` and `rollout` in arrays.npz."""
     if images is None or maps is None or images.ndim != 4 or maps.ndim != 3 or not len(images):
-        return {"rollout": [], "rollout_sentence": "", "many": []}
+        return None
     shown = [
         _seen(i, image, weights, rows) for i, (image, weights) in enumerate(zip(images[:ROWS], maps, strict=False))
     ]
@@ -49,8 +40,9 @@ def rollout(images: np.ndarray | None, maps: np.ndarray | None, rows: list[Json]
         for i, (image, weights) in enumerate(zip(images, maps, strict=False)):
             before = photograph(image, f"Image {i + 1}", width=SMALL)
             after = photograph(attention_overlay(image, weights), f"Image {i + 1}, lit where it looks", width=SMALL)
-            many.append(Seen((before, after), str(i + 1)))
-    return {"rollout": shown, "rollout_sentence": finding(content), "many": many}
+            many.append(Tile((before, after), str(i + 1)))
+    drawn = f"All {len(many)} images that were drawn by lot, none chosen by hand."
+    return Part("Where it looks", [Text(finding(content)), Images([shown], NOTE), Images([many], drawn, "dense")])
 
 
 def finding(content: Json) -> str:
@@ -84,7 +76,8 @@ def _what_is_shared(correlation: float) -> str:
     return f"about {numbers.percent(correlation, 0)} of what is seen in a map is there whatever the image"
 
 
-def _seen(i: int, image: np.ndarray, weights: np.ndarray, rows: list[Json]) -> Seen:
+def _seen(i: int, image: np.ndarray, weights: np.ndarray, rows: list[Json]) -> Tile:
+    """An image, the same lit where the model looks, and the map itself."""
     row = rows[i] if i < len(rows) else {}
     label, predicted = row.get("label"), row.get("predicted")
     name = f"image {i + 1}" if label is None else str(label)
@@ -95,28 +88,28 @@ def _seen(i: int, image: np.ndarray, weights: np.ndarray, rows: list[Json]) -> S
     before = photograph(image, f"Example of {name}", width=LARGE)
     after = photograph(attention_overlay(image, weights), f"The same {name}, lit where the model looks", width=LARGE)
     colours = picture(map_colours(weights), f"Attention on each patch of {name}", width=LARGE)
-    return Seen((before, after, colours), f"{i + 1} · {caption}" if caption else str(i + 1))
+    return Tile((before, after, colours), f"{i + 1} · {caption}" if caption else str(i + 1))
 
 
-def heads(maps: np.ndarray | None, images: np.ndarray | None, content: Json) -> dict[str, object]:
+def heads_part(maps: np.ndarray | None, images: np.ndarray | None, content: Json) -> Part | None:
     """Maps of single heads, `head_maps` in arrays.npz: a grid of layers and heads for an image, or a few for many."""
     asked = content.get("head_maps")
     if maps is None or maps.ndim != 5 or not maps.size or not isinstance(asked, dict) or images is None:
-        return {"heads": [], "heads_sentence": ""}
+        return None
     layers, names = texts(asked.get("layers")), texts(asked.get("heads"))
     if maps.shape[1:3] != (len(layers), len(names)) or images.ndim != 4 or len(images) < len(maps):
-        return {"heads": [], "heads_sentence": ""}
-    said = f"{_who_looks(asked, content)} {_sharpest(maps, layers, names)}"
+        return None
+    title, said = "What single heads look at", f"{_who_looks(asked, content)} {_sharpest(maps, layers, names)}"
     if len(layers) * len(names) <= ROWS:
-        return {"heads": [(None, _few(maps, images, layers, names))], "heads_sentence": said}
-    drawings = []
+        return Part(title, [Text(said), Chart(_few(maps, images, layers, names))])
+    drawn: list[Block] = []
     for i, of_image in enumerate(maps):
-        title = f"Attention of each of {len(names)} heads in each of {len(layers)} layers for image {i + 1}."
+        alt = f"Attention of each of {len(names)} heads in each of {len(layers)} layers for image {i + 1}."
         drawing = sheet_chart(
-            head_tiles(of_image), layers, names, row_name="layer", column_name="head", title=title, widest=600
+            head_tiles(of_image), layers, names, row_name="layer", column_name="head", title=alt, widest=600
         )
-        drawings.append((photograph(images[i], f"Image {i + 1}", width=SMALL), drawing))
-    return {"heads": drawings, "heads_sentence": said}
+        drawn.append(Chart(drawing, beside=photograph(images[i], f"Image {i + 1}", width=SMALL)))
+    return Part(title, [Text(said), *drawn])
 
 
 def _few(maps: np.ndarray, images: np.ndarray, layers: list[str], names: list[str]) -> Markup:

@@ -14,9 +14,9 @@ from statistics import median
 from typing import Literal, NamedTuple
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Chart, Section, Text
 from vitrail.report.charts.stacked_area import Layer, stack_chart
 from vitrail.report.folder import Folder, Json
-from vitrail.report.page import Section, fragment
 from vitrail.report.sections import bottleneck, training_curves
 
 NOTABLE = 0.10  # share of the time from which waiting, copying or communicating is the first thing to mend
@@ -239,18 +239,13 @@ def section(folder: Folder) -> Section | None:
         return None
     train, _ = training_curves.metrics(folder)
     rows = [row for row in train if numbers.known(row.get("waiting"))]
-    drawings = []
+    chart = Chart(None)
     if rows:
         ends, layers = _layers(rows)
         said = "Shares of the training time over the steps: " + ", ".join(layer.name for layer in layers) + "."
-        drawings.append(("", stack_chart(ends, layers, title=said), _note(layers)))
-    body = fragment(
-        "machine.html.j2",
-        sentences=[judged.sentence, *filter(None, [judged.memory])],
-        drawings=drawings,
-        rule=bottleneck.RULES,
-    )
-    return Section("Where the time went", "time", body)
+        chart = Chart(stack_chart(ends, layers, title=said), _note(layers))
+    blocks = [Text(judged.sentence), Text(judged.memory), chart, Text(bottleneck.RULES, quiet=True)]
+    return Section("Where the time went", "time", blocks)
 
 
 def _layers(rows: Sequence[Json]) -> tuple[list[float], list[Layer]]:

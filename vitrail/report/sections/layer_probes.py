@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Chart, Section, Table, paragraphs
 from vitrail.report.charts.lines import Line, Reference, line_chart
 from vitrail.report.folder import Json
-from vitrail.report.page import Section, fragment
 
 JUDGES = {"ridge": "ridge", "knn": "k-NN", "majority": "k-NN by majority", "logistic": "logistic"}  # in a chart
 SPOKEN = {
@@ -56,23 +56,17 @@ def layers_section(rows: Sequence[Json], classes: Any) -> Section | None:
     table = [
         (numbers.count(depth), *(_cell(by_place.get((name, depth))) for name in names)) for depth in reversed(depths)
     ]
-    body = fragment(
-        "linear.html.j2",
-        sentences=[
-            _finding(
-                [row for row in probed if row["judge"] == judge], [r for r in whole if r["judge"] == judge], depths
-            )
-            for judge in judges
-        ],
-        drawing=drawing,
-        note=f"Learned from {learned}. After 0 layers, before the encoder, the class token is the same for all "
+    sentences = [
+        _finding([row for row in probed if row["judge"] == judge], [r for r in whole if r["judge"] == judge], depths)
+        for judge in judges
+    ]
+    note = (
+        f"Learned from {learned}. After 0 layers, before the encoder, the class token is the same for all "
         "images. Tokens are read before the last norm. Whiskers are 95 % intervals; that of the best layer, which "
-        "is the best on these test images, is a little optimistic.",
-        head=["layers passed", *(f"#{name}" for name in names)],
-        rows=table,
-        figures=[],
+        "is the best on these test images, is a little optimistic."
     )
-    return Section("By layer", "layers", body)
+    head = ["layers passed", *(f"#{name}" for name in names)]
+    return Section("By layer", "layers", [*paragraphs(sentences), Chart(drawing, note), Table(head, table)])
 
 
 def _finding(rows: Sequence[Json], whole: Sequence[Json], depths: Sequence[int]) -> str:

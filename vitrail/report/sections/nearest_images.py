@@ -1,42 +1,31 @@
 """Which images a model takes to be alike: the nearest neighbours of each in its features."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Images, Part, Picture, Text, Tile
 from vitrail.report.charts.images import photograph
 from vitrail.report.folder import Json, objects
-from vitrail.report.page import Picture
 
 WIDTH = 84  # CSS pixels of a picture
 ROWS = 16
 
 
-@dataclass(frozen=True)
-class Neighbour:
-    picture: Picture
-    caption: str
-    same: bool | None  # of the query's class; None where the classes cannot be compared
+NOTE = (
+    "Left an image, then those that are nearest to it, the nearest first, with the cosine similarity of what the "
+    "classifier reads. A solid line marks the same class, a dashed one another."
+)
 
 
-@dataclass(frozen=True)
-class Row:
-    """An image and its neighbours, the nearest first."""
-
-    query: Picture
-    caption: str
-    nearest: list[Neighbour]
-
-
-def similar(content: Json, pictures: dict[str, np.ndarray]) -> dict[str, object]:
-    """The figure and its sentence, of "neighbours" in inspection.json and pictures.npz; empty where there are none."""
+def part(content: Json, pictures: dict[str, np.ndarray]) -> Part | None:
+    """The figure and its sentence, of "neighbours" in inspection.json and pictures.npz; None where there are none."""
     found = content.get("neighbours")
     if not isinstance(found, dict):
-        return {"neighbours": [], "neighbours_sentence": ""}
+        return None
     comparable = numbers.known(found.get("same"))
     rows = [_row(row, pictures, comparable) for row in objects(found.get("rows"))[:ROWS]]
-    return {"neighbours": [row for row in rows if row is not None], "neighbours_sentence": finding(content)}
+    drawn = Images([row for row in rows if row], NOTE, "neighbours")
+    return Part("What it takes to be alike", [Text(finding(content)), drawn]) if drawn else None
 
 
 def finding(content: Json) -> str:
@@ -54,17 +43,19 @@ def finding(content: Json) -> str:
     )
 
 
-def _row(row: Json, pictures: dict[str, np.ndarray], comparable: bool) -> Row | None:
+def _row(row: Json, pictures: dict[str, np.ndarray], comparable: bool) -> list[Tile]:
+    """The image and those nearest to it; empty where its picture is missing."""
     query = _picture(row, pictures)
     if query is None:
-        return None
-    nearest = []
+        return []
+    tiles = [Tile([query], str(row.get("label")))]
     for other in objects(row.get("nearest")):
         drawn = _picture(other, pictures)
         if drawn is not None:
             caption = f"{other.get('label')} {numbers.plain(other.get('similarity'), 2)}"
-            nearest.append(Neighbour(drawn, caption, other.get("label") == row.get("label") if comparable else None))
-    return Row(query, str(row.get("label")), nearest)
+            same = other.get("label") == row.get("label")
+            tiles.append(Tile([drawn], caption, ("same" if same else "other") if comparable else ""))
+    return tiles
 
 
 def _picture(row: Json, pictures: dict[str, np.ndarray]) -> Picture | None:

@@ -5,16 +5,15 @@ import math
 import numpy as np
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Chart, Images, Part, Text, Tile
 from vitrail.report.charts.images import filter_tiles, picture, position_tiles, sheet_chart
 from vitrail.report.folder import Json
 
-NOTHING = {"positions": None, "positions_sentence": "", "positions_low": "", "positions_note": ""}
 
-
-def positions(similarity: np.ndarray | None, grid: tuple[int, int] | None, kind: str) -> dict[str, object]:
-    """The figure and its sentence, of `position_similarity` in arrays.npz; empty where there is none."""
+def positions_part(similarity: np.ndarray | None, grid: tuple[int, int] | None, kind: str) -> Part | None:
+    """The figure and its sentence, of `position_similarity` in arrays.npz; None where there is none."""
     if similarity is None or grid is None or similarity.shape != (grid[0] * grid[1],) * 2:
-        return dict(NOTHING)
+        return None
     low = _low(similarity)
     sheet, stride = position_tiles(similarity, grid, low)
     near, far = _near_and_far(similarity, grid)
@@ -34,12 +33,9 @@ def positions(similarity: np.ndarray | None, grid: tuple[int, int] | None, kind:
         title=alt,
         widest=560,
     )
-    return {
-        "positions": drawing,
-        "positions_sentence": said,
-        "positions_low": f"{low:.4g}".replace("-", "−"),
-        "positions_note": f"Every {_ordinal(stride)} row and column of tiles is shown." if stride > 1 else "",
-    }
+    note = f"Every {_ordinal(stride)} row and column of tiles is shown." if stride > 1 else ""
+    scale = (f"{low:.4g}".replace("-", "−"), "1", "cosine similarity")
+    return Part("What it knows about places", [Text(said), Chart(drawing, note, scale)])
 
 
 def what_positions_say(near: float, far: float, kind: str) -> str:
@@ -80,10 +76,10 @@ FILTERS = 28  # as in the paper's figure
 COLUMNS = 7
 
 
-def filters(found: np.ndarray | None, content: Json) -> dict[str, object]:
-    """The figure and its sentence, of the `filters` in arrays.npz; empty where there are none."""
+def filters_part(found: np.ndarray | None, content: Json) -> Part | None:
+    """The figure and its sentence, of the `filters` in arrays.npz; None where there are none."""
     if found is None or found.ndim != 4 or not len(found):
-        return {"filters": None, "filters_sentence": ""}
+        return None
     shown = found[:FILTERS]
     columns = min(COLUMNS, len(shown))
     sheet = filter_tiles(shown, columns=columns)
@@ -96,7 +92,5 @@ def filters(found: np.ndarray | None, content: Json) -> dict[str, object]:
         f" These are the {len(shown)} main ones (principal components)."
     )
     alt = f"{len(shown)} principal components of the patch embedding as small colour patterns."
-    return {
-        "filters": picture(sheet, alt, width=min(720, sheet.shape[1] * scale)),
-        "filters_sentence": said + covers,
-    }
+    drawn = picture(sheet, alt, width=min(720, sheet.shape[1] * scale))
+    return Part("What it looks for in a patch", [Text(said + covers), Images([[Tile([drawn])]])])

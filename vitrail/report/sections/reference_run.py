@@ -11,9 +11,9 @@ import numpy as np
 from vitrail.core import numbers
 from vitrail.core.config import departures, shown
 from vitrail.core.numbers import Number
+from vitrail.report.blocks import Block, Chart, Part, Section, Table, Text, paragraphs
 from vitrail.report.charts.lines import Line, line_chart
 from vitrail.report.folder import Folder, Json
-from vitrail.report.page import Section, fragment
 from vitrail.report.sections import on_course, training_curves
 from vitrail.report.sections.on_course import Piece, Point
 
@@ -36,7 +36,7 @@ def section(folder: Folder, config: Json, result: Json | None, planned: int | No
     found = find(str(job), str(recipe), folder, proofs)
     if found is None:
         said = "This recipe was not run here: nothing to compare with."
-        return Section(TITLE, ANCHOR, fragment("chapter.html.j2", sentences=[said], drawings=[], head=[], rows=[]))
+        return Section(TITLE, ANCHOR, [Text(said)])
     train, validation = training_curves.metrics(folder)
     curve = _curve(found)
     steps = _steps(found, curve)
@@ -46,12 +46,12 @@ def section(folder: Folder, config: Json, result: Json | None, planned: int | No
     run = on_course.pieces(_series(train, "loss"), planned)
     points = on_course.points(run, proof)
     sentences = [_what(found, steps), *_options(found, config, other), verdict(points, found, result, bool(other))]
-    drawings = []
+    parts: list[Block] = []
     if curve.validation or any(numbers.known(row.get("accuracy")) for row in validation):
         lines = _accuracies(validation, curve, planned, steps)
         said = "Validation accuracy of this run and of the proof over the steps of this run."
         drawing = line_chart(lines, title=said, x_label="step", y_label="validation accuracy", percent=True)
-        drawings.append(("Validation accuracy", drawing, ""))
+        parts.append(Part("Validation accuracy", [Chart(drawing)]))
     if proof:
         drawing = line_chart(
             _losses(run, proof, planned),
@@ -62,16 +62,10 @@ def section(folder: Folder, config: Json, result: Json | None, planned: int | No
         note = "The shaded band is on course; both lines are means over 2 % of training."
         if planned != steps:
             note += f" The proof's {numbers.count(steps)} steps are stretched to the length of this run."
-        drawings.append(("Training loss", drawing, note.replace(" %", "\u00a0%")))
-    body = fragment(
-        "proof.html.j2",
-        sentences=sentences,
-        head=["training done", "steps", "#this run", "#proof", "#allowed", ""],
-        rows=[_row(point, planned, judged=not other) for point in points],
-        drawings=drawings,
-        rule=on_course.RULE,
-    )
-    return Section(TITLE, ANCHOR, body)
+        parts.append(Part("Training loss", [Chart(drawing, note.replace(" %", "\u00a0%"))]))
+    head = ["training done", "steps", "#this run", "#proof", "#allowed", ""]
+    table = Table(head, [_row(point, planned, judged=not other) for point in points])
+    return Section(TITLE, ANCHOR, [*paragraphs(sentences), table, *parts, Text(on_course.RULE, quiet=True)])
 
 
 def find(job: str, recipe: str, folder: Folder, proofs: Path) -> Json | None:

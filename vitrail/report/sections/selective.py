@@ -3,9 +3,9 @@
 from typing import Any
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Chart, Section, Table, Text, paragraphs
 from vitrail.report.charts.lines import Line, line_chart
 from vitrail.report.folder import Json, objects
-from vitrail.report.page import Section, fragment
 
 HEAD = ("wanted accuracy", "#answer from confidence", "#answered", "#accuracy there", "95 % interval")
 
@@ -30,16 +30,13 @@ def section(content: Any) -> Section | None:
         y_label="accuracy of these answers",
         percent=True,
     )
-    body = fragment(
-        "judgement.html.j2",
-        sentences=[_finding(curve), *_areas(content)],
-        drawing=drawing,
-        note="The band is the 95 % interval at each share.",
-        head=HEAD,
-        rows=[_row(row) for row in objects(content.get("answered"))],
-        after=_after(content),
-    )
-    return Section("If it may abstain", "abstention", body)
+    blocks = [
+        *paragraphs([_finding(curve), *_areas(content)]),
+        Chart(drawing, "The band is the 95 % interval at each share."),
+        Table(HEAD, [_row(row) for row in objects(content.get("answered"))]),
+        Text(_after(content), quiet=True),
+    ]
+    return Section("If it may abstain", "abstention", blocks)
 
 
 def _usable(row: Json) -> bool:

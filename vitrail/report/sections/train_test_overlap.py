@@ -1,13 +1,11 @@
 """Test images that are also in the training data, and the accuracy without them."""
 
-from typing import Any
-
 import numpy as np
 
 from vitrail.core import numbers
+from vitrail.report.blocks import Images, Section, Table, Text, Tile
 from vitrail.report.charts.images import picture
 from vitrail.report.folder import Json, objects, texts
-from vitrail.report.page import Picture, Section, fragment
 
 
 def headline(content: Json) -> str:
@@ -31,12 +29,12 @@ def section(content: Json, pictures: dict[str, np.ndarray]) -> Section | None:
     train = " and ".join(texts(found.get("train")))
     compared = numbers.count(found.get("compared"))
     if not found.get("copies"):
-        sentences = [f"None of the test images has a near-duplicate among the {compared} images of {train}."]
-        return Section("Copies in the training data", "copies", _body(sentences, [], []))
-    sentences = [
+        said = f"None of the test images has a near-duplicate among the {compared} images of {train}."
+        return Section("Copies in the training data", "copies", [Text(said)])
+    said = (
         f"{numbers.count(found['copies'])} of {numbers.count(content.get('count'))} test images "
-        f"({numbers.percent(found.get('share'))}) have a near-duplicate among the {compared} images of {train}.",
-    ]
+        f"({numbers.percent(found.get('share'))}) have a near-duplicate among the {compared} images of {train}."
+    )
     rows: list[tuple[str, ...]] = [
         (
             "all",
@@ -50,29 +48,15 @@ def section(content: Json, pictures: dict[str, np.ndarray]) -> Section | None:
             numbers.percent(found.get("accuracy")),
             numbers.interval(found.get("interval")),
         ),
-        (
-            "the copies alone",
-            numbers.count(found["copies"]),
-            numbers.percent(found.get("accuracy_of_copies")),
-            "",
-        ),
+        ("the copies alone", numbers.count(found["copies"]), numbers.percent(found.get("accuracy_of_copies")), ""),
     ]
-    drawn = [_pair(pair, pictures) for pair in objects(found.get("pairs")) if pair.get("pictures")]
-    return Section("Copies in the training data", "copies", _body(sentences, rows, [one for one in drawn if one[0]]))
+    pairs = [_pair(pair, pictures) for pair in objects(found.get("pairs")) if pair.get("pictures")]
+    note = "Left the test image, right the training image; the least similar pairs first."
+    blocks = [Text(said), Images([pairs], note), Table(["test images", "#images", "#accuracy", "95 % interval"], rows)]
+    return Section("Copies in the training data", "copies", blocks)
 
 
-def _body(sentences: list[str], rows: list[tuple[str, ...]], pairs: list[tuple[list[Picture], str]]) -> Any:
-    return fragment(
-        "doctor.html.j2",
-        sentences=sentences,
-        tables=[(["test images", "#images", "#accuracy", "95 % interval"], rows, None)],
-        pairs=pairs,
-        drawing=None,
-        more="Left the test image, right the training image; the least similar pairs first." if pairs else "",
-    )
-
-
-def _pair(pair: Json, pictures: dict[str, np.ndarray]) -> tuple[list[Picture], str]:
+def _pair(pair: Json, pictures: dict[str, np.ndarray]) -> Tile:
     ends = [pair.get("test"), pair.get("train")]
     held = zip(ends, pair.get("pictures") or [], strict=False)
     shown = [
@@ -83,4 +67,4 @@ def _pair(pair: Json, pictures: dict[str, np.ndarray]) -> tuple[list[Picture], s
     labels = [str(end.get("label")) for end in ends if isinstance(end, dict)]
     named = labels[0] if len(set(labels)) == 1 else " and ".join(labels)
     alike = "the same pixels" if pair.get("kind") == "exact" else f"{numbers.plain(pair.get('similarity'), 2)} alike"
-    return shown, f"{named}; {alike}"
+    return Tile(shown, f"{named}; {alike}")

@@ -8,9 +8,9 @@ import numpy as np
 
 from vitrail.core import numbers
 from vitrail.core.numbers import Number
+from vitrail.report.blocks import Block, Chart, Part, Section
 from vitrail.report.charts.lines import Line, line_chart
 from vitrail.report.folder import Folder, Json
-from vitrail.report.page import Section, fragment
 
 MANY = 40  # rows; above it a smoothed line lies over the faint measurements
 MOST = 400  # points of one line: more would not be seen
@@ -27,11 +27,9 @@ def metrics(folder: Folder) -> tuple[list[Json], list[Json]]:
     return train, validation
 
 
-def section(train: Sequence[Json], validation: Sequence[Json], *, title: str = "Training") -> Section | None:
-    """Loss and accuracy of training and validation, and the learning rate; None where nothing was measured yet."""
-    if not train and not validation:
-        return None
-    drawings = []
+def section(train: Sequence[Json], validation: Sequence[Json], *, title: str = "Training") -> Section:
+    """Loss and accuracy of training and validation, and the learning rate, as far as they were measured."""
+    parts: list[Block] = []
     for heading, key, percent in (("Accuracy", "accuracy", True), ("Loss", "loss", False)):
         shown = lines(train, validation, key)
         if shown:
@@ -41,7 +39,7 @@ def section(train: Sequence[Json], validation: Sequence[Json], *, title: str = "
             note = "The strong line is a moving average of the faint measurements." if smooth else ""
             if key == "accuracy" and any(line.low for line in shown):
                 note = f"The shaded band is the 95 % interval of the validation accuracy. {note}"
-            drawings.append((heading, drawing, note.strip()))
+            parts.append(Part(heading, [Chart(drawing, note.strip())]))
     rate = _series(train, "learning_rate")
     if rate:
         drawing = line_chart(
@@ -51,12 +49,8 @@ def section(train: Sequence[Json], validation: Sequence[Json], *, title: str = "
             y_label="learning rate",
             height=190,
         )
-        drawings.append(("Learning rate", drawing, ""))
-    return (
-        Section(title, "training", fragment("chapter.html.j2", sentences=[], drawings=drawings, head=[], rows=[]))
-        if drawings
-        else None
-    )
+        parts.append(Part("Learning rate", [Chart(drawing)]))
+    return Section(title, "training", parts)
 
 
 def validation_line(rows: Sequence[Json], name: str, *, colour: int) -> Line | None:
