@@ -41,7 +41,7 @@ ROOMS = {
         {"pretrain", "finetune", "forecast", "evaluate"},
         {"early_stopping", "suite", "demo"},
     ],
-    "report": [{"page", "folder"}, {"charts"}, {"sections"}, {"pages"}, {"index"}, {"__init__"}],
+    "report": [{"blocks", "folder"}, {"page", "charts"}, {"sections"}, {"pages"}, {"index"}, {"__init__"}],
     "studies": [
         {"engine"},
         {"setups"},

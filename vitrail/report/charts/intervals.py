@@ -52,7 +52,7 @@ def dot_chart(lines: Sequence[DotLine], *, title: str, x_label: str, share: bool
         for tick in axis.ticks:
             zero = not share and tick == 0
             parts.append(svg.line(area.x(tick), top, area.x(tick), bottom, "axis" if zero else "rule"))
-            label = axis.label(tick) if share else f"{100 * tick:+.3g}".replace("+0", "0")
+            label = axis.label(tick) if share else f"{100 * tick:+.3g}".replace("+0", "0").replace("-", "−")
             parts.append(text(area.x(tick), bottom + 14, label, "tick", anchor="middle"))
         parts.append(text((area.left + area.right) / 2, bottom + 34, x_label, "name", anchor="middle"))
         for i, one in enumerate(lines):
