@@ -9,7 +9,8 @@ import torch
 
 from tests.models.small import POOLS, POSITIONS, SMALL, lively, pictures, vit
 from vitrail.models import attention
-from vitrail.models.attention import Attention, attend
+from vitrail.models.attention import Attention, attend, attention_weights
+from vitrail.models.attention_kernel import KERNELS
 from vitrail.models.build import build
 from vitrail.models.position import Relative
 
@@ -51,35 +52,16 @@ def test_asking_for_the_weights_of_no_layer_is_not_asking() -> None:
 
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize(("queries", "keys"), [(50, 50), (1, 50)])
-def test_both_kernels_of_attention_agree(
-    queries: int, keys: int, biased: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_attention_equals_a_slow_version(queries: int, keys: int, biased: bool) -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(2, 4, queries, 16) * 2, torch.randn(2, 4, keys, 16) * 2, torch.randn(2, 4, keys, 16) * 2
     bias = torch.randn(2, 4, queries, keys) if biased else None
-    results = []
-    for explicit in (False, True):
-        monkeypatch.setattr(attention, "_explicit_is_faster", lambda _, chosen=explicit: chosen)
-        results.append(attend(q, k, v, bias))
-    assert (results[0] - results[1]).abs().max() < 1e-5  # measured 1.9e-6
     scores = np.einsum("bhnk,bhmk->bhnm", q.double().numpy(), k.double().numpy()) / 4
     scores += 0 if bias is None else bias.numpy()
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     slow = np.einsum("bhnm,bhmk->bhnk", weights / weights.sum(axis=-1, keepdims=True), v.double().numpy())
-    assert np.abs(results[1].numpy() - slow).max() < 1e-5  # measured 4.3e-6, of values up to 8
-
-
-def test_bfloat16_takes_the_explicit_kernel_only_where_it_was_measured_to_be_faster(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for multiplies in (True, False):
-        monkeypatch.setattr(attention, "CPU_MULTIPLIES_BFLOAT16", multiplies)
-        chosen = {
-            (dtype, n): attention._explicit_is_faster(torch.zeros(1, 1, n, 4, dtype=dtype))
-            for dtype, n in product((torch.float32, torch.bfloat16), (256, 257))
-        }
-        explicit = [case for case, answer in chosen.items() if answer]
-        assert explicit == ([(torch.bfloat16, 256)] if multiplies else [])
+    for result in (attend(q, k, v, bias), attention_weights(q, k, bias) @ v):
+        assert np.abs(result.numpy() - slow).max() < 1e-5  # measured 4.3e-6, of values up to 8
 
 
 @pytest.mark.parametrize("qk_norm", [False, True])
@@ -89,8 +71,9 @@ def test_every_layer_runs_under_autocast(kind: str, qk_norm: bool, monkeypatch: 
     model, images = lively(vit(position=POSITIONS[kind], qk_norm=qk_norm)), pictures()
     with torch.no_grad():
         exact = model(images).logits
-        for explicit in (False, True):
-            monkeypatch.setattr(attention, "_explicit_is_faster", lambda _, chosen=explicit: chosen)
+        for kernel in KERNELS:
+            monkeypatch.setattr(attention, "CPU_MULTIPLIES_BFLOAT16", True)
+            monkeypatch.setattr(attention, "fastest_kernel", lambda *_, chosen=kernel: chosen)
             with torch.autocast("cpu", torch.bfloat16):
                 rounded = model(images).logits.float()
             assert (rounded - exact).abs().max() < 0.05  # measured 0.011

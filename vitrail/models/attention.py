@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrail.core.device import multiplies_bfloat16
+from vitrail.models.attention_kernel import attend_by, fastest_kernel
 from vitrail.models.initialise import linear, xavier_uniform_
 from vitrail.models.position import relative_logits
 
@@ -29,24 +30,21 @@ def attend(
     bias: Float[Tensor, "b h n m"] | None = None,
 ) -> Float[Tensor, "b h n k"]:
     """Equation 7, by the kernel that was measured to be the fastest for this device, dtype and length."""
-    if _explicit_is_faster(q):
-        return attention_weights(q, k, bias) @ v
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.compiler.is_exporting():
+        # an exported graph may run on another machine: it keeps the fused kernel; in float32 that is the faster one
+        if bias is not None:  # which the fused kernel of the CPU cannot learn
+            return attention_weights(q, k, bias) @ v if CPU_MULTIPLIES_BFLOAT16 else _fused(q, k, v, bias)
+        if CPU_MULTIPLIES_BFLOAT16:
+            training = torch.is_grad_enabled() and q.requires_grad
+            return attend_by(fastest_kernel(q.shape[-2], q.shape[-1], training), q, k, v)
+    return _fused(q, k, v, bias)
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
-def _explicit_is_faster(q: Tensor) -> bool:
-    """Where the CPU multiplies bfloat16, its fused kernel is the slower one; in float32 it is the faster (LOG.md).
-
-    An exported graph may run on another machine: it keeps the fused kernel.
-    """
-    in_bfloat16 = CPU_MULTIPLIES_BFLOAT16 and q.device.type == "cpu" and q.dtype == torch.bfloat16
-    return in_bfloat16 and q.shape[-2] <= EXPLICIT_TOKENS and not torch.compiler.is_exporting()
-
-
-CPU_MULTIPLIES_BFLOAT16 = multiplies_bfloat16(
-    torch.device("cpu")
-)  # asked once: torch.compile cannot trace the question
-EXPLICIT_TOKENS = 256  # above it the N x N weights cost more memory than the fused kernel's slowness is worth
+CPU_MULTIPLIES_BFLOAT16 = multiplies_bfloat16(torch.device("cpu"))  # torch.compile cannot trace the question
 
 
 class Attention(nn.Module):
