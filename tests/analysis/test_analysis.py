@@ -8,7 +8,8 @@ from torch import Tensor
 
 from vitrail.analysis.distance import attention_distance, even_distance, patch_distances
 from vitrail.analysis.filters import embedding_filters, for_display
-from vitrail.analysis.rollout import output_rollout, rollout
+from vitrail.analysis.maps import output_map
+from vitrail.analysis.rollout import rollout
 from vitrail.analysis.similarity import position_similarity
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, TokenAndAverage
 
@@ -48,11 +49,11 @@ def test_rollout_takes_layers_one_by_one_and_needs_one() -> None:
 
 def test_the_output_rollout_is_the_row_of_the_class_token_or_the_mean() -> None:
     attention = random_attention(tokens=7)
-    token = output_rollout(attention, (2, 3), 1, ClassToken())
+    token = output_map(rollout(attention), (2, 3), 1, ClassToken())
     assert token.shape == (2, 2, 3)
     assert torch.equal(token.flatten(1), rollout(attention)[:, 0, 1:])
     attention = random_attention(tokens=6)
-    mean = output_rollout(attention, (3, 2), 0, AveragePool())
+    mean = output_map(rollout(attention), (3, 2), 0, AveragePool())
     assert torch.allclose(mean.flatten(1), rollout(attention).mean(dim=1))
     assert (mean.sum(dim=(1, 2)) - 1).abs().max() < 1e-6
 
@@ -68,7 +69,7 @@ def test_the_output_rollout_is_of_what_the_classifier_reads() -> None:
         (TokenAndAverage(), (token + average) / 2),
         (AttentionPool(), average),
     ):
-        got = output_rollout(attention, (2, 2), 3, pool)
+        got = output_map(rollout(attention), (2, 2), 3, pool)
         assert torch.allclose(got.flatten(1), expected, atol=1e-7), pool
     assert (token - average).abs().max() > 0.01
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
+from tests.evals.few_shot import few_shot_accuracy, few_shot_scores, rank_selected
 from vitrail.core.errors import BadInput
 from vitrail.evals import fewshot
-from vitrail.evals.fewshot import BIAS, RIDGE, few_shot_accuracy, few_shot_fits, few_shot_scores
+from vitrail.evals.fewshot import BIAS, RIDGE, few_shot_fits
 from vitrail.evals.fewshot_rank import (
     GRID,
     FewShotSet,
     choose_ridges,
     first_shots,
     grid_accuracies,
-    rank_selected_few_shot,
 )
 
 RIDGES = (0.0009765625, 1.0, 1024.0)
@@ -138,9 +138,9 @@ def test_the_ridge_of_the_best_mean_rank_is_chosen_with_or_without_a_set_itself(
 
 def test_one_ridge_for_all_sets_at_each_number_of_shots() -> None:
     sets = {"clean": some_set(0, 0.5), "noisy": some_set(1, 3.0), "noisier": some_set(2, 5.0)}
-    results = rank_selected_few_shot(sets, (1, 10))
-    assert [(r.name, r.shots) for r in results] == [(name, shots) for shots in (1, 10) for name in sets]
+    results = rank_selected(sets, (1, 10))
+    assert [row[:2] for row in results] == [(name, shots) for shots in (1, 10) for name in sets]
     for shots in (1, 10):
-        assert len({r.ridge for r in results if r.shots == shots}) == 1
-    for r in results:
-        assert r.accuracy == grid_accuracies(sets[r.name], r.shots)[GRID.index(r.ridge)]
+        assert len({ridge for _, count, ridge, _ in results if count == shots}) == 1
+    for name, shots, ridge, accuracy in results:
+        assert accuracy == grid_accuracies(sets[name], shots)[GRID.index(ridge)]

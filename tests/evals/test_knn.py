@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from vitrail.evals import knn
 from vitrail.evals.knn import leave_one_out, majority_votes, nearest, weighted_votes
@@ -56,3 +56,39 @@ def test_fewer_images_than_neighbours_all_vote() -> None:
     assert found.places.tolist() == [[0, 1, 2]]
     assert majority_votes(found, labels, 2)[0].argmax() == 1
     assert weighted_votes(found, labels, 2)[0].argmax() == 0, "the nearest has far more weight"
+
+
+def vectors(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, 12)).astype(np.float32) * 3
+
+
+@pytest.mark.parametrize("columns", [1 << 16, 30])
+def test_neighbours_are_those_of_scikit_learn(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the matrix of similarities is made in parts."""
+    monkeypatch.setattr(knn, "COLUMNS", columns)
+    queries, features = vectors(9, 0), vectors(100, 1)
+    places, similarities = nearest(features, queries, 7)
+    distances, expected = NearestNeighbors(metric="cosine", algorithm="brute").fit(features).kneighbors(queries, 7)
+    assert (places == expected).all()
+    assert np.abs(similarities - (1 - distances)).max() < 1e-6  # measured 1.2e-7
+
+
+def test_what_is_excluded_does_not_count() -> None:
+    features = vectors(20, 1)
+    excluded = np.arange(20)
+    excluded[5] = -1
+    places, similarities = nearest(features, features, 3, exclude=excluded)
+    assert places[5, 0] == 5
+    assert similarities[5, 0] == pytest.approx(1, abs=1e-6)
+    assert all(i not in places[i] for i in range(20) if i != 5)
+
+
+def test_a_small_set_gives_what_it_has_and_the_first_of_equals_comes_first() -> None:
+    features = np.repeat(vectors(1, 2), 4, axis=0)
+    places, similarities = nearest(features, features[:1], 9)
+    assert places.tolist() == [[0, 1, 2, 3]]
+    assert np.isfinite(similarities).all()
+    places, similarities = nearest(features, features[:2], 9, exclude=np.array([1, -1]))
+    assert places[0].tolist() == [0, 2, 3]
+    assert np.isfinite(similarities).all()
+    assert nearest(features[:0], features[:1], 3)[0].shape == (1, 0)

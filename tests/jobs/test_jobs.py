@@ -80,9 +80,9 @@ def test_few_shot_beats_guessing_and_more_shots_help(digits_run: Path) -> None:
 
 def test_few_shot_equals_computing_all_features_first(digits_run: Path) -> None:
     """The job computes features only of the images that are drawn; the result is that of the whole matrix."""
+    from tests.evals.few_shot import few_shot_accuracy
     from vitrail.data.sources.subset import shots
     from vitrail.evals.features import features
-    from vitrail.evals.fewshot import few_shot_accuracy
 
     model = vitrail.load(digits_run)
     train, test = open_data("digits@train"), open_data("digits@test")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
+from tests.evals.few_shot import few_shot_accuracy
 from tests.scenarios.test_bad_input import image_folder, refused, run
 from vitrail.core.errors import BadInput
 from vitrail.data.open.names import open_data
@@ -16,7 +17,6 @@ from vitrail.data.sources.subset import Subset, shots
 from vitrail.data.transforms.pipeline import Preprocess, SquareResize, eval_transform
 from vitrail.evals import feature_cache
 from vitrail.evals.features import features
-from vitrail.evals.fewshot import few_shot_accuracy
 from vitrail.jobs.linear_probe import Linear, linear
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig

@@ -8,9 +8,6 @@ from collections.abc import Iterable
 from jaxtyping import Float
 from torch import Tensor
 
-from vitrail.analysis.maps import output_map
-from vitrail.models.head import PoolConfig
-
 
 def rollout(attention: Iterable[Float[Tensor, "b h n n"]]) -> Float[Tensor, "b n n"]:
     """The product over layers, first to last, of (mean over heads + identity) with rows scaled to sum to 1.
@@ -32,14 +29,3 @@ def rolled(before: Float[Tensor, "b n n"] | None, weights: Float[Tensor, "b h n 
     mixed.diagonal(dim1=-2, dim2=-1).add_(1)
     mixed /= mixed.sum(dim=-1, keepdim=True)
     return mixed if before is None else mixed @ before
-
-
-def output_rollout(
-    attention: Iterable[Float[Tensor, "b h n n"]], grid: tuple[int, int], prefix: int, pool: PoolConfig
-) -> Float[Tensor, "b y x"]:
-    """The rollout of what the classifier reads, as a map over the patch grid (`maps.output_map`).
-
-    Args:
-        prefix: how many tokens come before the patches: class token, then registers.
-    """
-    return output_map(rollout(attention), grid, prefix, pool)

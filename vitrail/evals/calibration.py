@@ -47,7 +47,7 @@ def bin_of(confidence: np.ndarray, bins: int = BINS) -> Int64[np.ndarray, " n"]:
     return np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), confidence, side="left") - 1, 0, bins - 1)
 
 
-def ece_interval(confidence: np.ndarray, correct: np.ndarray, *, seed: int = 0) -> Interval:
+def ece_interval(confidence: np.ndarray, correct: np.ndarray) -> Interval:
     """The 95 % interval of the calibration error of so many bins, which is 0 for a model that is right as it says.
 
     The measured error of a perfect model is above 0, as noise in a bin counts as a gap whichever its sign; resampling
@@ -60,7 +60,7 @@ def ece_interval(confidence: np.ndarray, correct: np.ndarray, *, seed: int = 0) 
     gaps = np.bincount(which, gap, BINS) / count
     variance = np.maximum(np.bincount(which, gap**2, BINS) / count - gaps**2, 0) / count
     measured, shape = float(np.abs(gaps).sum()), np.sqrt(gaps**2 + variance)
-    noise = np.sqrt(variance) * np.random.default_rng(seed).standard_normal((SIMULATED, BINS))
+    noise = np.sqrt(variance) * np.random.default_rng(0).standard_normal((SIMULATED, BINS))
 
     def excess(error: float, quantile: float) -> float:
         likely = np.abs(error * shape / shape.sum() + noise).sum(axis=1)

@@ -155,13 +155,19 @@ def feature_parts(
     dtype: torch.dtype | None = None,
     workers: int | None = None,
     batch: int = 256,
-    title: str = "features",
 ) -> Iterator[Part]:
     """The readable images batch by batch; constant memory. `dtype`: of the forward pass, None for the fastest here."""
     shape_of(model, reading)
     with _taken(model, reading) as taken:
         parts = run_inference(
-            model, _Numbered(source), preprocess, broken=broken, dtype=dtype, workers=workers, batch=batch, title=title
+            model,
+            _Numbered(source),
+            preprocess,
+            broken=broken,
+            dtype=dtype,
+            workers=workers,
+            batch=batch,
+            title="features",
         )
         for part in parts:
             values = part.representation

@@ -81,27 +81,3 @@ def _solutions(
     values, turned = np.maximum(values, 0), vectors.T @ right  # a Gram matrix has no negative ones, rounding has
     for ridge in ridges:
         yield vectors @ (turned / (values + ridge)[:, None])
-
-
-def few_shot_scores(
-    train: Float[np.ndarray, "n d"],
-    labels: Int[np.ndarray, " n"],
-    test: Float[np.ndarray, "m d"],
-    classes: int,
-    ridge: float = RIDGE,
-) -> Float64[np.ndarray, "m k"]:
-    """The scores of the test images for each class; the prediction is the largest."""
-    (fit,) = few_shot_fits(train, labels, classes, (ridge,))
-    return fit.scores(test)
-
-
-def few_shot_accuracy(
-    train: Float[np.ndarray, "n d"],
-    labels: Int[np.ndarray, " n"],
-    test: Float[np.ndarray, "m d"],
-    test_labels: Int[np.ndarray, " m"],
-    classes: int,
-    ridge: float = RIDGE,
-) -> float:
-    """Top-1 of the closed form."""
-    return float((few_shot_scores(train, labels, test, classes, ridge).argmax(axis=1) == test_labels).mean())

@@ -32,34 +32,6 @@ class FewShotSet(NamedTuple):
     classes: int
 
 
-class RankSelectedResult(NamedTuple):
-    """Of one set at one number of shots: the ridge that was chosen, and the accuracy that it has."""
-
-    name: str
-    shots: int
-    ridge: float
-    accuracy: float
-
-
-def rank_selected_few_shot(
-    sets: Mapping[str, FewShotSet],
-    shots: Sequence[int],
-    selection: Selection = "all",
-    ridges: Sequence[float] = GRID,
-) -> list[RankSelectedResult]:
-    """The evaluation of all sets together, set by set within each number of shots.
-
-    Raises:
-        BadInput: a class with too few images, or "leave-self-out" with one set.
-    """
-    results = []
-    for count in shots:
-        tried = {name: grid_accuracies(one, count, ridges) for name, one in sets.items()}
-        chosen = choose_ridges(tried, selection)
-        results += [RankSelectedResult(name, count, ridges[i], float(tried[name][i])) for name, i in chosen.items()]
-    return results
-
-
 def grid_accuracies(one: FewShotSet, shots: int, ridges: Sequence[float] = GRID) -> Float64[np.ndarray, " r"]:
     """The test accuracy of each ridge with the first `shots` images of each class; one eigendecomposition for all."""
     rows = first_shots(one.labels, one.classes, shots)

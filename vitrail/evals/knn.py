@@ -1,4 +1,4 @@
-"""What the nearest neighbours of an image say of its label, by the cosine of their features.
+"""k-nearest-neighbour search and votes, by the cosine of features.
 
 N training images · M test images · D features · K classes · k neighbours
 """
@@ -13,25 +13,42 @@ COLUMNS = 65_536  # of it, so that the features of a million images may lie in a
 
 
 class Nearest(NamedTuple):
-    """Of each test image the places of its neighbours among the training images, and their cosines, nearest first."""
+    """The neighbours of each test image: their rows in the training images, and their cosines, nearest first."""
 
     places: Int64[np.ndarray, "m k"]
     cosines: Float32[np.ndarray, "m k"]
 
 
-def nearest(train: Float[np.ndarray, "n d"], test: Float[np.ndarray, "m d"], neighbours: int) -> Nearest:
-    """The `neighbours` of the greatest cosine, or all where there are fewer; exact."""
-    count = min(neighbours, len(train))
+def nearest(
+    train: Float[np.ndarray, "n d"],
+    test: Float[np.ndarray, "m d"],
+    neighbours: int,
+    *,
+    exclude: Int64[np.ndarray, " m"] | None = None,
+) -> Nearest:
+    """Finds the `neighbours` training images of the greatest cosine to each test image, or all where there are fewer.
+
+    The search is exact; of equal cosines the first training image comes first.
+
+    Args:
+        exclude: for each test image the one training image that does not count (itself), -1 for none.
+    """
+    left_out = exclude is not None and bool((exclude >= 0).any())
+    count = min(neighbours + left_out, len(train))  # one more, where one may have to go
     unit = _unit(test)
     places = np.zeros((len(test), 0), np.int64)
     cosines = np.zeros((len(test), 0), np.float32)
     for start in range(0, len(train), COLUMNS):
         block = _unit(train[start : start + COLUMNS])
-        found = [_greatest(unit[i : i + ROWS] @ block.T, count) for i in range(0, len(unit), ROWS)]
-        if found:
-            places = np.concatenate([places, np.concatenate([f.places for f in found]) + start], axis=1)
-            cosines = np.concatenate([cosines, np.concatenate([f.cosines for f in found])], axis=1)
-    order = np.lexsort((places, -cosines), axis=1)[:, :count]  # by place where cosines are equal
+        parts = [_greatest(unit[i : i + ROWS] @ block.T, count) for i in range(0, len(unit), ROWS)]
+        if parts:
+            places = np.concatenate([places, np.concatenate([part.places for part in parts]) + start], axis=1)
+            cosines = np.concatenate([cosines, np.concatenate([part.cosines for part in parts])], axis=1)
+    keys = (places, -cosines)
+    if exclude is not None and left_out:
+        keys = (*keys, places == exclude[:, None])  # what does not count comes last
+        count = min(neighbours, len(train) - 1)
+    order = np.lexsort(keys, axis=1)[:, :count]
     return Nearest(np.take_along_axis(places, order, 1), np.take_along_axis(cosines, order, 1))
 
 
@@ -73,25 +90,18 @@ def _unit(features: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
 
 
 class Votes(NamedTuple):
-    """For each image the class that most neighbours have; the shares of them that have it, and that have its own."""
+    """For each image the class that most neighbours have, the share of them that have it, and the share of its own."""
 
     predicted: Int64[np.ndarray, " n"]
-    share: Float32[np.ndarray, " n"]
-    own: Float32[np.ndarray, " n"]
+    share: Float64[np.ndarray, " n"]
+    own: Float64[np.ndarray, " n"]
 
 
 def leave_one_out(
     features: Float32[np.ndarray, "n d"], labels: Int64[np.ndarray, " n"], num_classes: int, neighbours: int = 10
 ) -> Votes:
-    """Each image judged by the `neighbours` others of the greatest cosine; needs more images than that."""
-    unit = _unit(features)
-    votes = np.zeros((len(labels), num_classes), np.float32)
-    for start in range(0, len(labels), ROWS):
-        products = unit[start : start + ROWS] @ unit.T
-        rows = np.arange(len(products))
-        products[rows, rows + start] = -np.inf  # itself
-        nearest = np.argpartition(products, -neighbours, axis=1)[:, -neighbours:]
-        np.add.at(votes, (np.repeat(rows + start, neighbours), labels[nearest].ravel()), 1 / neighbours)
-    every = np.arange(len(labels))
+    """Classifies each image by its `neighbours` nearest among the others; needs more images than that."""
+    rows = np.arange(len(labels))
+    votes = majority_votes(nearest(features, features, neighbours, exclude=rows), labels, num_classes)
     predicted = votes.argmax(axis=1)
-    return Votes(predicted, votes[every, predicted], votes[every, labels])
+    return Votes(predicted, votes[rows, predicted], votes[rows, labels])

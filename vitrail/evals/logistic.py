@@ -22,6 +22,7 @@ from vitrail.evals.fewshot import Linear
 STRENGTHS = tuple(10.0**power for power in range(4, -5, -1))  # scikit-learn's range of C, strong ones first
 USUAL = 1.0  # where there are too few images to choose by
 HELD_OUT = 0.2  # of each class, for the choice
+STEPS = 1000  # of L-BFGS, at most
 ROWS = 16_384  # images whose probabilities are held at a time
 
 
@@ -87,9 +88,8 @@ def fit_logistic(
     start: Linear | None = None,
     *,
     tolerance: float = 1e-5,
-    steps: int = 1000,
 ) -> Linear:
-    """The minimum for one strength; the gradient of the mean loss ends below `tolerance`, or there were `steps`.
+    """The minimum for one strength; the gradient of the mean loss ends below `tolerance`, or there were STEPS.
 
     `start`: another fit to start from, such as that of a neighbouring strength.
     """
@@ -114,7 +114,7 @@ def fit_logistic(
             gradient[width] += slope.sum(axis=0)
         return value / count, gradient.ravel() / count
 
-    options = {"maxiter": steps, "maxfun": 2 * steps, "gtol": tolerance, "ftol": 1e-14, "maxcor": 20}
+    options = {"maxiter": STEPS, "maxfun": 2 * STEPS, "gtol": tolerance, "ftol": 1e-14, "maxcor": 20}
     best = minimize(objective, parameters.ravel(), jac=True, method="L-BFGS-B", options=options).x
     weights = best.reshape(width + 1, classes)[:width] / deviation[:, None]
     return Linear(weights, best.reshape(width + 1, classes)[width] - mean @ weights)

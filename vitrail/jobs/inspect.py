@@ -13,7 +13,6 @@ from vitrail.analysis.distance import even_distance
 from vitrail.analysis.filters import embedding_filters, first_layer, for_display
 from vitrail.analysis.look import bytes_to_look, look
 from vitrail.analysis.maps import half_share, likeness
-from vitrail.analysis.neighbours import nearest
 from vitrail.analysis.similarity import position_similarity
 from vitrail.core.device import Machine, available_memory, choose_device
 from vitrail.core.errors import BadInput
@@ -28,6 +27,7 @@ from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Numbered, Subset
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.inference import run_inference
+from vitrail.evals.knn import nearest
 from vitrail.models.build import Model
 from vitrail.models.position import Learned1d, Learned2d, NoPosition, PositionConfig, Relative, SinCos2d
 from vitrail.models.resnet import ResNet
@@ -312,7 +312,7 @@ def neighbours(
     there = _read_all(model, among.source, preprocess, "neighbours")
     features = np.stack([one.representation for one in there])
     vectors = np.stack([query.representation for query in queries])
-    found, similarities = nearest(vectors, features, count, _themselves(queries, there, vectors, features))
+    found, similarities = nearest(features, vectors, count, exclude=_themselves(queries, there, vectors, features))
     classes = np.array(among.source.classes)[among.source.labels[[one.place for one in there]]]
     own = np.array(source.classes)[source.labels[[query.place for query in queries]]]
     gallery = Gallery()
@@ -356,7 +356,7 @@ def _themselves(
     places = np.full(len(queries), -1, np.int64)
     for number, query in enumerate(queries):
         candidates = np.array(named.get(query.key, []), np.int64)
-        best, similarity = nearest(vectors[number : number + 1], features[candidates], 1)
+        best, similarity = nearest(features[candidates], vectors[number : number + 1], 1)
         if similarity.size and similarity[0, 0] > SAME:
             places[number] = candidates[best[0, 0]]
     return places

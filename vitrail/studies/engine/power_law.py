@@ -1,4 +1,4 @@
-"""Power laws through a few points: y = a · x^b, or a · x^b + c; their intervals, and x of one against x of another.
+"""Power laws through a few points, y = a · x^b: their intervals, and the x of one law against that of another.
 
 Fitted in the logarithm of y, where the errors of a law are even, robustly (Huber): a run that went wrong does not bend
 the law. Intervals are by the bootstrap of residuals, each widened for its leverage, and widened again as Student's t is
@@ -22,69 +22,55 @@ HUBER = 1.345  # of the deviation: beyond it a residual counts less; 95 % as goo
 ROUNDS = 12  # of reweighting
 Numbers = Sequence[float] | Float64[np.ndarray, " n"]
 
-FLOORS = np.concatenate([[0.0], 1 - np.geomspace(1.0, 0.01, 60)[1:]])  # c that are tried, as shares of the least y
-
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """y = scale · x^exponent + floor, fitted to points from x = `span[0]` to `span[1]`."""
+    """y = scale · x^exponent, fitted to points from x = `span[0]` to `span[1]`."""
 
     scale: float
     exponent: Estimate
-    floor: Estimate
     span: tuple[float, float]
     reach: tuple[float, float]  # the law's own values at the ends of the span
     deviation: float  # of the residuals, in the logarithm of y
     freedom: int  # points less numbers fitted
-    redraws: Float64[np.ndarray, "r 3"] = field(repr=False)  # log scale, exponent, floor
+    redraws: Float64[np.ndarray, "r 2"] = field(repr=False)  # log scale, exponent
 
     def at(self, x: float) -> Estimate:
         """The law's value with its interval."""
-        value = self.scale * x**self.exponent.value + self.floor.value
-        drawn = np.log(np.exp(self.redraws[:, 0]) * x ** self.redraws[:, 1] + self.redraws[:, 2])
+        value = self.scale * x**self.exponent.value
+        drawn = self.redraws[:, 0] + self.redraws[:, 1] * np.log(x)
         low, high = _interval(np.log(value), drawn, self.freedom)
         return Estimate(value, (float(np.exp(low)), float(np.exp(high))))
 
     def where(self, y: float) -> float:
-        """The x at which the law reaches y; infinite where it never does."""
-        law = np.array([[np.log(self.scale), self.exponent.value, self.floor.value]])
-        return float(np.exp(_log_where(law, y)[0]))
+        """The x at which the law reaches y."""
+        return float(np.exp(_log_where(np.array([[np.log(self.scale), self.exponent.value]]), y)[0]))
 
 
-def power_law(x: Numbers, y: Numbers, *, floor: bool = False, redraws: int = 400) -> PowerLaw:
-    """The law through points (x, y), all above zero.
-
-    Args:
-        floor: whether y falls to a limit c of its own; needs more points, and c is then hardly known from few.
+def power_law(x: Numbers, y: Numbers, *, redraws: int = 400) -> PowerLaw:
+    """Fits the law to points (x, y), all above zero.
 
     Raises:
-        BadInput: fewer points than numbers to fit and one more, the same x for all, or a number that is not above zero.
+        BadInput: fewer than three points, the same x for all, or a number that is not above zero.
     """
-    least = 4 if floor else 3
-    if len(x) < least or len(set(x)) < least - 1:
-        raise BadInput(f"a power law needs {least} points at different x, there are {len(set(x))} in {len(x)} points")
+    if len(x) < 3 or len(set(x)) < 2:
+        raise BadInput(f"a power law needs 3 points at different x, there are {len(set(x))} in {len(x)} points")
     if min(*x, *y) <= 0:
         raise BadInput(f"a power law needs numbers above zero, one is {min(*x, *y)}")
     log_x, log_y = np.log(np.asarray(x, dtype=np.float64)), np.log(np.asarray(y, dtype=np.float64))
-    fitted = _fit(log_x, log_y[None], floor)
-    expected = _log_law(fitted, log_x)[0]
-    leverage = _leverage(log_x, fitted[0])
-    residuals = (log_y - expected) / np.sqrt(np.clip(1 - leverage, 0.1, None))
+    log_scale, exponent = _robust_line(log_x, log_y[None])[0].tolist()
+    expected = log_scale + exponent * log_x
+    residuals = (log_y - expected) / np.sqrt(np.clip(1 - _leverage(log_x), 0.1, None))
     residuals -= residuals.mean()
     drawn = expected + np.random.default_rng(0).choice(residuals, size=(redraws, len(x)))
-    again = _fit(log_x, drawn, floor)
-    freedom = len(x) - (3 if floor else 2)
-    log_scale, exponent, bottom = fitted[0].tolist()
-    ends = (float(np.exp(log_x.min())), float(np.exp(log_x.max())))
+    again = _robust_line(log_x, drawn)
+    freedom = len(x) - 2
+    low, high = float(log_x.min()), float(log_x.max())
     return PowerLaw(
         scale=float(np.exp(log_scale)),
         exponent=Estimate(exponent, _interval(exponent, again[:, 1], freedom)),
-        floor=Estimate(bottom, _interval(bottom, again[:, 2], freedom) if floor else (0.0, 0.0)),
-        span=ends,
-        reach=(
-            float(np.exp(_log_law(fitted, np.log(ends[:1]))[0, 0])),
-            float(np.exp(_log_law(fitted, np.log(ends[1:]))[0, 0])),
-        ),
+        span=(float(np.exp(low)), float(np.exp(high))),
+        reach=(float(np.exp(log_scale + exponent * low)), float(np.exp(log_scale + exponent * high))),
         deviation=float(np.sqrt(((log_y - expected) ** 2).sum() / max(1, freedom))),
         freedom=freedom,
         redraws=again,
@@ -108,47 +94,21 @@ def ratio_at_equal(first: PowerLaw, second: PowerLaw) -> Estimate | None:
     return Estimate(float(np.exp(ratio)), (float(np.exp(bounds[0])), float(np.exp(bounds[1]))))
 
 
-def _log_law(laws: Float64[np.ndarray, "r 3"], log_x: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "r n"]:
-    return np.log(np.exp(laws[:, :1] + laws[:, 1:2] * log_x) + laws[:, 2:])
-
-
-def _log_where(laws: Float64[np.ndarray, "r 3"], y: float) -> Float64[np.ndarray, " r"]:
-    """log x of y = scale · x^exponent + floor; infinite where the floor lies above."""
-    log_scale, exponent, floor = laws.T
+def _log_where(laws: Float64[np.ndarray, "r 2"], y: float) -> Float64[np.ndarray, " r"]:
+    """log x at which each law reaches y; infinite for a law without slope."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = (np.log(np.maximum(y - floor, 0.0)) - log_scale) / exponent
-    return np.nan_to_num(found, nan=np.inf)
+        return np.nan_to_num((np.log(y) - laws[:, 0]) / laws[:, 1], nan=np.inf)
 
 
-def _fit(
-    log_x: Float64[np.ndarray, " n"], log_y: Float64[np.ndarray, "r n"], floor: bool
-) -> Float64[np.ndarray, "r 3"]:
-    """Each row of log_y by itself: the floor is the best of many, the rest is a robust line."""
-    best = np.full((len(log_y), 3), np.nan)
-    least = np.full(len(log_y), np.inf)
-    for share in FLOORS if floor else FLOORS[:1]:
-        bottom = share * np.exp(log_y.min(axis=1, keepdims=True))
-        above = np.log(np.exp(log_y) - bottom)
-        # an error of log y is that of log(y - c), times this
-        slack = 1 - bottom * np.exp(-log_y)
-        line, loss = _robust_line(log_x, above, slack)
-        better = loss < least
-        least[better] = loss[better]
-        best[better] = np.concatenate([line, bottom], axis=1)[better]
-    return best
-
-
-def _robust_line(log_x: np.ndarray, above: np.ndarray, slack: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Intercept and slope [r, 2] by reweighted least squares, and Huber's loss [r]."""
-    weights = slack**2
-    line = _line(log_x, above, weights)
+def _robust_line(log_x: Float64[np.ndarray, " n"], log_y: Float64[np.ndarray, "r n"]) -> Float64[np.ndarray, "r 2"]:
+    """Intercept and slope of each row of log_y, by reweighted least squares (Huber)."""
+    weights = np.ones_like(log_y)
+    line = _line(log_x, log_y, weights)
     for _ in range(ROUNDS):
-        errors = np.abs((above - line[:, :1] - line[:, 1:] * log_x) * slack)
+        errors = np.abs(log_y - line[:, :1] - line[:, 1:] * log_x)
         scale = np.maximum(1.4826 * np.median(errors, axis=1, keepdims=True), 1e-12)
-        line = _line(log_x, above, weights * np.minimum(1.0, HUBER * scale / np.maximum(errors, 1e-300)))
-    errors = np.abs((above - line[:, :1] - line[:, 1:] * log_x) * slack)
-    cut = HUBER * np.maximum(1.4826 * np.median(errors, axis=1, keepdims=True), 1e-12)
-    return line, np.where(errors <= cut, errors**2 / 2, cut * (errors - cut / 2)).sum(axis=1)
+        line = _line(log_x, log_y, np.minimum(1.0, HUBER * scale / np.maximum(errors, 1e-300)))
+    return line
 
 
 def _line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -160,15 +120,10 @@ def _line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.concatenate([centre_y - slope * centre_x, slope], axis=1)
 
 
-def _leverage(log_x: Float64[np.ndarray, " n"], law: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, " n"]:
+def _leverage(log_x: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     """The share of each point in its own fitted value."""
-    power = np.exp(law[0] + law[1] * log_x)
-    share = power / (power + law[2])
-    columns = [share, share * log_x]
-    if law[2] > 0:
-        columns.append(1 / (power + law[2]))
-    q, _ = np.linalg.qr(np.stack(columns, axis=1))
-    return (q**2).sum(axis=1)
+    off = log_x - log_x.mean()
+    return 1 / len(log_x) + off**2 / (off**2).sum()
 
 
 def _interval(value: float, drawn: np.ndarray, freedom: int) -> tuple[float, float]:
