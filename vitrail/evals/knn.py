@@ -44,11 +44,8 @@ def nearest(
         if parts:
             places = np.concatenate([places, np.concatenate([part.places for part in parts]) + start], axis=1)
             cosines = np.concatenate([cosines, np.concatenate([part.cosines for part in parts])], axis=1)
-    keys = (places, -cosines)
-    if exclude is not None and left_out:
-        keys = (*keys, places == exclude[:, None])  # what does not count comes last
-        count = min(neighbours, len(train) - 1)
-    order = np.lexsort(keys, axis=1)[:, :count]
+    last = np.zeros(places.shape, bool) if exclude is None else places == exclude[:, None]
+    order = np.lexsort((places, -cosines, last), axis=1)[:, : min(neighbours, len(train) - left_out)]
     return Nearest(np.take_along_axis(places, order, 1), np.take_along_axis(cosines, order, 1))
 
 
