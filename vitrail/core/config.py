@@ -4,10 +4,10 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path, PurePath
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from vitrail.core.errors import BadInput, nearest
 
@@ -33,9 +33,31 @@ def from_json(kind: Any, value: Any, where: str = "config") -> Any:
     return _read(kind, value, where)
 
 
+class Change(NamedTuple):
+    """A field in which two configs differ: its path, such as `optimizer.lr`, and both values as JSON."""
+
+    path: str
+    old: Any  # ABSENT where the config lacks the field
+    new: Any
+
+
+ABSENT = type("Absent", (), {})()
+
+
+def changes(old: Any, new: Any, path: str = "", *, whole: bool = False) -> Iterator[Change]:
+    """The fields in which two configs, given as JSON, differ. `whole`: a part of another type is one change."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and not (whole and old.get("type") != new.get("type")):
+        for key in dict.fromkeys([*old, *new]):
+            inner = f"{path}.{key}" if path else str(key)
+            yield from changes(old.get(key, ABSENT), new.get(key, ABSENT), inner, whole=whole)
+    elif old != new:
+        yield Change(path, old, new)
+
+
 def difference(old: Any, new: Any) -> list[str]:
-    """What changed from one config to another, one line each: `optimizer.lr: 0.001 → 0.003`."""
-    return _difference(to_json(old), to_json(new), "")
+    """What changed from one config to another, one line each: `optimizer.lr: 0.001 → 0.003`; None where absent."""
+    found = [(path, *(None if v is ABSENT else v for v in pair)) for path, *pair in changes(to_json(old), to_json(new))]
+    return [f"{path}: {before!r} → {after!r}" for path, before, after in found if before != after]
 
 
 @lru_cache
@@ -114,16 +136,6 @@ def _read_dataclass(kind: type, value: Any, where: str) -> Any:
     return kind(**given)
 
 
-def _difference(old: Any, new: Any, where: str) -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        lines = []
-        for key in dict.fromkeys([*old, *new]):
-            path = f"{where}.{key}" if where else key
-            lines += _difference(old.get(key), new.get(key), path)
-        return lines
-    return [] if old == new else [f"{where}: {old!r} → {new!r}"]
-
-
 # None of these changes what a run is expected to reach: a resident set draws other views, like another seed.
 ASIDE = ("seed", "log_every", "evaluate_every", "save_every", "micro_batch", "resident", "init")
 DATA = ("train", "validation", "test")
@@ -135,26 +147,13 @@ def departures(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]
     Data named by a path are compared by their part after the @ alone. A key that only one of the configs has (it was
     written by another version) counts where its value is not "off": None, False, zero, empty.
     """
-    return _departures(_without_aside(first), _without_aside(second), "")
-
-
-def _without_aside(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in ASIDE}
-
-
-def _departures(first: Any, second: Any, where: str) -> list[str]:
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        lines = []
-        for key in dict.fromkeys([*first, *second]):
-            if key in first and key in second:
-                lines += _departures(first[key], second[key], f"{where}.{key}" if where else str(key))
-            elif not _off(value := first.get(key, second.get(key))):
-                absent = f"{shown(value)} → absent" if key in first else f"absent → {shown(value)}"
-                lines.append(f"{where}.{key}: {absent}" if where else f"{key}: {absent}")
-        return lines
-    if where in DATA and isinstance(first, str) and isinstance(second, str) and _same_data(first, second):
-        return []
-    return [] if first == second else [f"{where}: {shown(first)} → {shown(second)}"]
+    return [
+        f"{path}: {shown(old)} → {shown(new)}"
+        for path, old, new in changes(first, second)
+        if path.partition(".")[0] not in ASIDE
+        and not (ABSENT in (old, new) and _off(new if old is ABSENT else old))
+        and not (path in DATA and isinstance(old, str) and isinstance(new, str) and _same_data(old, new))
+    ]
 
 
 def _off(value: Any) -> bool:
@@ -165,6 +164,8 @@ def _off(value: Any) -> bool:
 
 def shown(value: Any) -> str:
     """A value of a config for people: an object by its type, a text as it is."""
+    if value is ABSENT:
+        return "absent"
     if isinstance(value, Mapping):
         given = [f"{key}={shown(inner)}" for key, inner in value.items() if key != "type"]
         return f"{value.get('type', '')}({', '.join(given)})"

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitrail.core import dist
-from vitrail.core.config import difference, from_json, to_json
+from vitrail.core.config import to_json
 from vitrail.core.errors import BadInput
-from vitrail.core.files import read_json, remove_leftovers, write_json, write_text_atomic
-from vitrail.core.locks import Lock, lock_or_refuse
+from vitrail.core.files import read_json, write_json, write_text_atomic
+from vitrail.core.locks import Lock
 from vitrail.core.loggers import Trackers
+from vitrail.core.resumable import claim_folder, refuse_another
 
 PATIENCE = 8.0  # seconds that a folder in use is waited for: a run that was told to stop saves first
 
@@ -51,15 +52,11 @@ class RunFolder:
         dist.gathered_json({"state": self.state})
 
     def _open(self, job: str, config: Any, recipe: str | None) -> State:
-        if self.path.exists() and not self.path.is_dir():
-            raise BadInput(f"--out {self.path} is a file, expected a folder or a new name")
         existing = self.path / "config.json"
         others = [p for p in self.path.iterdir() if not p.name.startswith(".")] if self.path.is_dir() else []
         if others and not existing.exists():
             raise BadInput(f"--out {self.path} holds other files and no run; give a new or an empty folder")
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = lock_or_refuse(self.path / ".lock", self.path, PATIENCE)
-        remove_leftovers(self.path)
+        self._lock = claim_folder(self.path, "--out", PATIENCE)
         if existing.exists():
             try:
                 self._check_same(read_json(existing), job, config)
@@ -74,13 +71,7 @@ class RunFolder:
         advice = "give another --out, or the options of that run to continue it"
         if stored.get("job") != job:
             raise BadInput(f"{self.path} holds a {stored.get('job')!r} run, not a {job!r} run; {advice}")
-        try:
-            old = from_json(type(config), stored["config"])
-        except BadInput as problem:
-            raise BadInput(f"{self.path} holds a run of another version of vitrail ({problem}); {advice}") from None
-        changes = difference(old, config)
-        if changes:
-            raise BadInput(f"{self.path} holds a run of another config ({'; '.join(changes)}); {advice}")
+        refuse_another(self.path, stored["config"], config, "a run of another config", advice)
 
     def close(self) -> None:
         """Ends what tracks the run, and lets other processes open the folder."""

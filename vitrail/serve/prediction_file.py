@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json, remove_leftovers, write_json
 from vitrail.core.locks import Lock, lock_or_refuse
+from vitrail.core.resumable import refuse_another
 from vitrail.serve.formats import GROUP_BYTES, GROUP_ROWS, Columns, form_of
 from vitrail.serve.predictor import PredictionBatch
 
@@ -91,10 +92,7 @@ class PredictionFile:
             or not isinstance(stored.get("question"), dict)
         ):
             raise BadInput(f"{place} is not what this version of vitrail writes; give another --out")
-        old, new = stored["question"], self.question
-        changes = [f"{key}: {old.get(key)} → {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
-        if changes:
-            raise BadInput(f"{self.out} answers another question ({'; '.join(changes)}); {ADVICE}")
+        refuse_another(self.out, stored["question"], self.question, "answers to another question", ADVICE)
 
     def _begin(self) -> None:
         remove_leftovers(self.parts)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vitrail.core.config import difference, from_json, to_json
+from vitrail.core.config import to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json, write_text_atomic
-from vitrail.core.locks import Lock, lock_or_refuse
+from vitrail.core.locks import Lock
 from vitrail.data.shards.write import (
     FORMAT,
     Container,
@@ -214,9 +214,7 @@ def refuse_inside(data: str, folder: Path) -> None:
 
 def lock(folder: Path) -> Lock:
     """Makes the folder and keeps other processes out of it; raises BadInput where one is at work there."""
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"OUT {folder} is a file, expected a folder or a new name")
-    return lock_or_refuse(folder / ".lock", folder)
+    return claim_folder(folder, "OUT")
 
 
 def refuse_others(config: Prepare, parts: list[Part], folder: Path) -> None:
@@ -227,14 +225,10 @@ def refuse_others(config: Prepare, parts: list[Part], folder: Path) -> None:
     wanted = {part.folder: part.data for part in parts}
     for place in places:
         stored = _stored(place) or {}
-        try:
-            old = from_json(Prepare, stored["config"])
-        except (BadInput, KeyError) as problem:
-            raise BadInput(f"{place} holds a preparation of another version ({problem}); give another OUT") from None
-        new = replace(config, data=wanted.get(place, config.data))
+        old, new = stored.get("config", {}), replace(config, data=wanted.get(place, config.data))
         if place not in wanted:
             if folder in (place, parts[0].folder):  # one has splits and the other has none
-                raise BadInput(f"{place} holds another preparation (data: {old.data!r} → {parts[0].data!r}); {ADVICE}")
-            old, new = (replace(c, data=root_of(c.data)) for c in (old, new))  # two splits of one DATA
-        if changes := difference(old, new):
-            raise BadInput(f"{place} holds another preparation ({'; '.join(changes)}); {ADVICE}")
+                new = replace(config, data=parts[0].data)
+            else:  # two splits of one DATA
+                old, new = {**old, "data": root_of(old.get("data", ""))}, replace(new, data=root_of(new.data))
+        refuse_another(place, old, new, "another preparation", ADVICE)

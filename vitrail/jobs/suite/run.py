@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vitrail.core.config import difference, from_json, to_json
+from vitrail.core.config import to_json
 from vitrail.core.device import Machine
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.estimate import Estimate
 from vitrail.core.files import read_json, write_json
 from vitrail.core.progress import progress, say
+from vitrail.core.resumable import refuse_another
 from vitrail.core.run import RunFolder
 from vitrail.evals.paired import mean_of
 from vitrail.jobs.finetune.finetune import finetune
@@ -170,16 +171,11 @@ class _Book:
             begun = [side for side in ("model", "against") if (self.folder / side / self.names[task.name]).exists()]
             if stored is None or not begun:
                 continue
-            try:
-                old: Any = from_json(type(task), stored)
-            except BadInput as problem:
-                raise BadInput(f"{self.folder} holds a suite of another version of vitrail ({problem})") from None
-            changes = difference(replace(old, published=(), layout=""), replace(task, published=(), layout=""))
-            if changes:
-                raise BadInput(
-                    f"the task {task.name!r} is another than in {self.folder} ({'; '.join(changes)}); give another "
-                    f"--out, or remove its folders {', '.join(f'{side}/{self.names[task.name]}' for side in begun)}"
-                )
+            folders = ", ".join(f"{side}/{self.names[task.name]}" for side in begun)
+            advice = f"give another --out, or remove the folders {folders}"
+            question = replace(task, published=(), layout="")
+            stored = {**stored, "published": [], "layout": ""}
+            refuse_another(self.folder, stored, question, f"another task {task.name!r}", advice)
 
 
 def _done(config: SuiteRun, book: _Book, one: TaskResult, side: Side, machine: Machine, setting: Setting | None) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.core.config import difference, from_json, to_json
+from vitrail.core.config import to_json
 from vitrail.core.device import Machine, choose_device
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Estimate, wilson
 from vitrail.core.files import read_json, write_json
 from vitrail.core.progress import say
+from vitrail.core.resumable import refuse_another
 from vitrail.data.leakage import check_train_test
 from vitrail.data.open.names import open_data, require_classes
 from vitrail.data.sources.subset import Subset
@@ -199,9 +200,7 @@ def _already_done(folder: Path, config: Linear | RankedFewShot, done: str) -> bo
     """Whether the folder holds this already; writes down what it is to hold."""
     about = folder / "task.json"
     if about.exists():
-        changes = difference(from_json(type(config), read_json(about)), config)
-        if changes:
-            raise BadInput(f"{folder} holds another task ({'; '.join(changes)}); give another --out")
+        refuse_another(folder, read_json(about), config, "another task", "give another --out")
     else:
         write_json(about, to_json(config))
     return (folder / done).exists()

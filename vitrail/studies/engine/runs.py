@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from vitrail.core.config import shown, to_json
+from vitrail.core.config import to_json
 from vitrail.jobs.finetune.finetune import Finetune
 
 Scale = Literal["smoke", "small", "paper"]  # minutes on the digits; an hour on small photographs; the paper's own
@@ -94,13 +94,3 @@ def digest(config: Any) -> str:
 def slug(text: str) -> str:
     """A name for files: "2-D, every layer" -> "2-d-every-layer"."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
-
-
-def changes(old: Any, new: Any, where: str = "") -> list[str]:
-    """`model.position = NoPosition()`, ... : a part of another type is one change, seeds are none."""
-    if not isinstance(old, dict) or not isinstance(new, dict) or old.get("type") != new.get("type"):
-        return [] if old == new or where == "seed" else [f"{where} = {shown(new)}"]
-    lines = []
-    for key in new:
-        lines += changes(old.get(key), new[key], f"{where}.{key}" if where else key)
-    return lines

@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vitrail.core.config import from_json, to_json
+from vitrail.core.config import changes, from_json, shown, to_json
 from vitrail.core.errors import BadInput, unknown
 from vitrail.core.figures import Figure
 from vitrail.core.files import read_json
 from vitrail.jobs.pretrain import pretrain
 from vitrail.studies.engine.results import Results
-from vitrail.studies.engine.runs import Measure, Run, Scale, StudyRun, changes, digest, slug
+from vitrail.studies.engine.runs import Measure, Run, Scale, StudyRun, digest, slug
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,9 @@ class Study:
         return replace(self, runs=(self.runs[0], *(run for run in self.runs[1:] if run.name in names)))
 
     def change(self, run: Run) -> str:
-        """What makes a run another than the first, in a line; empty for the first."""
-        return "; ".join(changes(to_json(self.runs[0].config), to_json(run.config)))
+        """What makes a run another than the first: `model.position = NoPosition(); …`; empty for the first."""
+        found = changes(to_json(self.runs[0].config), to_json(run.config), whole=True)
+        return "; ".join(f"{path} = {shown(new)}" for path, _, new in found if path != "seed")
 
 
 def study_runs(study: Study, out: Path) -> list[StudyRun]:

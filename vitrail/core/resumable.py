@@ -1,0 +1,46 @@
+"""Folders and files that answer one question: asked again they go on, and another question is refused."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from vitrail.core.config import difference, from_json
+from vitrail.core.errors import BadInput
+from vitrail.core.files import remove_leftovers
+from vitrail.core.locks import Lock, lock_or_refuse
+
+
+def claim_folder(path: Path, option: str, wait: float = 0.0) -> Lock:
+    """Makes the folder, keeps other processes out of it, and removes what a kill left half-written there.
+
+    Args:
+        option: what the folder is given by, such as "--out".
+        wait: seconds to wait for a process that is at work there.
+
+    Raises:
+        BadInput: it is a file, or in use.
+    """
+    if path.exists() and not path.is_dir():
+        raise BadInput(f"{option} {path} is a file, expected a folder or a new name")
+    lock = lock_or_refuse(path / ".lock", path, wait)
+    remove_leftovers(path)
+    return lock
+
+
+def refuse_another(place: Path, stored: Any, question: Any, other: str, advice: str) -> None:
+    """Refuses what answers another question than `question`, with the difference.
+
+    Args:
+        stored: the question that `place` answers, as JSON.
+        question: a config, or JSON.
+        other: what it then is, such as "another task".
+
+    Raises:
+        BadInput: another question, or one that this version of vitrail cannot read.
+    """
+    try:
+        old = from_json(type(question), stored) if dataclasses.is_dataclass(question) else stored
+    except BadInput as problem:
+        raise BadInput(f"{place} was written by another version of vitrail ({problem}); {advice}") from None
+    if changes := difference(old, question):
+        raise BadInput(f"{place} holds {other} ({'; '.join(changes)}); {advice}")
