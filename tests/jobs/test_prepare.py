@@ -19,10 +19,12 @@ from tests.core.test_pool import processes_of
 from tests.data.pictures import encoded, folder_of_images, noise
 from vitrail.cli import main
 from vitrail.core.errors import BadInput, Interrupted
+from vitrail.core.resumable import claim_folder
 from vitrail.data.decode import image
 from vitrail.data.open.names import open_data
 from vitrail.data.shards import progress, write
-from vitrail.data.shards.write import Jpeg, Png, ShardBytes, ShardCount
+from vitrail.data.shards.encode import Form, Jpeg, Png
+from vitrail.data.shards.write import ShardBytes, ShardCount
 from vitrail.jobs import prepare as job
 from vitrail.jobs.prepare import Prepare, prepare, prepare_config
 
@@ -117,7 +119,7 @@ def test_the_number_of_workers_changes_no_byte(photos: Path, tmp_path: Path) -> 
 def test_a_shard_by_itself_is_the_shard_of_the_whole(photos: Path, tmp_path: Path) -> None:
     prepare(Prepare(f"{photos}@train", 32, shards=ShardCount(5)), tmp_path / "out", workers=2)
     name = write.shard_name(1, 3, "arrow")
-    form = write.Form(32, root=str(photos))
+    form = Form(32, root=str(photos))
     write.prepare_shard(open_data(f"{photos}@train"), range(5, 10), tmp_path / name, form)
     assert (tmp_path / name).read_bytes() == (tmp_path / "out" / "train" / name).read_bytes()
 
@@ -306,7 +308,7 @@ def test_a_folder_of_other_files_is_refused(photos: Path, tmp_path: Path) -> Non
 
 
 def test_two_at_once_are_refused(photos: Path, tmp_path: Path) -> None:
-    with progress.lock(tmp_path / "out"), pytest.raises(BadInput, match="in use by another process"):
+    with claim_folder(tmp_path / "out", "OUT"), pytest.raises(BadInput, match="in use by another process"):
         prepare(Prepare(str(photos)), tmp_path / "out", workers=0)
 
 

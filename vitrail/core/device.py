@@ -133,6 +133,11 @@ def memory_gib(device: torch.device) -> float | None:
         return None
 
 
+def number_bytes(dtype: torch.dtype) -> int:
+    """Bytes of an activation, on the mean: of what autocast makes, a half stays in float32."""
+    return 4 if dtype == torch.float32 else 3
+
+
 def available_memory(device: torch.device) -> int | None:
     """Bytes that could be allocated now, without swapping; None where it is not known (no Linux)."""
     if device.type == "cuda":

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from vitrail.core import dist
-from vitrail.core.device import available_memory, choose_precision
+from vitrail.core.device import available_memory, choose_precision, number_bytes
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import progress
 from vitrail.core.watchdog import beat
@@ -96,6 +96,6 @@ def inference_batch_size(
     model: Model, device: torch.device, dtype: torch.dtype, batch: int = 256, together: bool = False
 ) -> int:
     """At most so many images a pass, and no more than there is memory for; the same in all processes of a run."""
-    room, each = available_memory(device), inference_activations(model.config, 4 if dtype == torch.float32 else 3)
+    room, each = available_memory(device), inference_activations(model.config, number_bytes(dtype))
     most = batch if room is None else max(1, min(batch, int(SHARE * room / each)))
     return min(dist.gathered_json(most)) if together else most

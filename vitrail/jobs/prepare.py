@@ -4,33 +4,23 @@ import errno
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
 from vitrail.core.errors import BadInput
-from vitrail.core.files import remove_leftovers
 from vitrail.core.pool import mapping, usable_cores
 from vitrail.core.progress import Bar, progress, say
 from vitrail.core.signals import SignalWatch
 from vitrail.data.open.names import open_data, splits_of
-from vitrail.data.shards.progress import RESULT, Part, Prepare, State, lock, refuse_inside, refuse_others, root_of
+from vitrail.data.shards.encode import Container, Dropped, Encoding, Entry, Form, Jpeg, Png, Webp, prepare_rows
+from vitrail.data.shards.progress import RESULT, Part, Prepare, State, claim, root_of
 from vitrail.data.shards.write import (
-    Container,
-    Dropped,
-    Encoding,
-    Entry,
-    Form,
-    Jpeg,
-    Png,
     Shard,
     ShardBytes,
     ShardCount,
-    Webp,
     mean_bytes,
     number_of_shards,
-    prepare_rows,
     prepare_shard,
     sample_rows,
     shard_rows,
@@ -98,22 +88,14 @@ def prepare(
     _check(config)
     folder = Path(folder)
     parts = _parts(config.data, folder)
-    refuse_inside(config.data, folder)
-    sources = [open_data(part.data) for part in parts]  # all, before the work on any begins
-    with SignalWatch() as watch, lock(folder):
-        refuse_others(config, parts, folder)
-        remove_leftovers(folder)
-        states = [
-            State(part.folder, replace(config, data=part.data), source)
-            for part, source in zip(parts, sources, strict=True)
-        ]
-        results = []
-        for state, source, part in zip(states, sources, parts, strict=True):
+    with SignalWatch() as watch, claim(config, parts, folder):
+        sources = [open_data(part.data) for part in parts]  # all, before the work on any begins
+        states = [State(part, config, source) for part, source in zip(parts, sources, strict=True)]
+        for state, source in zip(states, sources, strict=True):
             if not state.finished:
-                _prepare_part(state, source, part, usable_cores() if workers is None else workers, cluster, watch)
-            results.append(state.prepared())
+                _prepare_part(state, source, usable_cores() if workers is None else workers, cluster, watch)
         watch.check()
-        return results
+        return [state.prepared() for state in states]
 
 
 def _check(config: Prepare) -> None:
@@ -136,10 +118,8 @@ def _parts(data: str, folder: Path) -> list[Part]:
 # ---- One split
 
 
-def _prepare_part(
-    state: State, source: Source, part: Part, workers: int, cluster: Cluster | None, watch: SignalWatch
-) -> None:
-    config = state.config
+def _prepare_part(state: State, source: Source, workers: int, cluster: Cluster | None, watch: SignalWatch) -> None:
+    config, part = state.config, state.part
     form = Form(config.side, config.encoding, config.container, root=root_of(part.data))
     _share_memory(source, workers)
     if not state.rows:
@@ -153,7 +133,7 @@ def _prepare_part(
             shards = _on_ray(source, missing, form, pace) if on_ray else _here(source, missing, form, workers, pace)
             for shard in shards:
                 state.note(shard)
-            state.finish(source, part)
+            state.finish(source)
         except OSError as problem:
             if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

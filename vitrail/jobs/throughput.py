@@ -16,14 +16,20 @@ from vitrail.core.run import RunFolder, environment
 from vitrail.data.loader.loader import Batch, Broken
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import Model, ModelConfig, build
-from vitrail.models.cost import inference_activations, multiply_adds, parameters, training_activations, training_flops
+from vitrail.models.cost import (
+    inference_activations,
+    multiply_adds,
+    parameters,
+    training_activations,
+    training_flops,
+    training_memory,
+)
 from vitrail.models.vit import ViTConfig
 from vitrail.train.micro_batch import out_of_memory, release
 from vitrail.train.parallel import parallelize
 from vitrail.train.step import TrainConfig, init_state, train_step
 
 WARM = 2  # passes before the clock runs
-HELD = 16  # bytes that a parameter takes in training: itself, its gradient, Adam's two numbers
 
 
 @dataclass(frozen=True)
@@ -163,10 +169,10 @@ def _largest(model: Model, dtype: torch.dtype, training: bool, room: int | None)
         return _tried(model, dtype, training)
     if room is None:
         return None
-    number = 4 if dtype == torch.float32 else 3
-    each = training_activations(config, number) if training else inference_activations(config, number)
-    free = room - (HELD if training else 0) * parameters(config)
-    return max(0, free // each)
+    number = devices.number_bytes(dtype)
+    if training:
+        return max(0, (room - training_memory(config, 0)) // training_activations(config, number))
+    return room // inference_activations(config, number)
 
 
 def _tried(model: Model, dtype: torch.dtype, training: bool) -> int:

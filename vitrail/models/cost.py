@@ -52,12 +52,13 @@ def training_flops(config: ModelConfig) -> int:
     return 6 * multiply_adds(config)
 
 
-def pretraining_exaflops(config: ModelConfig, images: float, epochs: float, *, padding: bool = True) -> float:
-    """10^18 FLOPs of `epochs` over `images`: the last column of Table 6, where JFT-300M has 303e6 images.
-
-    The paper's models have a classifier of 18,291 classes there, and ViTs a hidden layer of their width before it.
-    """
-    return 6 * multiply_adds(config, padding=padding) * images * epochs / 1e18
+def training_memory(
+    config: ModelConfig, batch: int, bytes_per_number: int = 4, *, moments: int = 2, trained: int | None = None
+) -> int:
+    """Bytes of a step with `batch` images: activations, weights, and gradients and `moments` of what is `trained`."""
+    count = parameters(config)
+    kept = count + (1 + moments) * (count if trained is None else trained)
+    return 4 * kept + batch * training_activations(config, bytes_per_number)
 
 
 def training_activations(config: ModelConfig, bytes_per_number: int = 4, *, recompute: bool = False) -> int:

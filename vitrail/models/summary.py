@@ -4,12 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 from vitrail.models.build import ModelConfig, as_size
-from vitrail.models.cost import inference_activations, multiply_adds, parameters, training_activations
+from vitrail.models.cost import inference_activations, multiply_adds, parameters, training_activations, training_memory
 from vitrail.models.resnet import ResNetConfig, Stages
 from vitrail.models.variants import NAMES, variant
 from vitrail.models.vit import ViTConfig
 
-ADAM = 16  # bytes a parameter: its value, its gradient and two moments, in float32
 MEMORIES = {"24 GB": 24e9, "80 GB": 80e9}  # of common accelerators; 10^9 bytes, so that some is left
 
 
@@ -31,7 +30,7 @@ def describe(name: str, resolution: int, num_classes: int) -> dict[str, Any]:
     """
     config = replace(variant(name), resolution=as_size(resolution), num_classes=num_classes)
     config.check()
-    count, memory = parameters(config), training_activations(config)
+    count, memory, held = parameters(config), training_activations(config), training_memory(config, 0)
     return {
         "name": name,
         **_sizes(config),
@@ -41,7 +40,7 @@ def describe(name: str, resolution: int, num_classes: int) -> dict[str, Any]:
         "weights": 4 * count,
         "training_memory": memory,
         "inference_memory": inference_activations(config),
-        "training_batch": {key: max(0, int(room - ADAM * count) // memory) for key, room in MEMORIES.items()},
+        "training_batch": {key: max(0, int(room - held) // memory) for key, room in MEMORIES.items()},
     }
 
 
@@ -115,7 +114,7 @@ def facts(row: dict[str, Any]) -> str:
         f"{row['training_memory'] / 1e6:,.1f} MB in training, {row['inference_memory'] / 1e6:,.1f} MB in inference, "
         "activations in float32"
     )
-    model = f"none, weights, gradients and moments take {ADAM * row['parameters'] / 1e9:,.1f} GB"
+    model = f"none, weights, gradients and moments take {4 * row['weights'] / 1e9:,.1f} GB"
     for memory, images in row["training_batch"].items():
         shown[f"Adam in {memory}"] = f"a batch of {images:,}" if images else model
     lines = [f"{label:<16} {value}" for label, value in shown.items() if value not in (None, "")]

@@ -7,12 +7,11 @@ from typing import Any
 from vitrail.core.errors import BadInput, unknown
 from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain
-from vitrail.models.cost import parameters, training_activations, training_flops
+from vitrail.models.cost import parameters, training_flops, training_memory
 from vitrail.recipes import FINETUNING, PRETRAINING
 from vitrail.recipes.augreg import NAMES, cells
 from vitrail.recipes.docstring import about
 from vitrail.recipes.reference_run import proof
-from vitrail.train.optim import Adam
 
 RECIPES: dict[str, Mapping[str, Callable[[], Pretrain | Finetune]]] = {
     "pretrain": PRETRAINING,
@@ -52,8 +51,7 @@ def describe(command: str, name: str) -> dict[str, Any]:
     row |= {"images": images, "parameters": None, "flops": None, "memory_gib": None}
     if isinstance(config, Pretrain):
         size, together = parameters(config.model), config.micro_batch or config.batch
-        each = 4 if isinstance(config.optimizer, Adam) else 3  # weight, gradient, and one or two means of gradients
-        kept = 4 * each * size + training_activations(config.model) * together
+        kept = training_memory(config.model, together, moments=config.optimizer.moments)
         row |= {"parameters": size, "flops": training_flops(config.model) * images, "memory_gib": kept / 2**30}
     tried = proof(command, name)
     row["proof"] = None

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from vitrail.core import dist
-from vitrail.core.device import available_memory
+from vitrail.core.device import available_memory, number_bytes
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
 from vitrail.core.progress import say
 from vitrail.data.loader.loader import Batch
+from vitrail.models.build import ModelConfig
 from vitrail.models.cost import training_activations
 from vitrail.train.step import Metrics, TrainConfig, TrainState
 
 SHARE = 0.7  # of the memory that is free now, for activations; the rest is for what lives only for a moment
 _FILE = "micro_batch.json"  # in the run's folder: what a process that ran out of memory leaves for the next start
-MOMENTS = 2  # numbers that Adam keeps for each parameter, from its first step on
 
 
 def choose_micro_batch(
@@ -41,16 +41,23 @@ def choose_micro_batch(
     wanted = state.micro_batch or config.micro_batch
     if not wanted:
         device = next(state.model.parameters()).device
-        room = available_memory(device)
-        each = training_activations(state.model.config, 4 if dtype == torch.float32 else 3, recompute=recompute)
-        wanted = largest if room is None else max(1, min(largest, int(SHARE * room / each)))
+        wanted = fitting(state.model.config, largest, device, dtype, recompute=recompute)
         if device.type == "cuda" and dist.world().size == 1:
-            wanted = _largest_that_fits(lambda images: _fits(state, images, dtype), largest)
+            moments = config.optimizer.moments
+            wanted = _largest_that_fits(lambda images: _fits(state, images, dtype, moments), largest)
     left = read_json(folder / _FILE)["micro_batch"] if (folder / _FILE).exists() else wanted
     state.micro_batch = min(dist.gathered_json(min(wanted, left, largest)))
     if state.micro_batch < min(largest, config.micro_batch or largest) and dist.world().first:
         parts = -(-largest // state.micro_batch)
         say(f"a batch of {config.batch} does not fit in memory at once: {parts} passes of {state.micro_batch} images")
+
+
+def fitting(
+    model: ModelConfig, batch: int, device: torch.device, dtype: torch.dtype, *, recompute: bool = False
+) -> int:
+    """How many of `batch` images a training pass takes, by `models.cost` and the memory that is free; at least one."""
+    room, each = available_memory(device), training_activations(model, number_bytes(dtype), recompute=recompute)
+    return batch if room is None else max(1, min(batch, int(SHARE * room / each)))
 
 
 def _largest_that_fits(fits: Callable[[int], bool], images: int) -> int:
@@ -62,14 +69,14 @@ def _largest_that_fits(fits: Callable[[int], bool], images: int) -> int:
     return images
 
 
-def _fits(state: TrainState, images: int, dtype: torch.dtype) -> bool:
+def _fits(state: TrainState, images: int, dtype: torch.dtype, moments: int) -> bool:
     """Whether a pass over so many blank images works beside the optimiser's memory; leaves nothing behind."""
     model = state.model.train()
     device = next(model.parameters()).device
     held: list[Tensor] = []
     try:
         if not state.optimizer.state:
-            held = [torch.empty_like(p) for p in model.parameters() for _ in range(MOMENTS)]
+            held = [torch.empty_like(p) for p in model.parameters() for _ in range(moments)]
         blank = torch.zeros(images, 3, *model.config.resolution, device=device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = model(blank).logits

@@ -7,7 +7,7 @@ That is the convention of Table 3: a decay of 0.1 at a learning rate of 1e-3 shr
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -29,6 +29,7 @@ class Adam:
     eps: float = 1e-8
     decayed: Decayed = "kernels"
     layer_decay: float | None = None  # the rate falls by this factor with every layer away from the head; see `factors`
+    moments: ClassVar[int] = 2  # numbers that it keeps for each parameter, from its first step on
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Momentum:
     # The decay is added to the gradient, where momentum multiplies it by 1 / (1 - momentum): BiT's 1e-4 is of this
     # kind, and decoupled it is 1e-3, the ratio of `wd` to `lr` in big_vision's configs of BiT.
     coupled: bool = False
+    moments: ClassVar[int] = 1
 
 
 OptimizerConfig = Adam | Momentum

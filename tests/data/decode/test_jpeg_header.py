@@ -13,8 +13,8 @@ from PIL import Image
 from tests.data.pictures import encoded, photograph, smooth
 from vitrail.data.decode.image import BrokenImage, Jpeg, Pixels, decode, look
 from vitrail.data.decode.jpeg_header import MAX_SCANS, read_head, some_rows
-from vitrail.data.shards import write as encoding
-from vitrail.data.shards.write import Form, prepare_image
+from vitrail.data.shards import encode as encoding
+from vitrail.data.shards.encode import Form, prepare_image
 from vitrail.data.transforms.crops import resize
 
 ORIENTATION = 0x0112

@@ -15,20 +15,23 @@ from tests.data.pictures import BytesSource, encoded, noise, smooth
 from vitrail.data.decode import image
 from vitrail.data.decode.image import BrokenImage
 from vitrail.data.shards import write
-from vitrail.data.shards.write import (
-    ROWS,
+from vitrail.data.shards.encode import (
+    Container,
     Dropped,
     Encoding,
     Entry,
     Form,
     Jpeg,
     Png,
-    ShardBytes,
-    ShardCount,
     Webp,
-    mean_bytes,
     prepare_image,
     prepare_row,
+)
+from vitrail.data.shards.write import (
+    ROWS,
+    ShardBytes,
+    ShardCount,
+    mean_bytes,
     prepare_shard,
     sample_rows,
     shard_rows,
@@ -211,7 +214,7 @@ def test_names_in_a_tar_have_no_dots_and_no_folders() -> None:
 
 
 @pytest.mark.parametrize("container", ["arrow", "tar"])
-def test_equal_arguments_give_equal_bytes(container: write.Container, tmp_path: Path) -> None:
+def test_equal_arguments_give_equal_bytes(container: Container, tmp_path: Path) -> None:
     source = source_of([encoded(noise(40, 40 + seed, seed), "JPEG") for seed in range(20)])
     form = Form(32, Jpeg(), container)
     first, second = (prepare_shard(source, range(20), tmp_path / name, form) for name in ("a", "b"))
@@ -222,7 +225,7 @@ def test_equal_arguments_give_equal_bytes(container: write.Container, tmp_path: 
 
 
 @pytest.mark.parametrize("container", ["arrow", "tar"])
-def test_a_shard_that_fails_leaves_what_was_there(container: write.Container, tmp_path: Path) -> None:
+def test_a_shard_that_fails_leaves_what_was_there(container: Container, tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"older")
 

@@ -14,18 +14,9 @@ from vitrail.core.config import to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json, write_text_atomic
 from vitrail.core.locks import Lock
-from vitrail.data.shards.write import (
-    FORMAT,
-    Container,
-    Dropped,
-    Encoding,
-    Jpeg,
-    Shard,
-    ShardBytes,
-    ShardCount,
-    card,
-    shard_name,
-)
+from vitrail.core.resumable import claim_folder, refuse_another
+from vitrail.data.shards.encode import Container, Dropped, Encoding, Jpeg
+from vitrail.data.shards.write import FORMAT, Shard, ShardBytes, ShardCount, card, shard_name
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.split_names import parts_of
 
@@ -71,19 +62,19 @@ class State:
         BadInput: the source is no longer that of the plan.
     """
 
-    def __init__(self, folder: Path, config: Prepare, source: Source):
-        self.folder, self.config, self.source = folder, config, _fingerprint(source)
-        self.hidden = folder / STATE
+    def __init__(self, part: Part, config: Prepare, source: Source):
+        self.part, self.folder, self.hidden = part, part.folder, part.folder / STATE
+        self.config, self.source = replace(config, data=part.data), _fingerprint(source)
         self.rows: dict[str, range] = {}
         self.shards: dict[str, Shard] = {}
         self.seconds = 0.0  # that shards took whose own time is not known any more
         self.finished = False
-        stored = _stored(folder)
+        stored = _stored(self.folder)
         if stored is None:
             return
         if stored["source"] != self.source:
             raise BadInput(
-                f"{config.data} has changed since {folder} was begun: {stored['source']['images']:,} images then, "
+                f"{part.data} has changed since {self.folder} was begun: {stored['source']['images']:,} images then, "
                 f"{len(source):,} now, or other labels or classes; give another OUT"
             )
         self._recall(stored)
@@ -128,20 +119,20 @@ class State:
         self.shards[shard.file] = shard
         write_json(self.hidden / f"{shard.file}.json", _shard_to_json(shard))
 
-    def finish(self, source: Source, part: Part) -> None:
+    def finish(self, source: Source) -> None:
         """Writes the card, and the result last of all."""
         shards = [self.shards[name] for name in self.rows]
         dropped = [row for shard in shards for row in shard.dropped]
         if not sum(shard.count for shard in shards):
             first = "; ".join(f"{row.key}: {row.reason}" for row in dropped[:3])
-            raise BadInput(f"none of the {len(source):,} images of {part.data} can be read ({first})")
+            raise BadInput(f"none of the {len(source):,} images of {self.part.data} can be read ({first})")
         lost = source.labels[[drop.row for drop in dropped]]
         counts = np.bincount(source.labels, minlength=len(source.classes))
         counts = counts - np.bincount(lost, minlength=len(source.classes))
         prepared = {
             "format": FORMAT,
-            "data": part.data,
-            "split": part.split,
+            "data": self.part.data,
+            "split": self.part.split,
             "classes": list(source.classes),
             "counts": counts.tolist(),
             "count": sum(shard.count for shard in shards),
@@ -205,30 +196,39 @@ def _stored(folder: Path) -> dict[str, Any] | None:
 # ---- What must not be mixed
 
 
-def refuse_inside(data: str, folder: Path) -> None:
-    """Refuses a folder within the data, where it would be taken for a class."""
-    root = Path(root_of(data))
+def claim(config: Prepare, parts: list[Part], folder: Path) -> Lock:
+    """Keeps other processes out of a folder in which `parts` may be prepared, until the lock is released.
+
+    Raises:
+        BadInput: it lies in the data, holds other files, or another preparation than the splits of one DATA in one
+            form, or another process is at work there.
+    """
+    root = Path(root_of(config.data))
     if root.is_dir() and root.resolve() in (folder.resolve(), *folder.resolve().parents):
         raise BadInput(f"OUT {folder} lies in {root}, where it would be taken for data; give a folder elsewhere")
-
-
-def lock(folder: Path) -> Lock:
-    """Makes the folder and keeps other processes out of it; raises BadInput where one is at work there."""
-    return claim_folder(folder, "OUT")
-
-
-def refuse_others(config: Prepare, parts: list[Part], folder: Path) -> None:
-    """A folder holds one preparation: the splits of one DATA, in one form."""
-    places = [place for place in (folder, *sorted(folder.iterdir())) if place.is_dir() and _stored(place)]
-    if not places and any(path.is_file() and not path.name.startswith(".") for path in folder.rglob("*")):
+    begun = folder.is_dir() and bool(_prepared_in(folder))
+    if not begun and any(path.is_file() and not path.name.startswith(".") for path in folder.rglob("*")):
         raise BadInput(f"OUT {folder} holds other files and no preparation; give a new or an empty folder")
-    wanted = {part.folder: part.data for part in parts}
-    for place in places:
-        stored = _stored(place) or {}
-        old, new = stored.get("config", {}), replace(config, data=wanted.get(place, config.data))
-        if place not in wanted:
-            if folder in (place, parts[0].folder):  # one has splits and the other has none
-                new = replace(config, data=parts[0].data)
-            else:  # two splits of one DATA
-                old, new = {**old, "data": root_of(old.get("data", ""))}, replace(new, data=root_of(new.data))
-        refuse_another(place, old, new, "another preparation", ADVICE)
+    lock = claim_folder(folder, "OUT")
+    try:
+        for place, stored in _prepared_in(folder).items():
+            _refuse_another(config, parts, folder, place, stored.get("config", {}))
+    except BadInput:
+        lock.release()
+        raise
+    return lock
+
+
+def _prepared_in(folder: Path) -> dict[Path, dict[str, Any]]:
+    """What is prepared, or begun, in a folder and in those directly below."""
+    places = [place for place in (folder, *sorted(folder.iterdir())) if place.is_dir()]
+    return {place: stored for place in places if (stored := _stored(place))}
+
+
+def _refuse_another(config: Prepare, parts: list[Part], folder: Path, place: Path, old: dict[str, Any]) -> None:
+    new = next((replace(config, data=part.data) for part in parts if part.folder == place), None)
+    if new is None and folder in (place, parts[0].folder):  # one has splits and the other has none
+        new = replace(config, data=parts[0].data)
+    if new is None:  # two splits of one DATA
+        old, new = {**old, "data": root_of(old.get("data", ""))}, replace(config, data=root_of(config.data))
+    refuse_another(place, old, new, "another preparation", ADVICE)

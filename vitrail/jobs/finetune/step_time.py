@@ -11,10 +11,9 @@ from vitrail.core import dist
 from vitrail.core.device import Machine
 from vitrail.data.loader.loader import Batch, Broken
 from vitrail.jobs.finetune.run import Finetune, build_pretrained
-from vitrail.models.cost import parameters, training_activations
+from vitrail.models.cost import parameters, training_activations, training_memory
 from vitrail.train.loss import Softmax
-from vitrail.train.micro_batch import SHARE, release
-from vitrail.train.optim import Adam
+from vitrail.train.micro_batch import fitting, release
 from vitrail.train.step import init_state, train_step
 from vitrail.train.trainable import trained_parameters, work_share
 from vitrail.weights.pretrained import PretrainedModel
@@ -78,15 +77,13 @@ def measure_step_time(
     image = max(image, 0.2 * seen[last] / last)  # noise must not make it nothing
     step = max(0.0, seen[last] - last * image)
     trained, work = trained_parameters(model), work_share(model)
-    moments = 2 if isinstance(config.optimizer, Adam) else 1
-    room = devices.available_memory(device)
-    each = training_activations(model.config, 4 if dtype == torch.float32 else 3, recompute=machine.recompute)
+    moments = config.optimizer.moments
     share = -(-config.batch // dist.world().size)
-    together = config.micro_batch or (share if room is None else max(1, min(share, int(SHARE * room / each))))
-    saved = parameters(model.config) + moments * trained  # a checkpoint is copied before it is written
-    held = 4 * (parameters(model.config) + (1 + moments) * trained + saved) + each * together * max(
-        0.1, (3 * work - 1) / 2
-    )
+    together = config.micro_batch or fitting(model.config, share, device, dtype, recompute=machine.recompute)
+    each = training_activations(model.config, devices.number_bytes(dtype), recompute=machine.recompute)
+    saved = 4 * (parameters(model.config) + moments * trained)  # a checkpoint is copied before it is written
+    held = training_memory(model.config, 0, moments=moments, trained=trained) + saved
+    held += round(each * together * max(0.1, (3 * work - 1) / 2))
     del model, state
     release()
     return StepTime(step, image, image / (3 * work), last, base + held / 2**30)

@@ -39,18 +39,24 @@ from vitrail.evals.inference import LOADER_FROM
 from vitrail.jobs.inspect import look_inside
 from vitrail.jobs.training import REACHED, open_training_data
 from vitrail.models.build import Model, ModelConfig, build
-from vitrail.models.cost import inference_activations, multiply_adds, parameters, training_activations, training_flops
+from vitrail.models.cost import (
+    inference_activations,
+    multiply_adds,
+    parameters,
+    training_activations,
+    training_flops,
+    training_memory,
+)
 from vitrail.models.resnet import ResNetConfig
 from vitrail.train.checkpoint import Saver
 from vitrail.train.loop import Every, Meter, fit
-from vitrail.train.micro_batch import SHARE, choose_micro_batch
+from vitrail.train.micro_batch import choose_micro_batch, fitting
 from vitrail.train.parallel import parallelize
 from vitrail.train.step import TrainConfig, TrainState, init_state, train_step
 from vitrail.weights.bundle import save_bundle
 
 WHOLE = 3.0  # seconds that a step may take and be tried whole
 LIKELY = 0.2  # of the peak, that a training step reaches: only to guess what can be tried whole
-HELD = 16  # bytes that a parameter takes in training: itself, its gradient, Adam's two numbers
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ def measure(task: Task, began: float) -> MeasuredCost:
             where = run.path / "inspection"
             finish += timed(lambda: look_inside(model, preprocess, train.classes, held_out, where, name="tried"))
         held = int(devices.peak_memory_gib(device) * 2**30)
-    number = 4 if dtype == torch.float32 else 3
+    number = devices.number_bytes(dtype)
     deeper = training_activations(task.model, number) - training_activations(tried, number)
     grown = (at_once - images) * max(stepping.bytes_each, 0.0) + at_once * deeper
     judged = max(0, min(TOGETHER, task.judged_images) - judging.images) * inference_activations(task.model, number)
@@ -165,7 +171,8 @@ def measure(task: Task, began: float) -> MeasuredCost:
         finish_seconds=heavier * finish,
         memory=held
         + int(max(grown, judged, 0.0))
-        + HELD * (parameters(task.model) - parameters(tried))
+        + training_memory(task.model, 0)
+        - training_memory(tried, 0)
         + (decoded.missing if decoded else 0),
         data=data,
         measured="whole" if (tried, images) == (task.model, task.training.batch) else "part",
@@ -183,7 +190,7 @@ def _scaled(seconds: float, of_half: float, images: int, batch: int) -> float:
 def _affordable(model: ModelConfig, peak: float) -> ModelConfig:
     """The model, or its first layers where its weights or a few images of it are too much to be tried."""
     room = devices.available_memory(torch.device("cpu")) or 1 << 34
-    if HELD * parameters(model) < room / 3 and training_flops(model) < WHOLE * LIKELY * peak / 8:
+    if training_memory(model, 0) < room / 3 and training_flops(model) < WHOLE * LIKELY * peak / 8:
         return model
     if isinstance(model, ResNetConfig):
         return replace(model, stages=replace(model.stages, units=(1,) * len(model.stages.units)))
@@ -192,11 +199,8 @@ def _affordable(model: ModelConfig, peak: float) -> ModelConfig:
 
 def _at_once(task: Task, device: torch.device, dtype: torch.dtype) -> int:
     """How many images the run takes in a forward pass, as vitrail.train.micro_batch settles it."""
-    room = devices.available_memory(device)
-    if task.training.micro_batch or room is None:
-        return min(task.training.batch, task.training.micro_batch or task.training.batch)
-    each = training_activations(task.model, 4 if dtype == torch.float32 else 3, recompute=task.machine.recompute)
-    return max(1, min(task.training.batch, int(SHARE * room / each)))
+    batch, given = task.training.batch, task.training.micro_batch
+    return min(batch, given or fitting(task.model, batch, device, dtype, recompute=task.machine.recompute))
 
 
 def _opened(task: Task) -> tuple[Source, Source, str]:
