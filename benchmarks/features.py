@@ -35,10 +35,11 @@ import torch
 from PIL import Image
 
 from vitrail.core.device import choose_precision, processor_name, usable_cores
+from vitrail.data.loader.loader import Broken
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import sample
-from vitrail.evals.features import NamedBroken, Representation, feature_parts
+from vitrail.evals.features import Representation, feature_parts
 from vitrail.models.variants import variant
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.load import load
@@ -77,7 +78,7 @@ def our_features(folder: Path, source: Source, batch: int, dtype: torch.dtype) -
 
     def run() -> np.ndarray:
         parts = feature_parts(
-            model, source, model.preprocess, Representation(), NamedBroken(len(source)), dtype=dtype, batch=batch
+            model, source, model.preprocess, Representation(), Broken(len(source)), dtype=dtype, batch=batch
         )
         return np.concatenate([part.values for part in parts])
 

@@ -66,7 +66,7 @@ def our_step(
     training = TrainConfig("", steps=10**6, batch=case.batch, optimizer=Adam(1e-4, 0.05), schedule=Cosine(10))
     state = init_state(model, training, Broken(1), runner)
     preprocess = Preprocess(config.resolution)
-    batch = Batch(*images_and_labels(case, device), [], [])
+    batch = Batch.of(*images_and_labels(case, device))
 
     def step() -> None:
         train_step(state, batch, config=training, preprocess=preprocess, dtype=dtype)

@@ -67,11 +67,13 @@ def test_probabilities_are_those_of_one_image_at_a_time(views: multi_crop.Crops,
     """Batches of 256 views hold no whole number of images of five or ten."""
     models = [ready(size) for size in sizes]
     source = Subset(open_data("digits@test"), np.arange(70))
-    found, pictures, keys = [], [], []
+    found, pictures, keys, indices = [], [], [], []
     for batch, logits in multi_crop_logits(models, source, views, broken=Broken(len(source)), dtype=torch.float32):
         found.append(logits.exp().numpy())
         pictures.append(batch.images.numpy().copy())
         keys += batch.keys
+        indices += batch.indices.tolist()
+    assert indices == list(range(70))
     probabilities = np.concatenate(found)
     expected = [np.mean([slow(m, np.asarray(source[i].image), views) for m in models], axis=0) for i in range(70)]
     assert np.abs(probabilities - np.array(expected)).max() < 1e-5  # measured 1.2e-7

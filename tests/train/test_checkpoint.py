@@ -13,6 +13,7 @@ import torch
 from tests.train.small import MODEL, advance, assert_equal, everything, fresh, training
 from vitrail.core.dist import World
 from vitrail.core.errors import BadInput
+from vitrail.data.loader.loader import BrokenExample
 from vitrail.train import checkpoint
 from vitrail.train.checkpoint import KEPT, restore_checkpoint, save_checkpoint
 from vitrail.train.optim import Adam, Momentum, OptimizerConfig
@@ -57,7 +58,7 @@ def test_counters_and_broken_images_come_back(tmp_path: Path) -> None:
     config = training()
     state = fresh(config)
     state.seconds, state.waited, state.restarts = 12.5, 0.25, 1
-    state.broken.add([("a.png", "empty file")])
+    state.broken.add([BrokenExample(0, "a.png", "empty file")])
     save_checkpoint(tmp_path, state)
     again = fresh(config)
     restore_checkpoint(tmp_path, again)

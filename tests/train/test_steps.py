@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.train.small import MODEL, advance, assert_equal, batches, everything, fresh, training, update, updater
 from vitrail.core.errors import BadInput, Interrupted
-from vitrail.data.loader.loader import Batch
+from vitrail.data.loader.loader import Batch, BrokenExample
 from vitrail.train import loop
 from vitrail.train.divergence import LossSpike
 from vitrail.train.loop import Every, Meter, fit
@@ -205,11 +205,12 @@ def test_a_step_that_is_to_be_left_out_changes_nothing_but_the_count() -> None:
 
 
 def test_a_batch_without_a_readable_image_stops_with_a_sentence() -> None:
-    empty = Batch(torch.empty(0, 3, 8, 8, dtype=torch.uint8), torch.empty(0, dtype=torch.int64), [], [("x", "cut off")])
+    empty = Batch.of(torch.empty(0, 3, 8, 8, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+    empty.broken.append(BrokenExample(4, "x", "cut off"))
     config = training(steps=2)
     loader = batches(config)
     loader._batches = lambda: iter([empty])  # type: ignore[method-assign]
-    with pytest.raises(BadInput, match=r"none of the images of its batch can be read: \[\('x', 'cut off'\)\]"):
+    with pytest.raises(BadInput, match="none of the images of its batch can be read: x: cut off"):
         fit(fresh(config), loader, updater(config), steps=2, meter=Meter(), every=[], save=lambda _: None)
 
 

@@ -40,7 +40,7 @@ def step(state: TrainState) -> None:
     from tests.train.small import PREPROCESS
 
     images = torch.randint(0, 255, (6, 3, *state.model.config.resolution), dtype=torch.uint8)
-    batch = Batch(images, torch.arange(6), [""] * 6, [])
+    batch = Batch.of(images, torch.arange(6))
     for _ in range(
         3
     ):  # the rate of the first one is zero, a warm-up; in the second LoRA's B is zero, so A has no gradient

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from vitrail.core import dist
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Interval, wilson
 from vitrail.core.files import atomic_path, write_json
-from vitrail.data.loader.loader import Batch, Broken
+from vitrail.data.loader.loader import Batch, Broken, BrokenExample
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.calibration import calibration, ece_interval
@@ -237,8 +237,8 @@ def judge(
         packed, tally = dist.gathered(tally.pack()), PredictionCollector(classes)
         for part in packed:
             tally.join(part)
-        for found in dist.gathered_json(broken.found):
-            broken.add(list(found.items()))
+        for found in dist.gathered_json([astuple(one) for one in broken.examples.values()]):
+            broken.add(BrokenExample(*row) for row in found)
     if not tally.keys:
         raise BadInput("not one image can be read: " + "; ".join(f"{k}: {r}" for k, r in broken.found.items()))
     images = [wrong.image.transpose(1, 2, 0) for wrong in tally.worst]

@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,11 +29,12 @@ from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json, remove_leftovers, write_json
 from vitrail.core.locks import lock_or_wait, try_lock
+from vitrail.data.loader.loader import Broken, BrokenExample
 from vitrail.data.quality.content_hash import content_hash
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import Preprocess
-from vitrail.evals.features import Features, NamedBroken, Part, Reading, Representation, feature_parts, shape_of
+from vitrail.evals.features import Features, Part, Reading, Representation, feature_parts, shape_of
 from vitrail.models.build import Model
 
 Number = Literal["float32", "float16"]
@@ -143,7 +145,7 @@ def _fill(
                     mine += [] if store.has(i) else [i]
             if mine:
                 places = np.concatenate([np.arange(i * size, min(count, (i + 1) * size)) for i in sorted(mine)])
-                broken = NamedBroken(count)
+                broken = Broken(count)
                 some = Subset(source, places)
                 parts = feature_parts(model, some, preprocess, reading, broken, dtype=dtype, workers=workers)
                 _write_shards(store, places, parts, broken)
@@ -151,7 +153,7 @@ def _fill(
         time.sleep(WAIT)
 
 
-def _write_shards(store: Store, places: np.ndarray, parts: Iterator[Part], broken: NamedBroken) -> None:
+def _write_shards(store: Store, places: np.ndarray, parts: Iterator[Part], broken: Broken) -> None:
     """Each shard as soon as the parts are past it. `places`: of all images of these shards, in order."""
     size, held = store.about["shard"], list[Part]()
     waiting = [int(i) for i in np.unique(places // size)]
@@ -160,7 +162,8 @@ def _write_shards(store: Store, places: np.ndarray, parts: Iterator[Part], broke
         nonlocal held
         while waiting and waiting[0] < shard:
             i = waiting.pop(0)
-            lost = {int(places[n]): named for n, named in broken.places.items() if places[n] // size == i}
+            lost = [replace(one, index=int(places[one.index])) for one in broken.examples.values()]
+            lost = [one for one in lost if one.index // size == i]
             _write_shard(store, i, [_where(part, part.places // size == i) for part in held], lost)
             held = [_where(part, part.places // size > i) for part in held]
 
@@ -174,7 +177,7 @@ def _where(part: Part, chosen: Bool[np.ndarray, " b"]) -> Part:
     return Part(part.places[chosen], part.values[chosen])
 
 
-def _write_shard(store: Store, shard: int, parts: list[Part], broken: dict[int, tuple[str, str]]) -> None:
+def _write_shard(store: Store, shard: int, parts: list[Part], broken: list[BrokenExample]) -> None:
     empty = np.empty((0, *store.about["shape"]), np.float32)
     values = np.concatenate([empty, *(part.values for part in parts)])
     found = np.concatenate([np.empty(0, np.int64), *(part.places for part in parts)])
@@ -185,7 +188,7 @@ def _write_shard(store: Store, shard: int, parts: list[Part], broken: dict[int, 
         raise BadInput(f"a feature is {most:,.0f}, and float16 ends at {HALF:,.0f}: store them as float32")
     with atomic_path(store.folder / f"{shard:05d}.npy") as temporary:
         np.save(temporary, values.astype(store.about["number"]), allow_pickle=False)
-    rows = [{"place": place, "key": key, "reason": reason} for place, (key, reason) in sorted(broken.items())]
+    rows = [{"place": one.index, "key": one.key, "reason": one.reason} for one in sorted(broken)]
     write_json(store.folder / f"{shard:05d}.json", {"places": _runs(found), "broken": rows})
 
 
@@ -221,7 +224,7 @@ def _opened(store: Store, source: Source) -> Features:
     read = read_json(store.folder / "read.json")
     places = np.concatenate([np.arange(*run) for run in read["places"]] or [np.empty(0)]).astype(np.int64)
     broken = tuple((row["key"], row["reason"]) for row in read["broken"])
-    NamedBroken(len(source)).add([(f"{row['place']}\t{row['key']}", row["reason"]) for row in read["broken"]])
+    Broken(len(source)).add(BrokenExample(row["place"], row["key"], row["reason"]) for row in read["broken"])
     try:
         values = np.load(store.folder / "values.npy", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as problem:

@@ -14,9 +14,8 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from vitrail.core.errors import BadInput
-from vitrail.data.decode.image import BrokenImage
 from vitrail.data.loader.loader import Broken, eval_loader
-from vitrail.data.sources.base import Example, Source
+from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.inference import run_inference
 from vitrail.models.build import Model, ModelConfig
@@ -71,26 +70,30 @@ def features(
     reading: Reading = Representation(),
     workers: int | None = None,
 ) -> Features:
-    """Of every readable image in the order of the source."""
-    broken = NamedBroken(len(source))
+    """Extract features for every readable image, in source order; float32 [N, D]."""
+    broken = Broken(len(source))
     parts = list(feature_parts(model, source, preprocess, reading, broken, dtype=dtype, workers=workers))
     places = np.concatenate([part.places for part in parts])
     values = np.concatenate([part.values for part in parts])
-    return Features(values, source.labels[places], tuple(broken.places.values()), places)
+    return Features(values, source.labels[places], _named(broken), places)
 
 
 def pixel_features(source: Source, preprocess: Preprocess) -> Features:
     """The pixels themselves, flattened: what a representation has to beat. No more than 32 a side."""
     height, width = preprocess.resolution
     small = replace(preprocess, resolution=(min(height, PIXELS), min(width, PIXELS)))
-    broken = NamedBroken(len(source))
-    places, values = [], []
-    for part in eval_loader(_Numbered(source), small):
+    broken = Broken(len(source))
+    indices, values = [], []
+    for part in eval_loader(source, small):
         broken.add(part.broken)
-        places += [_apart(key)[0] for key in part.keys]
+        indices.append(part.indices.numpy())
         values.append(part.images.flatten(1).numpy().astype(np.float32) / 255)
-    found = np.array(places, dtype=np.int64)
-    return Features(np.concatenate(values), source.labels[found], tuple(broken.places.values()), found)
+    found = np.concatenate(indices)
+    return Features(np.concatenate(values), source.labels[found], _named(broken), found)
+
+
+def _named(broken: Broken) -> tuple[tuple[str, str], ...]:
+    return tuple((example.key, example.reason) for example in broken.examples.values())
 
 
 def shape_of(model: Model, reading: Reading) -> tuple[int, ...]:
@@ -130,27 +133,12 @@ def _poolings(config: ViTConfig) -> tuple[str, ...]:
     return ("class token", "mean of patches") if config.class_token else ("mean of patches",)
 
 
-class NamedBroken(Broken):
-    """Broken images by their places in the source: {place: (key, reason)}."""
-
-    def __init__(self, size: int, limit: float = 0.01):
-        super().__init__(size, limit)
-        self.places: dict[int, tuple[str, str]] = {}
-
-    def add(self, broken: list[tuple[str, str]]) -> None:
-        """Takes numbered keys."""
-        for key, reason in broken:
-            place, name = _apart(key)
-            self.places[place] = (name, reason)
-        super().add([(_apart(key)[1], reason) for key, reason in broken])
-
-
 def feature_parts(
     model: Model,
     source: Source,
     preprocess: Preprocess,
     reading: Reading,
-    broken: NamedBroken,
+    broken: Broken,
     *,
     dtype: torch.dtype | None = None,
     workers: int | None = None,
@@ -160,21 +148,13 @@ def feature_parts(
     shape_of(model, reading)
     with _taken(model, reading) as taken:
         parts = run_inference(
-            model,
-            _Numbered(source),
-            preprocess,
-            broken=broken,
-            dtype=dtype,
-            workers=workers,
-            batch=batch,
-            title="features",
+            model, source, preprocess, broken=broken, dtype=dtype, workers=workers, batch=batch, title="features"
         )
         for part in parts:
             values = part.representation
             if taken is not None:
                 values = torch.cat([values, taken().flatten(1)], dim=1)
-            places = np.array([_apart(key)[0] for key in part.batch.keys], dtype=np.int64)
-            yield Part(places, values.numpy())
+            yield Part(part.batch.indices.numpy(), values.numpy())
 
 
 @contextmanager
@@ -203,23 +183,3 @@ def _taken(model: Model, reading: Reading) -> Iterator[Callable[[], Tensor] | No
     finally:
         for handle in handles:
             handle.remove()
-
-
-class _Numbered(Source):
-    """A source whose keys begin with the places of its images."""
-
-    def __init__(self, source: Source):
-        self.source, self.classes, self.labels = source, source.classes, source.labels
-
-    def __getitem__(self, index: int) -> Example:
-        try:
-            example = self.source[index]
-        except BrokenImage as problem:
-            problem.key = f"{index}\t{problem.key or f'example {index}'}"
-            raise
-        return Example(example.image, example.label, f"{index}\t{example.key}")
-
-
-def _apart(key: str) -> tuple[int, str]:
-    place, name = key.split("\t", 1)
-    return int(place), name

@@ -136,16 +136,19 @@ def _mean_of_crops(
         after = _rows(batch, slice(whole, None))
         rest = after._replace(images=after.images.clone()), probabilities[whole:]  # a loader uses its memory again
         if whole:
-            yield _rows(batch, slice(0, whole, crops)), probabilities[:whole].unflatten(0, (-1, crops)).mean(dim=1)
+            first = _rows(batch, slice(0, whole, crops))
+            first = first._replace(indices=first.indices // crops)  # of the image, not of its view
+            yield first, probabilities[:whole].unflatten(0, (-1, crops)).mean(dim=1)
 
 
 def _rows(batch: Batch, rows: slice) -> Batch:
-    return batch._replace(images=batch.images[rows], labels=batch.labels[rows], keys=batch.keys[rows])
+    images, labels, indices, keys, broken = batch
+    return Batch(images[rows], labels[rows], indices[rows], keys[rows], broken)
 
 
 def _joined(one: Batch, other: Batch) -> Batch:
     images, labels = torch.cat([one.images, other.images]), torch.cat([one.labels, other.labels])
-    return other._replace(images=images, labels=labels, keys=one.keys + other.keys)
+    return Batch(images, labels, torch.cat([one.indices, other.indices]), one.keys + other.keys, other.broken)
 
 
 def _size(model: Model) -> str:

@@ -38,6 +38,7 @@ class Predictions:
     calibrated: Float32[np.ndarray, " n"] | None = None  # the confidence with a temperature
     calibrated_loss: Float32[np.ndarray, " n"] | None = None
     digest: UInt64[np.ndarray, " n"] | None = None  # of the pixels that the model saw; not stored
+    indices: Int64[np.ndarray, " n"] | None = None  # of the examples in their source; not stored
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -156,6 +157,7 @@ class PredictionCollector:
             "predicted": predicted,
             "confidence": confidence,
             "loss": F.cross_entropy(logits, batch.labels, reduction="none"),
+            "indices": batch.indices,
         }
         if len(self.classes) > 5:
             found["top5"] = (logits.topk(5).indices == batch.labels[:, None]).any(dim=-1)

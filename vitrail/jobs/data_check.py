@@ -15,9 +15,9 @@ from vitrail.core.progress import say
 from vitrail.core.seeds import generator
 from vitrail.data.open.filtered import write_filtered
 from vitrail.data.open.names import ROLES, open_data, splits_of
-from vitrail.data.quality.findings import UNLIKELY, Finding, Issue, ScannedSet, findings
+from vitrail.data.quality.findings import UNLIKELY, Finding, Issue, findings
 from vitrail.data.quality.near_duplicates import find_near_duplicates
-from vitrail.data.quality.scan import scan
+from vitrail.data.quality.scan import ScannedSet, scan
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.split_names import parts_of
@@ -56,14 +56,14 @@ def check(
     started = time.perf_counter()
     if config.few < 0:
         raise BadInput(f"--few {config.few} is a number of images of a class, expected 0 or more")
-    patients = _patients(config, workers)
+    sets = _scanned(config, workers)
     copies = None
     if not config.quick:
-        say(f"comparing {sum(len(p.table) for p in patients):,} images")
-        copies = find_near_duplicates([p.table for p in patients], new=len(config.against))
-    found = findings(patients, copies, config.few)
+        say(f"comparing {sum(len(p.table) for p in sets):,} images")
+        copies = find_near_duplicates([p.table for p in sets], new=len(config.against))
+    found = findings(sets, copies, config.few)
     if config.model is not None:
-        found += _unlikely(config.model, [p for p in patients if p.judged], device)
+        found += _unlikely(config.model, [p for p in sets if p.judged], device)
     gallery = Gallery()
     rows = [_row(finding, gallery) for finding in found]
     drops = _drops(found)
@@ -72,16 +72,16 @@ def check(
         "against": list(config.against),
         "model": config.model,
         "quick": config.quick,
-        "count": sum(len(p.source) for p in patients if p.judged),
-        "examined": sum(len(p.table) for p in patients if p.judged),
-        "sets": [_about(p) for p in patients],
+        "count": sum(len(p.source) for p in sets if p.judged),
+        "examined": sum(len(p.table) for p in sets if p.judged),
+        "sets": [_about(p) for p in sets],
         "findings": rows,
         "dropped": len(drops),
         "views": {},
         "seconds": time.perf_counter() - started,
     }
     if folder is not None:
-        result["views"] = _write_views(folder, patients, found)
+        result["views"] = _write_views(folder, sets, found)
         write_text_atomic(folder / "findings.csv", _table([(f, item) for f in found for item in f.items]))
         write_text_atomic(folder / "drop.csv", _table(drops))
         gallery.write(folder / "pictures.npz")
@@ -89,20 +89,20 @@ def check(
     return result
 
 
-def _patients(config: Check, workers: int | None) -> list[ScannedSet]:
+def _scanned(config: Check, workers: int | None) -> list[ScannedSet]:
     """All sets, examined: the splits of the data, then those that they are compared with."""
     named = _splits(config.data)
     opened = [(name, open_data(name, "train"), True) for name in named]
     opened += [(name, open_data(name, "test"), False) for name in config.against]
     for name, source, _ in opened:
         say(f"{name}: {len(source):,} images in {len(source.classes):,} classes")
-    patients, start = [], 0
+    sets, start = [], 0
     for name, source, judged in opened:
         indices = _sample(source) if config.quick else None
         table = scan(source, indices, workers=1 if config.quick else workers, title=name)
-        patients.append(ScannedSet(name, source, table, start, judged))
+        sets.append(ScannedSet(name, source, table, start, judged))
         start += len(table)
-    return patients
+    return sets
 
 
 def _splits(data: str) -> list[str]:
@@ -130,17 +130,17 @@ def _unlikely(model: str, judged: list[ScannedSet], device: str) -> list[Finding
 
     loaded = load(model, device=choose_device(device))
     items = []
-    for patient in judged:
-        rows = np.flatnonzero(patient.table.readable)
+    for scanned in judged:
+        rows = np.flatnonzero(scanned.table.readable)
         if len(rows) <= NEIGHBOURS:
             continue
-        readable = Subset(patient.source, patient.table.index[rows])
-        knows = set(patient.source.classes) <= set(loaded.classes)
-        parts = list(run_inference(loaded, readable, loaded.preprocess, title=f"labels of {patient.name}"))
+        readable = Subset(scanned.source, scanned.table.index[rows])
+        knows = set(scanned.source.classes) <= set(loaded.classes)
+        parts = list(run_inference(loaded, readable, loaded.preprocess, title=f"labels of {scanned.name}"))
         if sum(len(part.batch.labels) for part in parts) != len(rows):
-            raise BadInput(f"{patient.name} has changed while it was read")
+            raise BadInput(f"{scanned.name} has changed while it was read")
         if knows:
-            places = np.array([loaded.classes.index(name) for name in patient.source.classes])
+            places = np.array([loaded.classes.index(name) for name in scanned.source.classes])
             shares = torch.cat([part.logits for part in parts]).softmax(dim=-1).numpy()[:, places]
             predicted, share = shares.argmax(axis=1), shares.max(axis=1)
             own = shares[np.arange(len(rows)), readable.labels]
@@ -151,18 +151,18 @@ def _unlikely(model: str, judged: list[ScannedSet], device: str) -> list[Finding
             sure = share >= enough[predicted]
         else:
             values = torch.cat([part.representation for part in parts]).numpy()
-            votes = leave_one_out(values, readable.labels, len(patient.source.classes), NEIGHBOURS)
+            votes = leave_one_out(values, readable.labels, len(scanned.source.classes), NEIGHBOURS)
             predicted, share, own = votes
             sure = share >= AGREED
         doubted = np.flatnonzero((own <= DOUBTED) & sure)
         for i in doubted[np.argsort(-share[doubted], kind="stable")].tolist():
             by = "of the classifier" if knows else f"of {NEIGHBOURS} neighbours"
-            label = patient.label(int(rows[i]))
+            label = scanned.label(int(rows[i]))
             items.append(
                 Issue(
-                    patient,
+                    scanned,
                     int(rows[i]),
-                    f"labelled {label}; {share[i]:.0%} {by} say {patient.source.classes[predicted[i]]}",
+                    f"labelled {label}; {share[i]:.0%} {by} say {scanned.source.classes[predicted[i]]}",
                 )
             )
     return [Finding("unlikely", *UNLIKELY, items)] if items else []
@@ -173,7 +173,7 @@ def _row(finding: Finding, gallery: Gallery) -> dict[str, Any]:
     most = 10 * LISTED if finding.kind == "unreadable" else LISTED
     items = [{**item.as_json(), "pictures": []} for item in finding.items[:most]]
     for told, item in zip(items[:DRAWN], finding.items, strict=False):
-        ends = [(item.patient, item.row), *([item.other] if item.other else [])]
+        ends = [(item.scanned, item.row), *([item.other] if item.other else [])]
         numbers = [
             gallery.add(str(p.start), p.source, int(p.table.index[row]))
             for p, row in ends
@@ -195,22 +195,22 @@ def _drops(found: list[Finding]) -> list[tuple[Finding, Issue]]:
     for finding in found:
         for item in finding.items:
             if item.drop and item.row is not None:
-                seen.setdefault((item.patient.start, item.row), (finding, item))
+                seen.setdefault((item.scanned.start, item.row), (finding, item))
     return [seen[key] for key in sorted(seen)]
 
 
-def _about(patient: ScannedSet) -> dict[str, Any]:
+def _about(scanned: ScannedSet) -> dict[str, Any]:
     """A set for check.json."""
-    table, readable = patient.table, patient.table.readable
-    counts = np.bincount(patient.source.labels, minlength=len(patient.source.classes)).tolist()
+    table, readable = scanned.table, scanned.table.readable
+    counts = np.bincount(scanned.source.labels, minlength=len(scanned.source.classes)).tolist()
     sides = np.sort(table.size[readable].min(axis=1)) if readable.any() else np.zeros(0)
     return {
-        "data": patient.name,
-        "judged": patient.judged,
-        "count": len(patient.source),
+        "data": scanned.name,
+        "judged": scanned.judged,
+        "count": len(scanned.source),
         "examined": len(table),
         "readable": int(readable.sum()),
-        "classes": [{"name": name, "count": count} for name, count in zip(patient.source.classes, counts, strict=True)],
+        "classes": [{"name": name, "count": count} for name, count in zip(scanned.source.classes, counts, strict=True)],
         "formats": _tally(table.kind[readable], "pixels"),
         "modes": _tally(table.mode[readable], "RGB"),
         "short_side": [int(sides[i]) for i in (0, len(sides) // 2, -1)] if len(sides) else None,
@@ -222,21 +222,21 @@ def _tally(texts: np.ndarray, empty: str) -> dict[str, int]:
     return {str(name) or empty: int(count) for name, count in zip(names, counts, strict=True)}
 
 
-def _write_views(folder: Path, patients: list[ScannedSet], found: list[Finding]) -> dict[str, str]:
+def _write_views(folder: Path, sets: list[ScannedSet], found: list[Finding]) -> dict[str, str]:
     """A view of each judged set from which something is dropped, and the names of the files."""
     drops: dict[int, list[int]] = {}
     for _, item in _drops(found):
         assert item.row is not None
-        drops.setdefault(item.patient.start, []).append(int(item.patient.table.index[item.row]))
-    judged = [p for p in patients if p.judged]
+        drops.setdefault(item.scanned.start, []).append(int(item.scanned.table.index[item.row]))
+    judged = [p for p in sets if p.judged]
     written = {}
-    for patient in judged:
-        split = parts_of(patient.name)[1] if len(judged) > 1 else None
-        left_out = np.array(drops.get(patient.start, []), np.int64)
+    for scanned in judged:
+        split = parts_of(scanned.name)[1] if len(judged) > 1 else None
+        left_out = np.array(drops.get(scanned.start, []), np.int64)
         name = f"kept-{split}.json" if split else "kept.json"
-        if len(left_out) and len(left_out) < len(patient.source):
-            written[patient.name] = name
-            write_filtered(folder / name, patient.name, patient.source, left_out)
+        if len(left_out) and len(left_out) < len(scanned.source):
+            written[scanned.name] = name
+            write_filtered(folder / name, scanned.name, scanned.source, left_out)
         else:
             (folder / name).unlink(missing_ok=True)  # of an earlier visit
     return written

@@ -15,9 +15,8 @@ from vitrail.core.progress import say
 from vitrail.data.open.filtered import write_filtered
 from vitrail.data.open.names import open_data
 from vitrail.data.quality.near_duplicates import DuplicatePairs, Pair, find_near_duplicates
-from vitrail.data.quality.scan import Scanned, scan
+from vitrail.data.quality.scan import ScannedSet, scan_sets
 from vitrail.data.quality.thumbnails import Gallery
-from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
 
 LISTED = 10_000  # pairs in the JSON; the CSV holds all
@@ -32,28 +31,6 @@ class Duplicates:
     against: tuple[str, ...] = ()  # none: copies within `train`
     model: str | None = None
     features: float = 0.95
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A set, by its name; what was seen of it; and the place of its first image among all."""
-
-    name: str
-    source: Source
-    table: Scanned
-    start: int
-
-    @property
-    def places(self) -> range:
-        """Of its images among all."""
-        return range(self.start, self.start + len(self.table))
-
-    def reference(self, place: int) -> dict[str, Any]:
-        """For JSON: which image that is."""
-        row = place - self.start
-        index = int(self.table.index[row])
-        label = self.source.classes[int(self.source.labels[index])]
-        return {"data": self.name, "index": index, "key": str(self.table.key[row]), "label": label}
 
 
 def duplicates(
@@ -72,7 +49,7 @@ def duplicates(
     started = time.perf_counter()
     names = [(config.train, open_data(config.train, "train"))]
     names += [(name, open_data(name, "test")) for name in config.against]
-    compared = compare_sets(names, workers)
+    compared = scan_sets(names, workers)
     for one in compared:
         if not one.table.readable.any():
             raise BadInput(f"not one image of {one.name} can be read: {one.table.key[0]}: {one.table.reason[0]}")
@@ -121,17 +98,7 @@ def duplicates(
     return result
 
 
-def compare_sets(named: list[tuple[str, Source]], workers: int | None) -> list[Compared]:
-    """Examines each set; places count on through them."""
-    compared, start = [], 0
-    for name, source in named:
-        table = scan(source, workers=workers, title=name)
-        compared.append(Compared(name, source, table, start))
-        start += len(table)
-    return compared
-
-
-def features_of(model: str, compared: list[Compared], device: str) -> np.ndarray:
+def features_of(model: str, compared: list[ScannedSet], device: str) -> np.ndarray:
     """float32 [n, D] of the images of all sets, NaN for those that cannot be read."""
     from vitrail.core.device import choose_device
     from vitrail.evals.features import features
@@ -151,8 +118,8 @@ def features_of(model: str, compared: list[Compared], device: str) -> np.ndarray
 
 
 def _across(
-    train: Compared, tests: list[Compared], copies: DuplicatePairs
-) -> tuple[list[tuple[Compared, Pair]], list[dict[str, Any]]]:
+    train: ScannedSet, tests: list[ScannedSet], copies: DuplicatePairs
+) -> tuple[list[tuple[ScannedSet, Pair]], list[dict[str, Any]]]:
     """The pairs of a training image and a test image, and for each test set how much of it is in `train`."""
     pairs, sets = [], []
     for test in tests:
@@ -163,7 +130,7 @@ def _across(
             for pair in copies.of(place, test.places):
                 pairs.append((test, pair))
                 touched.add(pair.second)
-                if same and train.reference(place)["label"] != test.reference(pair.second)["label"]:
+                if same and train.label(train.row_of(place)) != test.label(test.row_of(pair.second)):
                     conflicts.add(pair.second)
         count = len(test.table)
         row = {"data": test.name, "count": count, "copies": len(touched), "share": len(touched) / count}
@@ -171,15 +138,15 @@ def _across(
     return pairs, sets
 
 
-def _within(train: Compared, copies: DuplicatePairs) -> tuple[list[tuple[Compared, Pair]], list[dict[str, Any]]]:
+def _within(train: ScannedSet, copies: DuplicatePairs) -> tuple[list[tuple[ScannedSet, Pair]], list[dict[str, Any]]]:
     """The pairs within `train`, each once, and how many images have a copy."""
-    pairs: list[tuple[Compared, Pair]] = []
+    pairs: list[tuple[ScannedSet, Pair]] = []
     touched: set[int] = set()
     conflicts: set[int] = set()
     for place in copies.places(train.places):
         for pair in copies.of(place, train.places):
             touched.add(place)
-            if train.reference(pair.first)["label"] != train.reference(pair.second)["label"]:
+            if train.label(train.row_of(pair.first)) != train.label(train.row_of(pair.second)):
                 conflicts.add(place)
             if pair.first == place:
                 pairs.append((train, pair))
@@ -188,10 +155,10 @@ def _within(train: Compared, copies: DuplicatePairs) -> tuple[list[tuple[Compare
     return pairs, [{**row, "conflicts": len(conflicts)}]
 
 
-def _row(train: Compared, other: Compared, pair: Pair) -> dict[str, Any]:
+def _row(train: ScannedSet, other: ScannedSet, pair: Pair) -> dict[str, Any]:
     return {
-        "first": train.reference(pair.first),
-        "second": other.reference(pair.second),
+        "first": train.about(train.row_of(pair.first)),
+        "second": other.about(other.row_of(pair.second)),
         "kind": pair.kind,
         "similarity": round(pair.similarity, 4),
         "mirrored": pair.mirrored,
@@ -210,7 +177,7 @@ def _drawn(rows: list[dict[str, Any]]) -> list[int]:
     return [*doubtful, *(others[i] for i in even)]
 
 
-def _broken(one: Compared, row: int) -> dict[str, Any]:
+def _broken(one: ScannedSet, row: int) -> dict[str, Any]:
     return {"data": one.name, "key": str(one.table.key[row]), "reason": str(one.table.reason[row])}
 
 

@@ -20,11 +20,11 @@ from vitrail.core.estimate import over_seeds, wilson
 from vitrail.core.files import atomic_path, write_json
 from vitrail.core.progress import progress, say
 from vitrail.core.seeds import generator
-from vitrail.data.loader.loader import Batch, eval_loader, normalise
+from vitrail.data.loader.loader import Batch, BrokenExample, eval_loader, normalise
 from vitrail.data.open.names import open_data
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
-from vitrail.data.sources.subset import Numbered, Subset
+from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.inference import run_inference
 from vitrail.evals.knn import nearest
@@ -194,8 +194,8 @@ def _attention(
     drawn = asked.shown if len(layers) * len(heads) <= SEVERAL else min(asked.shown, OF_ALL_HEADS)
     distances, maps, singles, pictures = [], [], [], []
     rows: list[dict[str, Any]] = []
-    broken: list[tuple[str, str]] = []
-    loader = eval_loader(Numbered(source), preprocess, batch=_batch(config, device), workers=0)
+    broken: list[BrokenExample] = []
+    loader = eval_loader(source, preprocess, batch=_batch(config, device), workers=0)
     model.eval()
     with progress("inspecting", len(loader)) as bar, torch.inference_mode():
         for part in loader:
@@ -210,11 +210,12 @@ def _attention(
                 if len(rows) < asked.shown:
                     pictures.append(part.images[: asked.shown - len(rows)].permute(0, 2, 3, 1).clone())
                     shares = (seen.logits / (model.temperature or 1)).softmax(dim=-1).cpu()
-                    rows += _described(part, shares, classes, source)
+                    rows += _described(part, shares, classes, source.classes)
             bar.advance()
     if not distances:
-        key, reason = broken[0]
-        raise BadInput(f"not one of the {len(broken)} images chosen can be read; the first is {key}: {reason}")
+        raise BadInput(
+            f"not one of the {len(broken)} images chosen can be read; the first is {broken[0].key}: {broken[0].reason}"
+        )
     distance, rollouts = torch.cat(distances), torch.cat(maps)
     arrays = {
         "attention_distance": distance.mean(dim=0).numpy(),
@@ -225,7 +226,7 @@ def _attention(
     summary = {
         "images": rows[: asked.shown],
         "distance_images": len(distance),
-        "broken": [{"key": key, "reason": reason} for key, reason in broken],
+        "broken": [{"key": one.key, "reason": one.reason} for one in broken],
         "distance": _distances(distance.mean(dim=2).double().numpy(), config),
         "rollout": {
             "half": _mean(half_share(rollouts).tolist()),
@@ -277,15 +278,17 @@ def _pairs(values: list[float]) -> dict[str, Any]:
     return {"mean": mean, "interval": [mean + 2 * (bound - mean) for bound in bounds]}
 
 
-def _described(batch: Batch, shares: torch.Tensor, classes: tuple[str, ...], source: Source) -> list[dict[str, Any]]:
+def _described(
+    batch: Batch, shares: torch.Tensor, classes: tuple[str, ...], labelled: tuple[str, ...]
+) -> list[dict[str, Any]]:
     rows = []
-    for key, place, scores in zip(batch.keys, batch.labels.tolist(), shares, strict=True):
+    for key, label, scores in zip(batch.keys, batch.labels.tolist(), shares, strict=True):
         best = int(scores.argmax())
         named = best < len(classes)  # a model without a classifier names nothing
         rows.append(
             {
                 "key": key,
-                "label": source.classes[int(source.labels[place])],
+                "label": labelled[label],
                 "predicted": classes[best] if named else None,
                 "confidence": float(scores[best]) if named else None,
             }
@@ -365,7 +368,7 @@ def _themselves(
 def _read_all(model: Model, source: Source, preprocess: Preprocess, title: str) -> list[Query]:
     """All readable images of a source, in order; raises BadInput when more than 1 % of it is broken."""
     found: list[Query] = []
-    for part in run_inference(model, Numbered(source), preprocess, title=title):
-        places, vectors = part.batch.labels.tolist(), part.representation.numpy()
+    for part in run_inference(model, source, preprocess, title=title):
+        places, vectors = part.batch.indices.tolist(), part.representation.numpy()
         found += [Query(*one) for one in zip(places, part.batch.keys, vectors, strict=True)]
     return found

@@ -152,7 +152,7 @@ def _training_step(model: Model, batch: int, dtype: torch.dtype) -> Any:
     state = init_state(model, config, Broken(1))
     pixels = torch.zeros(batch, 3, *model.config.resolution, dtype=torch.uint8, device=device)
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
-    given = Batch(pixels, labels, [""] * batch, [])
+    given = Batch.of(pixels, labels)
     preprocess = Preprocess(model.config.resolution)
 
     def step() -> None:

@@ -9,10 +9,10 @@ from vitrail.core.estimate import wilson
 from vitrail.core.progress import say
 from vitrail.data.open.names import open_data
 from vitrail.data.quality.near_duplicates import DuplicatePairs, find_near_duplicates
+from vitrail.data.quality.scan import ScannedSet, scan_sets
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
-from vitrail.evals.predictions import Predictions, occurrences
-from vitrail.jobs.duplicates import Compared, compare_sets
+from vitrail.evals.predictions import Predictions
 
 UNASKED = 20_000  # images up to which copies are looked for without being asked: half a minute
 SHOWN = 12  # pairs with their pictures
@@ -43,15 +43,18 @@ def find_overlap(
 ) -> dict[str, Any]:
     """How many of the judged images have a copy in the training data, and the accuracy of the others.
 
+    `outcomes` are those of `source`, judged in this process.
+
     Raises:
         BadInput: training data that cannot be opened.
     """
     named = [(name, open_data(name, "train")) for name in trains]
-    *training, test = compare_sets([*named, (data, source)], workers)
+    *training, test = scan_sets([*named, (data, source)], workers)
     copies = find_near_duplicates([one.table for one in [*training, test]], new=1)
     before = range(0, test.start)
     pairs = {place: found for place in copies.places(test.places) if (found := copies.of(place, before, most=1))}
-    copied = _judged(test, outcomes, np.array(sorted(pairs), np.int64))
+    assert outcomes.indices is not None
+    copied = np.isin(outcomes.indices, [place - test.start for place in pairs])
     right, kept = outcomes.correct, ~copied
     count, correct = int(kept.sum()), int(right[kept].sum())
     return {
@@ -67,23 +70,15 @@ def find_overlap(
     }
 
 
-def _judged(test: Compared, outcomes: Predictions, places: np.ndarray) -> np.ndarray:
-    """bool, for each judged image, whether it is at one of `places`; they are known by their names."""
-    names = occurrences(test.table.key.tolist())
-    there = {names[row] for row in (places - test.start).tolist()}
-    keys = (key.encode("utf-8", "backslashreplace").decode() for key in outcomes.keys)  # as `examine` writes them
-    return np.array([key in there for key in occurrences(keys)], bool)
-
-
 def _shown(
-    pairs: dict[int, list[Any]], copies: DuplicatePairs, training: list[Compared], test: Compared, gallery: Gallery
+    pairs: dict[int, list[Any]], copies: DuplicatePairs, training: list[ScannedSet], test: ScannedSet, gallery: Gallery
 ) -> list[dict[str, Any]]:
     """The least similar pairs, which are most in doubt, and the first of the others."""
     rows = []
     for place in sorted(pairs, key=lambda place: (pairs[place][0].similarity, place))[:SHOWN]:
         pair = pairs[place][0]
         other = next(one for one in training if pair.first in one.places)
-        ours, theirs = test.reference(place), other.reference(pair.first)
+        ours, theirs = test.about(test.row_of(place)), other.about(other.row_of(pair.first))
         numbers = [
             gallery.add("test", test.source, ours["index"]),
             gallery.add(f"train {other.name}", other.source, theirs["index"]),

@@ -18,7 +18,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
 from vitrail.data.decode import image
 from vitrail.data.decode.image import BrokenImage, Pixels
-from vitrail.data.loader.loader import Batch, eval_loader, stack
+from vitrail.data.loader.loader import Batch, BrokenExample, eval_loader, stack
 from vitrail.data.open.inputs import Images
 from vitrail.data.transforms.pipeline import eval_transform
 from vitrail.evals.inference import LOADER_FROM, inference_batch_size, outputs
@@ -137,9 +137,8 @@ class Predictor:
         if workers is None and len(images) < LOADER_FROM:
             workers = 0
         loader = eval_loader(images, self.model.preprocess, batch=batch, workers=workers)
-        for number, part in enumerate(loader):
-            first = number * batch
-            keys, errors = _in_place(part, images.start + first, min(batch, len(images) - first))
+        for part in loader:
+            keys, errors = _in_order(part)
             yield self._answers(part.images if len(part.labels) else None, keys, errors, top, every, features)
 
     def most_at_once(self, batch: int = BATCH) -> int:
@@ -192,17 +191,11 @@ def calibrated(logits: Float[Tensor, "b c"], temperature: float | None) -> Float
     return (logits.float() / (temperature or 1.0)).softmax(dim=-1)
 
 
-def _in_place(part: Batch, start: int, count: int) -> tuple[list[str], list[str | None]]:
-    """Keys and errors of the `count` images from `start` on: of those read, the label is the place (`Images`)."""
-    places = (part.labels - start).tolist()
-    read = dict(zip(places, part.keys, strict=True))
-    broken = iter(part.broken)  # in order, as they are read
-    keys, errors = [], []
-    for place in range(count):
-        key, error = (read[place], None) if place in read else next(broken)
-        keys.append(key)
-        errors.append(error)
-    return keys, errors
+def _in_order(part: Batch) -> tuple[list[str], list[str | None]]:
+    """Keys and errors of all images of a batch, those that cannot be read in their places among the others."""
+    readable = [BrokenExample(*named, "") for named in zip(part.indices.tolist(), part.keys, strict=True)]
+    rows = sorted([*readable, *part.broken])
+    return [row.key for row in rows], [row.reason or None for row in rows]
 
 
 def _pixels(item: Any) -> Pixels:

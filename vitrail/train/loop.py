@@ -106,7 +106,8 @@ def fit(
         for batch in batches:
             state.broken.add(batch.broken)
             if not len(batch.labels):
-                raise BadInput(f"step {state.step}: none of the images of its batch can be read: {batch.broken[:3]}")
+                names = "; ".join(f"{example.key}: {example.reason}" for example in batch.broken[:3])
+                raise BadInput(f"step {state.step}: none of the images of its batch can be read: {names}")
             metrics = None
             pending, late = [late] if late is not None else [], None
             if state.step in state.skipped:

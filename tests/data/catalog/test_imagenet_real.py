@@ -44,7 +44,7 @@ def test_the_likeliest_of_the_right_labels_is_the_one_judged(imagenet: Path) -> 
     source = open_data("imagenet-real@validation")
     keys = [source[i].key for i in range(4)]
     logits = torch.tensor([[0.0, 5, 1], [9, 1, 0], [3, 2, 1], [1, 7, 0]])
-    batch = Batch(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.from_numpy(source.labels), keys, [])
+    batch = Batch.of(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.from_numpy(source.labels))._replace(keys=keys)
     judged = as_judged(batch, logits, source)
     assert judged.labels.tolist() == [2, 0, 1, 0]
     assert (logits.argmax(1) == judged.labels).tolist() == [False, True, False, False]

@@ -58,11 +58,11 @@ def test_every_broken_file_is_named_and_every_other_is_seen(workers: int) -> Non
     seen, broken = [], []
     for batch in eval_loader(source, preprocess, batch=32, workers=workers):
         seen += batch.keys
-        broken += [key for key, reason in batch.broken if reason]
+        broken += [one.key for one in batch.broken if one.reason]
     assert sorted(seen + broken) == sorted(f"image-{i}" for i in range(len(files)))
     assert len(broken) > 20
     trained = train_loader(source, Augment(), preprocess, batch=24, seed=0, start=0, stop=5, workers=workers)
-    assert {key for batch in trained for key, _ in batch.broken} <= set(broken)
+    assert {one.key for batch in trained for one in batch.broken} <= set(broken)
 
 
 @pytest.mark.parametrize("which", range(len(originals())))

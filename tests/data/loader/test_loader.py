@@ -8,7 +8,7 @@ import torch
 
 from tests.data.pictures import BytesSource, encoded, noise, smooth
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.loader import Batch, Broken, Loader, eval_loader, normalise, stack, train_loader
+from vitrail.data.loader.loader import Batch, Broken, BrokenExample, Loader, eval_loader, normalise, stack, train_loader
 from vitrail.data.loader.sampler import batch_indices
 from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, eval_transform
 
@@ -31,7 +31,8 @@ def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
         assert torch.equal(a.images, b.images)
         assert torch.equal(a.labels, b.labels)
         assert a.keys == b.keys
-        assert [tuple(row) for row in a.broken] == [tuple(row) for row in b.broken]
+        assert torch.equal(a.indices, b.indices)
+        assert a.broken == b.broken
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # more than there may be cores
@@ -102,9 +103,10 @@ def test_evaluation_sees_every_example_once_in_order() -> None:
 def test_evaluation_leaves_broken_images_out_and_names_them() -> None:
     (batch,) = eval_loader(source_of(5, broken=(1, 4)), PREPROCESS)
     assert batch.keys == ["image-0", "image-2", "image-3"]
+    assert batch.indices.tolist() == [0, 2, 3]
     assert batch.images.shape[0] == len(batch.labels) == 3
-    assert [key for key, _ in batch.broken] == ["image-1", "image-4"]
-    assert all("not an image" in reason for _, reason in batch.broken)
+    assert [(one.index, one.key) for one in batch.broken] == [(1, "image-1"), (4, "image-4")]
+    assert all("not an image" in one.reason for one in batch.broken)
 
 
 def test_the_next_readable_example_stands_in_for_a_broken_one() -> None:
@@ -113,8 +115,9 @@ def test_the_next_readable_example_stands_in_for_a_broken_one() -> None:
     for intact, batch in zip(training(whole), training(holed), strict=True):
         expected = [int(key.split("-")[1]) for key in intact.keys]
         assert batch.keys == [f"image-{stand_in.get(i, i)}" for i in expected]
+        assert batch.indices.tolist() == [stand_in.get(i, i) for i in expected]
         assert batch.labels.tolist() == [stand_in.get(i, i) % 3 for i in expected]
-        named = {key for key, _ in batch.broken}
+        named = {one.key for one in batch.broken}
         assert named == {f"image-{j}" for i in expected if i in stand_in for j in ((3, 4) if i == 3 else (i,))}
     assert_same(list(training(holed)), list(training(holed)))
 
@@ -122,30 +125,30 @@ def test_the_next_readable_example_stands_in_for_a_broken_one() -> None:
 def test_a_batch_without_one_readable_image_is_empty_and_says_why() -> None:
     (batch,) = training(source_of(3, broken=(0, 1, 2)), stop=1)
     assert len(batch.labels) == 0
-    assert {key for key, _ in batch.broken} == {"image-0", "image-1", "image-2"}
+    assert {one.key for one in batch.broken} == {"image-0", "image-1", "image-2"}
 
 
 def test_each_broken_image_is_counted_once() -> None:
     broken = Broken(size=300)
     for _ in range(5):
-        broken.add([("a.png", "empty file"), ("b.png", "truncated")])
+        broken.add([BrokenExample(0, "a.png", "empty file"), BrokenExample(1, "b.png", "truncated")])
     assert broken.rows() == [{"key": "a.png", "reason": "empty file"}, {"key": "b.png", "reason": "truncated"}]
 
 
 def test_one_broken_image_never_ends_a_run() -> None:
-    Broken(size=3).add([("a.png", "empty file")])
+    Broken(size=3).add([BrokenExample(0, "a.png", "empty file")])
 
 
 def test_too_many_broken_images_end_the_run_with_the_list() -> None:
     broken = Broken(size=300)  # 1 %: three are allowed
-    broken.add([(f"{i}.png", "empty file") for i in range(3)])
+    broken.add([BrokenExample(i, f"{i}.png", "empty file") for i in range(3)])
     with pytest.raises(BadInput, match=r"4 of 300 images are broken, more than the 1% allowed:(?s:.*)x\.png: cut off"):
-        broken.add([("x.png", "cut off")])
+        broken.add([BrokenExample(7, "x.png", "cut off")])
 
 
 def test_the_list_of_broken_images_stays_short() -> None:
     with pytest.raises(BadInput, match="and 80 more") as raised:
-        Broken(size=300).add([(f"{i}.png", "empty file") for i in range(100)])
+        Broken(size=300).add([BrokenExample(i, f"{i}.png", "empty file") for i in range(100)])
     assert len(str(raised.value).splitlines()) == 22
 
 

@@ -15,7 +15,7 @@ from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.seeds import Keyed, torch_seed
 from vitrail.data.loader.loader import Batch, Batches, train_loader
-from vitrail.data.loader.on_device import OnDeviceDataset, check_fits_device, resident_batches
+from vitrail.data.loader.on_device import OnDeviceDataset, check_fits_device
 from vitrail.data.loader.sampler import Sampling
 from vitrail.data.sources.base import ArraySource, Source
 from vitrail.data.transforms.pipeline import (
@@ -50,8 +50,9 @@ def source_of(count: int, broken: tuple[int, ...] = (), sizes: tuple[tuple[int, 
 
 
 def resident(source: Source, augment: Augment = SHAKEN, start: int = 0, stop: int = 7, **options: Any) -> Batches:
+    device = options.pop("device", CPU)
     settings = {"batch": 6, "seed": 5, **options}
-    return resident_batches(source, augment, PREPROCESS, start=start, stop=stop, **settings)
+    return OnDeviceDataset(source, augment, PREPROCESS, device).batches(start=start, stop=stop, **settings)
 
 
 def by_workers(source: Source, augment: Augment = SHAKEN, start: int = 0, stop: int = 7, **options: Any) -> Batches:
@@ -67,6 +68,7 @@ def assert_same(ours: list[Batch], theirs: list[Batch], pixels: bool = True) -> 
         assert not pixels or torch.equal(a.images, b.images)
         assert torch.equal(a.labels, b.labels)
         assert a.keys == b.keys
+        assert torch.equal(a.indices, b.indices)
         assert a.broken == b.broken
 
 
@@ -132,7 +134,7 @@ def test_a_batch_without_one_readable_image_is_empty_and_says_why() -> None:
         source = BytesSource([b"broken"] * 3, [0, 1, 2], ("a", "b", "c"))
         (batch,) = resident(source, augment, stop=1)
         assert len(batch.labels) == batch.images.shape[0] == 0
-        assert {key for key, _ in batch.broken} == {"image-0", "image-1", "image-2"}
+        assert {one.key for one in batch.broken} == {"image-0", "image-1", "image-2"}
 
 
 def gradient(height: int, width: int) -> np.ndarray:

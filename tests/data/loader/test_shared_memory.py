@@ -113,7 +113,7 @@ def test_batches_come_without_slots_where_there_is_no_memory_for_them(monkeypatc
     assert make_buffers(workers=4, slots=6, size=2**55) is None
     assert make_buffers(workers=0, slots=6, size=100) is None
     expected = list(loader_of(30, workers=0, stop=10))
-    monkeypatch.setattr("vitrail.data.loader.loader.make_slots", lambda *_: None)
+    monkeypatch.setattr("vitrail.data.loader.loader.make_buffers", lambda *_: None)
     for ours, theirs in zip(loader_of(30, workers=2, stop=10), expected, strict=True):
         assert torch.equal(ours.images, theirs.images)
         assert ours.keys == theirs.keys

@@ -3,12 +3,12 @@
 import numpy as np
 
 from tests.data.pictures import BytesSource
-from vitrail.data.quality.findings import Finding, ScannedSet, findings
+from vitrail.data.quality.findings import Finding, findings
 from vitrail.data.quality.near_duplicates import DuplicatePairs, Pair
-from vitrail.data.quality.scan import Scanned
+from vitrail.data.quality.scan import Scanned, ScannedSet
 
 
-def patient(labels: list[int], start: int = 0, *, judged: bool = True) -> ScannedSet:
+def scanned(labels: list[int], start: int = 0, *, judged: bool = True) -> ScannedSet:
     """Images that can be read, of which nothing else is known."""
     table = Scanned.empty(len(labels))
     table.index[:] = np.arange(len(labels))
@@ -29,13 +29,13 @@ def rows(found: list[Finding], kind: str) -> dict[int | None, bool]:
 
 
 def test_a_chain_of_copies_loses_every_second_link_only() -> None:
-    one = patient([0, 0, 0, 0, 0])
+    one = scanned([0, 0, 0, 0, 0])
     found = findings([one], DuplicatePairs(np.arange(5), near((0, 1), (1, 2), (2, 3))), few=0)
     assert rows(found, "near") == {1: True, 2: False, 3: True}
 
 
 def test_a_leak_is_dropped_from_the_first_set_and_the_other_is_not_touched() -> None:
-    one, other = patient([0, 0, 0]), patient([0, 0], 3, judged=False)
+    one, other = scanned([0, 0, 0]), scanned([0, 0], 3, judged=False)
     found = findings([one, other], DuplicatePairs(np.array([0, 1, 2, 1, 4]), near((2, 4))), few=0)
     assert rows(found, "leak") == {1: True, 2: True}
     assert not rows(found, "near")
@@ -44,13 +44,13 @@ def test_a_leak_is_dropped_from_the_first_set_and_the_other_is_not_touched() -> 
 
 
 def test_both_sides_of_a_conflict_go() -> None:
-    found = findings([patient([0, 1, 1, 1])], DuplicatePairs(np.array([0, 1, 0, 1]), []), few=0)
+    found = findings([scanned([0, 1, 1, 1])], DuplicatePairs(np.array([0, 1, 0, 1]), []), few=0)
     assert rows(found, "conflict") == {0: True, 2: True}
     assert rows(found, "exact") == {2: True, 3: True}
 
 
 def test_the_worst_comes_first() -> None:
-    one = patient([0, 0, 1])
+    one = scanned([0, 0, 1])
     one.table.digest[0] = 0
     one.table.reason[0] = "empty file"
     found = findings([one], DuplicatePairs(np.array([0, 1, 2]), near((1, 2))), few=10)

@@ -1,4 +1,4 @@
-"""Order + source + view -> Batch(images, labels): assembled in worker processes, the same for any number of them."""
+"""Order + source + transform -> Batch, assembled in worker processes; the same for any number of them."""
 
 import signal
 import time
@@ -29,16 +29,31 @@ STAND_INS = 100  # how many examples in a row are tried in place of a broken one
 AHEAD = 4  # batches that a worker makes before they are asked for
 
 
+@dataclass(frozen=True, order=True, slots=True)
+class BrokenExample:
+    """An image that cannot be read: its index in the source, the name people know it by, and why."""
+
+    index: int
+    key: str
+    reason: str
+
+
 class Batch(NamedTuple):
-    """What crosses from data to models. `broken` lists (key, reason) of images that others stand in for.
+    """What crosses from data to models. `broken` lists the images that others stand in for, or that are left out.
 
     In memory the channels of a pixel lie side by side, as decoders write them; `normalise` puts them in order.
     """
 
     images: UInt8[Tensor, "b 3 h w"]
     labels: Int64[Tensor, " b"]
+    indices: Int64[Tensor, " b"]  # which examples of the source these are; on the CPU
     keys: list[str]
-    broken: list[tuple[str, str]]
+    broken: list[BrokenExample]
+
+    @classmethod
+    def of(cls, images: Tensor, labels: Tensor) -> "Batch":
+        """A batch that was made without a source: its examples are 0, 1, … and have no names."""
+        return cls(images, labels, torch.arange(len(labels)), [""] * len(labels), [])
 
 
 @dataclass
@@ -47,11 +62,14 @@ class Broken:
 
     size: int
     limit: float = 0.01  # share of the data set above which a run stops
-    found: dict[str, str] = field(default_factory=dict)
+    found: dict[str, str] = field(default_factory=dict)  # {key: reason}
+    examples: dict[int, BrokenExample] = field(default_factory=dict)  # by index in the source that was read
 
-    def add(self, broken: list[tuple[str, str]]) -> None:
+    def add(self, broken: Iterable[BrokenExample]) -> None:
         """Raises BadInput with the list when more than `limit` of the data are broken (one always is allowed)."""
-        self.found.update(broken)
+        for example in broken:
+            self.examples[example.index] = example
+            self.found[example.key] = example.reason
         if len(self.found) > max(1, self.limit * self.size):
             names = "\n".join(f"  {key}: {reason}" for key, reason in list(self.found.items())[:20])
             more = f"\n  … and {len(self.found) - 20} more" if len(self.found) > 20 else ""
@@ -151,24 +169,27 @@ class _BatchBuffer:
         pixels = _shared((count, *preprocess.resolution, 3))
         self.array, self.images = pixels.numpy(), pixels.permute(0, 3, 1, 2)
         self.labels: list[int] = []
+        self.indices: list[int] = []
         self.keys: list[str] = []
-        self.broken: list[tuple[str, str]] = []
+        self.broken: list[BrokenExample] = []
 
     def add(self, view: Callable[..., tuple[Pixels, int, str]], *example: int) -> bool:
-        """Adds the view of an example, or notes that it is broken; whether it could be added."""
+        """Adds the view of an example, whose last number is its index, or notes it as broken; returns whether added."""
+        index = example[-1]
         try:
             pixels, label, key = view(*example)
         except BrokenImage as problem:
-            self.broken.append((problem.key or f"example {example[-1]}", str(problem)))
+            self.broken.append(BrokenExample(index, problem.key or f"example {index}", str(problem)))
             return False
         self.array[len(self.labels)] = pixels
         self.labels.append(label)
+        self.indices.append(index)
         self.keys.append(key)
         return True
 
     def batch(self) -> Batch:
-        labels = torch.tensor(self.labels, dtype=torch.int64)
-        return Batch(self.images[: len(self.labels)], labels, self.keys, self.broken)
+        labels, indices = (torch.tensor(numbers, dtype=torch.int64) for numbers in (self.labels, self.indices))
+        return Batch(self.images[: len(self.labels)], labels, indices, self.keys, self.broken)
 
 
 def _shared(shape: Shape) -> Tensor:
@@ -246,14 +267,16 @@ _slots: SharedBuffers | None = None  # of this worker process and its siblings
 
 
 def _handed_over(batch: Any) -> Any:
-    """A batch as a worker sends it: without its images, where they lie in a slot."""
+    """A batch as a worker sends it: without its images, where they lie in a slot; indices as plain bytes, for speed."""
     slot = _slots.slot_of(batch.images) if _slots is not None else None
-    return batch if slot is None else (slot, *batch[1:])
+    images, labels, indices, keys, broken = batch
+    return images if slot is None else slot, labels, indices.numpy(), keys, broken
 
 
 def _received(sent: Any) -> Batch:
-    images, labels, keys, broken = sent
-    return Batch(images.images() if isinstance(images, SharedBuffer) else images, labels, keys, broken)
+    images, labels, indices, keys, broken = sent
+    images = images.images() if isinstance(images, SharedBuffer) else images
+    return Batch(images, labels, torch.as_tensor(indices), keys, broken)
 
 
 def _start_worker(slots: SharedBuffers | None, _: int) -> None:

@@ -24,7 +24,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.progress import progress
 from vitrail.core.seeds import torch_seed
 from vitrail.data.decode.image import BrokenImage, Pixels, to_pixels
-from vitrail.data.loader.loader import STAND_INS, Batch
+from vitrail.data.loader.loader import STAND_INS, Batch, BrokenExample
 from vitrail.data.loader.sampler import Plan, Sampling, plan, share_of_rank
 from vitrail.data.sources.base import Example, Source
 from vitrail.data.transforms import crops as single
@@ -97,14 +97,14 @@ class OnDeviceDataset:
         count = len(source)
         inception = isinstance(self.augment.crop, InceptionCrop)
         self.keys = [""] * count
-        self.broken: dict[int, tuple[str, str]] = {}
+        self.broken: dict[int, BrokenExample] = {}
         images = torch.empty(count, 3, 0, 0, dtype=torch.uint8)
         sizes = torch.ones(count, 2, dtype=torch.int64)
         with closing(_read(source, prepared)) as found_ones:
             for index, (key, found) in enumerate(found_ones):
                 self.keys[index] = key
                 if isinstance(found, BrokenImage):
-                    self.broken[index] = (key, str(found))
+                    self.broken[index] = BrokenExample(index, key, str(found))
                     continue
                 pixels, before = found
                 height, width = pixels.shape[:2]
@@ -156,9 +156,9 @@ class OnDeviceDataset:
         part = share_of_rank(batch, rank, world)
         return ResidentBatches(self, steps, range(start, stop), torch_seed(seed, "augment"), part, predecessor)
 
-    def stand_in(self, index: int) -> tuple[int | None, list[tuple[str, str]]]:
-        """The first readable example from `index` on, and the broken ones (key, reason) before it."""
-        passed: list[tuple[str, str]] = []
+    def stand_in(self, index: int) -> tuple[int | None, list[BrokenExample]]:
+        """The first readable example from `index` on, and the broken ones before it."""
+        passed: list[BrokenExample] = []
         for i in range(min(len(self.keys), STAND_INS)):
             candidate = (index + i) % len(self.keys)
             if candidate not in self.broken:
@@ -217,7 +217,7 @@ class ResidentBatches:
     def _batch(self, step: int) -> Batch:
         whole = self.plan(step)
         chosen = [*([whole[self.part.start - 1]] if self.predecessor else []), *whole[self.part]]
-        broken: list[tuple[str, str]] = []
+        broken: list[BrokenExample] = []
         if self.held.broken:
             readable = []
             for n, index in chosen:
@@ -231,36 +231,8 @@ class ResidentBatches:
         if device.type == "cuda":
             pairs = pairs.pin_memory()  # so that the copy, like all that follows it, waits for nothing
         n, index = pairs.to(device, non_blocking=True).unbind(1)
-        keys = [self.held.keys[i] for _, i in chosen]
-        return Batch(self.held.views(self.key, n, index), self.held.labels[index], keys, broken)
-
-
-def resident_batches(
-    source: Source,
-    augment: Augment,
-    preprocess: Preprocess,
-    *,
-    batch: int,
-    seed: int,
-    start: int,
-    stop: int,
-    device: torch.device = torch.device("cpu"),
-    rank: int = 0,
-    world: int = 1,
-    sampling: Sampling = Sampling(),
-    predecessor: bool = False,
-) -> ResidentBatches:
-    """`train_loader` of a set that is decoded here and now, and lies on `device`."""
-    return OnDeviceDataset(source, augment, preprocess, device).batches(
-        batch=batch,
-        seed=seed,
-        start=start,
-        stop=stop,
-        rank=rank,
-        world=world,
-        sampling=sampling,
-        predecessor=predecessor,
-    )
+        keys, indices = [self.held.keys[i] for _, i in chosen], torch.tensor([i for _, i in chosen], dtype=torch.int64)
+        return Batch(self.held.views(self.key, n, index), self.held.labels[index], indices, keys, broken)
 
 
 class _OtherSize(Exception):

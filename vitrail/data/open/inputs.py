@@ -32,10 +32,7 @@ _PATTERN = re.compile(r"[*?{\[]")
 
 
 class Images(Source):
-    """Sources one after another. The label of an example is its place, and there are no classes.
-
-    A broken image has a key as well.
-    """
+    """Sources one after another, without classes: every label is 0. A broken image has a key as well."""
 
     def __init__(self, sources: Sequence[Source], start: int = 0):
         self.sources, self.classes = sources, ()
@@ -58,7 +55,7 @@ class Images(Source):
         except BrokenImage as problem:
             problem.key = problem.key or f"image {place}"
             raise
-        return Example(example.image, place, example.key)
+        return Example(example.image, 0, example.key)
 
     def identity(self) -> str:
         """A digest of which images these are: `identity.identity`, but that images in object stores are not fetched."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from vitrail.data.quality import phash
 from vitrail.data.quality.near_duplicates import DuplicatePairs
-from vitrail.data.quality.scan import Scanned, promised
-from vitrail.data.sources.base import FileSource, Source
+from vitrail.data.quality.scan import ScannedSet, promised
+from vitrail.data.sources.base import FileSource
 
 LARGE = 64.0  # times the median number of pixels from which an image is odd
 SMALL = 1 / 16  # and up to which
@@ -31,34 +31,10 @@ MODES = {
 }
 
 
-@dataclass(frozen=True)
-class ScannedSet:
-    """A set to examine. `judged` is false for those that others are only compared with."""
-
-    name: str
-    source: Source
-    table: Scanned
-    start: int = 0  # the place of its first image among those of all sets
-    judged: bool = True
-
-    @property
-    def places(self) -> range:
-        """Of its images among all."""
-        return range(self.start, self.start + len(self.table))
-
-    def label(self, row: int) -> str:
-        """The name of the class of the image in that row of the table."""
-        return self.source.classes[int(self.source.labels[self.table.index[row]])]
-
-    def row_of(self, place: int) -> int:
-        """The row of an image, from its place among all."""
-        return place - self.start
-
-
 class Issue(NamedTuple):
     """One thing that was found: in which set, about which row of its table (None: a class), and what is the matter."""
 
-    patient: ScannedSet
+    scanned: ScannedSet
     row: int | None
     said: str
     drop: bool = False
@@ -67,18 +43,11 @@ class Issue(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """For check.json."""
-        told: dict[str, Any] = {"data": self.patient.name, "said": self.said, "drop": self.drop}
-        told |= (
-            {"index": None, "key": None, "label": self.label} if self.row is None else _about(self.patient, self.row)
-        )
+        told: dict[str, Any] = {"data": self.scanned.name, "said": self.said, "drop": self.drop}
+        told |= {"index": None, "key": None, "label": self.label} if self.row is None else self.scanned.about(self.row)
         if self.other is not None:
-            told["other"] = {"data": self.other[0].name, **_about(*self.other)}
+            told["other"] = self.other[0].about(self.other[1])
         return told
-
-
-def _about(patient: ScannedSet, row: int) -> dict[str, Any]:
-    table = patient.table
-    return {"index": int(table.index[row]), "key": str(table.key[row]), "label": patient.label(row)}
 
 
 @dataclass(frozen=True)
@@ -91,69 +60,69 @@ class Finding:
     items: list[Issue] = field(default_factory=list)
 
 
-def findings(patients: list[ScannedSet], copies: DuplicatePairs | None, few: int) -> list[Finding]:
+def findings(sets: list[ScannedSet], copies: DuplicatePairs | None, few: int) -> list[Finding]:
     """What is wrong, the worst first; kinds without an item are left out. Without `copies` none are looked for."""
-    judged = [patient for patient in patients if patient.judged]
+    judged = [scanned for scanned in sets if scanned.judged]
     found = [
-        Finding(kind, title, advice, [item for patient in judged for item in look(patient)])
+        Finding(kind, title, advice, [item for scanned in judged for item in look(scanned)])
         for kind, title, advice, look in _LOOKS
     ]
     if copies is not None:
-        found[1:1] = _copies(patients, copies)
-    found.append(Finding("few", *_FEW, [item for patient in judged for item in _few(patient, few)]))
+        found[1:1] = _copies(sets, copies)
+    found.append(Finding("few", *_FEW, [item for scanned in judged for item in _few(scanned, few)]))
     return [finding for finding in found if finding.items]
 
 
-def _unreadable(patient: ScannedSet) -> Iterator[Issue]:
-    for row in np.flatnonzero(~patient.table.readable).tolist():
-        yield Issue(patient, row, str(patient.table.reason[row]), drop=True)
+def _unreadable(scanned: ScannedSet) -> Iterator[Issue]:
+    for row in np.flatnonzero(~scanned.table.readable).tolist():
+        yield Issue(scanned, row, str(scanned.table.reason[row]), drop=True)
 
 
-def _not_used(patient: ScannedSet) -> Iterator[Issue]:
+def _not_used(scanned: ScannedSet) -> Iterator[Issue]:
     """What the source leaves out, as members of a tar that might be an attack."""
-    if patient.source.skipped is not None:
-        for line in patient.source.skipped.lines():
-            yield Issue(patient, None, line)
+    if scanned.source.skipped is not None:
+        for line in scanned.source.skipped.lines():
+            yield Issue(scanned, None, line)
 
 
-def _named_twice(patient: ScannedSet) -> Iterator[Issue]:
+def _named_twice(scanned: ScannedSet) -> Iterator[Issue]:
     """Files that the source lists more than once; found without reading them."""
-    if not isinstance(patient.source, FileSource):
+    if not isinstance(scanned.source, FileSource):
         return
-    names = patient.source.names.dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    labels = patient.source.labels
+    names = scanned.source.names.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    labels = scanned.source.labels
     order = np.lexsort((np.arange(len(names)), names))
     again = order[1:][np.diff(names[order]) == 0]
     first = dict(zip(names[order[::-1]].tolist(), order[::-1].tolist(), strict=True)) if len(again) else {}
     for index in np.sort(again).tolist():
         before = first[int(names[index])]
-        classes = patient.source.classes
+        classes = scanned.source.classes
         one, two = classes[int(labels[before])], classes[int(labels[index])]
-        name = patient.source.names[index].as_py().decode("utf-8", "backslashreplace")
+        name = scanned.source.names[index].as_py().decode("utf-8", "backslashreplace")
         said = f"{name} is image {before} and image {index}"
-        yield Issue(patient, None, said if one == two else f"{said}, as {one} and as {two}", label=two)
+        yield Issue(scanned, None, said if one == two else f"{said}, as {one} and as {two}", label=two)
 
 
-def _extension(patient: ScannedSet) -> Iterator[Issue]:
-    table = patient.table
+def _extension(scanned: ScannedSet) -> Iterator[Issue]:
+    table = scanned.table
     for row in np.flatnonzero((table.kind != "") & table.readable).tolist():
         kind, promise = str(table.kind[row]), promised(str(table.key[row]))
         if promise and promise != kind:
-            yield Issue(patient, row, f"holds {kind}, its name says {promise}")
+            yield Issue(scanned, row, f"holds {kind}, its name says {promise}")
 
 
-def _mode(patient: ScannedSet) -> Iterator[Issue]:
-    modes = patient.table.mode
+def _mode(scanned: ScannedSet) -> Iterator[Issue]:
+    modes = scanned.table.mode
     grey_is_odd = 0 < np.mean(modes == "L") < RARE
-    for row in np.flatnonzero((modes != "") & (modes != "RGB") & patient.table.readable).tolist():
+    for row in np.flatnonzero((modes != "") & (modes != "RGB") & scanned.table.readable).tolist():
         mode = str(modes[row])
         if mode != "L" or grey_is_odd:
             sixteen = mode.startswith("I") or mode == "F"
-            yield Issue(patient, row, MODES.get(mode, "more than 8 bits a channel" if sixteen else f"mode {mode}"))
+            yield Issue(scanned, row, MODES.get(mode, "more than 8 bits a channel" if sixteen else f"mode {mode}"))
 
 
-def _size(patient: ScannedSet) -> Iterator[Issue]:
-    table = patient.table
+def _size(scanned: ScannedSet) -> Iterator[Issue]:
+    table = scanned.table
     rows = np.flatnonzero(table.readable)
     if not len(rows):
         return
@@ -163,46 +132,46 @@ def _size(patient: ScannedSet) -> Iterator[Issue]:
     for i, row in enumerate(rows.tolist()):
         shape = f"{width[i]:.0f} x {height[i]:.0f} pixels"
         if min(height[i], width[i]) < min(TINY, median**0.5):
-            yield Issue(patient, row, f"{shape}: too small to show anything")
+            yield Issue(scanned, row, f"{shape}: too small to show anything")
         elif ratio[i] >= LONG:
-            yield Issue(patient, row, f"{shape}: {ratio[i]:.1f} times as long as it is wide")
+            yield Issue(scanned, row, f"{shape}: {ratio[i]:.1f} times as long as it is wide")
         elif pixels[i] >= LARGE * median or pixels[i] <= SMALL * median:
-            yield Issue(patient, row, f"{shape}, where half of the images have {median**0.5:.0f} x {median**0.5:.0f}")
+            yield Issue(scanned, row, f"{shape}, where half of the images have {median**0.5:.0f} x {median**0.5:.0f}")
 
 
-def _turned(patient: ScannedSet) -> Iterator[Issue]:
-    for row in np.flatnonzero(patient.table.turn != 1).tolist():
-        yield Issue(patient, row, f"EXIF orientation {patient.table.turn[row]}")
+def _turned(scanned: ScannedSet) -> Iterator[Issue]:
+    for row in np.flatnonzero(scanned.table.turn != 1).tolist():
+        yield Issue(scanned, row, f"EXIF orientation {scanned.table.turn[row]}")
 
 
-def _flat(patient: ScannedSet) -> Iterator[Issue]:
-    flat = phash.flat(patient.table.thumbnail) & patient.table.readable
+def _flat(scanned: ScannedSet) -> Iterator[Issue]:
+    flat = phash.flat(scanned.table.thumbnail) & scanned.table.readable
     for row in np.flatnonzero(flat).tolist():
-        yield Issue(patient, row, "almost one grey from edge to edge")
+        yield Issue(scanned, row, "almost one grey from edge to edge")
 
 
-def _imbalance(patient: ScannedSet) -> Iterator[Issue]:
-    counts = _counts(patient)
+def _imbalance(scanned: ScannedSet) -> Iterator[Issue]:
+    counts = _counts(scanned)
     present = np.flatnonzero(counts)
     if len(present) < 2:
         return
     large, small = present[counts[present].argmax()], present[counts[present].argmin()]
     ratio = counts[large] / counts[small]
     if ratio >= UNEVEN:
-        classes = patient.source.classes
+        classes = scanned.source.classes
         said = f"{classes[large]} has {counts[large]:,} images, {classes[small]} {counts[small]:,}: {ratio:,.0f} times"
-        yield Issue(patient, None, said, label=classes[small])
+        yield Issue(scanned, None, said, label=classes[small])
 
 
-def _few(patient: ScannedSet, few: int) -> Iterator[Issue]:
-    for label, count in enumerate(_counts(patient).tolist()):
+def _few(scanned: ScannedSet, few: int) -> Iterator[Issue]:
+    for label, count in enumerate(_counts(scanned).tolist()):
         if count < few:
-            name = patient.source.classes[label]
-            yield Issue(patient, None, f"{name}: {count} image{'' if count == 1 else 's'}", label=name)
+            name = scanned.source.classes[label]
+            yield Issue(scanned, None, f"{name}: {count} image{'' if count == 1 else 's'}", label=name)
 
 
-def _counts(patient: ScannedSet) -> np.ndarray:
-    return np.bincount(patient.source.labels, minlength=len(patient.source.classes))
+def _counts(scanned: ScannedSet) -> np.ndarray:
+    return np.bincount(scanned.source.labels, minlength=len(scanned.source.classes))
 
 
 Look = Callable[[ScannedSet], Iterator[Issue]]
@@ -235,36 +204,36 @@ _LOOKS: tuple[tuple[str, str, str, Look], ...] = (
 _FEW = ("Classes with few images", "Too few to learn from, or to measure on: collect more, or merge classes.")
 
 
-def _copies(patients: list[ScannedSet], copies: DuplicatePairs) -> list[Finding]:
+def _copies(sets: list[ScannedSet], copies: DuplicatePairs) -> list[Finding]:
     """Copies across sets, under two labels, and within sets."""
     leaks: list[Issue] = []
     conflicts: list[Issue] = []
     equal: list[Issue] = []
     near: list[Issue] = []
-    for i, patient in enumerate(patients):
-        if not patient.judged:
+    for i, scanned in enumerate(sets):
+        if not scanned.judged:
             continue
-        kept = copies.kept(patient.places)
-        for place in copies.places(patient.places):
-            row = patient.row_of(place)
-            for other in patients[i + 1 :]:
+        kept = copies.kept(scanned.places)
+        for place in copies.places(scanned.places):
+            row = scanned.row_of(place)
+            for other in sets[i + 1 :]:
                 for pair in copies.of(place, other.places, most=1):
                     copy = other.row_of(pair.second)
                     said = f"{_how(pair.kind, pair.mirrored)} in {other.name}"
-                    leaks.append(Issue(patient, row, said, drop=True, other=(other, copy)))
-            others = copies.of(place, patient.places)
+                    leaks.append(Issue(scanned, row, said, drop=True, other=(other, copy)))
+            others = copies.of(place, scanned.places)
             if not others:
                 continue
             for pair in others:
-                copy = patient.row_of(pair.second if pair.first == place else pair.first)
-                if patient.label(copy) != patient.label(row):
-                    said = f"as {patient.label(row)}, and as {patient.label(copy)}"
-                    conflicts.append(Issue(patient, row, said, drop=True, other=(patient, copy)))
+                copy = scanned.row_of(pair.second if pair.first == place else pair.first)
+                if scanned.label(copy) != scanned.label(row):
+                    said = f"as {scanned.label(row)}, and as {scanned.label(copy)}"
+                    conflicts.append(Issue(scanned, row, said, drop=True, other=(scanned, copy)))
                     break
             first = next((pair for pair in others if pair.second == place), None)
             if first is not None:
-                copy = patient.row_of(first.first)
-                item = Issue(patient, row, _how(first.kind, first.mirrored), not kept[row], (patient, copy))
+                copy = scanned.row_of(first.first)
+                item = Issue(scanned, row, _how(first.kind, first.mirrored), not kept[row], (scanned, copy))
                 (equal if first.kind == "exact" else near).append(item)
     return [
         Finding(

@@ -3,8 +3,10 @@
 import hashlib
 import io
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -93,6 +95,44 @@ def scan(
             broken += int((~part.readable).sum())
             bar.advance(f"{broken:,} unreadable", by=len(part))
     return whole
+
+
+@dataclass(frozen=True)
+class ScannedSet:
+    """A data set by its name, and what was seen of it. `judged` is false where others are only compared with it."""
+
+    name: str
+    source: Source
+    table: Scanned
+    start: int = 0  # the place of its first image among those of all sets
+    judged: bool = True
+
+    @property
+    def places(self) -> range:
+        """Of its images among all."""
+        return range(self.start, self.start + len(self.table))
+
+    def row_of(self, place: int) -> int:
+        """The row of an image, from its place among all."""
+        return place - self.start
+
+    def label(self, row: int) -> str:
+        """The name of the class of the image in that row of the table."""
+        return self.source.classes[int(self.source.labels[self.table.index[row]])]
+
+    def about(self, row: int) -> dict[str, Any]:
+        """For JSON: which image that is."""
+        index, key = int(self.table.index[row]), str(self.table.key[row])
+        return {"data": self.name, "index": index, "key": key, "label": self.label(row)}
+
+
+def scan_sets(named: Iterable[tuple[str, Source]], workers: int | None = None) -> list[ScannedSet]:
+    """Scans each set whole; places count on through them."""
+    sets, start = [], 0
+    for name, source in named:
+        sets.append(ScannedSet(name, source, scan(source, workers=workers, title=name), start))
+        start += len(source)
+    return sets
 
 
 def examine_part(source: Source, indices: np.ndarray) -> Scanned:

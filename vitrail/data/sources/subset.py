@@ -156,17 +156,3 @@ class ConcatSource(Source):
         index %= len(self)
         part = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self.sources[part][index - int(self._starts[part])]
-
-
-class Numbered(Source):
-    """The examples of another source, each with its index there in place of its label."""
-
-    def __init__(self, source: Source):
-        self.source = source
-        self.labels = np.arange(len(source), dtype=np.int64)
-        self.classes = ()
-        self.skipped = source.skipped
-
-    def __getitem__(self, index: int) -> Example:
-        example = self.source[index]
-        return Example(example.image, index, example.key)

@@ -58,7 +58,7 @@ def measure_step_time(
     images, begun = 1, time.perf_counter()
     while True:
         blank = torch.full((images, 3, *model.config.resolution), 128, dtype=torch.uint8)
-        batch = Batch(blank, torch.zeros(images, dtype=torch.int64), [""] * images, [])
+        batch = Batch.of(blank, torch.zeros(images, dtype=torch.int64))
         small = replace(plain, batch=images)
         times = []
         for _ in range(2):  # the first one makes the optimiser's state and fills the caches
