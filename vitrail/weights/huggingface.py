@@ -17,6 +17,7 @@ from vitrail.models.position import Learned1d
 from vitrail.models.resample import Interpolation
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.default_preprocess import as_sentence, usual_preprocess
+from vitrail.weights.foreign import what_type
 from vitrail.weights.key_map import Rule, read, same, stacked, unexpected_keys, write
 from vitrail.weights.pretrained import PretrainedModel, check_state
 from vitrail.weights.timm import agree, three, whole
@@ -35,7 +36,9 @@ def read_huggingface(tensors: Mapping[str, Tensor], folder: Path, about: Mapping
     """
     kind = about.get("model_type")
     if kind not in KINDS:
-        raise BadInput(f"{folder} is a transformers model of type {kind!r}; read are {', '.join(KINDS)}")
+        raise BadInput(
+            f"{folder} is a transformers model of type {kind!r}{what_type(str(kind))}; read are {', '.join(KINDS)}"
+        )
     prefix = f"{kind}."
     names = {name.removeprefix(prefix): name for name in tensors}
     bare = {short: tensors[name] for short, name in names.items()}

@@ -21,6 +21,7 @@ from vitrail.models.resample import Interpolation
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.default_preprocess import as_sentence, usual_preprocess
+from vitrail.weights.foreign import ROTARY, refuse_architecture, refuse_keys
 from vitrail.weights.pretrained import PretrainedModel, check_state
 
 # Heads of the published shapes, by width; a state dict does not hold them.
@@ -63,7 +64,13 @@ def read_timm(
     Raises:
         BadInput: an architecture that vitrail does not have; the message says by which part it was seen.
     """
-    state, ignored = _named(tensors)
+    try:
+        if about:
+            refuse_architecture(str(about.get("architecture", "")))
+        state, ignored = _named(tensors)
+        _refuse_what_names_cannot_say(tensors, about, named)
+    except BadInput as problem:
+        raise BadInput(f"{path}: {problem}") from None
     settings = _pretrained(about)
     metas = not about and any(_METAS.fullmatch(name) for name in tensors)
     try:
@@ -103,15 +110,32 @@ def _named(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str,
             ignored.append(name)
         else:
             state[ours] = tensor.float()
-    for part, what in (
-        ("dist_token", "a distilled DeiT with a second token and classifier"),
-        ("norm_pre.weight", "a model with a norm before its encoder (CLIP)"),
-        ("rel_pos_bias.relative_position_bias_table", "a model with relative position biases"),
-        ("blocks.0.attn.relative_position_bias_table", "a BEiT"),
-    ):
-        if part in state:
-            raise BadInput(f"the weights hold {part!r}: this is {what}, which vitrail does not have")
+    refuse_keys(state)
+    if "dist_token" in state:
+        raise BadInput("the weights hold 'dist_token': this is a distilled DeiT, which vitrail does not have")
     return state, tuple(ignored)
+
+
+def _refuse_what_names_cannot_say(
+    tensors: Mapping[str, Tensor], about: Mapping[str, Any], named: ModelConfig | None
+) -> None:
+    """Rotary positions are computed and leave no key: their trace is a table that is missing, or EVA's other names."""
+    vit = "patch_embed.proj.weight" in tensors
+    arguments = about.get("model_args") or {}
+    if vit and "pos_embed" not in tensors and arguments.get("pos_embed") != "none":
+        raise BadInput(
+            f"the weights hold no table of positions: this model has {ROTARY}, and a ViT without positions only with a "
+            "config.json whose model_args say pos_embed 'none'"
+        )
+    if not vit or "blocks.0.gamma_1" not in tensors:
+        return
+    rows, width = tensors["pos_embed"].shape[1:]
+    if not about and named is None and "mask_token" not in tensors and isqrt(rows) ** 2 == rows:
+        raise BadInput(
+            "the weights are those of Meta's DeiT III or of a ViT with rotary positions beside its table (rope_ape), "
+            f"which have the same names and shapes; if it is DeiT III, name a model with as many heads: "
+            f"`vitrail convert FILE FOLDER --model {'S/16' if width == 384 else 'B/16'}`"
+        )
 
 
 def _pretrained(about: Mapping[str, Any]) -> dict[str, Any]:
