@@ -25,14 +25,14 @@ _PARTS_THAT_ARE_NOT_READ = {
 }
 _PARTS_THAT_ARE_READ = re.compile(
     r"vit\d?|deit3?|flexivit|test|resnetv2|bit|\d+x\d|"  # families
-    r"tiny|wee|xsmall|little|small|medium|mediumd|betwixt|base|large|huge|giant|giantopt|gigantic|so150m|so150m2|so400m|"
+    r"tiny|wee|xsmall|little|small|medium|mediumd|betwixt|base|large|huge|giant|giantopt|gigantic|so150m2?|so400m|"
     r"plus|patch\d+|\d+|r|r26|r50|s16|s32|p8|"  # sizes
     r"gap|map|token|reg\d+|siglip|dinov2|dino|mae|augreg\d?|tipsv2|36x1"
 )
 _WHOLE_NAMES = {"eva_large_patch14_196", "eva_large_patch14_336"}  # plain ViTs, trained by EVA's method
 
 _KEYS_THAT_ARE_NOT_READ = {
-    r"(.*\.)?(rope|rotary|rotary_emb|rope_embed(dings)?)\..*|.*\.(rope_freqs|freqs|freqs_cos|freqs_sin|inv_freq)": ROTARY,
+    r"(.*\.)?(rope|rotary|rotary_emb|rope_embed(dings)?)\..*|.*\.(freqs(_cos|_sin)?|inv_freq)": ROTARY,
     r".*(relative_position_bias|relative_position_index|rel_pos).*": _RELATIVE,
     r"norm_pre\..*|pre_layrnorm\..*|ln_pre\..*": _PRE_NORM,
     r"blocks\.\d+\.(q_bias|v_bias|attn\.(q_bias|v_bias|[qkv]_proj\.weight)|mlp\.(fc1_[gx]|w1|norm)\..*)": (
