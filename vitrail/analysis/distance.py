@@ -25,7 +25,7 @@ def patch_distances(grid: tuple[int, int], patch: int) -> Float[Tensor, "m m"]:
 def attention_distance(
     weights: Float[Tensor, "b h n n"], grid: tuple[int, int], patch: int, prefix: int
 ) -> Float[Tensor, "b h"]:
-    """For each head the distance in pixels to what a patch attends to, averaged by weight and over patches.
+    """The mean attention distance of each head in pixels, weighted by attention and averaged over patches.
 
     As the authors compute it (google-research/vision_transformer, issue 162): rows and columns of the first `prefix`
     tokens (class token, registers) are dropped and nothing is normalised again.

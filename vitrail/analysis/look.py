@@ -1,4 +1,4 @@
-"""What the heads of a Vision Transformer do with a batch of images, reduced layer by layer.
+"""Attention of all heads for a batch of images: distances, maps and rollout, reduced layer by layer.
 
 B batch · L layers · H heads · N tokens · y x patch grid · K classes · D width
 """

@@ -19,7 +19,7 @@ def output_map(
     pool: PoolConfig,
     reading: Float[Tensor, "*b m"] | None = None,
 ) -> Float[Tensor, "*b y x"]:
-    """How much what the classifier reads attends to each patch; row i of `weights` is what token i attends to.
+    """The attention of the classifier's input to each patch; row i of `weights` is what token i attends to.
 
     Of a class token: its row. Of an average: the mean of the rows of the patches. Of both: the mean of the two.
     Of attention pooling: the mean weighted by `reading`, its attention to the patches; alike where none is given.
@@ -48,7 +48,7 @@ def output_map(
 def patch_map(
     weights: Float[Tensor, "*b n n"], grid: tuple[int, int], prefix: int, place: tuple[int, int]
 ) -> Float[Tensor, "*b y x"]:
-    """How much the patch in a row and a column, both counted from 0, attends to each patch.
+    """The attention of the patch in a row and a column, both counted from 0, to each patch.
 
     Raises:
         ValueError: a place outside the grid.
@@ -60,7 +60,7 @@ def patch_map(
 
 
 def pooling_weights(pooling: AttentionPooling, tokens: Float[Tensor, "b m d"]) -> Float[Tensor, "b h m"]:
-    """How much each head of attention pooling takes of each patch; rows sum to 1.
+    """The weight that each head of attention pooling gives each patch; rows sum to 1.
 
     Args:
         tokens: the patches after the last norm, `output.tokens[:, prefix:]`.
@@ -80,7 +80,7 @@ def half_share(maps: Float[Tensor, "b y x"]) -> Float[Tensor, " b"]:
 
 
 def likeness(maps: Float[Tensor, "b y x"]) -> Float[Tensor, " b"]:
-    """For each map the mean of its correlations with the others: 1 where the image makes no difference.
+    """The mean correlation of each map with the others: 1 where the image makes no difference.
 
     A map without variation counts as uncorrelated. Needs at least two maps.
     """

@@ -55,7 +55,7 @@ def changes(old: Any, new: Any, path: str = "", *, whole: bool = False) -> Itera
 
 
 def difference(old: Any, new: Any) -> list[str]:
-    """What changed from one config to another, one line each: `optimizer.lr: 0.001 → 0.003`; None where absent."""
+    """Lists the changes from one config to another, one line each: `optimizer.lr: 0.001 → 0.003`; None where absent."""
     found = [(path, *(None if v is ABSENT else v for v in pair)) for path, *pair in changes(to_json(old), to_json(new))]
     return [f"{path}: {before!r} → {after!r}" for path, before, after in found if before != after]
 

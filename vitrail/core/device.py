@@ -1,4 +1,4 @@
-"""Where the arithmetic happens: the device, its precision, its memory, and its measured peak speed."""
+"""The device: its choice, precision, memory, and measured peak speed."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ TrainingPrecision = Precision | Literal["float8"]  # float8: of linear layers' p
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a job runs. Not a part of its config: the results do not depend on the number of workers."""
+    """How a job runs on a machine; no part of its config: results do not depend on the number of workers."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     workers: int | None = None  # processes that decode and augment; None: by measurement, fewer than there are cores
@@ -63,7 +63,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @lru_cache
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 natively; elsewhere it is emulated and slower than float32."""
+    """True where the hardware multiplies bfloat16 natively; elsewhere it is emulated and slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -157,7 +157,7 @@ def _meminfo() -> int | None:
 
 
 def _control_group(group: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What a container still may take; files that were read and can be dropped again do not count as taken."""
+    """The bytes that a container may still take; files that were read and can be dropped do not count as taken."""
     try:
         limit, taken = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
         fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())

@@ -23,7 +23,7 @@ from vitrail.core.errors import BadInput
 
 @dataclass(frozen=True)
 class World:
-    """Which process this is, of how many. `local_rank` counts within one machine."""
+    """The rank of this process and their number. `local_rank` counts within one machine."""
 
     rank: int = 0
     size: int = 1
@@ -31,12 +31,12 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes what is written once."""
+        """True in the one process that writes files."""
         return self.rank == 0
 
 
 def launched() -> World:
-    """What the launcher (torchrun) says, whether or not the processes have met yet; raises BadInput for nonsense."""
+    """Reads the launcher's (torchrun's) environment, met or not yet; raises BadInput where it makes no sense."""
     try:
         size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
         local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -82,7 +82,7 @@ def joined(device: torch.device, patience: float = 1800.0) -> Iterator[World]:
 
 
 def local_size() -> int:
-    """How many of the processes run on this machine."""
+    """The number of processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
@@ -101,12 +101,12 @@ def summed(tensor: Tensor) -> Tensor:
 
 
 def any_of(flag: bool) -> bool:
-    """Whether it holds in at least one process."""
+    """True in all processes where it is true in at least one."""
     return bool(summed(torch.tensor(float(flag))) > 0)
 
 
 def gathered(data: bytes) -> list[bytes]:
-    """What each process has to say, in the order of ranks, known to all."""
+    """Gathers a value of each process, in the order of ranks, for all of them."""
     size = world().size
     if size == 1:
         return [data]

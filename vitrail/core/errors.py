@@ -1,4 +1,4 @@
-"""What is said to a person whose input does not work: one sentence, and the nearest thing that would."""
+"""Errors for a person whose input does not work: one sentence, and the nearest thing that would."""
 
 import signal
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What a study's page draws, as data: lines over an axis, and dots with intervals beside names."""
+"""The charts of a study's page, as data: lines over an axis, and dots with intervals beside names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

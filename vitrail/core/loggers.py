@@ -1,4 +1,4 @@
-"""Where the rows of metrics.jsonl go besides: TensorBoard wherever it is installed, trackio and wandb when asked for.
+"""Loggers for the rows of metrics.jsonl: TensorBoard wherever it is installed, trackio and wandb when asked for.
 
 A tracker lives in a thread of its own: a slow or broken one neither stops nor slows training. The first thing that goes
 wrong is said once, and that tracker is dropped. Only importing it is done before (TensorBoard: 0.2 s): worker processes
@@ -33,12 +33,12 @@ Row = dict[str, Any]
 
 
 class Tracker(Protocol):
-    """What takes numbers. All is called in one thread."""
+    """A logger of numbers. All methods are called in one thread."""
 
     def log(self, step: int, values: dict[str, float]) -> None: ...
 
     def rewind(self, step: int) -> None:
-        """What came after `step` will come again."""
+        """Forgets the rows after `step`: they will come again."""
 
     def close(self) -> None: ...
 
@@ -104,7 +104,7 @@ class Trackers:
 
 
 def _identity(folder: Path, name: str) -> str:
-    """By what a tracker knows the run of this folder: drawn once."""
+    """The id of this folder's run in a tracker, drawn once."""
     path = folder / "trackers.json"
     known = read_json(path) if path.exists() else {}
     if name not in known:

@@ -8,7 +8,7 @@ _SPACE = "\u00a0"  # between a number and its unit, so that a line never breaks 
 
 
 def known(value: object) -> bool:
-    """Whether `value` is a finite number (a measurement that failed is null, a diverged loss is NaN)."""
+    """True where `value` is a finite number (a measurement that failed is null, a diverged loss is NaN)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

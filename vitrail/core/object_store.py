@@ -19,12 +19,12 @@ _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def is_remote(name: str) -> bool:
-    """Whether this is the address of an object store, and not a path."""
+    """True for the address of an object store, False for a path."""
     return bool(_ADDRESS.match(name)) and not name.startswith("hf://")
 
 
 def local(name: str, fresh: bool = False) -> Path:
-    """Where the file lies on this machine: itself, or its copy, which is fetched first where there is none.
+    """The path of the file on this machine: itself, or its copy, which is fetched first where there is none.
 
     To be opened at once: a copy may be removed again when others need its place.
 
@@ -67,7 +67,7 @@ def below(address: str) -> list[str]:
 
 
 def is_file(address: str) -> bool:
-    """Whether there is a file of this very name."""
+    """True where a file of this very name exists."""
     system, path = _open(address)
     return bool(_ask(address, system.isfile, path))
 
@@ -98,7 +98,7 @@ def _line(problem: Exception) -> str:
 
 
 def _version(address: str) -> str:
-    """What changes when the file does: its size, and the store's tag or time of it."""
+    """A fingerprint that changes when the file does: its size, and the store's tag or time of it."""
     system, path = _open(address)
     try:
         info = system.info(path)

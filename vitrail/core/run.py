@@ -140,7 +140,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def environment(**device: Any) -> dict[str, Any]:
-    """What environment.json holds: versions, machine, command. `device` adds what only the caller knows."""
+    """Returns the content of environment.json: versions, machine, command. `device` adds what only the caller knows."""
     program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     program = "python -m vitrail" if program == "__main__.py" else program
     return {

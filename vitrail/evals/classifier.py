@@ -45,7 +45,7 @@ class LoadedClassifier:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """By the places of its logits."""
+        """The class names, in the order of the logits."""
         return self.models[0].classes
 
     @property
@@ -54,11 +54,11 @@ class LoadedClassifier:
         return self.models[0].temperature if self.crops == 1 and len(self.models) == 1 else None
 
     def views(self) -> dict[str, Any]:
-        """For JSON: of what the probabilities are the mean."""
+        """What the probabilities are averaged over, for JSON."""
         return {"crops": self.crops, "resolutions": [list(model.config.resolution) for model in self.models]}
 
     def logits(self, source: Source, broken: Broken, title: str) -> Iterator[tuple[Batch, Tensor]]:
-        """Of each batch of a source; the logarithms of mean probabilities where there are several views."""
+        """Yields the logits of each batch of a source; with several views, the logarithms of mean probabilities."""
         return multi_crop_logits(
             self.models, source, self.crops, broken=broken, dtype=self.dtype, workers=self.workers, title=title
         )
@@ -157,7 +157,7 @@ def fit_temperature_on(accused: LoadedClassifier, data: str, judged: str, judged
 
 
 def _same(one: Source, other: Source) -> bool:
-    """Whether two sources are one, whatever they are called: as many images, and the first of them equal."""
+    """True where two sources hold the same images, whatever they are called: as many, and the first of them equal."""
     if len(one) != len(other) or not np.array_equal(one.labels, other.labels):
         return False
     try:

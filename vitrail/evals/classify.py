@@ -32,7 +32,7 @@ DENSE = 1000  # classes up to which there is a confusion matrix: that of 21,843 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured; `images` of the mistakes."""
+    """The measured numbers; `images` holds the mistakes."""
 
     classes: tuple[str, ...]
     outcomes: Predictions
@@ -51,7 +51,7 @@ class Evaluation:
 
     @property
     def correct(self) -> int:
-        """Of these, how many were right."""
+        """The number of images that were classified correctly."""
         return int(self.outcomes.correct.sum())
 
     @property
@@ -94,7 +94,7 @@ class Evaluation:
         return np.bincount(cells, minlength=size * size).reshape(size, size)
 
     def as_json(self, data: str, model: str) -> dict[str, Any]:
-        """For evaluation.json (docs/files.md)."""
+        """Returns the content of evaluation.json (docs/files.md)."""
         rows = self.outcomes
         sure = rows.confidence if rows.calibrated is None else rows.calibrated  # as predictions show it
         counted = zip(self.classes, self.counts.tolist(), self.rights.tolist(), strict=True)
@@ -140,7 +140,7 @@ class Evaluation:
         }
 
     def _answered(self, sure: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-        """What comes of the confidences that promise TARGETS; chosen on these very images they promise too much."""
+        """Accuracy and coverage at the confidences that promise TARGETS; chosen on these images they promise more."""
         chosen = self.thresholds or [threshold(sure, right, target) for target in TARGETS]
         rows = [answered(sure, right, target, least) for target, least in zip(TARGETS, chosen, strict=True)]
         return {"answered": rows, "chosen_elsewhere": self.thresholds is not None}
@@ -160,7 +160,7 @@ class Evaluation:
 
 
 def figures_of(rows: Predictions) -> dict[str, Figure]:
-    """What resamples give an interval to, by name."""
+    """The figures that get an interval by the bootstrap, by name."""
     figures = {"loss": mean_of(rows.loss), "balanced_accuracy": balanced(rows.labels, rows.correct)}
     if rows.calibrated_loss is not None:
         figures["calibrated_loss"] = mean_of(rows.calibrated_loss)
@@ -256,7 +256,7 @@ def judge(
 
 
 def as_judged(batch: Batch, logits: Tensor, source: Source) -> Batch:
-    """Of several right labels the one that the model finds likeliest: it is right where it names any of them."""
+    """Picks the likeliest of several correct labels: a prediction is correct where it is any of them."""
     if not source.several:
         return batch
     rows = zip(batch.keys, logits.tolist(), strict=True)

@@ -17,7 +17,7 @@ LISTED = 12  # images that only one of the two recognises, of each
 
 
 class McNemar(NamedTuple):
-    """Of the images that only one of two models recognises: would as many be so of models that are equally good?
+    """P values of McNemar's test of equal accuracy, from the images that only one of two models recognises.
 
     exact: two-sided binomial, as scipy's binomtest; mid_p: less the half of the probability of what was seen, which
     is nearer to the level where images are few (Fagerland 2013); chi2: with Edwards' correction, for many images.
@@ -48,7 +48,7 @@ def difference_interval(only_first: int, only_second: int, count: int) -> Interv
 
 
 def compare(first: StoredPredictions, second: StoredPredictions) -> dict[str, Any]:
-    """For comparison.json (docs/files.md): of the images that both have judged.
+    """Compares two models on the images that both have judged; returns the content of comparison.json (docs/files.md).
 
     Raises:
         BadInput: other classes, no image in common, or images that have other labels.
@@ -200,7 +200,7 @@ def short(first: str, second: str) -> tuple[str, str]:
 
 
 def _sentence(result: dict[str, Any]) -> str:
-    """What a person can quote: which is better, by how much, on how many images, and how sure that is."""
+    """A sentence to quote: which model is better, by how much, on how many images, and how sure that is."""
     (first, second), row, count = result["names"], result["rows"][0], result["count"]
     low, high = (100 * end for end in row["interval"])
     points = 100 * row["difference"]

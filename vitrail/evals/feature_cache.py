@@ -54,16 +54,16 @@ class Store(NamedTuple):
 
     @property
     def shards(self) -> int:
-        """How many there are, whole or not."""
+        """The number of shards, complete or not."""
         return -(-self.about["count"] // self.about["shard"])
 
     def has(self, shard: int) -> bool:
-        """Whether a shard is whole (its .json is written after its .npy), or all are, and joined."""
+        """True for a shard that is complete (its .json is written after its .npy), and once all are joined."""
         return (self.folder / f"{shard:05d}.json").exists() or self.whole
 
     @property
     def whole(self) -> bool:
-        """Whether the features can be read."""
+        """True once all shards are joined and can be read."""
         return (self.folder / "read.json").exists()
 
 
@@ -114,7 +114,7 @@ def stored_features(
 
 
 def digest_of(model: Model) -> str:
-    """Of all weights and the architecture."""
+    """SHA-256 of all weights and the architecture, in hexadecimal."""
     digest = hashlib.sha256(json.dumps(to_json(model.config), sort_keys=True).encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
@@ -131,7 +131,7 @@ def _fill(
     dtype: torch.dtype,
     workers: int | None,
 ) -> None:
-    """Until all shards are whole: computes those that nobody else does, waits for the others."""
+    """Computes the shards that no other process computes, and waits until all are complete."""
     world = launched()
     size, count = store.about["shard"], store.about["count"]
     while missing := [i for i in range(store.shards) if not store.has(i)]:
@@ -154,7 +154,7 @@ def _fill(
 
 
 def _write_shards(store: Store, places: np.ndarray, parts: Iterator[Part], broken: Broken) -> None:
-    """Each shard as soon as the parts are past it. `places`: of all images of these shards, in order."""
+    """Writes each shard as soon as the parts are past it. `places`: all images of these shards, in order."""
     size, held = store.about["shard"], list[Part]()
     waiting = [int(i) for i in np.unique(places // size)]
 

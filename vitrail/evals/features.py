@@ -25,7 +25,7 @@ from vitrail.models.vit import ViT, ViTConfig
 
 @dataclass(frozen=True)
 class Representation:
-    """What the classifier reads (the official `pre_logits`): [R]."""
+    """The input of the classifier (the official `pre_logits`): [R]."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Layer(NamedTuple):
 
 
 def layers_of(values: Float[np.ndarray, "n d"], config: ModelConfig) -> Iterator[Layer]:
-    """What `EveryLayer` read, as views: nothing is copied. The representation comes first, then by depth."""
+    """Takes apart the rows that `EveryLayer` read, without a copy: the representation first, then by depth."""
     assert isinstance(config, ViTConfig)
     start = config.representation_width
     yield Layer(None, None, values[:, :start])
@@ -159,7 +159,7 @@ def feature_parts(
 
 @contextmanager
 def _taken(model: Model, reading: Reading) -> Iterator[Callable[[], Tensor] | None]:
-    """What the layers let through in the last forward pass, pooled at once: never more than one layer's tokens."""
+    """Hooks the layers; yields a function that returns the pooled tokens of the last forward pass, if any are read."""
     if isinstance(reading, Representation) or not isinstance(model, ViT):
         yield None
         return

@@ -28,7 +28,7 @@ class Linear(NamedTuple):
     bias: Float64[np.ndarray, " k"]
 
     def scores(self, x: Float[np.ndarray, "m d"]) -> Float64[np.ndarray, "m k"]:
-        """Of each image for each class; the prediction is the largest."""
+        """The score of each class for each image; the prediction is the largest."""
         parts = [x[i : i + ROWS].astype(np.float64) @ self.weights for i in range(0, len(x), ROWS)]
         return np.concatenate([part + self.bias for part in parts]) if parts else np.empty((0, len(self.bias)))
 

@@ -53,7 +53,7 @@ def first_shots(labels: Int[np.ndarray, " n"], classes: int, count: int) -> Int6
 
 
 def choose_ridges(accuracies: Mapping[str, Float64[np.ndarray, " r"]], selection: Selection) -> dict[str, int]:
-    """For each set the place in the grid of the best mean rank; of equally good ones the smallest ridge.
+    """Chooses for each set the ridge of the best mean rank, by its index in the grid; of equal ones the smallest.
 
     Equal accuracies of one set rank by their place, the larger ridge higher, as in the original.
     """

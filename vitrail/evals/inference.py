@@ -43,15 +43,15 @@ def run_inference(
     title: str = "evaluating",
     together: bool = False,
 ) -> Iterator[BatchOutput]:
-    """Every readable image of the source once, in order, in evaluation mode; of several processes each sees its part.
+    """Runs a model on every readable image of a source once, in order; of several processes each sees its part.
 
     All processes call the model equally often, so that a model spread over them (FSDP2) can be judged.
 
-    Raises:
-        BadInput: more broken images than `broken` allows, or not one that can be read.
-
     Args:
         together: each of the processes of the run sees its part; otherwise this process sees all.
+
+    Raises:
+        BadInput: more broken images than `broken` allows, or not one that can be read.
     """
     device = next(model.parameters()).device
     dtype = dtype or choose_precision("auto", device)
@@ -85,7 +85,7 @@ def run_inference(
 
 
 def outputs(model: Model, images: UInt8[Tensor, "b 3 h w"], preprocess: Preprocess, dtype: torch.dtype) -> ModelOutput:
-    """What the model makes of the views of some images, without gradients; it must be in evaluation mode."""
+    """Runs the model on the views of some images without gradients; it must be in evaluation mode."""
     device = next(model.parameters()).device
     with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         output: ModelOutput = model(normalise(images, preprocess, device))

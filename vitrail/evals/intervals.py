@@ -1,4 +1,4 @@
-"""How sure a measured number is: 95 % intervals of shares, of means over seeds, and of anything by the bootstrap."""
+"""95 % intervals by the bootstrap."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -36,12 +36,12 @@ def bootstrap(
 
 
 def draws_for(count: int) -> int:
-    """How many resamples there are of so many images."""
+    """The number of resamples for `count` images."""
     return int(np.clip(WORK // max(1, count), FEWEST, DRAWS))
 
 
 def _resamples(count: int, draws: int, seed: int) -> Iterator[Weights]:
-    """How often each image is drawn, for some resamples at a time."""
+    """Yields how often each image is drawn, for a block of resamples at a time."""
     rng = np.random.default_rng(seed)
     most = max(1, HELD // count)
     for start in range(0, draws, most):

@@ -72,7 +72,7 @@ def logistic_regression(
 
 
 def held_out(labels: Int[np.ndarray, " n"], classes: int, seed: int) -> np.ndarray:
-    """Which images are split off: of each class a fifth, at least one, drawn by the seed."""
+    """Draws the images that are split off: a fifth of each class, at least one. Returns bool [N]."""
     rng, held = generator(seed, "held out"), np.zeros(len(labels), bool)
     for label in range(classes):
         places = rng.permutation(np.flatnonzero(labels == label))

@@ -45,7 +45,7 @@ def crops_of(pixels: Pixels, preprocess: Preprocess, crops: Crops) -> list[Pixel
 
 
 class Cropped(Source):
-    """Each image of a source `crops` times over, as its views, which are not changed by the evaluation view."""
+    """A source that yields `crops` views of each image; the evaluation transform leaves them as they are."""
 
     def __init__(self, source: Source, preprocess: Preprocess, crops: Crops):
         self.source, self.preprocess, self.crops = source, preprocess, crops

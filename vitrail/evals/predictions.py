@@ -1,4 +1,4 @@
-"""What a classifier made of each image: kept with an evaluation, so that two of them can be compared image by image."""
+"""Predictions for each image, stored with an evaluation, so that two can be compared image by image."""
 
 import hashlib
 import io
@@ -45,12 +45,12 @@ class Predictions:
 
     @property
     def correct(self) -> Bool[np.ndarray, " n"]:
-        """Whether the predicted class was the true one."""
+        """bool [N]: the predicted class is the true one."""
         return self.predicted == self.labels
 
 
 def occurrences(keys: Iterable[str]) -> list[tuple[str, int]]:
-    """Each key with how many equal ones were before it: a set may hold a file twice."""
+    """Pairs each key with the number of equal keys before it: a set may hold a file twice."""
     seen: Counter[str] = Counter()
     found = []
     for key in keys:
@@ -93,12 +93,12 @@ def _named(labels: np.ndarray, classes: tuple[str, ...]) -> pa.DictionaryArray:
 
 
 def is_evaluation(place: str | Path) -> bool:
-    """Whether a folder holds stored outcomes."""
+    """True where a folder holds stored predictions."""
     return (Path(place) / FILE).is_file()
 
 
 def read_predictions(folder: str | Path) -> StoredPredictions:
-    """What `write_predictions` wrote.
+    """Reads the file that `write_predictions` wrote.
 
     Raises:
         BadInput: no such file, a damaged one, or one of another version.
@@ -197,7 +197,7 @@ class PredictionCollector:
         self._keep_the_worst()
 
     def pack(self) -> bytes:
-        """For another process; no pickle."""
+        """Encodes the predictions for another process, without pickle."""
         texts = {"keys": self.keys, "columns": list(self.columns), "rows": [wrong.row for wrong in self.worst]}
         columns: dict[str, Any] = {name: np.concatenate(parts) for name, parts in self.columns.items()}
         images = np.stack([wrong.image for wrong in self.worst]) if self.worst else np.zeros(0)

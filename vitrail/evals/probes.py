@@ -51,7 +51,7 @@ Judge = Ridge | Neighbours | Majority | Logistic
 
 
 class ProbeResult(NamedTuple):
-    """How many of the test images were named rightly, of how many; of how many images was learned; what was chosen."""
+    """The correct test images, their number, the number of training images, and the chosen hyper-parameters."""
 
     correct: int
     tested: int

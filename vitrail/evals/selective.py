@@ -1,4 +1,4 @@
-"""What a model gains by saying "I do not know" where it is not sure: accuracy against the share that it answers."""
+"""Selective classification: accuracy against the share of images that a model answers (risk and coverage)."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def _curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _area(shares: np.ndarray, accuracies: np.ndarray) -> float:
-    """Of answers that are given together, each share up to theirs has their accuracy."""
+    """The area under accuracy over coverage, in steps: up to each coverage its accuracy holds."""
     return float((np.diff(shares, prepend=0.0) * accuracies).sum())
 
 
@@ -56,7 +56,7 @@ def threshold(confidence: np.ndarray, right: np.ndarray, target: float) -> float
 
 
 def answered(confidence: np.ndarray, right: np.ndarray, target: float, least: float | None) -> dict[str, Any]:
-    """What comes of answering from the confidence `least` on, on these images; None: nothing is answered."""
+    """Coverage and accuracy when answering from the confidence `least` on; None where nothing is answered."""
     given = confidence >= least if least is not None else np.zeros(len(confidence), bool)
     count, correct = int(given.sum()), int(right[given].sum())
     return {

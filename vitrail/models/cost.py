@@ -1,4 +1,4 @@
-"""What a model costs, from its config alone: parameters, multiply-adds, FLOPs, and the memory of activations.
+"""The cost of a model from its config alone: parameters, multiply-adds, FLOPs, and the memory of activations.
 
 Nothing is allocated and nothing takes longer for a larger model: a file's config may ask for 10^12 layers or units.
 
@@ -115,12 +115,12 @@ _GROUP_STATISTICS = 8 * GROUPS  # and a group norm for an image
 
 
 def _patch_numbers(config: ViTConfig) -> int:
-    """How many numbers a patch holds."""
+    """The number of values in a patch."""
     return (config.backbone.channels if config.backbone else 3) * config.patch**2
 
 
 def _feature_map(config: ViTConfig) -> int:
-    """How many numbers come out of the ResNet under a hybrid."""
+    """The number of values that the ResNet under a hybrid puts out."""
     under = config.backbone
     return _area(under.grid(config.resolution)) * under.channels if under else 0
 
@@ -300,13 +300,13 @@ def _padding(size: int, kernel: int, stride: int, pre: bool) -> tuple[int, int]:
 
 
 def _padded(grid: Grid, kernel: int, stride: int, pre: bool) -> int:
-    """How many places a padded map has."""
+    """The number of positions in a padded map."""
     h, w = (size + sum(_padding(size, kernel, stride, pre)) for size in grid)
     return h * w
 
 
 def _meetings(size: int, kernel: int, stride: int, pre: bool, padding: bool) -> int:
-    """How often a place of the kernel meets a place of the input along one side; without `padding`, not of zeros."""
+    """Counts the meetings of kernel and input positions along one side; without `padding`, not those with zeros."""
     places = -(-size // stride)
     if padding:
         return places * kernel

@@ -42,7 +42,7 @@ PoolConfig = ClassToken | AveragePool | AttentionPool | TokenAndAverage
 
 
 def has_class_token(pool: PoolConfig) -> bool:
-    """Whether the sequence starts with a class token."""
+    """True where the sequence starts with a class token."""
     match pool:
         case ClassToken() | TokenAndAverage():
             return True

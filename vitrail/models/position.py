@@ -119,12 +119,12 @@ def embedding(
 
 
 def tables(where: Where, depth: int) -> int:
-    """How many tables are learned."""
+    """The number of learned tables."""
     return depth if where == "layers" else 1
 
 
 def has_class_entry(position: PositionConfig, class_token: bool) -> bool:
-    """Whether the first row of the added table is the class token's."""
+    """True where the first row of the added table is the class token's."""
     match position:
         case Learned1d(_, class_entry) | Learned2d(_, class_entry):
             return class_token and class_entry
@@ -137,7 +137,7 @@ def has_class_entry(position: PositionConfig, class_token: bool) -> bool:
 def added_table(
     position: PositionConfig, parameters: Embedding, *, class_token: bool, registers: int
 ) -> Float[Tensor, "l n d"] | None:
-    """What is added to all tokens, for every layer that has its own; tokens without an entry are given zeros."""
+    """The embedding added to all tokens, for every layer with its own; tokens without an entry are given zeros."""
     if parameters is None or isinstance(position, Relative):
         return None
     table = parameters() if isinstance(parameters, ColumnsAndRows) else parameters
@@ -152,7 +152,7 @@ def added_table(
 def before_layer(
     position: PositionConfig, table: Float[Tensor, "l n d"] | None, layer: int
 ) -> Float[Tensor, "1 n d"] | None:
-    """What is added to the tokens before a layer (0: the first, which is what "at the stem" means)."""
+    """The embedding that is added before a layer (0: the first, which is what "at the stem" means)."""
     where: Where = position.where if isinstance(position, (Learned1d, Learned2d)) else "stem"
     if table is None or (where == "stem" and layer > 0):
         return None

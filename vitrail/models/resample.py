@@ -82,7 +82,7 @@ def resample_relative(
 
 
 def _displacements(grid: Grid) -> tuple[Tensor, Tensor]:
-    """For each displacement (rows, columns) on a grid: its offset in the raster, and how many pairs have it."""
+    """Lists each displacement (rows, columns) on a grid: its offset in the raster, and how many pairs have it."""
     h, w = grid
     rows, columns = torch.meshgrid(torch.arange(1 - h, h), torch.arange(1 - w, w), indexing="ij")
     pairs = (h - rows.abs()) * (w - columns.abs())

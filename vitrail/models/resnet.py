@@ -39,7 +39,7 @@ class Stages:
 
     @property
     def channels(self) -> int:
-        """Of the feature map that comes out."""
+        """The width of the feature map that comes out."""
         return self.width * 2 ** (len(self.units) + 1) if self.units else self.width
 
     @property

@@ -74,12 +74,12 @@ class ViTConfig:
 
     @property
     def class_token(self) -> bool:
-        """Whether the sequence starts with a class token."""
+        """True where the sequence starts with a class token."""
         return has_class_token(self.pool)
 
     @property
     def num_prefix_tokens(self) -> int:
-        """How many tokens come before the patches: class token, then registers."""
+        """The number of tokens before the patches: class token, then registers."""
         return int(self.class_token) + self.registers
 
     @property
@@ -227,7 +227,7 @@ class ViT(nn.Module):
         return ModelOutput(logits, representation, tokens, tuple(weights) if layers and watch is None else None)
 
     def position_table(self) -> Float[Tensor, "l n d"] | None:
-        """What is added to the tokens, for every layer that has its own; None where nothing is."""
+        """The embedding added to the tokens, for every layer that has its own; None where nothing is added."""
         config = self.config
         return added_table(config.position, self.pos_embed, class_token=config.class_token, registers=config.registers)
 

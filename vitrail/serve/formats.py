@@ -21,7 +21,7 @@ GROUP_ROWS, GROUP_BYTES = 16_384, 64 << 20  # of a row group of parquet, at most
 
 @dataclass(frozen=True)
 class Columns:
-    """What a row has besides its path and its error.
+    """The columns of a row besides its path and its error.
 
     classes: names; none for a model without a classifier
     top: labels, the most likely first; every: the probabilities of all classes; features: how many numbers, 0 for none
@@ -34,24 +34,24 @@ class Columns:
 
     @property
     def labels(self) -> int:
-        """How many labels a row has."""
+        """The number of labels in a row."""
         return min(self.top, len(self.classes))
 
     @property
     def bytes(self) -> int:
-        """About what a row takes in memory."""
+        """The approximate size of a row in memory."""
         return 200 + 12 * self.labels + 4 * (self.every * len(self.classes) + self.features)
 
 
 class Form(NamedTuple):
-    """A kind of file: rows are written to several, which are joined without holding more than a few rows."""
+    """A file format: rows are written to several files, which are joined without holding more than a few rows."""
 
     write: Callable[[Columns, Sequence[PredictionBatch], Path], None]
     join: Callable[[Columns, Sequence[Path], Path], None]
 
 
 def form_of(out: Path, columns: Columns) -> Form:
-    """By the ending of the name; raises BadInput where there is no such form, or it cannot hold the columns."""
+    """The file format by the ending of the name; raises BadInput for one that is unknown or cannot hold the columns."""
     if out.suffix not in FORMS:
         raise BadInput(f"--out {out}: expected a name that ends in {', '.join(FORMS)}")
     if out.suffix == ".csv" and columns.features:
@@ -83,7 +83,7 @@ def _objects(columns: Columns, answers: PredictionBatch) -> Iterator[dict[str, A
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:
-    """JSON has no word for what is no number."""
+    """Replaces numbers that are not finite by None: JSON has none for them."""
     return values.tolist() if np.isfinite(values).all() else [v if np.isfinite(v) else None for v in values.tolist()]
 
 

@@ -36,7 +36,7 @@ class Label(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """For one image: its labels, the most likely first; or `error`, why it could not be read."""
+    """The labels of one image, the most likely first; or `error`, why it could not be read."""
 
     key: str
     labels: list[Label]
@@ -44,7 +44,7 @@ class Prediction(NamedTuple):
 
 
 class PredictionBatch(NamedTuple):
-    """What a model says of some images in a row. Numbers of an image that could not be read are zeros.
+    """The predictions for consecutive images. The numbers of an image that could not be read are zeros.
 
     keys: n names; errors: why an image could not be read, None for all others
     best: the places of the k most likely classes, the most likely first; shares: their probabilities
@@ -106,7 +106,7 @@ class Predictor:
         return results
 
     def stream(self, images: Iterable[Any], top: int = 5, batch: int = BATCH) -> Iterator[Prediction]:
-        """One prediction an image, in order, in constant memory; broken images give their reason."""
+        """Yields one prediction an image, in order, in constant memory; broken images give their reason."""
         waiting = iter(images)
         while group := list(islice(waiting, batch)):
             views: list[Pixels | str] = [self._view(item) for item in group]
@@ -124,10 +124,10 @@ class Predictor:
         every: bool = False,
         features: bool = False,
     ) -> Iterator[PredictionBatch]:
-        """The answers batch by batch, in order; decoded in worker processes, in constant memory.
+        """Yields predictions batch by batch, in order; decoded in worker processes, in constant memory.
 
-        The numbers of an image depend, in their last digits, on the others in its batch: images from a place on that is
-        a multiple of `batch` get the answers that they would get after all others.
+        The last digits of a prediction depend on the other images of its batch. So a run that goes on from a multiple
+        of `batch` gives the same numbers as one from the start.
 
         Args:
             workers: processes that decode; None: as many as are worth it.
@@ -142,11 +142,11 @@ class Predictor:
             yield self._answers(part.images if len(part.labels) else None, keys, errors, top, every, features)
 
     def most_at_once(self, batch: int = BATCH) -> int:
-        """At most `batch` images, and no more than there is memory for."""
+        """The number of images for one forward pass: at most `batch`, and no more than there is memory for."""
         return inference_batch_size(self.model, self.device, self.dtype, batch)
 
     def rows(self, answers: PredictionBatch) -> Iterator[Prediction]:
-        """One prediction an image."""
+        """Yields one prediction an image of a batch."""
         classes, places, shares = self.classes, answers.best.tolist(), answers.shares.tolist()
         for key, error, best, probabilities in zip(answers.keys, answers.errors, places, shares, strict=True):
             labels = [Label(classes[i], p) for i, p in zip(best, probabilities, strict=True)]

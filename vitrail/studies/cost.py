@@ -104,7 +104,7 @@ def _family(name: str) -> str:
 
 
 def finding(results: Results) -> str:
-    """How time grows with the side, and what training takes."""
+    """The sentence: how time grows with the side, and what training takes."""
     if not results.complete:
         return unfinished(results)
     powers = [f"{name} {_range(growth)}" for name in _names(results) if (growth := _growth(results, name)) is not None]

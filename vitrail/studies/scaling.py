@@ -97,7 +97,7 @@ def _at(scale: Scale) -> tuple[tuple[Run, ...], tuple[Measure, ...]]:
 
 
 def paper_ratios() -> dict[str, Estimate]:
-    """How many times a ViT's compute the ResNets and hybrids of Table 6 need for the same error in Average-5."""
+    """The compute that the ResNets and hybrids of Table 6 need, in that of ViTs, for the same error in Average-5."""
     laws = {family: power_law(*table6(family)) for family in FAMILIES}
     found = {family: ratio_at_equal(laws["ViT"], laws[family]) for family in FAMILIES[1:]}
     return {family: ratio for family, ratio in found.items() if ratio is not None}
@@ -139,7 +139,7 @@ def places(results: Results, measure: str) -> dict[str, Places]:
 
 
 def _averaged(values: Sequence[Estimate]) -> Estimate:
-    """Of several tasks, whose errors count as independent."""
+    """The mean over several tasks, whose errors count as independent."""
     value = mean(found.value for found in values)
     halves = [(found.high - found.low) / 2 for found in values if found.high is not None and found.low is not None]
     if len(halves) < len(values):

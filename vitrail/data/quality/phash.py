@@ -49,7 +49,7 @@ def mirrored(hashes: Float32[np.ndarray, "n 63"]) -> Float32[np.ndarray, "n 63"]
 
 
 def flat(thumbnails: UInt8[np.ndarray, "n 32 32"]) -> Bool[np.ndarray, " n"]:
-    """Which images are of almost one grey: their hash is noise."""
+    """True for images of almost one grey: their hash is noise."""
     found = np.empty(len(thumbnails), bool)
     for start in range(0, len(thumbnails), 4096):
         found[start : start + 4096] = thumbnails[start : start + 4096].std(axis=(1, 2)) < FLAT

@@ -1,1 +1,1 @@
-"""How any study is planned, run and read."""
+"""Plans, runs and reads any study."""

@@ -189,7 +189,7 @@ def _run_json(plan: StudyRun, measures: Sequence[Measure]) -> dict[str, Any]:
 
 
 def _cost(results: Results) -> dict[str, Any]:
-    """Of all runs together, whichever study had them made: seconds of training and measuring, FLOPs, machines."""
+    """Sums seconds of training and measuring, FLOPs and machines over all runs, whichever study had them made."""
     trained = [result for row in results.rows for result in row.results]
     files = [file for row in results.rows for plan in row.plans for file in (plan.folder / "measured").glob("*.json")]
     places: list[str] = []

@@ -24,7 +24,7 @@ def differs(gap: Estimate, more: str, less: str) -> str:
 
 
 def no_more_than_noise(results: Results, names: Sequence[str], measure: str) -> str:
-    """Whether runs differ among themselves: their spread, and how often equal runs differ as much."""
+    """Says by how much runs differ, and how often equal runs differ as much."""
     means = [float(np.mean(results.row(name).values[measure])) for name in names]
     spread = f"these differ by {points(max(means) - min(means))} points"
     p = results.alike(names, measure)

@@ -1,4 +1,4 @@
-"""What a study would run and what it would cost: here by a short measurement, on GPUs by their data sheets."""
+"""The plan of a study and its cost: on this machine by a short measurement, on GPUs by their data sheets."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +85,7 @@ def _row(place: StudyRun, machine: Machine, threads: int) -> dict[str, Any]:
 
 
 def _alike(model: ModelConfig) -> ModelConfig:
-    """What is tried in place of a model: one whose positions are added, by one table, costs what any such costs."""
+    """The model that is timed in place of another: all kinds of added positions cost the same."""
     if isinstance(model, ViTConfig) and not isinstance(model.position, Relative):
         return replace(model, position=Learned1d())
     return model

@@ -78,7 +78,7 @@ def power_law(x: Numbers, y: Numbers, *, redraws: int = 400) -> PowerLaw:
 
 
 def ratio_at_equal(first: PowerLaw, second: PowerLaw) -> Estimate | None:
-    """How many times the x of `first` the second law needs for the same y: above 1 where `first` needs less.
+    """The x that `second` needs in that of `first` for the same y: above 1 where `first` needs less.
 
     At the middle, in logarithms, of the values that both laws reached; None where they reached none in common.
     """

@@ -1,4 +1,4 @@
-"""What the runs of a study have reached so far: rows with intervals, read from the folders of the runs.
+"""The results of a study so far: rows with intervals, read from the folders of the runs.
 
 The noise. Where runs were repeated with other seeds, the deviation between the seeds of a run is pooled over all runs
 of the study: two seeds of one run say next to nothing about it, two seeds of eight runs have eight degrees of freedom.
@@ -121,7 +121,7 @@ class Results:
         return sqrt(share * (1 - share) / count), inf
 
     def alike(self, names: Sequence[str], measure: str) -> float | None:
-        """How probably equal runs differ as much as these: the p of an F test; None where the noise is not known."""
+        """The p value of an F test that all these runs are equal; None where the noise is not known."""
         rows = [self.row(name) for name in names if self.row(name).values.get(measure)]
         found = [self.error(row, measure) for row in rows]
         errors = [error for error in found if error is not None]
@@ -133,7 +133,7 @@ class Results:
         return float(f_distribution.sf(spread, len(rows) - 1, min(1e9, *(freedom for _, freedom in errors))))
 
     def noise_of(self, measure: str) -> str:
-        """What the intervals of a measure are of, for people."""
+        """Says for people where the intervals of a measure come from."""
         noise = self.noises.get(measure)
         if noise is not None:
             return noise.of
@@ -141,7 +141,7 @@ class Results:
         return "of the test images; the seeds' noise is not known (one seed)" if known else "not known (one seed)"
 
     def is_share(self, measure: str) -> bool:
-        """Whether a measure is an accuracy, from 0 to 1 and shown in per cent, and not a plain number."""
+        """True where a measure is an accuracy, from 0 to 1 and shown in per cent; False for a plain number."""
         found = next(m for m in self.measures if measure in m.names)
         return not isinstance(found, Reached) or found.key == "accuracy"
 
@@ -156,7 +156,7 @@ class Results:
 
 
 def measured_file(plan: StudyRun, measure: Measure) -> Path:
-    """Where a measure of a run lies, so that studies share it."""
+    """The file of a measure of a run; studies share it."""
     return plan.folder / "measured" / f"{digest(measure)}.json"
 
 

@@ -25,7 +25,7 @@ class FewShot:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What its values are called."""
+        """The names of its values."""
         return tuple(f"{n}-shot" for n in self.shots)
 
 
@@ -38,7 +38,7 @@ class Reached:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What its value is called."""
+        """The name of its value."""
         return (self.name,)
 
 
@@ -51,7 +51,7 @@ class Tuned:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What its value is called."""
+        """The name of its value."""
         return (self.name,)
 
 
@@ -77,12 +77,12 @@ class StudyRun:
 
     @property
     def finished(self) -> bool:
-        """Whether it is trained; its measures are made apart."""
+        """True once it is trained; its measures are made apart."""
         return (self.folder / "result.json").is_file()
 
     @property
     def failure(self) -> Path:
-        """Beside the folder: why it ended, where it did not finish."""
+        """The file beside the folder that says why a run did not finish."""
         return self.folder.with_name(f"{self.folder.name}.failed.json")
 
 
@@ -92,5 +92,5 @@ def digest(config: Any) -> str:
 
 
 def slug(text: str) -> str:
-    """A name for files: "2-D, every layer" -> "2-d-every-layer"."""
+    """Makes a name for files: "2-D, every layer" -> "2-d-every-layer"."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

@@ -1,4 +1,4 @@
-"""What a study is: runs that differ in one thing each, what is measured of them, and what that shows.
+"""A study: runs that differ in one thing each, the measures of each run, and the finding.
 
 A study is a function of a scale that returns a `Study`, one module each, listed in `vitrail.studies.STUDIES`:
 
@@ -69,7 +69,7 @@ class Study:
         return replace(self, runs=(self.runs[0], *(run for run in self.runs[1:] if run.name in names)))
 
     def change(self, run: Run) -> str:
-        """What makes a run another than the first: `model.position = NoPosition(); …`; empty for the first."""
+        """The difference of a run from the first: `model.position = NoPosition(); …`; empty for the first."""
         found = changes(to_json(self.runs[0].config), to_json(run.config), whole=True)
         return "; ".join(f"{path} = {shown(new)}" for path, _, new in found if path != "seed")
 
