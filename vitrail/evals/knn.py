@@ -1,5 +1,9 @@
 """k-nearest-neighbour search and votes, by the cosine of features.
 
+scikit-learn's NearestNeighbors finds the same in about the same time: 2.3 s against 2.0 for the neighbours of 2,000
+images among 20,000, 9.2 s against 10.9 among 100,000 (benchmarks/linear_probes.py). This stays because it reads a
+file by blocks, orders equal cosines by index, and can leave out the image itself.
+
 N training images · M test images · D features · K classes · k neighbours
 """
 

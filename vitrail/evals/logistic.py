@@ -2,7 +2,10 @@
 
     sum over images of -log softmax(x W + b)[label]  +  strength / 2 · |W|²
 
-over standardised features; the bias is free. scikit-learn's `LogisticRegression(C=1 / strength)` minimises the same.
+over standardised features; the bias is free. scikit-learn's `LogisticRegression(C=1 / strength)` minimises the same, in
+0.6 of the time for 20,000 images and 0.4 for 100,000, as it stays in float32, with the same answers. But it copies all
+features: 132 and 659 MiB, so about 8 GiB for ImageNet, where this takes 226 and 335 MiB, block by block of a file
+(benchmarks/linear_probes.py). So this stays, for features that memory does not hold.
 
 N images · D features · K classes
 """
