@@ -34,9 +34,8 @@ def test_the_command_of_every_recipe_is_one_that_the_command_line_reads(command:
 
     recipe = RECIPES[command][name]
     words = shlex.split(about(recipe).command)[3:]
-    kind, default = reading.options(
-        Pretrain if command == "pretrain" else Finetune, out=True, default=recipe(), common=training.CommonTraining
-    )
+    job = Pretrain if command == "pretrain" else Finetune
+    kind, default = reading.options(job, default=recipe(), common=training.CommonTraining)
     options = reading.parse(cli.COMMANDS[command]._replace(name=f"{command} {name}"), kind, words, default)
     assert options.out.parts[0] == "runs"
     assert options.config.train

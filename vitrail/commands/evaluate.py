@@ -10,7 +10,7 @@ def run(args: list[str]) -> int:
     """`vitrail evaluate`; returns the exit code."""
     from vitrail.jobs.evaluate import Evaluate, evaluate
 
-    kind, _ = options_of(Evaluate, out=None, default=None)
+    kind, _ = options_of(Evaluate, default=None)
     options = parse(COMMAND, kind, args)
     result = evaluate(options.config, options.out, options.common.machine())
     lines = _said(result)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vitrail.commands.parsing import PROOFS, Command, options, parse, percent, show
-from vitrail.commands.training import CommonTraining, recipe_name, show_run
+from vitrail.commands.parsing import PROOFS, Command, percent, show
+from vitrail.commands.training import CommonTraining, read_options, show_run
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,7 @@ def run(args: list[str]) -> int:
     from vitrail.jobs.finetune.finetune import Finetune, finetune
     from vitrail.recipes import FINETUNING
 
-    name, rest = recipe_name(COMMAND, args, FINETUNING)
-    kind, default = options(Finetune, out=True, default=FINETUNING[name](), common=CommonFinetune)
-    given = parse(COMMAND._replace(name=f"finetune {name}"), kind, _automatic(rest), default)
+    name, given = read_options(COMMAND, _automatic(args), FINETUNING, Finetune, CommonFinetune)
     common, config = given.common, given.config
     if common.tune is not None and common.compare is not None:
         raise BadInput("--tune and --compare both say what is trained; give one of them")
@@ -90,4 +88,5 @@ COMMAND = Command(
     "Fine-tune a model to your classes.",
     "vitrail finetune folder --init runs/cifar10 --train photos@train --test photos@test --out runs/photos",
     run,
+    ("out", "init", "train", "test", "tune", "resolution", "epochs", "steps", "batch", "optimizer.lr"),
 )

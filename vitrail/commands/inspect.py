@@ -11,7 +11,7 @@ def run(args: list[str]) -> int:
     from vitrail.report import make
     from vitrail.report.sections import attention_distance, attention_maps, nearest_images
 
-    kind, _ = options_of(Inspect, out=None, default=None)
+    kind, _ = options_of(Inspect, default=None)
     options = parse(COMMAND, kind, args)
     if options.out is None:
         raise BadInput("vitrail inspect needs --out DIR for its figures")

@@ -11,7 +11,7 @@ def run(args: list[str]) -> int:
     from vitrail.core.dist import launched
     from vitrail.jobs.linear_probe import Linear, linear
 
-    kind, _ = options_of(Linear, out=None, default=None)
+    kind, _ = options_of(Linear, default=None)
     options = parse(COMMAND, kind, args)
     result = linear(options.config, options.out, options.common.machine())
     if not launched().first:

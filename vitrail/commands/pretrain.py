@@ -17,4 +17,5 @@ COMMAND = Command(
     "Pre-train a new model by a recipe.",
     "vitrail pretrain cifar10 --data-root data --out runs/cifar10",
     run,
+    ("out", "train", "validation", "test", "model", "epochs", "steps", "batch", "optimizer.lr", "device"),
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from vitrail.commands.parsing import Command, Common
+from vitrail.commands.parsing import Command, Common, with_options
 from vitrail.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -87,19 +87,10 @@ def _study(options: Options, overrides: list[str]) -> "Study":
             else measure
             for measure in made.measures
         ),
-        runs=tuple(replace(run, config=_overridden(run.config, overrides)) for run in made.runs),
+        runs=tuple(replace(run, config=with_options(run.config, overrides, "vitrail study")) for run in made.runs),
     )
     made.check()
     return made
-
-
-def _overridden(config: Any, overrides: list[str]) -> Any:
-    import tyro
-
-    if not overrides:
-        return config
-    flat = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
-    return tyro.cli(type(config), prog="vitrail study", args=overrides, default=config, config=flat)
 
 
 def _carry_out(options: Options, study: "Study", args: list[str]) -> int:

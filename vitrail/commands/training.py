@@ -1,7 +1,9 @@
-"""What the commands that train share: a recipe, options put into it, the run shown."""
+"""What the commands that train share: where the config comes from, how long it trains, and the run shown."""
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vitrail.commands.parsing import PROOFS, Command, Common, parse, percent, show
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 class CommonTraining(Common):
     """Options of training on one device or, under torchrun, on many. They do not change results, rounding apart."""
 
+    epochs: float | None = None  # in place of --steps: passes over the training images, 0.1 for a tenth of one
+    print_config: bool = False  # print the whole config as JSON, for --config, and train nothing
     sharding: Literal["replicated", "sharded", "hybrid"] = "replicated"  # in each process a whole model, or a part
     compile: bool | None = None  # torch.compile of the layers; None: on CUDA
     deterministic: bool = False  # on CUDA: only kernels that add in the same order every time; slower
@@ -26,8 +30,6 @@ class CommonTraining(Common):
 
     def machine(self) -> "Machine":
         """Where to run."""
-        from dataclasses import replace
-
         from vitrail.core.loggers import check_trackers
 
         check_trackers(self.track)
@@ -35,20 +37,129 @@ class CommonTraining(Common):
         return replace(super().machine(), **{name: getattr(self, name) for name in names})
 
 
-def recipe_name(command: Command, args: list[str], recipes: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The recipe that comes first, and the other arguments; shows what there is with --help."""
-    known = list(recipes)
-    if not args or args[0].startswith("-"):
-        if args and args[0] in ("-h", "--help"):
-            print(f"usage: vitrail {command.name} RECIPE [options]\n\n{command.about}\n\nrecipes: {', '.join(known)}\n")
-            print(
-                f"For example:\n  {command.usage}\n\nThe options of a recipe: vitrail {command.name} {known[0]} --help"
-            )
+def read_options(
+    command: Command, args: list[str], recipes: Mapping[str, Callable[[], Any]], kind: type, common: type
+) -> tuple[str | None, Any]:
+    """The recipe's name, and its options with those of `args` put in, warm-up and steps settled.
+
+    The config is that of the recipe that comes first, or of the file after --config. Prints it and exits with
+    --print-config.
+
+    Raises:
+        BadInput: no recipe and no file, both, an unknown option, --steps and --epochs together, or no --out.
+    """
+    name, base, rest = _start(command, args, recipes, kind)
+    title = f"{command.name} {name or '--config FILE'}"
+    options_type, default = options_of(kind, default=base, common=common)
+    options = parse(command._replace(name=title), options_type, rest, default)
+    options = replace(options, config=_settled(options, base, {arg.split("=", 1)[0].replace("_", "-") for arg in rest}))
+    if options.common.print_config:
+        from vitrail.core.config import to_json
+
+        print(json.dumps({"format": 1, "job": command.name, "recipe": name, "config": to_json(options.config)}, indent=1))
+        raise SystemExit(0)
+    if options.out is None:
+        raise BadInput(f"give a folder to write: --out runs/{name or 'a'}")
+    return name, options
+
+
+def _start(
+    command: Command, args: list[str], recipes: Mapping[str, Callable[[], Any]], kind: type
+) -> tuple[str | None, Any, list[str]]:
+    """The recipe's name, the config to start from, and the other arguments; shows what there is with --help."""
+    files, rest = _taken("--config", args)
+    named = bool(rest) and not rest[0].startswith("-")
+    if files:
+        if named:
+            raise BadInput(f"the recipe {rest[0]} and --config {files[-1]} are two configs to start from; give one")
+        return (*_from_file(Path(files[-1]), command.name, kind), rest)
+    if not named:
+        if rest and rest[0] in ("-h", "--help", "--help-all"):
+            print(_help(command, list(recipes)))
             raise SystemExit(0)
-        raise BadInput(f"vitrail {command.name} needs a recipe first; known are: {', '.join(known)}")
-    if args[0] not in recipes:
-        raise unknown("recipe", args[0], known)
-    return args[0], args[1:]
+        raise BadInput(
+            f"vitrail {command.name} needs a recipe first, or --config FILE; known are: {', '.join(recipes)}"
+        )
+    if rest[0] not in recipes:
+        raise unknown("recipe", rest[0], recipes)
+    return rest[0], recipes[rest[0]](), rest[1:]
+
+
+def _help(command: Command, known: list[str]) -> str:
+    return "\n".join(
+        [
+            f"usage: vitrail {command.name} RECIPE --out DIR [options]",
+            f"       vitrail {command.name} --config FILE --out DIR [options]",
+            f"\n{command.about}\n\nrecipes: {', '.join(known)}",
+            "FILE: config.json of a run, or what --print-config printed\n",
+            f"For example:\n  {command.usage}\n\nThe options of a recipe: vitrail {command.name} {known[0]} --help",
+        ]
+    )
+
+
+def _taken(option: str, args: list[str]) -> tuple[list[str], list[str]]:
+    """The values of an option, and the other arguments."""
+    values, rest, words = [], [], iter(args)
+    for word in words:
+        if word == option:
+            values.append(next(words, ""))
+        elif word.startswith(f"{option}="):
+            values.append(word.partition("=")[2])
+        else:
+            rest.append(word)
+    return values, rest
+
+
+def _from_file(file: Path, job: str, kind: type) -> tuple[str | None, Any]:
+    """The recipe's name and the config of config.json, which may be given by its folder."""
+    from vitrail.core.config import from_json
+    from vitrail.core.files import read_json
+
+    file = file / "config.json" if file.is_dir() else file
+    if not file.is_file():
+        raise BadInput(f"--config {file} is no file; give config.json of a run, or what --print-config printed")
+    stored = read_json(file)
+    if not isinstance(stored, dict) or "config" not in stored:
+        raise BadInput(f"--config {file} holds no config; give config.json of a run, or what --print-config printed")
+    if stored.get("job") != job:
+        raise BadInput(f"--config {file} is of `vitrail {stored.get('job')}`, this is `vitrail {job}`")
+    return stored.get("recipe"), from_json(kind, stored["config"], str(file))
+
+
+def _settled(options: Any, base: Any, given: set[str]) -> Any:
+    """The config with the steps of --epochs, and a warm-up that fits a run shorter than the recipe's warm-up."""
+    from vitrail.core.progress import say
+
+    config = options.config
+    if options.common.epochs is not None:
+        if "--steps" in given:
+            raise BadInput("--steps and --epochs both say how long to train; give one of them")
+        options.common.find_data()
+        config = with_epochs(config, options.common.epochs)
+    warmup = config.schedule.warmup
+    if 0 < config.steps < warmup and "--schedule.warmup" not in given:
+        shorter = warmup * config.steps // base.steps if base.steps else config.steps // 10
+        config = replace(config, schedule=replace(config.schedule, warmup=shorter))
+        say(f"warm-up of {shorter} steps in place of {warmup}, in proportion to the {config.steps:,} steps of this run")
+    return config
+
+
+def with_epochs(config: Any, epochs: float) -> Any:
+    """The config with the steps of so many passes over its training images, which are counted; says how many.
+
+    Of a fine-tuning the held-out images are counted, too. Raises BadInput for no positive number.
+    """
+    from vitrail.core.progress import say
+    from vitrail.data.open.names import open_data
+    from vitrail.jobs.finetune.schedule_rule import batch_for
+
+    if not 0 < epochs < float("inf"):
+        raise BadInput(f"--epochs is {epochs:g}, expected a number above 0, such as 0.1 or 90")
+    images = len(open_data(config.train, "train"))
+    batch = config.batch or batch_for(images)
+    steps = max(1, round(epochs * images / batch))
+    say(f"{epochs:g} epochs of {images:,} images in batches of {batch} are {steps:,} steps")
+    return replace(config, steps=steps, batch=batch)
 
 
 def train(
@@ -59,9 +170,7 @@ def train(
     job: Callable[..., dict[str, Any]],
 ) -> int:
     """Runs `job` with the config of the recipe that `args` name, their options put in; returns the exit code."""
-    name, rest = recipe_name(command, args, recipes)
-    options_type, default = options_of(kind, out=True, default=recipes[name](), common=CommonTraining)
-    options = parse(command._replace(name=f"{command.name} {name}"), options_type, rest, default)
+    name, options = read_options(command, args, recipes, kind, CommonTraining)
     from vitrail.core.dist import launched
 
     result = job(options.config, options.out, options.common.machine(), name)

@@ -89,3 +89,18 @@ def _hybrid(name: str, config: ViTConfig, stages: str) -> ViTConfig:
         case 16:
             return replace(config, patch=1, backbone=Stages(units=(first, second, third + fourth)))
     raise BadInput(f"model {name!r}: a hybrid has one token for 16 or 32 pixels, expected {stages}+.../16 or .../32")
+
+
+def variant_like(name: str, like: ViTConfig | ResNetConfig) -> ViTConfig | ResNetConfig:
+    """The variant of that name in the place of `like`: its sizes, and all else of `like` that it has too.
+
+    Resolution and classes stay; between two ViTs position, pooling, dropout and the like stay too, and a hidden layer
+    as wide as the encoder stays so. Raises BadInput as `variant` does.
+    """
+    config = replace(
+        variant(name), resolution=like.resolution, num_classes=like.num_classes, head_bias=like.head_bias
+    )
+    if not isinstance(config, ViTConfig) or not isinstance(like, ViTConfig):
+        return config
+    sizes = {key: getattr(config, key) for key in ("patch", "width", "depth", "heads", "mlp", "backbone")}
+    return replace(like, **sizes, hidden=config.width if like.hidden == like.width else like.hidden)

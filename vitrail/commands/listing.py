@@ -1,0 +1,164 @@
+"""The options of a dataclass as rows, and help printed from them: the options that most people need, or all."""
+
+import ast
+import dataclasses
+import inspect
+import io
+import textwrap
+import tokenize
+import types
+from collections.abc import Collection, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from vitrail.core.choices import members, name_of
+from vitrail.core.config import shown
+
+if TYPE_CHECKING:
+    from vitrail.commands.parsing import Command
+
+
+class Option(NamedTuple):
+    """One option; a positional argument has no dashes."""
+
+    name: str  # "--optimizer.lr", "NAME"
+    values: str  # what it takes: "N", "adam|sgd"; empty for a flag
+    about: str  # the comment at the field
+    default: str | None  # None: it must be given
+
+
+def listed(kind: type, default: Any = None, prefix: str = "") -> list[Option]:
+    """The options that tyro makes of a dataclass, in its order; `default`: an instance, where there is one."""
+    found: list[Option] = []
+    hints = get_type_hints(kind, include_extras=True)
+    said = _comments(kind)
+    for field in dataclasses.fields(kind):
+        hint, marks = _plain(hints[field.name])
+        named = next((mark.name for mark in marks if getattr(mark, "name", None) is not None), field.name)
+        help_text = next((mark.help for mark in marks if getattr(mark, "help", None)), said.get(field.name, ""))
+        value = _default(field) if default is None else getattr(default, field.name)
+        path = f"{prefix}{named}".replace("_", "-")
+        inner = f"{path}." if named else prefix
+        if there := members(hint):
+            found.append(Option(f"--{path}", "|".join(there), help_text, name_of(value)))
+            found += listed(type(value), value, inner) if dataclasses.is_dataclass(value) else []
+        elif dataclasses.is_dataclass(hint):
+            known = value if dataclasses.is_dataclass(value) else None
+            found += listed(hint, known, inner)  # type: ignore[arg-type]
+        else:
+            name = field.name.upper() if "Positional" in str(marks) else f"--{path}"
+            absent = value is dataclasses.MISSING or "MISSING" in type(value).__name__.upper()
+            values = "True|False" if hint is bool and value is None else _values(hint)
+            off = f"on; off with --{prefix}no-{named}".replace("_", "-")
+            given = off if value is True and hint is bool else _shown(value)
+            found.append(Option(name, values, help_text, None if absent else given))
+    return found
+
+
+def help_text(
+    title: str, command: "Command", rows: Sequence[Option], choices: Collection[str], more: Sequence[str], full: bool
+) -> str:
+    """What --help prints, or --help-all where `full`.
+
+    Args:
+        choices: the options that choose an alternative by its name.
+        more: a line for each alternative, with its own options.
+    """
+    chosen = [row for name in command.first for row in rows if row.name in (name, f"--{name}")]
+    named = [row for row in rows if row.name in choices and row not in chosen]
+    rest = [row for row in rows if row not in chosen and row not in named]
+    groups = {"The options that most people need": chosen} if chosen else {}
+    groups |= {"Alternatives by name, each with options of its own": named} if named else {}
+    if full or not chosen:
+        groups |= _groups(rest)
+    lines = [f"usage: {title} [options]", "", command.about]
+    for name, there in groups.items():
+        lines += ["", f"{name}:", *_rows(there)]
+    if chosen and not full:
+        lines += ["", f"{len(rest)} more options: {title} --help-all"]
+    return "\n".join([*lines, *(["", "All alternatives:", *more] if more else []), "", "For example:", f"  {command.usage}"])
+
+
+def _groups(options: Sequence[Option]) -> dict[str, list[Option]]:
+    """By what comes before the last dot."""
+    groups: dict[str, list[Option]] = {}
+    for option in options:
+        owner = option.name.removeprefix("--").rpartition(".")[0]
+        groups.setdefault(f"Options of {owner}" if owner else "Options", []).append(option)
+    return groups
+
+
+def _rows(options: Sequence[Option]) -> list[str]:
+    lines = []
+    for option in options:
+        head = f"  {option.name} {option.values}".rstrip()
+        default = "required" if option.default is None else f"default: {option.default}" if option.default else ""
+        text = f"{option.about} ({default})" if option.about and default else option.about or default
+        told = textwrap.wrap(text, 84, break_on_hyphens=False, break_long_words=False) or [""]
+        start = [f"{head:<33} {told[0]}".rstrip()] if len(head) <= 33 else [head, f"{'':<33} {told[0]}".rstrip()]
+        lines += [*start, *(f"{'':<33} {line}" for line in told[1:])]
+    return lines
+
+
+def _plain(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type without None and what tyro is told of it, and that."""
+    marks: tuple[Any, ...] = ()
+    if get_origin(hint) is Annotated:
+        hint, *rest = get_args(hint)
+        marks = tuple(rest)
+    if get_origin(hint) in (Union, types.UnionType) and not members(hint):
+        kept = [part for part in get_args(hint) if part is not type(None)]
+        hint = kept[0] if len(kept) == 1 else hint
+    return hint, marks
+
+
+def _values(hint: Any) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is bool:
+        return ""
+    if origin is Literal:
+        return "|".join(map(str, args))
+    if origin in (Union, types.UnionType):
+        return "|".join(filter(None, map(_values, args)))
+    if origin is tuple:
+        inner = [_values(arg) for arg in args if arg is not Ellipsis]
+        return f"{inner[0]} ..." if Ellipsis in args else " ".join(inner)
+    return {int: "N", float: "X", str: "TEXT", Path: "PATH"}.get(hint, "VALUE")
+
+
+def _default(field: Any) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _shown(value: Any) -> str:
+    if value is None or value is False or value in ((), ""):
+        return ""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else shown(str(value))
+
+
+@cache
+def _comments(kind: type) -> dict[str, str]:
+    """The comment of each field: beside it, or else in the lines above it."""
+    said: dict[str, str] = {}
+    for owner in reversed(kind.__mro__[:-1]):
+        try:
+            source = textwrap.dedent(inspect.getsource(owner))
+        except (OSError, TypeError):  # made by make_dataclass
+            continue
+        comments = {
+            token.start[0]: token.string.lstrip("# ")
+            for token in tokenize.generate_tokens(io.StringIO(source).readline)
+            if token.type == tokenize.COMMENT
+        }
+        lines = source.splitlines()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                beside = [comments[n] for n in range(node.lineno, (node.end_lineno or 0) + 1) if n in comments]
+                above = node.lineno - 1
+                while not beside and above in comments and lines[above - 1].lstrip().startswith("#"):
+                    above -= 1
+                said[node.target.id] = " ".join(beside or [comments[n] for n in range(above + 1, node.lineno)])
+    return said

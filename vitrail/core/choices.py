@@ -1,0 +1,96 @@
+"""Alternatives of a config by name: the one table of names, and a part of a config exchanged for another.
+
+The names are what people write (`--optimizer sgd`) and read; JSON keeps the names of the types.
+"""
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from vitrail.core.errors import unknown
+
+# The type, as JSON has it under "type" -> its name for people. A union of one type and None is "none" or this name.
+NAMES = {
+    "ViTConfig": "vit", "ResNetConfig": "resnet", "Stages": "resnet",  # named in full by models.variants: "R50+B/16"
+    "NoPosition": "none", "Learned1d": "1d", "Learned2d": "2d", "Relative": "relative", "SinCos2d": "sincos",
+    "ClassToken": "token", "AveragePool": "average", "AttentionPool": "attention",
+    "TokenAndAverage": "token-and-average",
+    "Adam": "adam", "Momentum": "sgd",
+    "Linear": "linear", "Cosine": "cosine", "Rsqrt": "rsqrt", "Steps": "steps",
+    "Softmax": "softmax", "Sigmoid": "sigmoid",
+    "InceptionCrop": "inception", "RandomResizedCrop": "random-resized", "PadCrop": "pad", "ResizeCrop": "resize",
+    "SimpleRandomCrop": "simple-random", "WholeImage": "none",
+    "SquareResize": "square", "CentreCrop": "centre-crop",
+    "ColourJitter": "on", "RandAugment": "on", "RandomErasing": "on",
+    "Whole": "whole", "HeadOnly": "head", "LastBlocks": "blocks", "LayerDecay": "decay", "Lora": "lora",
+}  # fmt: skip
+
+
+def name_of(value: Any) -> str:
+    """The name of a part of a config, given as the object or as its JSON; "none" for None."""
+    if value is None:
+        return "none"
+    tag = value.get("type", "") if isinstance(value, Mapping) else type(value).__name__
+    return NAMES.get(str(tag), str(tag))
+
+
+def members(kind: Any) -> dict[str, type | None]:
+    """The alternatives of a union of dataclasses by name; empty for any other type."""
+    parts = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else ()
+    if len(parts) < 2 or not all(part is type(None) or dataclasses.is_dataclass(part) for part in parts):
+        return {}
+    none = {"none": None} if type(None) in parts else {}
+    return {**none, **{NAMES.get(part.__name__, part.__name__): part for part in parts if part is not type(None)}}
+
+
+def choices(config: Any, prefix: str = "") -> dict[str, dict[str, type | None]]:
+    """Where a config has alternatives, and which: {"optimizer": {"adam": Adam, "sgd": Momentum}, ...}."""
+    found: dict[str, dict[str, type | None]] = {}
+    hints = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        if there := members(hints[field.name]):
+            found[prefix + field.name] = there
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            found |= choices(value, f"{prefix}{field.name}.")
+    return found
+
+
+def part(config: Any, path: str) -> Any:
+    """The part of a config at "model.position"."""
+    for name in path.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def with_part(config: Any, path: str, value: Any) -> Any:
+    """The config with another value at "model.position"."""
+    first, _, rest = path.partition(".")
+    inner = with_part(getattr(config, first), rest, value) if rest else value
+    return dataclasses.replace(config, **{first: inner})
+
+
+def choose(config: Any, path: str, name: str) -> Any:
+    """The config with the alternative of that name at `path`.
+
+    Fields that the old and the new alternative share keep their values; the others are the new one's defaults.
+
+    Raises:
+        BadInput: no such alternative; the message has the nearest.
+    """
+    there, old = choices(config)[path], part(config, path)
+    if name not in there:
+        raise unknown(path, name, there)
+    kind = there[name]
+    if kind is None or kind is type(old):
+        return config if kind else with_part(config, path, None)
+    return with_part(config, path, kind(**kept(old, kind)))
+
+
+def kept(old: Any, kind: type) -> dict[str, Any]:
+    """The fields of `old` that `kind` has too."""
+    if old is None:
+        return {}
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {field.name: getattr(old, field.name) for field in dataclasses.fields(old) if field.name in names}
