@@ -55,8 +55,15 @@ def test_an_alternative_by_name_is_trained_and_named(words: list[str], path: str
         config = config[name]
     assert config["type"] == kind
     page = (tmp_path / "a/report.html").read_text()
-    shown = {"R26x1": "R26x1", "Ti/16": "Ti/2"}.get(words[1] if len(words) > 1 else "", NAMES[kind])
-    assert shown in page
+    sizes = {
+        "ResNetConfig": "ResNet of units 2-2-2-2, width 64",
+        "ViTConfig": "ViT of 12 layers, width 192, 3 heads, patch 2",
+    }
+    if path != "augment.erasing":  # in the whole config alone
+        title = (
+            path.rpartition(".")[2].replace("position", "position embedding").replace("pool", "pooling").capitalize()
+        )
+        assert f"<dt>{title}</dt><dd>{sizes.get(kind, NAMES[kind])}" in page
 
 
 def test_a_named_model_keeps_what_is_not_its_size(tmp_path: Path) -> None:
@@ -133,7 +140,7 @@ def test_fine_tuning_by_name(digits_run: Path, tmp_path: Path) -> None:
     assert config["tuned"]["rank"] == 2
     assert config["steps"] == 1
     page = (tmp_path / "a/report.html").read_text()
-    for shown in ("adam", "rsqrt", "sigmoid", "lora"):
+    for shown in ("ViT of 3 layers", "1d: where stem", "average: ", "adam: ", "rsqrt: ", "sigmoid: ", "lora: rank 2"):
         assert shown in page
 
 

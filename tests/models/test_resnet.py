@@ -337,3 +337,20 @@ def test_a_resnet_learns_in_all_its_parts() -> None:
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.abs().max() > 0, name
+
+
+def test_gradients_of_one_column_read_no_unwritten_memory() -> None:
+    for shape in ((1, 1), (5, 1)):
+        conv = StandardisedConv(64, 64, 3, 2, BIT)
+        images = torch.randn(4, 64, *shape)
+        with torch.no_grad():
+            assert torch.equal(conv(images), F.conv2d(images, standardise(conv.weight, conv.eps, True), None, 2, 1))
+        for _ in range(5):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                out = conv(images)
+            poison = [torch.full((n,), float("nan")) for n in (36_864, 18_432, 100_000, 3_000_000)]
+            del poison
+            conv.weight.grad = None
+            out.float().sum().backward()
+            assert conv.weight.grad is not None
+            assert torch.isfinite(conv.weight.grad).all()

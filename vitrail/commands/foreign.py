@@ -76,7 +76,7 @@ def check_known(args: list[str], known: Collection[str]) -> None:
             continue
         given = arg.split("=", 1)[0]
         name = given.lstrip("-").replace("_", "-")
-        if given in ("-h", "--help") or f"--{name}" in known and given.startswith("--"):
+        if given in ("-h", "--help") or (f"--{name}" in known and given.startswith("--")):
             continue
         if f"--{name.replace('no-', '', 1)}" in known and "no-" in name:
             continue

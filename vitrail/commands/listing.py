@@ -1,4 +1,4 @@
-"""The options of a dataclass as rows, and help printed from them: the options that most people need, or all."""
+"""The options of a dataclass as rows: name, values, the comment at the field, default."""
 
 import ast
 import dataclasses
@@ -7,16 +7,12 @@ import io
 import textwrap
 import tokenize
 import types
-from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from vitrail.core.choices import members, name_of
 from vitrail.core.config import shown
-
-if TYPE_CHECKING:
-    from vitrail.commands.parsing import Command
 
 
 class Option(NamedTuple):
@@ -54,51 +50,6 @@ def listed(kind: type, default: Any = None, prefix: str = "") -> list[Option]:
             given = off if value is True and hint is bool else _shown(value)
             found.append(Option(name, values, help_text, None if absent else given))
     return found
-
-
-def help_text(
-    title: str, command: "Command", rows: Sequence[Option], choices: Collection[str], more: Sequence[str], full: bool
-) -> str:
-    """What --help prints, or --help-all where `full`.
-
-    Args:
-        choices: the options that choose an alternative by its name.
-        more: a line for each alternative, with its own options.
-    """
-    chosen = [row for name in command.first for row in rows if row.name in (name, f"--{name}")]
-    named = [row for row in rows if row.name in choices and row not in chosen]
-    rest = [row for row in rows if row not in chosen and row not in named]
-    groups = {"The options that most people need": chosen} if chosen else {}
-    groups |= {"Alternatives by name, each with options of its own": named} if named else {}
-    if full or not chosen:
-        groups |= _groups(rest)
-    lines = [f"usage: {title} [options]", "", command.about]
-    for name, there in groups.items():
-        lines += ["", f"{name}:", *_rows(there)]
-    if chosen and not full:
-        lines += ["", f"{len(rest)} more options: {title} --help-all"]
-    return "\n".join([*lines, *(["", "All alternatives:", *more] if more else []), "", "For example:", f"  {command.usage}"])
-
-
-def _groups(options: Sequence[Option]) -> dict[str, list[Option]]:
-    """By what comes before the last dot."""
-    groups: dict[str, list[Option]] = {}
-    for option in options:
-        owner = option.name.removeprefix("--").rpartition(".")[0]
-        groups.setdefault(f"Options of {owner}" if owner else "Options", []).append(option)
-    return groups
-
-
-def _rows(options: Sequence[Option]) -> list[str]:
-    lines = []
-    for option in options:
-        head = f"  {option.name} {option.values}".rstrip()
-        default = "required" if option.default is None else f"default: {option.default}" if option.default else ""
-        text = f"{option.about} ({default})" if option.about and default else option.about or default
-        told = textwrap.wrap(text, 84, break_on_hyphens=False, break_long_words=False) or [""]
-        start = [f"{head:<33} {told[0]}".rstrip()] if len(head) <= 33 else [head, f"{'':<33} {told[0]}".rstrip()]
-        lines += [*start, *(f"{'':<33} {line}" for line in told[1:])]
-    return lines
 
 
 def _plain(hint: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -2,17 +2,16 @@
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache
+import textwrap
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+from vitrail.commands.by_name import alternatives, with_choices
 from vitrail.commands.foreign import check_known
-from vitrail.commands.listing import Option, help_text, listed
-from vitrail.core.choices import choices, choose, kept, members, name_of, part, with_part
-from vitrail.core.config import shown
-from vitrail.core.errors import BadInput
+from vitrail.commands.listing import Option, listed
+from vitrail.core.choices import choices
 
 if TYPE_CHECKING:
     from vitrail.core.device import Machine
@@ -83,64 +82,9 @@ def _tyro(kind: Any, title: str, args: list[str], default: Any) -> Any:
     return tyro.cli(kind, prog=title, args=args, default=default, config=(tyro.conf.AvoidSubcommands,))
 
 
-def with_choices(config: Any, args: list[str]) -> tuple[Any, list[str]]:
-    """The config with the alternatives that `args` name (`--optimizer sgd`, `--model S/16`), and the other `args`.
-
-    What an alternative takes over from the one before is said in a line, but for what `args` give themselves.
-    """
-    given, rest, words = [], [], iter(args)
-    options = {arg.split("=", 1)[0].lstrip("-").replace("_", "-") for arg in args}
-    for word in words:
-        name, equals, value = word.partition("=")
-        path = name.removeprefix("--").replace("-", "_")
-        if not name.startswith("--") or path not in _paths(type(config)):
-            rest.append(word)
-            continue
-        value = value if equals else next(words, "")
-        given.append((path, value))
-    for path, value in sorted(given, key=lambda pair: pair[0].count(".")):
-        config = _chosen(config, path, value, options)
-    return config, rest
-
-
-def _chosen(config: Any, path: str, name: str, options: set[str]) -> Any:
-    from vitrail.core.progress import say
-
-    if path not in choices(config):
-        owner = path.rpartition(".")[0]
-        raise BadInput(f"--{path} is of another kind of {owner} than {name_of(part(config, owner))}")
-    old = part(config, path)
-    if path == "model" and name not in choices(config)[path]:
-        from vitrail.models.variants import variant_like
-
-        return with_part(config, path, variant_like(name, old))
-    changed = choose(config, path, name)
-    new = part(changed, path)
-    if new is not None and type(new) is not type(old):
-        taken = {key: value for key, value in kept(old, type(new)).items() if value != getattr(type(new)(), key)}
-        said = [f"{k} {shown(v)}" for k, v in taken.items() if f"{path}.{k}".replace("_", "-") not in options]
-        if said:
-            say(f"{path} {name}, with what it was before: {', '.join(said)}")
-    return changed
-
-
-@cache
-def _paths(kind: type) -> set[str]:
-    """Where a config can have alternatives, whichever are chosen."""
-    found = set()
-    for name, hint in get_type_hints(kind).items():
-        inner = list(filter(None, members(hint).values()))
-        if inner:
-            found.add(name)
-        for owner in inner or ([hint] if is_dataclass(hint) else []):
-            found |= {f"{name}.{path}" for path in _paths(owner)}  # type: ignore[arg-type]
-    return found
-
-
 def _help(command: Command, rows: list[Option], config: Any, full: bool) -> str:
     named = choices(config) if config is not None else {}
     options = {f"--{path}".replace("_", "-") for path in named}
-    alternatives: list[str] = []
     if "model" in named:
         from vitrail.models.variants import NAMES
 
@@ -150,18 +94,54 @@ def _help(command: Command, rows: list[Option], config: Any, full: bool) -> str:
             else row
             for row in rows
         ]
-    if full:
-        alternatives = _alternatives(named)
-    return help_text(f"vitrail {command.name}", command, rows, options, alternatives, full)
+    more = alternatives(named) if full else []
+    return _help_text(f"vitrail {command.name}", command, rows, options, more, full)
 
 
-def _alternatives(named: dict[str, dict[str, type | None]]) -> list[str]:
-    """A line an alternative: how it is chosen, and its own options."""
+def _help_text(
+    title: str, command: Command, rows: Sequence[Option], choices: Collection[str], more: Sequence[str], full: bool
+) -> str:
+    """What --help prints, or --help-all where `full`.
+
+    Args:
+        choices: the options that choose an alternative by its name.
+        more: a line for each alternative, with its own options.
+    """
+    chosen = [row for name in command.first for row in rows if row.name in (name, f"--{name}")]
+    named = [row for row in rows if row.name in choices and row not in chosen]
+    rest = [row for row in rows if row not in chosen and row not in named]
+    groups = {"The options that most people need": chosen} if chosen else {}
+    groups |= {"Alternatives by name, each with options of its own": named} if named else {}
+    if full or not chosen:
+        groups |= _groups(rest)
+    lines = [f"usage: {title} [options]", "", command.about]
+    for name, there in groups.items():
+        lines += ["", f"{name}:", *_rows(there)]
+    if chosen and not full:
+        lines += ["", f"{len(rest)} more options: {title} --help-all"]
+    return "\n".join(
+        [*lines, *(["", "All alternatives:", *more] if more else []), "", "For example:", f"  {command.usage}"]
+    )
+
+
+def _groups(options: Sequence[Option]) -> dict[str, list[Option]]:
+    """By what comes before the last dot."""
+    groups: dict[str, list[Option]] = {}
+    for option in options:
+        owner = option.name.removeprefix("--").rpartition(".")[0]
+        groups.setdefault(f"Options of {owner}" if owner else "Options", []).append(option)
+    return groups
+
+
+def _rows(options: Sequence[Option]) -> list[str]:
     lines = []
-    for path, there in named.items():
-        for name, kind in there.items():
-            own = [f"--{path}.{field.name}" for field in fields(kind)] if kind is not None and path != "model" else []
-            lines.append(f"  --{path} {name}  {' '.join(own)}".replace("_", "-").rstrip())
+    for option in options:
+        head = f"  {option.name} {option.values}".rstrip()
+        default = "required" if option.default is None else f"default: {option.default}" if option.default else ""
+        text = f"{option.about} ({default})" if option.about and default else option.about or default
+        told = textwrap.wrap(text, 84, break_on_hyphens=False, break_long_words=False) or [""]
+        start = [f"{head:<33} {told[0]}".rstrip()] if len(head) <= 33 else [head, f"{'':<33} {told[0]}".rstrip()]
+        lines += [*start, *(f"{'':<33} {line}" for line in told[1:])]
     return lines
 
 
@@ -181,7 +161,7 @@ def options(kind: type, *, default: Any, common: type = Common) -> tuple[Any, An
         ],
         frozen=True,
     )
-    return made, None if default is None else made(default)  # type: ignore[call-arg]
+    return made, None if default is None else made(default)
 
 
 def show(result: dict[str, Any], common: Common, text: str) -> None:

@@ -56,7 +56,9 @@ def read_options(
     if options.common.print_config:
         from vitrail.core.config import to_json
 
-        print(json.dumps({"format": 1, "job": command.name, "recipe": name, "config": to_json(options.config)}, indent=1))
+        print(
+            json.dumps({"format": 1, "job": command.name, "recipe": name, "config": to_json(options.config)}, indent=1)
+        )
         raise SystemExit(0)
     if options.out is None:
         raise BadInput(f"give a folder to write: --out runs/{name or 'a'}")

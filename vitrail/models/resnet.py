@@ -96,7 +96,10 @@ class StandardisedConv(nn.Conv2d):
         weight = standardise(self.weight, self.eps, self.on_variance)
         if self.same and self.stride[0] > 1:
             return F.conv2d(pad_same(x, self.kernel_size[0], self.stride[0]), weight, None, self.stride)
-        return F.conv2d(x, weight, None, self.stride, self.padding)
+        # One column needs no stride across it; with one, oneDNN's bfloat16 gradient of the weights reads memory that
+        # nothing wrote (PyTorch 2.13, AVX512): NaN now and then.
+        stride = (self.stride[0], 1) if x.shape[-1] == 1 else self.stride
+        return F.conv2d(x, weight, None, stride, self.padding)
 
 
 def standardise(weight: Float[Tensor, "o i p q"], eps: float, on_variance: bool) -> Float[Tensor, "o i p q"]:

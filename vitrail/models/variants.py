@@ -97,9 +97,7 @@ def variant_like(name: str, like: ViTConfig | ResNetConfig) -> ViTConfig | ResNe
     Resolution and classes stay; between two ViTs position, pooling, dropout and the like stay too, and a hidden layer
     as wide as the encoder stays so. Raises BadInput as `variant` does.
     """
-    config = replace(
-        variant(name), resolution=like.resolution, num_classes=like.num_classes, head_bias=like.head_bias
-    )
+    config = replace(variant(name), resolution=like.resolution, num_classes=like.num_classes, head_bias=like.head_bias)
     if not isinstance(config, ViTConfig) or not isinstance(like, ViTConfig):
         return config
     sizes = {key: getattr(config, key) for key in ("patch", "width", "depth", "heads", "mlp", "backbone")}

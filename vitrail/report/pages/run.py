@@ -11,7 +11,7 @@ from vitrail.report.blocks import Code, Facts, Part, Section, Table, Text
 from vitrail.report.folder import Folder, Json, objects, texts
 from vitrail.report.page import page
 from vitrail.report.pages import evaluation, inspection
-from vitrail.report.sections import bottleneck, reference_run, training_curves
+from vitrail.report.sections import bottleneck, reference_run, settings, training_curves
 
 JOBS = {"pretrain": "Pre-training", "finetune": "Fine-tuning"}
 
@@ -29,6 +29,7 @@ def run_page(folder: Folder, proofs: Path | None = None) -> str:
         reference_run.section(folder, config, result, planned_steps(config), proofs) if proofs else None,
         bottleneck.section(folder),
         inspection.section(inspected, of_this_run=True) if inspected else None,
+        settings.section(folder, config),
         transplant(folder),
         cost(result),
         environment(folder, config),
