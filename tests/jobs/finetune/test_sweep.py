@@ -30,7 +30,7 @@ from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine
 from vitrail.train.trainable import HeadOnly, LastBlocks, LayerDecay, Lora, Whole
 from vitrail.weights.bundle import read_bundle, save_bundle
-from vitrail.weights.load import load
+from vitrail.weights.load import load, read_pretrained
 
 MODEL = ViTConfig(patch=4, width=16, depth=2, heads=2, mlp=32, resolution=(8, 8), num_classes=2)
 HERE = Machine(device="cpu", workers=0)
@@ -92,6 +92,25 @@ def done(data: Path) -> Path:
     """A finished one with two final runs."""
     finetune(sweeping(data, repeats=1), data / "done", HERE)
     return data / "done"
+
+
+def test_the_model_is_read_once_and_trained_in_copies(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[dict[str, torch.Tensor]] = []
+
+    def counting(*args: Any, **named: Any) -> Any:
+        found = read_pretrained(*args, **named)
+        read.append({name: tensor.clone() for name, tensor in found.state.items()})
+        starts.append(found)
+        return found
+
+    starts: list[Any] = []
+    for module in (sweep, transfer):
+        monkeypatch.setattr(module, "read_pretrained", counting)
+    finetune(sweeping(data, repeats=1), tmp_path / "run", HERE)
+    assert len(read) == 1
+    assert all(torch.equal(starts[0].state[name], tensor) for name, tensor in read[0].items())
 
 
 def test_the_folder_holds_trials_final_runs_and_the_result(done: Path) -> None:

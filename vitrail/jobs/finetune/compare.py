@@ -12,7 +12,9 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import write_json
 from vitrail.core.progress import say
 from vitrail.jobs.finetune.finetune import Finetune, finetune
+from vitrail.jobs.finetune.run import check_start
 from vitrail.train.trainable import HeadOnly, LastBlocks, LayerDecay, Lora, Tuned, Whole
+from vitrail.weights.load import read_pretrained
 
 EVERY = ("head", "blocks-2", "lora-8", "decay-0.75", "whole")
 FORMS = "whole, head, blocks-COUNT, decay-RATE, lora-RANK or lora-RANK-ALPHA"
@@ -54,10 +56,12 @@ def compare(
     if (folder / "config.json").exists():
         raise BadInput(f"--out {folder} holds a run; a comparison wants a new folder, with a run for each choice in it")
     about = {"train": config.train, "test": config.test, "init": config.init}
+    check_start(config)
+    start = read_pretrained(config.init, resolution=config.resolution)
     rows: list[dict[str, Any]] = []
     for number, (name, tuned) in enumerate(tunings.items(), start=1):
         say(f"{number}/{len(tunings)}  {name}")
-        result = finetune(replace(config, tuned=tuned), folder / name, machine, recipe)
+        result = finetune(replace(config, tuned=tuned), folder / name, machine, recipe, start)
         rows.append(
             {
                 "name": name,

@@ -6,22 +6,28 @@ from typing import Any
 from vitrail.core.device import Machine
 from vitrail.jobs.finetune.run import Finetune, finetune_once
 from vitrail.jobs.finetune.sweep import sweep
+from vitrail.weights.pretrained import PretrainedModel
 
 __all__ = ["Finetune", "finetune"]
 
 
 def finetune(
-    config: Finetune, folder: Path, machine: Machine | None = None, recipe: str | None = None
+    config: Finetune,
+    folder: Path,
+    machine: Machine | None = None,
+    recipe: str | None = None,
+    start: PretrainedModel | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes in `folder`, or continues there, and returns the result (docs/files.md: result.json).
 
     Without a sweep, repeats and a budget it is a single run in the folder itself. `accuracy`, `interval` and `count`
     are those of the test images in both cases; of several final runs the mean, and its interval over seeds.
+    `start`: the model of `config.init`, where it is read already.
 
     Raises:
         BadInput: a model, data, sizes or a folder that cannot be used.
         Interrupted: after a signal, once the run is saved.
     """
     if config.sweep or config.repeats or config.budget:
-        return sweep(config, folder, machine, recipe)
-    return finetune_once(config, folder, machine, recipe)
+        return sweep(config, folder, machine, recipe, start)
+    return finetune_once(config, folder, machine, recipe, start=start)

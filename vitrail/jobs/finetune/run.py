@@ -61,11 +61,13 @@ def finetune_once(
     recipe: str | None = None,
     data: Sources | None = None,
     inside: bool = True,
+    start: PretrainedModel | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes in `folder`, or continues there, and returns the result (docs/files.md: result.json).
 
     Args:
         data: the sources, where they are open already.
+        start: the model of `config.init`, where it is read already; it stays as it is.
         inside: whether the finished model is looked into.
 
     Raises:
@@ -73,7 +75,7 @@ def finetune_once(
         Interrupted: after a signal, once the run is saved.
     """
     check_start(config)
-    published = read_pretrained(config.init, resolution=config.resolution)
+    published = start or read_pretrained(config.init, resolution=config.resolution)
     if data is None:
         data = open_checked(config)
     config = with_defaults_for(config, len(data[0]))
@@ -91,7 +93,7 @@ def finetune_once(
         about = {"job": "finetune", "recipe": recipe, "init": config.init, "init_trained_on": _origin(published)}
         if not isinstance(model.config, ResNetConfig):
             about[RESAMPLED] = published.interpolation
-        del published  # the model has copies
+        del published, start  # the model has copies
         return run_training(config, run, model, preprocess, parts, machine, about, inside)
 
 

@@ -47,8 +47,6 @@ def measure_step_time(
     dtype = devices.choose_precision(config.precision, device)
     devices.reset_peak_memory(device)
     base = devices.peak_memory_gib(device)
-    if device.type == "cpu":  # what was read of the file is given back before training
-        base = max(0.0, base - sum(t.numel() * t.element_size() for t in published.state.values()) / 2**30)
     model, _, preprocess = build_pretrained(config, published, classes)
     model.to(device)
     plain = replace(config, mixing=type(config.mixing)(), loss=Softmax(), micro_batch=None, average=None, steps=1000)

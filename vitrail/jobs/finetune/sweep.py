@@ -6,7 +6,9 @@ OUT/result.json. Each run goes on from its checkpoint and a finished one is not 
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +40,21 @@ from vitrail.jobs.finetune.step_time import measure_step_time
 from vitrail.jobs.training import check_training
 from vitrail.train.divergence import Diverged
 from vitrail.weights.load import read_pretrained
+from vitrail.weights.pretrained import PretrainedModel
 
 RULE = "the highest accuracy on the held-out images; among equal ones the lower loss there; then the lower rate"
 
 
-def sweep(config: Finetune, folder: Path, machine: Machine | None = None, recipe: str | None = None) -> dict[str, Any]:
+def sweep(
+    config: Finetune,
+    folder: Path,
+    machine: Machine | None = None,
+    recipe: str | None = None,
+    start: PretrainedModel | None = None,
+) -> dict[str, Any]:
     """Does what is missing of the protocol in `folder`, and returns its result (docs/files.md).
+
+    The model is read once, and every trial and final run trains a copy. `start`: where it is read already.
 
     Raises:
         BadInput: a model, data, sizes or a folder that cannot be used, or a sweep of which no trial ended well.
@@ -61,9 +72,11 @@ def sweep(config: Finetune, folder: Path, machine: Machine | None = None, recipe
         with RunFolder(folder, "finetune", config, recipe) as run:
             if run.state == "finished":
                 return run.result()
-            plan = _plan(whole, run, data, machine)
+            start = start or read_pretrained(config.init, resolution=config.resolution)
+            plan = _plan(whole, run, data, machine, start)
             config = as_planned(whole, plan)
-            trials = _trials(config, whole, plan, run, data, machine, recipe)
+            once = partial(finetune_once, machine=machine, recipe=recipe, start=start)
+            trials = _trials(config, plan, run, data, once)
             chosen = choose(trials) if trials else None
             lr = chosen["learning_rate"] if chosen else plan.rates[0]
             if chosen and run.writes:
@@ -74,9 +87,7 @@ def sweep(config: Finetune, folder: Path, machine: Machine | None = None, recipe
                 _note(run, trials, chosen, runs)
                 where = run.path / "final" / f"seed-{seed}"
                 first = seed == plan.seeds[0]  # one is looked into
-                result = finetune_once(
-                    replace(final, seed=seed), where, machine, recipe, (data[0], None, data[2]), first
-                )
+                result = once(replace(final, seed=seed), where, data=(data[0], None, data[2]), inside=first)
                 runs.append(_row(f"final/seed-{seed}", lr, result, seed=seed))
             _note(run, trials, chosen, runs)
             if run.writes:
@@ -100,7 +111,7 @@ def choose(trials: list[dict[str, Any]]) -> dict[str, Any]:
     return min(judged, key=lambda row: (-row["accuracy"], row["loss"], row["learning_rate"]))
 
 
-def _plan(config: Finetune, run: RunFolder, data: Sources, machine: Machine) -> Plan:
+def _plan(config: Finetune, run: RunFolder, data: Sources, machine: Machine, start: PretrainedModel) -> Plan:
     """As it was made when the folder was new, or made now; said before anything starts."""
     file = run.path / "plan.json"
     stored = None
@@ -108,14 +119,13 @@ def _plan(config: Finetune, run: RunFolder, data: Sources, machine: Machine) -> 
         stored = read_json(file)
     stored = dist.gathered_json(stored)[0]
     if stored is None:
-        published = read_pretrained(config.init, resolution=config.resolution)
-        pace = measure_step_time(config, published, data[0].classes, machine)
+        pace = measure_step_time(config, start, data[0].classes, machine)
         share = held_out_share(config, len(data[0]))
         _, judged, test = with_held_out(replace(config, held_out=share), data)
         sizes = Sizes(len(data[0]), len(judged) if judged is not None else 0, len(test) if test is not None else 0)
         free = devices.available_memory(devices.choose_device(machine.device))
         plan = make_plan(config, sizes, len(data[0].classes), pace, None if free is None else free / 2**30)
-        plan = replace(plan, why=(*plan.why, *published.assumed))
+        plan = replace(plan, why=(*plan.why, *start.assumed))
         stored = dist.gathered_json({"format": 1, "plan": to_json(plan)})[0]
         if run.writes:
             write_json(file, stored)
@@ -126,13 +136,7 @@ def _plan(config: Finetune, run: RunFolder, data: Sources, machine: Machine) -> 
 
 
 def _trials(
-    config: Finetune,
-    whole: Finetune,
-    plan: Plan,
-    run: RunFolder,
-    data: Sources,
-    machine: Machine,
-    recipe: str | None,
+    config: Finetune, plan: Plan, run: RunFolder, data: Sources, once: Callable[..., dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """A run for each rate, which never sees the test images."""
     rows: list[dict[str, Any]] = []
@@ -147,7 +151,7 @@ def _trials(
             rows.append(_failed(name, lr, read_json(failed)["reason"]))
             continue
         try:
-            result = finetune_once(one, where, machine, recipe, (data[0], data[1], None), inside=False)
+            result = once(one, where, data=(data[0], data[1], None), inside=False)
         except Diverged as problem:
             dist.barrier()
             if run.writes:
