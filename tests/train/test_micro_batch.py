@@ -125,7 +125,7 @@ def test_trying_leaves_nothing_behind(tmp_path: Path) -> None:
     before = everything(state)
     passes: list[int] = []
     at_most(state, 5, passes)
-    assert micro_batch._largest_that_fits(lambda n: micro_batch._fits(state, n, torch.float32), 12) == 3
+    assert micro_batch._largest_that_fits(lambda n: micro_batch._fits(state, n, torch.float32, 2), 12) == 3
     assert passes == [12, 6, 3]
     assert all(torch.equal(tensor, everything(state)[name]) for name, tensor in before.items())
     assert all(p.grad is None for p in state.model.parameters())

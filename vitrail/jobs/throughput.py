@@ -1,7 +1,10 @@
 """How many images a second a model takes here and how many at once, at rest and in training: a point of figure 12."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import write_json
 from vitrail.core.progress import progress
 from vitrail.core.run import RunFolder, environment
-from vitrail.data.loader.loader import Batch, Broken
+from vitrail.data.loader.loader import Broken
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.cost import (
@@ -25,9 +28,9 @@ from vitrail.models.cost import (
     training_memory,
 )
 from vitrail.models.vit import ViTConfig
-from vitrail.train.micro_batch import out_of_memory, release
 from vitrail.train.parallel import parallelize
-from vitrail.train.step import TrainConfig, init_state, train_step
+from vitrail.train.profile import Pass, time_passes, training_pass
+from vitrail.train.step import TrainConfig, init_state
 
 WARM = 2  # passes before the clock runs
 
@@ -76,8 +79,8 @@ def measure_throughput(config: Throughput, folder: Path, machine: Machine | None
         parallelize(model, machine, device, dtype)
         room = devices.available_memory(device)
         with progress("measuring speed", 2 * len(config.batches)) as bar:
-            resting = _speeds(model, config, dtype, False, bar.advance)
-            training = _speeds(model, config, dtype, True, bar.advance)
+            resting = _rates(model, config, dtype, False, bar.advance)
+            training = _rates(model, config, dtype, True, bar.advance)
         largest = {kind: _largest(model, dtype, kind == "training", room) for kind in ("resting", "training")}
         best = max(resting.values(), default=0.0)
         trained = max(training.values(), default=0.0)
@@ -101,40 +104,23 @@ def measure_throughput(config: Throughput, folder: Path, machine: Machine | None
         return run.result()
 
 
-def _speeds(model: Model, config: Throughput, dtype: torch.dtype, training: bool, done: Any) -> dict[int, float]:
+def _rates(
+    model: Model, config: Throughput, dtype: torch.dtype, training: bool, done: Callable[[str], None]
+) -> dict[int, float]:
     """Images a second for each batch size, until one takes too long or too much memory."""
-    rates: dict[int, float] = {}
-    stop = False
-    for batch in sorted(config.batches):
-        if not stop:
-            try:
-                once, rate = _speed(model, batch, config, dtype, training)
-                rates[batch], stop = rate, once > config.longest
-            except RuntimeError as problem:
-                if not out_of_memory(problem):
-                    raise
-                stop = True
-        release()
-        done(f"{max(rates.values(), default=0):,.0f} images/s")
-    return rates
 
+    def tell(times: dict[int, float]) -> None:
+        done(f"{max((batch / took for batch, took in times.items()), default=0):,.0f} images/s")
 
-def _speed(model: Model, batch: int, config: Throughput, dtype: torch.dtype, training: bool) -> tuple[float, float]:
-    """Seconds of the fastest pass, which what else runs on the machine disturbs least, and images a second."""
     device = next(model.parameters()).device
-    step = _training_step(model, batch, dtype) if training else _forward_pass(model, batch, dtype)
-    passes: list[float] = []
-    while len(passes) <= WARM or sum(passes[WARM:]) < config.seconds:
-        begun = time.perf_counter()
-        step()
-        devices.synchronize(device)
-        passes.append(time.perf_counter() - begun)
-        if len(passes) > 1 and passes[-1] > max(config.seconds, 1.0):
-            break
-    return min(passes), batch / min(passes)
+    make = partial(_training_pass if training else _forward_pass, model, dtype)
+    times = time_passes(
+        make, sorted(config.batches), device, seconds=config.seconds, longest=config.longest, warm=WARM, done=tell
+    )
+    return {batch: batch / took for batch, took in times.items()}
 
 
-def _forward_pass(model: Model, batch: int, dtype: torch.dtype) -> Any:
+def _forward_pass(model: Model, dtype: torch.dtype, batch: int) -> Pass:
     device = next(model.parameters()).device
     images = torch.zeros(batch, 3, *model.config.resolution, device=device)
 
@@ -146,19 +132,11 @@ def _forward_pass(model: Model, batch: int, dtype: torch.dtype) -> Any:
     return step
 
 
-def _training_step(model: Model, batch: int, dtype: torch.dtype) -> Any:
-    device = next(model.parameters()).device
+def _training_pass(model: Model, dtype: torch.dtype, batch: int) -> Pass:
     config = TrainConfig("", steps=1_000_000, batch=batch)
-    state = init_state(model, config, Broken(1))
-    pixels = torch.zeros(batch, 3, *model.config.resolution, dtype=torch.uint8, device=device)
-    labels = torch.zeros(batch, dtype=torch.int64, device=device)
-    given = Batch.of(pixels, labels)
-    preprocess = Preprocess(model.config.resolution)
-
-    def step() -> None:
-        train_step(state, given, config=config, preprocess=preprocess, dtype=dtype)
-
-    return step
+    return training_pass(
+        init_state(model, config, Broken(1)), config, Preprocess(model.config.resolution), dtype, batch
+    )
 
 
 def _largest(model: Model, dtype: torch.dtype, training: bool, room: int | None) -> int | None:
@@ -176,17 +154,6 @@ def _largest(model: Model, dtype: torch.dtype, training: bool, room: int | None)
 
 
 def _tried(model: Model, dtype: torch.dtype, training: bool) -> int:
-    fits, batch = 0, 1
-    while batch <= 1 << 20:
-        try:
-            step = _training_step(model, batch, dtype) if training else _forward_pass(model, batch, dtype)
-            step()
-            torch.cuda.synchronize()
-        except RuntimeError as problem:
-            if not out_of_memory(problem):
-                raise
-            break
-        finally:
-            release()
-        fits, batch = batch, 2 * batch
-    return fits
+    make = partial(_training_pass if training else _forward_pass, model, dtype)
+    sizes = (1 << power for power in range(21))
+    return max(time_passes(make, sizes, next(model.parameters()).device, warm=0, longest=inf), default=0)

@@ -21,6 +21,10 @@ from vitrail.models.cost import training_activations
 from vitrail.train.step import Metrics, TrainConfig, TrainState
 
 SHARE = 0.7  # of the memory that is free now, for activations; the rest is for what lives only for a moment
+TOO_LARGE = (
+    "memory does not even hold the pass of 1 image: take --recompute, a smaller model or resolution, or several "
+    "devices with --sharding sharded"
+)
 _FILE = "micro_batch.json"  # in the run's folder: what a process that ran out of memory leaves for the next start
 
 
@@ -64,7 +68,7 @@ def _largest_that_fits(fits: Callable[[int], bool], images: int) -> int:
     """The first of `images`, a half, a third part in two, ... that fits."""
     while not fits(images):
         if images == 1:
-            raise BadInput(_too_large(1))
+            raise BadInput(TOO_LARGE)
         images = -(-images // 2)
     return images
 
@@ -130,7 +134,7 @@ def _halve(state: TrainState, images: int, folder: Path) -> None:
     state.optimizer.zero_grad(set_to_none=True)
     release()
     if now == 1:
-        raise BadInput(_too_large(1))
+        raise BadInput(TOO_LARGE)
     state.micro_batch = -(-now // 2)
     write_json(folder / _FILE, {"micro_batch": state.micro_batch})
     if dist.world().size > 1:
@@ -139,10 +143,3 @@ def _halve(state: TrainState, images: int, folder: Path) -> None:
             f"started again, the run goes on from its last checkpoint with {state.micro_batch}"
         )
     say(f"out of memory at step {state.step}: from now on {state.micro_batch} images a forward pass")
-
-
-def _too_large(images: int) -> str:
-    return (
-        f"memory does not even hold the pass of {images} image: take --recompute, a smaller model or resolution, or "
-        "several devices with --sharding sharded"
-    )

@@ -1,24 +1,24 @@
 """How long a step of a fine-tuning takes on this machine, and how much memory, by doing a few of them."""
 
-import time
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
-
-import torch
 
 from vitrail.core import device as devices
 from vitrail.core import dist
 from vitrail.core.device import Machine
-from vitrail.data.loader.loader import Batch, Broken
+from vitrail.core.errors import BadInput
+from vitrail.data.loader.loader import Broken
 from vitrail.jobs.finetune.run import Finetune, build_pretrained
 from vitrail.models.cost import parameters, training_activations, training_memory
 from vitrail.train.loss import Softmax
-from vitrail.train.micro_batch import fitting, release
-from vitrail.train.step import init_state, train_step
+from vitrail.train.micro_batch import TOO_LARGE, fitting, release
+from vitrail.train.profile import time_passes, training_pass
+from vitrail.train.step import init_state
 from vitrail.train.trainable import trained_parameters, work_share
 from vitrail.weights.pretrained import PretrainedModel
 
-PATIENCE = 4.0  # seconds after which no larger batch is tried
+LONGEST = 2.0  # seconds of a step after which no larger batch is tried
 TRIED = 64  # images, at most
 
 
@@ -52,24 +52,10 @@ def measure_step_time(
     plain = replace(config, mixing=type(config.mixing)(), loss=Softmax(), micro_batch=None, average=None, steps=1000)
     state = init_state(model, plain, Broken(1))
     largest = max(1, min(TRIED, -(-config.batch // dist.world().size)))
-    seen: dict[int, float] = {}
-    images, begun = 1, time.perf_counter()
-    while True:
-        blank = torch.full((images, 3, *model.config.resolution), 128, dtype=torch.uint8)
-        batch = Batch.of(blank, torch.zeros(images, dtype=torch.int64))
-        small = replace(plain, batch=images)
-        times = []
-        for _ in range(2):  # the first one makes the optimiser's state and fills the caches
-            before = time.perf_counter()
-            train_step(state, batch, config=small, preprocess=preprocess, dtype=dtype)
-            devices.synchronize(device)
-            times.append(time.perf_counter() - before)
-            if times[-1] > PATIENCE:
-                break
-        seen[images] = min(times)
-        if images >= largest or seen[images] > PATIENCE / 2 or time.perf_counter() - begun > 2 * PATIENCE:
-            break
-        images = min(2 * images, largest)
+    sizes = [*(1 << power for power in range((largest - 1).bit_length())), largest]
+    seen = time_passes(partial(training_pass, state, plain, preprocess, dtype), sizes, device, longest=LONGEST)
+    if not seen:
+        raise BadInput(TOO_LARGE)
     last = max(seen)
     image = (seen[last] - seen[1]) / (last - 1) if last > 1 else seen[1]
     image = max(image, 0.2 * seen[last] / last)  # noise must not make it nothing

@@ -52,6 +52,7 @@ from vitrail.train.checkpoint import Saver
 from vitrail.train.loop import Every, Meter, fit
 from vitrail.train.micro_batch import choose_micro_batch, fitting
 from vitrail.train.parallel import parallelize
+from vitrail.train.profile import timed
 from vitrail.train.step import TrainConfig, TrainState, init_state, train_step
 from vitrail.weights.bundle import save_bundle
 
@@ -384,10 +385,3 @@ def judge(
         return Judging(max(0.0, spent[1] - each * count), each, count)
     each = max(0.0, spent[1] - spent[0]) / (count - few) if count > few else spent[1]
     return Judging(max(0.0, spent[1] - each * count), each, count)
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds that it takes."""
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
