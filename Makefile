@@ -1,9 +1,9 @@
-# make demo | test | test-all | check | format: each sets up what it needs, in .venv, on a fresh machine.
+# make demo | test | test-all | check | format | gallery: each sets up what it needs, in .venv, on a fresh machine.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check format
+.PHONY: demo test test-all check format gallery
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -34,3 +34,7 @@ check: .venv/ready
 format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Every chart of the reports on one page, to be looked at after a change of one.
+gallery: .venv/ready
+	$(BIN)/python -m tests.report.gallery build/gallery.html

@@ -21,7 +21,7 @@ from vitrail.report.charts.images import (
 )
 from vitrail.report.charts.lines import Line, line_chart
 from vitrail.report.charts.stacked_area import Layer, stack_chart
-from vitrail.report.folder import Folder
+from vitrail.report.folder import Folder, share_interval
 from vitrail.report.pages.demo import compare
 from vitrail.report.pages.linear_probe import findings
 from vitrail.report.sections import bottleneck
@@ -53,8 +53,9 @@ def test_numbers_in_words(shown: str, expected: str) -> None:
 
 def test_wilson_interval_of_a_known_example() -> None:
     # 81 of 100, as in Newcombe (1998): 0.7222 to 0.8749
-    assert numbers.wilson(0.81, 100) == pytest.approx((0.7222, 0.8749), abs=1e-4)
-    assert numbers.wilson(0.5, 0) is None
+    assert share_interval(0.81, 100) == pytest.approx((0.7222, 0.8749), abs=1e-4)
+    assert share_interval(0.5, 0) is None
+    assert share_interval(None, 3) is None
 
 
 def test_axis_has_round_ticks_around_the_values() -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -74,6 +74,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
             options = [str(a) for a in get_args(kind)]
             raise BadInput(f"{where} is {value!r}{nearest(str(value), options)}")
         return value
+    if origin is Sequence:
+        return _read_tuple((*get_args(kind), ...), value, where)
     if origin is tuple:
         return _read_tuple(get_args(kind), value, where)
     if dataclasses.is_dataclass(kind):

@@ -70,13 +70,3 @@ def quantity(number: Number | None, unit: str = "") -> str:
     scaled = number / 1000**power
     digits = 0 if power == 0 and float(number).is_integer() else max(0, 2 - int(math.log10(max(abs(scaled), 1))))
     return f"{scaled:.{digits}f}{_SPACE}{['', 'k', 'M', 'G', 'T', 'P', 'E'][power]}{unit}".rstrip(_SPACE)
-
-
-def wilson(share: Number, number: Number) -> tuple[float, float] | None:
-    """The 95 % Wilson interval of a share of `number` trials; for validation rows, which carry no interval."""
-    if not (known(share) and known(number) and number > 0):
-        return None
-    z = 1.959964
-    centre = (share + z * z / (2 * number)) / (1 + z * z / number)
-    half = z / (1 + z * z / number) * math.sqrt(max(0.0, share * (1 - share)) / number + z * z / (4 * number**2))
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vitrail.core.estimate import Interval, wilson
 from vitrail.core.numbers import known
 
 Json = dict[str, Any]
@@ -94,3 +95,8 @@ def pair(value: object) -> tuple[int, int] | None:
     if isinstance(value, list) and len(value) == 2 and all(known(side) for side in value):
         return int(value[0]), int(value[1])
     return None
+
+
+def share_interval(share: Any, count: Any) -> Interval | None:
+    """Wilson's 95 % interval of a share of `count` images, for rows that carry none; None where either is not known."""
+    return wilson(share * count, count) if known(share) and known(count) and count > 0 else None

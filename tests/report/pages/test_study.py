@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from vitrail.core.config import to_json
+from vitrail.core.figures import Dot, Dots, Line, Lines, Panel, Point
 from vitrail.report import make
 
 
@@ -75,6 +77,26 @@ def test_the_page_says_the_finding_and_shows_what_failed(tmp_path: Path) -> None
     assert "model.position = NoPosition()" in page
     assert "--train &#39;my photos&#39;" in page
     assert page.count("<figure") == 2
+    assert "1 figure of study.json is of a kind that this version cannot draw, and left out." in page
+
+
+def test_a_broken_figure_costs_no_other(tmp_path: Path) -> None:
+    whole = study()["figures"][0]
+    broken = [{**whole, "lines": 3}, {**whole, "lines": [{"name": "x", "points": [{"x": "one", "y": 2}]}]}, None]
+    page = page_of(tmp_path, study(figures=[*broken, whole]))
+    assert page.count("<figure") == 1
+    assert "3 figures of study.json are of a kind" in page
+
+
+def test_figures_are_drawn_as_a_study_writes_them(tmp_path: Path) -> None:
+    lines = Lines("title", "x", "y", [Line("ours", [Point(1, 0.5, 0.4, 0.6), Point(2, 0.75)])], x_ticks=[1, 2])
+    dots = Dots("cells", "accuracy", [Panel("these runs", [Dot("a", 0.25, group="b")])])
+    empty = Lines("nothing measured", "x", "y", [Line("ours", [])])
+    page = page_of(tmp_path, study(figures=[to_json(figure) for figure in (lines, dots, empty)]))
+    assert "title: ours from 50.0\u00a0% to 75.0\u00a0%." in page
+    assert "these runs: b, a 25.0\u00a0%." in page
+    assert "nothing measured" not in page
+    assert "cannot draw" not in page
 
 
 def test_only_the_papers_line_is_dashed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from vitrail.report.charts.confusion import confusion_map, most_confused
 from vitrail.report.charts.images import picture
 from vitrail.report.charts.intervals import Bar, bar_chart
 from vitrail.report.charts.lines import reliability
-from vitrail.report.folder import Folder, Json, objects, texts
+from vitrail.report.folder import Folder, Json, objects, share_interval, texts
 from vitrail.report.page import page
 from vitrail.report.pages import comparison
 from vitrail.report.sections import selective, train_test_overlap
@@ -127,7 +127,7 @@ def _validation_rows(rows: Sequence[Json]) -> list[tuple[str, ...]]:
             f"{name}, step {numbers.count(row.get('step'))}",
             numbers.count(row.get("count")),
             numbers.percent(row["accuracy"]),
-            numbers.interval(numbers.wilson(row["accuracy"], row.get("count") or 0)),
+            numbers.interval(share_interval(row["accuracy"], row.get("count"))),
             numbers.plain(row.get("loss")),
         )
         for name, row in chosen

@@ -6,8 +6,8 @@ from typing import Any
 
 from vitrail.core import numbers
 from vitrail.core.config import shown
-from vitrail.report.blocks import Chart, Code, Facts, Part, Section, Table, Text, paragraphs
-from vitrail.report.charts.lines import drawings
+from vitrail.report.blocks import Code, Facts, Part, Section, Table, Text, paragraphs
+from vitrail.report.charts.figures import figure_blocks, read_figures
 from vitrail.report.folder import Folder, Json, objects, texts
 from vitrail.report.page import page
 
@@ -18,8 +18,21 @@ def study_page(folder: Folder) -> str:
     lead = str(content.get("finding") or "This study has no results yet.")
     kind = f"Study {content.get('study', '')} · {content.get('source', '')} · scale {content.get('scale', '')}"
     title = str(content.get("question") or folder.path.name)
-    sections = [_figures(content), _table(content), _paper(content), _cost(content), _configs(content), _again(content)]
-    return page(title, lead, sections, kind=kind, problems=[*_failures(content), *folder.problems])
+    figures, unread = read_figures(content.get("figures"))
+    problems = [*_failures(content), *folder.problems]
+    if unread:
+        many = "figure of study.json is" if unread == 1 else "figures of study.json are"
+        problems.append(f"{unread} {many} of a kind that this version cannot draw, and left out.")
+    drawn = [block for figure in figures for block in figure_blocks(figure)]
+    sections = [
+        Section("Figures", "figures", drawn),
+        _table(content),
+        _paper(content),
+        _cost(content),
+        _configs(content),
+        _again(content),
+    ]
+    return page(title, lead, sections, kind=kind, problems=problems)
 
 
 def _failures(content: Json) -> list[str]:
@@ -30,14 +43,6 @@ def _failures(content: Json) -> list[str]:
             if run.get("state") == "failed":
                 said.append(f"{row.get('name')}, seed {run.get('seed')}, failed: {run.get('failure')}")
     return said
-
-
-def _figures(content: Json) -> Section:
-    drawn = drawings(content)
-    blocks = [
-        Part(heading, [Chart(drawing, note)]) if heading else Chart(drawing, note) for heading, drawing, note in drawn
-    ]
-    return Section("Figures", "figures", blocks)
 
 
 def _table(content: Json) -> Section:

@@ -10,7 +10,7 @@ from vitrail.core import numbers
 from vitrail.core.numbers import Number
 from vitrail.report.blocks import Block, Chart, Part, Section
 from vitrail.report.charts.lines import Line, line_chart
-from vitrail.report.folder import Folder, Json
+from vitrail.report.folder import Folder, Json, share_interval
 
 MANY = 40  # rows; above it a smoothed line lies over the faint measurements
 MOST = 400  # points of one line: more would not be seen
@@ -90,7 +90,7 @@ def _series(rows: Sequence[Json], key: str) -> tuple[list[Number], list[Number]]
 
 def _bounds(rows: Sequence[Json]) -> tuple[list[float] | None, list[float] | None]:
     having = [row for row in rows if isinstance(row.get("accuracy"), int | float)]
-    pairs = [numbers.wilson(row["accuracy"], row.get("count") or 0) or (math.nan, math.nan) for row in having]
+    pairs = [share_interval(row["accuracy"], row.get("count")) or (math.nan, math.nan) for row in having]
     if not any(math.isfinite(low) for low, _ in pairs):
         return None, None
     return [low for low, _ in pairs], [high for _, high in pairs]
