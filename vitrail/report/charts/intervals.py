@@ -39,8 +39,9 @@ def dot_chart(lines: Sequence[DotLine], *, title: str, x_label: str, share: bool
     names = list(dict.fromkeys((m.name, m.colour, m.small) for one in lines for m in one.marks))
 
     def draw(width: int) -> Markup:
-        axis = svg.linear_axis(values, percent=share) if share else _around_nothing(values)
-        widths = [svg.text_width(one.name, 14.5 if one.strong else 13) for one in lines if not one.heading]
+        count = 6 if width > 500 else 3
+        axis = svg.linear_axis(values, percent=share, count=count) if share else _around_zero(values, count)
+        widths = [svg.text_width(one.name, svg.BOLD if one.strong else 13) for one in lines if not one.heading]
         room = min(max(widths, default=0), 0.4 * width) + 14
         legend = _legend(names, width) if share else []
         top, step = 24 * len(legend) + (6 if legend else 0), 24
@@ -54,7 +55,9 @@ def dot_chart(lines: Sequence[DotLine], *, title: str, x_label: str, share: bool
             parts.append(svg.line(area.x(tick), top, area.x(tick), bottom, "axis" if zero else "rule"))
             label = axis.label(tick) if share else f"{100 * tick:+.3g}".replace("+0", "0").replace("-", "−")
             parts.append(text(area.x(tick), bottom + 14, label, "tick", anchor="middle"))
-        parts.append(text((area.left + area.right) / 2, bottom + 34, x_label, "name", anchor="middle"))
+        middle = (area.left + area.right) / 2
+        name = svg.fitted(x_label, 2 * min(middle, width - middle), 12)
+        parts.append(text(middle, bottom + 34, name, "name", anchor="middle"))
         for i, one in enumerate(lines):
             parts += _line(one, area, top + i * step + step / 2, room)
         return svg.svg(parts, width=width, height=bottom + 44, title=title)
@@ -62,15 +65,23 @@ def dot_chart(lines: Sequence[DotLine], *, title: str, x_label: str, share: bool
     return svg.both(draw)
 
 
-def _around_nothing(values: Sequence[Number]) -> svg.Axis:
+def _around_zero(values: Sequence[Number], count: int) -> svg.Axis:
     most = max((abs(value) for value in values), default=0.01) or 0.01
-    return svg.linear_axis([-most, most], count=6)
+    return svg.linear_axis([-most, most], count=count)
 
 
 def _line(one: DotLine, area: svg.Frame, y: float, room: float) -> list[Markup]:
     if one.heading:
         return [text(0, y + 2, svg.fitted(one.name, area.right), "name")]
-    drawn = [text(room - 12, y, svg.fitted(one.name, room - 14), "end" if one.strong else "", anchor="end")]
+    drawn = [
+        text(
+            room - 12,
+            y,
+            svg.fitted(one.name, room - 14, svg.BOLD if one.strong else 13),
+            "end" if one.strong else "",
+            anchor="end",
+        )
+    ]
     large = [mark for mark in one.marks if not mark.small]
     for mark in sorted(one.marks, key=lambda mark: not mark.small):
         x = area.x(mark.value)
@@ -96,8 +107,8 @@ def _legend(names: Sequence[tuple[str, int, bool]], width: int) -> list[list[Mar
     rows: list[list[Markup]] = [[]]
     x = 0.0
     for name, colour, small in names:
-        shown = svg.fitted(name, width - 20)
-        wide = 14 + svg.text_width(shown) + 20
+        shown = svg.fitted(name, width - 20, svg.BOLD)
+        wide = 14 + svg.text_width(shown, svg.BOLD) + 20
         if x and x + wide - 20 > width:
             rows.append([])
             x = 0.0

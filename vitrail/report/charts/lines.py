@@ -64,7 +64,7 @@ def line_chart(
         x_axis = (
             svg.log_axis(xs, ticks=x_ticks) if log_x else svg.linear_axis(xs, tight=True, count=5 if width > 500 else 3)
         )
-        room = max((svg.text_width(one.name) for one in lines if one.name), default=0)
+        room = max((svg.text_width(one.name, svg.BOLD) for one in lines if one.name), default=0)
         area = svg.frame(x_axis, y_axis, width=width, height=height, right=min(room + 16, 0.36 * width) if room else 14)
         parts = area.parts(x_label, y_label)
         parts += _references(references, area)
@@ -218,6 +218,11 @@ def _end_labels(lines: Sequence[Line], area: Frame, width: int) -> list[Markup]:
             ends.append((one, area.y(finite[-1][1])))
     places = svg.apart([y for _, y in ends], 17, area.top, area.bottom - 4)
     return [
-        text(area.right + 8, place, svg.fitted(one.name, width - area.right - 8), f"end c{one.colour % COLOURS}")
+        text(
+            area.right + 8,
+            place,
+            svg.fitted(one.name, width - area.right - 8, svg.BOLD),
+            f"end c{one.colour % COLOURS}",
+        )
         for (one, _), place in zip(ends, places, strict=True)
     ]

@@ -29,7 +29,7 @@ def stack_chart(ends: Sequence[Number], layers: Sequence[Layer], *, title: str, 
 
     def draw(width: int) -> Markup:
         x_axis = svg.linear_axis(ends, tight=True, count=5 if width > 500 else 3)
-        room = max((svg.text_width(layer.name) for layer in layers), default=0) + 20
+        room = max((svg.text_width(layer.name, svg.BOLD) for layer in layers), default=0) + 20
         area = svg.frame(x_axis, share, width=width, height=height, right=min(room, 0.36 * width))
         parts = area.parts("step", "share of the time")
         floor, middles = [0.0] * (len(ends) - 1), []
@@ -42,7 +42,7 @@ def stack_chart(ends: Sequence[Number], layers: Sequence[Layer], *, title: str, 
             floor = top
         places = svg.apart(middles, 17, area.top, area.bottom - 4)
         for layer, place in zip(layers, places, strict=True):
-            name = svg.fitted(layer.name, width - area.right - 8)
+            name = svg.fitted(layer.name, width - area.right - 8, svg.BOLD)
             parts.append(text(area.right + 8, place, name, f"end c{layer.colour % COLOURS}"))
         return svg.svg(parts, width=width, height=height, title=title)
 
