@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "vitrail"
 HOUSE = [
     {"core"},
     {"records"},
+    {"findings"},
     {"data", "models", "report"},
     {"weights"},
     {"train", "evals"},

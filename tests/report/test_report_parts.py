@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vitrail.core import numbers
+from vitrail.findings.linear_probe import between_features
 from vitrail.report.blocks import Chart
 from vitrail.report.charts import svg
 from vitrail.report.charts.images import (
@@ -23,7 +24,6 @@ from vitrail.report.charts.lines import Line, line_chart
 from vitrail.report.charts.stacked_area import Layer, stack_chart
 from vitrail.report.folder import Folder, share_interval
 from vitrail.report.pages.demo import compare
-from vitrail.report.pages.linear_probe import findings
 from vitrail.report.sections import bottleneck
 
 
@@ -167,8 +167,8 @@ def test_findings_name_the_shots_that_may_be_chance() -> None:
         {"features": "pre-trained", "shots": 10, "mean": 0.9, "interval": [0.88, 0.92]},
         {"features": "raw pixels", "shots": 10, "mean": 0.7, "interval": [0.68, 0.72]},
     ]
-    assert findings(rows)[-1].startswith(
+    assert between_features(rows)[-1].startswith(
         "Pre-trained features are better than raw pixels at every number of images, but"
     )
-    assert "with 1 image a class the intervals overlap" in findings(rows)[-1]
-    assert findings(rows[:1]) == []
+    assert "with 1 image a class the intervals overlap" in between_features(rows)[-1]
+    assert between_features(rows[:1]) == []

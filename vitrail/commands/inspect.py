@@ -7,20 +7,16 @@ from vitrail.core.errors import BadInput
 
 def run(args: list[str]) -> int:
     """`vitrail inspect`; returns the exit code."""
+    from vitrail.findings.inspection import findings
     from vitrail.jobs.inspect import Inspect, inspect
     from vitrail.report import make
-    from vitrail.report.sections import attention_distance, attention_maps, nearest_images
 
     kind, _ = options_of(Inspect, default=None)
     options = parse(COMMAND, kind, args)
     if options.out is None:
         raise BadInput("vitrail inspect needs --out DIR for its figures")
     result = inspect(options.config, options.out, options.common.machine())
-    said = [
-        line
-        for line in (attention_distance.finding(result), attention_maps.finding(result), nearest_images.finding(result))
-        if line
-    ]
+    said = findings(result)
     said += [f"broken: {broken['key']}: {broken['reason']}" for broken in result["broken"]]
     show(result, options.common, "\n".join([*said, str(make(options.out))]))
     return 1 if result["broken"] else 0

@@ -30,6 +30,12 @@ def ends(bounds: object) -> tuple[float, float] | None:
     return None
 
 
+def overlap(first: object, second: object) -> bool | None:
+    """Whether two intervals read from JSON have a value in common; None where one of them is not known."""
+    one, other = ends(first), ends(second)
+    return one[0] <= other[1] and other[0] <= one[1] if one and other else None
+
+
 def points(difference: Number) -> str:
     """A difference of two shares in percentage points, without its sign: 0.034 -> "3.4 points"."""
     return f"{abs(100 * difference):.1f}{_SPACE}points"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from tests.report import folders
+from vitrail.findings import inspection
 from vitrail.report import make
 from vitrail.report.blocks import Chart, Part, Text
 from vitrail.report.charts.images import head_tiles, map_colours, photograph, sheet_chart
-from vitrail.report.sections import attention_distance, attention_maps, nearest_images
+from vitrail.report.sections import attention_maps
 from vitrail.report.sections.position_embeddings import positions_part
 
 MEASURED: dict[str, Any] = {
@@ -123,7 +124,7 @@ def test_an_inspection_of_before_has_no_finding(tmp_path: Path) -> None:
 
 def test_one_layer_is_no_third_of_them() -> None:
     only = {"layers": [1, 1], "mean": 5.0, "interval": None}
-    said = attention_distance.finding({"distance": {"first": only, "last": only}})
+    said = inspection.distance({"distance": {"first": only, "last": only}})
     assert said == "Heads in the first layer look 5.0\u00a0px far on average, those in the last layer 5.0\u00a0px."
 
 
@@ -132,12 +133,12 @@ def test_one_layer_is_no_third_of_them() -> None:
     [(-0.01, "depends on its image"), (0.34, "about 34\u00a0% of what is seen in a map is there whatever the image")],
 )
 def test_what_maps_share_is_not_about_the_image(correlation: float, said: str) -> None:
-    assert said in attention_maps.finding({"rollout": {"alike": {"mean": correlation, "interval": None}}})
+    assert said in inspection.rollout({"rollout": {"alike": {"mean": correlation, "interval": None}}})
 
 
 def test_neighbours_among_other_classes_are_not_judged() -> None:
     found = {"data": "pets", "count": 3, "same": None, "rows": []}
-    assert nearest_images.finding({"neighbours": found}) == "The nearest of 3 images of pets, which has other classes."
+    assert inspection.neighbours({"neighbours": found}) == "The nearest of 3 images of pets, which has other classes."
 
 
 def sentence(part: Part | None) -> str:

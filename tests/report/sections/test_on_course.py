@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from vitrail.core import numbers
 from vitrail.report.sections import on_course
-from vitrail.report.sections.on_course import Piece, overlap, pieces, points
+from vitrail.report.sections.on_course import Piece, pieces, points
 
 
 def log(
@@ -101,6 +102,6 @@ def test_means_weigh_rows_by_their_steps() -> None:
 
 
 def test_intervals_overlap_when_they_touch() -> None:
-    assert overlap([0.9, 0.95], [0.95, 0.97]) is True
-    assert overlap([0.9, 0.94], [0.95, 0.97]) is False
-    assert overlap(None, [0.95, 0.97]) is None
+    assert numbers.overlap([0.9, 0.95], [0.95, 0.97]) is True
+    assert numbers.overlap([0.9, 0.94], [0.95, 0.97]) is False
+    assert numbers.overlap(None, [0.95, 0.97]) is None

@@ -69,7 +69,7 @@ def compare(finetuned: Json, scratch: Json, *, same_steps: bool) -> str:
     )
     if abs(ours - theirs) < 0.0005:
         return f"{said}: no difference. Pre-training did not help here."
-    overlap = linear_probe.overlapping(finetuned, scratch)
+    overlap = numbers.overlap(finetuned.get("interval"), scratch.get("interval"))
     because = {
         True: "The 95 % intervals overlap, so this may be chance.",
         False: "The 95 % intervals do not overlap, so this is more than chance.",

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from vitrail.core import numbers
+from vitrail.findings import finetune as findings
 from vitrail.report.blocks import Chart, Facts, Section, Table, Text, paragraphs
 from vitrail.report.charts.intervals import Bar, bar_chart
 from vitrail.report.charts.lines import Line, Reference, line_chart
@@ -74,7 +75,7 @@ def tunings_page(folder: Folder) -> str:
     rows = objects(content.get("rows"))
     known = [row for row in rows if numbers.known(row.get("accuracy"))]
     wanted = texts(content.get("wanted"))
-    lead = tunings_finding(known) or f"{len(rows)} of {len(wanted)} choices are finished."
+    lead = findings.comparison(known) or f"{len(rows)} of {len(wanted)} choices are finished."
     if len(rows) < len(wanted):
         lead = f"Unfinished, {len(rows)} of {len(wanted)}. {lead}"
     bars = [
@@ -92,28 +93,6 @@ def tunings_page(folder: Folder) -> str:
     return page(title, lead, [Section("Results", "results", blocks)], kind=kind, problems=folder.problems)
 
 
-def tunings_finding(rows: Sequence[Json]) -> str:
-    """The best, whether the next may be as good, and what the cheapest costs; empty for none."""
-    best = max(rows, key=lambda row: row["accuracy"], default=None)
-    if best is None:
-        return ""
-    said = f"{best['name']} is the most accurate: {numbers.percent(best['accuracy'])}"
-    bounds = numbers.ends(best.get("interval"))
-    said += f" (95 % interval {numbers.interval(bounds)})." if bounds else "."
-    others = [row for row in rows if row is not best]
-    alike = [str(row["name"]) for row in others if _overlap(row, best)]
-    if alike:
-        said += f" The intervals of {_listed(alike)} overlap with it: the difference may be chance."
-    elif others:
-        said += " No other interval overlaps with it."
-    least = min(rows, key=lambda row: row.get("trained_parameters") or math.inf)
-    if least is not best and best.get("trained_parameters"):
-        share = least["trained_parameters"] / best["trained_parameters"]
-        lost = numbers.points(best["accuracy"] - least["accuracy"])
-        said += f" {least['name']} trains {numbers.percent(share)} of its parameters and is {lost} below it."
-    return said
-
-
 def _choice(content: Json, plan: Json) -> Section | None:
     """Accuracy on held-out images over the learning rate."""
     trials, chosen = objects(content.get("trials")), content.get("chosen")
@@ -127,7 +106,7 @@ def _choice(content: Json, plan: Json) -> Section | None:
     best = None
     if isinstance(chosen, dict):
         best = trials.index(next(row for row in trials if row.get("folder") == chosen.get("folder")))
-        sentences.append(_choice_sentence(chosen, judged))
+        sentences.append(findings.choice(chosen, judged))
     sentences += [f"The rate {row['learning_rate']:g} failed: {row['failed']}" for row in failed]
     drawing = None
     if len(judged) > 1:
@@ -169,23 +148,6 @@ def _choice(content: Json, plan: Json) -> Section | None:
 def _links(rows: Sequence[Json]) -> list[str]:
     """The page of each row's run; none of a run that failed."""
     return ["" if row.get("failed") else f"{quote(str(row.get('folder')))}/report.html" for row in rows]
-
-
-def _choice_sentence(chosen: Json, judged: Sequence[Json]) -> str:
-    said = (
-        f"The rate {chosen['learning_rate']:g} gave {numbers.percent(chosen.get('accuracy'))} of "
-        f"{numbers.count(chosen.get('count'))} held-out images and was chosen."
-    )
-    alike = [
-        f"{row['learning_rate']:g}" for row in judged if row["folder"] != chosen["folder"] and _overlap(row, chosen)
-    ]
-    if alike:
-        said += f" So few images do not tell it from {_listed(alike)}: the intervals overlap."
-    rates = [row["learning_rate"] for row in judged]
-    if len(rates) > 1 and chosen["learning_rate"] in (rates[0], rates[-1]):
-        side = "lower" if chosen["learning_rate"] == rates[0] else "higher"
-        said += f" It is the end of the sweep: a {side} one may be better."
-    return said
 
 
 def _finals(runs: Sequence[Json], result: Json | None) -> Section | None:
@@ -262,12 +224,3 @@ def _trained(row: Json) -> str:
 
 def _gib(value: Any) -> str:
     return f"{value:.2f} GiB" if numbers.known(value) else numbers.UNKNOWN
-
-
-def _overlap(one: Json, other: Json) -> bool:
-    first, second = numbers.ends(one.get("interval")), numbers.ends(other.get("interval"))
-    return first is not None and second is not None and first[0] <= second[1] and second[0] <= first[1]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,6 +1,7 @@
 """An inspection: what the patches are compared with, what positions mean, how far and where the model looks."""
 
 from vitrail.core import numbers
+from vitrail.findings import inspection as findings
 from vitrail.report.blocks import Section, Text
 from vitrail.report.folder import Folder, Json, objects, pair
 from vitrail.report.page import page
@@ -20,11 +21,7 @@ def inspection_page(folder: Folder) -> str:
 
 def finding(content: Json) -> str:
     """The first thing to say: how far the heads look, or what the nearest neighbours are, with its interval."""
-    return (
-        attention_distance.finding(content)
-        or nearest_images.finding(content)
-        or "What the model has learned, seen from inside."
-    )
+    return findings.distance(content) or findings.neighbours(content) or "What the model has learned, seen from inside."
 
 
 def anatomy(content: Json) -> str:

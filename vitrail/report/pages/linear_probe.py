@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitrail.core import numbers
-from vitrail.core.numbers import Number
+from vitrail.findings import linear_probe as findings
 from vitrail.report.blocks import Chart, Facts, Section, Table, paragraphs
 from vitrail.report.charts.lines import Line, Reference, line_chart
 from vitrail.report.folder import Folder, Json, objects
 from vitrail.report.page import page
-from vitrail.report.sections.layer_probes import JUDGES, SPOKEN, layers_section
+from vitrail.report.sections.layer_probes import JUDGES, layers_section
 
 
 def linear_page(folder: Folder) -> str:
@@ -23,8 +23,12 @@ def linear_page(folder: Folder) -> str:
     if best:
         within = numbers.ends(best.get("interval"))
         shown = f" (95 % interval {numbers.interval(within)})" if within else ""
-        by = f", by {SPOKEN.get(best['judge'], best['judge'])}" if len({row["judge"] for row in rows}) > 1 else ""
-        lead = f"{numbers.percent(best['mean'])}{shown} with {said(best)} and {best['features']} features{by}."
+        by = (
+            f", by {findings.SPOKEN.get(best['judge'], best['judge'])}"
+            if len({row["judge"] for row in rows}) > 1
+            else ""
+        )
+        lead = f"{numbers.percent(best['mean'])}{shown} with {findings.said(best)} and {best['features']} features{by}."
     kind = f"Few-shot evaluation in folder {folder.path.resolve().name}"
     title = f"Few-shot evaluation on {content['test']}" if content.get("test") else "Few-shot evaluation"
     sections = [section(folder, title="Results"), layers_section(rows, _classes(content))]
@@ -70,7 +74,11 @@ def section(
     note = "Bands and whiskers are 95 % intervals over random draws of the examples"
     if any(row.get("interval_over") == "images" for row in rows):
         note += "; of the whole training set, of which there is one draw, over the test images"
-    sentences = [*opening, *findings(first), *(_between_judges(rows, judges) if several else [])]
+    sentences = [
+        *opening,
+        *findings.between_features(first),
+        *(findings.between_judges(rows, judges) if several else []),
+    ]
     chart = Chart(_chart(rows, list(dict.fromkeys(drawn)), number), note + ".")
     return Section(title, anchor, [*paragraphs(sentences), chart, Table(head, table), Facts(pairs)])
 
@@ -78,25 +86,6 @@ def section(
 def _classes(content: Json) -> Any:
     classes = content.get("classes")
     return len(classes) if isinstance(classes, list) else classes
-
-
-def _between_judges(rows: Sequence[Json], judges: Sequence[str]) -> list[str]:
-    """Which judge is the best at the fewest and at the most images, of the features that come first."""
-    mine = [row for row in rows if row["features"] == rows[0]["features"]]
-    places = sorted({(row["x"], row["label"]) for row in mine})
-    sentences = []
-    for x, _ in [places[0], places[-1]] if len(places) > 1 else places:
-        best, *others = sorted((row for row in mine if row["x"] == x), key=lambda row: -row["mean"])
-        listed = ", ".join(f"{SPOKEN.get(r['judge'], r['judge'])} {numbers.percent(r['mean'])}" for r in others)
-        if not listed:
-            continue
-        chance = any(overlapping(best, row) is not False for row in others)
-        sentences.append(
-            f"With {said(best)}, {SPOKEN.get(best['judge'], best['judge'])} judges {best['features']} features best: "
-            f"{numbers.percent(best['mean'])}; {listed}"
-            + ("; intervals overlap or are unknown, so the order may be chance." if chance else ".")
-        )
-    return sentences
 
 
 def _table(rows: Sequence[Json], names: Sequence[str], several: bool) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -120,58 +109,6 @@ def _short(row: Json | None) -> str:
     return f"{100 * row['mean']:.1f}\u00a0±\u00a0{50 * (bounds[1] - bounds[0]):.1f}\u00a0%"
 
 
-def findings(rows: Sequence[Json]) -> list[str]:
-    """What the rows say about pre-trained features against each other kind, good or bad; empty for one kind alone."""
-    rows = [row for row in rows if row["shots"] != "all"]
-    names = list(dict.fromkeys(str(row["features"]) for row in rows))
-    ours = next((name for name in names if "pre" in name.lower()), names[0] if names else "")
-    others = [name for name in names if name != ours]
-    by_place = {(str(row["features"]), row["shots"]): row for row in rows}
-    shots = sorted({row["shots"] for row in rows if (ours, row["shots"]) in by_place})
-    said = []
-    for number in sorted({shots[0], shots[-1]}) if shots and others else []:
-        base = by_place[ours, number]["mean"]
-        parts = [_against(base, name, by_place.get((name, number))) for name in others]
-        said.append(
-            f"With {_images(number)}, {ours} features reach {numbers.percent(base)}; {'; '.join(filter(None, parts))}."
-        )
-    for name in others:
-        compared = [number for number in shots if (name, number) in by_place]
-        if compared:
-            said.append(_verdict(ours, name, [(n, by_place[ours, n], by_place[name, n]) for n in compared]))
-    return said
-
-
-def _against(base: Number, name: str, row: Json | None) -> str:
-    if row is None:
-        return ""
-    difference = base - row["mean"]
-    relation = "less" if difference > 0 else "more"
-    return f"{name} {numbers.percent(row['mean'])}, {numbers.points(difference)} {relation}"
-
-
-def _verdict(ours: str, name: str, pairs: Sequence[tuple[int, Json, Json]]) -> str:
-    lost = [number for number, mine, theirs in pairs if mine["mean"] <= theirs["mean"]]
-    unsure = [number for number, mine, theirs in pairs if number not in lost and overlapping(mine, theirs) is not False]
-    if len(lost) == len(pairs):
-        return f"{_capital(ours)} features are never better than {name}: pre-training did not help here."
-    if lost:
-        where = f"with {_list(lost)}"
-        return f"{_capital(ours)} features are no better than {name} {where}, and better otherwise."
-    better = f"{_capital(ours)} features are better than {name} at every number of images"
-    if not unsure:
-        return f"{better}, and their 95 % intervals never overlap."
-    return f"{better}, but with {_list(unsure)} the intervals overlap or are unknown: there it may be chance."
-
-
-def overlapping(one: Json, other: Json) -> bool | None:
-    """Whether two intervals have common values; None where one is unknown."""
-    first, second = numbers.ends(one.get("interval")), numbers.ends(other.get("interval"))
-    if first is None or second is None:
-        return None
-    return first[0] <= second[1] and second[0] <= first[1]
-
-
 def usable(content: Json) -> list[Json]:
     """The rows that hold an accuracy, with `x` (images a class), `label` and `judge`."""
     rows, number = [], _classes(content)
@@ -184,11 +121,6 @@ def usable(content: Json) -> list[Json]:
         label = f"all ({numbers.count(x)})" if whole else numbers.count(x)
         rows.append({"features": "features", "judge": "ridge", **row, "x": x, "label": label})
     return rows
-
-
-def said(row: Json) -> str:
-    """The number of images in words."""
-    return f"all {numbers.count(row['images'])} images" if row["shots"] == "all" else _images(row["shots"])
 
 
 def _chart(rows: Sequence[Json], names: Sequence[str], classes: Any) -> Any:
@@ -224,18 +156,3 @@ def _cell(row: Json | None) -> str:
         return numbers.UNKNOWN
     bounds = numbers.ends(row.get("interval"))
     return numbers.percent(row["mean"]) + (f" ({numbers.interval(bounds)})" if bounds else "")
-
-
-def _images(shots: int) -> str:
-    return f"{numbers.count(shots)} image{'' if shots == 1 else 's'} a class"
-
-
-def _list(items: Sequence[int]) -> str:
-    shown = [numbers.count(item) for item in items]
-    if len(shown) == 1:
-        return _images(items[0])
-    return f"{', '.join(shown[:-1])} and {shown[-1]} images a class"
-
-
-def _capital(name: str) -> str:
-    return name[:1].upper() + name[1:]

@@ -3,9 +3,10 @@
 import numpy as np
 
 from vitrail.core import numbers
+from vitrail.findings import inspection
 from vitrail.report.blocks import Chart, Part, Text
 from vitrail.report.charts.lines import Reference, scatter
-from vitrail.report.folder import Json, objects, pair
+from vitrail.report.folder import Json, pair
 from vitrail.report.sections.position_embeddings import offsets
 
 
@@ -24,7 +25,7 @@ def part(found: np.ndarray | None, content: Json) -> Part | None:
         said += " So some heads look only nearby from the start while others already see the whole image."
     elif local and np.nanmean(last) > 1.2 * np.nanmean(first):
         said += " So the first layer looks nearby, and later layers look further."
-    thirds = finding(content)
+    thirds = inspection.distance(content)
     points = [(layer + 1.0, float(value)) for layer, heads in enumerate(found) for value in heads]
     drawing = scatter(
         points,
@@ -39,29 +40,6 @@ def part(found: np.ndarray | None, content: Json) -> Part | None:
     if even:
         note += " Dashed: a head whose patches attend evenly to all."
     return Part("How far it looks", [Text(f"{thirds} {said}".strip()), Chart(drawing, note.strip())])
-
-
-def finding(content: Json) -> str:
-    """ "Heads in the first third of the layers look 34.1 px far on average (33.5–34.7), those in the last …"."""
-    measured = content.get("distance")
-    if not isinstance(measured, dict):
-        return ""
-    parts = objects([measured.get("first"), measured.get("last")])
-    if len(parts) < 2 or not all(numbers.known(part.get("mean")) for part in parts):
-        return ""
-    ends = [pair(part.get("layers")) for part in parts]
-    several = ends[0] is not None and ends[0][0] != ends[0][1]
-    where = "first third of the layers" if several else "first layer"
-    there = "third" if several else "layer"
-    near, far = (_pixels(part) for part in parts)
-    even = measured.get("even")
-    evenly = f"; attending evenly to all patches would be {even:.1f}" if numbers.known(even) else ""
-    return f"Heads in the {where} look {near} far on average, those in the last {there} {far}{evenly}."
-
-
-def _pixels(part: Json) -> str:
-    bounds = numbers.ends(part.get("interval"))
-    return f"{part['mean']:.1f}\u00a0px" + (f" ({bounds[0]:.1f}–{bounds[1]:.1f})" if bounds else "")
 
 
 def _even(content: Json) -> float | None:

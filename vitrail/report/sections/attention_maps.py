@@ -5,6 +5,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from vitrail.core import numbers
+from vitrail.findings import inspection
 from vitrail.report.blocks import Block, Chart, Images, Part, Text, Tile
 from vitrail.report.charts.images import (
     GAP,
@@ -42,38 +43,9 @@ def rollout_part(images: np.ndarray | None, maps: np.ndarray | None, rows: list[
             after = photograph(attention_overlay(image, weights), f"Image {i + 1}, lit where it looks", width=SMALL)
             many.append(Tile((before, after), str(i + 1)))
     drawn = f"All {len(many)} images that were drawn by lot, none chosen by hand."
-    return Part("Where it looks", [Text(finding(content)), Images([shown], NOTE), Images([many], drawn, "dense")])
-
-
-def finding(content: Json) -> str:
-    """ "Half of what reaches the answer comes from 31 % of the patches (30–32 %; evenly it would be 50 %) ..."."""
-    measured = content.get("rollout")
-    half, alike = (measured.get("half"), measured.get("alike")) if isinstance(measured, dict) else (None, None)
-    said = []
-    if isinstance(half, dict) and numbers.known(half.get("mean")):
-        within = f"{numbers.interval(half['interval'])}; " if half.get("interval") else ""
-        said.append(
-            f"Half of what reaches the answer comes from {numbers.percent(half['mean'], 0)} of the patches"
-            f" ({within}evenly it would be 50\u00a0%)."
-        )
-    if isinstance(alike, dict) and numbers.known(alike.get("mean")):
-        bounds = numbers.ends(alike.get("interval"))
-        within = f" ({bounds[0]:.2f} to {bounds[1]:.2f})".replace("-", "−") if bounds else ""
-        said.append(
-            f"The maps of two images correlate {alike['mean']:.2f} on average{within}:"
-            f" {_what_is_shared(alike['mean'])}."
-        )
-    return " ".join(said)
-
-
-def _what_is_shared(correlation: float) -> str:
-    """What two maps of different images have in common cannot come from what is in the images.
-
-    Where each map is a common one and a part of its own, the correlation is the common one's share of the variance.
-    """
-    if correlation < 0.05:
-        return "what is seen in a map depends on its image"
-    return f"about {numbers.percent(correlation, 0)} of what is seen in a map is there whatever the image"
+    return Part(
+        "Where it looks", [Text(inspection.rollout(content)), Images([shown], NOTE), Images([many], drawn, "dense")]
+    )
 
 
 def _seen(i: int, image: np.ndarray, weights: np.ndarray, rows: list[Json]) -> Tile:

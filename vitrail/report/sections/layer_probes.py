@@ -5,17 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitrail.core import numbers
+from vitrail.findings import linear_probe as findings
 from vitrail.report.blocks import Chart, Section, Table, paragraphs
 from vitrail.report.charts.lines import Line, Reference, line_chart
 from vitrail.report.folder import Json
 
 JUDGES = {"ridge": "ridge", "knn": "k-NN", "majority": "k-NN by majority", "logistic": "logistic"}  # in a chart
-SPOKEN = {
-    "ridge": "ridge regression",
-    "knn": "nearest neighbours",
-    "majority": "a majority of neighbours",
-    "logistic": "logistic regression",
-}
 DRAWN = 3  # judges: twice as many lines, as many as there are colours
 
 
@@ -57,7 +52,9 @@ def layers_section(rows: Sequence[Json], classes: Any) -> Section | None:
         (numbers.count(depth), *(_cell(by_place.get((name, depth))) for name in names)) for depth in reversed(depths)
     ]
     sentences = [
-        _finding([row for row in probed if row["judge"] == judge], [r for r in whole if r["judge"] == judge], depths)
+        findings.by_layer(
+            [row for row in probed if row["judge"] == judge], [r for r in whole if r["judge"] == judge], depths
+        )
         for judge in judges
     ]
     note = (
@@ -67,24 +64,6 @@ def layers_section(rows: Sequence[Json], classes: Any) -> Section | None:
     )
     head = ["layers passed", *(f"#{name}" for name in names)]
     return Section("By layer", "layers", [*paragraphs(sentences), Chart(drawing, note), Table(head, table)])
-
-
-def _finding(rows: Sequence[Json], whole: Sequence[Json], depths: Sequence[int]) -> str:
-    """Where the best is, whether the last layer is as good, and what the classifier reads."""
-    best = max(rows, key=lambda row: row["mean"])
-    bounds = numbers.ends(best.get("interval"))
-    shown = f" (95 % interval {numbers.interval(bounds)})" if bounds else ""
-    sentence = (
-        f"By {SPOKEN.get(best['judge'], best['judge'])}, layer {best['layer']} of {depths[-1]} tells the most, "
-        f"{best['tokens']}: {numbers.percent(best['mean'])}{shown}"
-    )
-    if whole:
-        final = whole[0]
-        one, other = bounds, numbers.ends(final.get("interval"))
-        apart = one is not None and other is not None and (one[0] > other[1] or other[0] > one[1])
-        sentence += f"; what the classifier reads gives {numbers.percent(final['mean'])}"
-        sentence += "" if apart else ", a difference that may be chance"
-    return sentence + "."
 
 
 def _ends(lines: Sequence[Line]) -> str:

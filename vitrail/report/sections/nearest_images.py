@@ -3,6 +3,7 @@
 import numpy as np
 
 from vitrail.core import numbers
+from vitrail.findings import inspection
 from vitrail.report.blocks import Images, Part, Picture, Text, Tile
 from vitrail.report.charts.images import photograph
 from vitrail.report.folder import Json, objects
@@ -25,22 +26,7 @@ def part(content: Json, pictures: dict[str, np.ndarray]) -> Part | None:
     comparable = numbers.known(found.get("same"))
     rows = [_row(row, pictures, comparable) for row in objects(found.get("rows"))[:ROWS]]
     drawn = Images([row for row in rows if row], NOTE, "neighbours")
-    return Part("What it takes to be alike", [Text(finding(content)), drawn]) if drawn else None
-
-
-def finding(content: Json) -> str:
-    """ "For 71 % of 128 images (63–78 %; by chance 10 %) the nearest of 5,000 images has the same class."."""
-    found = content.get("neighbours")
-    if not isinstance(found, dict):
-        return ""
-    among = f"of {numbers.count(found.get('count'))} images of {found.get('data')}"
-    if not numbers.known(found.get("same")):
-        return f"The nearest {among}, which has other classes."
-    within = f"{numbers.interval(found.get('interval'))}; by chance {numbers.percent(found.get('chance'), 0)}"
-    return (
-        f"For {numbers.percent(found['same'], 0)} of {numbers.count(found.get('queries'))} images ({within})"
-        f" the nearest {among} is of the same class."
-    )
+    return Part("What it takes to be alike", [Text(inspection.neighbours(content)), drawn]) if drawn else None
 
 
 def _row(row: Json, pictures: dict[str, np.ndarray], comparable: bool) -> list[Tile]:

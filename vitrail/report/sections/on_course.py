@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from vitrail.core import numbers
 from vitrail.core.numbers import Number
 
 POINTS = (0.01, 0.05, 0.20, 1.0)  # of training
@@ -135,9 +134,3 @@ def _spread(near: Sequence[Piece]) -> float:
     y = np.array([piece.loss for piece in near])
     residual = y - np.polyval(np.polyfit(x - x.mean(), y, 1), x - x.mean())
     return float(np.sqrt((residual**2).sum() / (len(near) - 2)))
-
-
-def overlap(first: object, second: object) -> bool | None:
-    """Whether two intervals overlap; None where one is not known."""
-    one, other = numbers.ends(first), numbers.ends(second)
-    return one[0] <= other[1] and other[0] <= one[1] if one and other else None

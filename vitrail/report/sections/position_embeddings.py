@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from vitrail.core import numbers
+from vitrail.findings import inspection
 from vitrail.report.blocks import Chart, Images, Part, Text, Tile
 from vitrail.report.charts.images import filter_tiles, picture, position_tiles, sheet_chart
 from vitrail.report.folder import Json
@@ -22,7 +23,7 @@ def positions_part(similarity: np.ndarray | None, grid: tuple[int, int] | None, 
         f" is to that of every other patch. Neighbours have a similarity of {near:.2f} on average,"
         f" patches at least half an image apart {far:.2f}: "
     )
-    said = said.replace("-", "−") + what_positions_say(near, far, kind)
+    said = said.replace("-", "−") + inspection.positions(near, far, kind)
     alt = f"Position similarity, {grid[0]} by {grid[1]} tiles: neighbours {near:.2f}, far patches {far:.2f} on average."
     drawing = sheet_chart(
         sheet,
@@ -36,17 +37,6 @@ def positions_part(similarity: np.ndarray | None, grid: tuple[int, int] | None, 
     note = f"Every {_ordinal(stride)} row and column of tiles is shown." if stride > 1 else ""
     scale = (f"{low:.4g}".replace("-", "−"), "1", "cosine similarity")
     return Part("What it knows about places", [Text(said), Chart(drawing, note, scale)])
-
-
-def what_positions_say(near: float, far: float, kind: str) -> str:
-    """Only positions that were learned from noise are the model's own finding."""
-    if kind == "fixed sines and cosines":
-        return "the positions are sines and cosines of the place, given and not learned."
-    if near <= far + 0.1:
-        return "the positions hardly say which patches lie next to each other."
-    if kind == "learned from sines and cosines":
-        return "the positions started as sines and cosines of the place, so the model was told what lies beside what."
-    return "the model has found out by itself which patches lie next to each other."
 
 
 def offsets(grid: tuple[int, int]) -> np.ndarray:

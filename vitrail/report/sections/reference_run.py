@@ -83,7 +83,7 @@ def verdict(points: Sequence[Point], proof: Json, result: Json | None, other: bo
     if not reached:
         return "This run has not come to the first point of comparison yet."
     off = [point for point in reached if point.where != "on course"]
-    overlaps = on_course.overlap(result.get("interval"), proof.get("interval")) if result else None
+    overlaps = numbers.overlap(result.get("interval"), proof.get("interval")) if result else None
     ended = ""
     if result and overlaps is not None:
         ours, theirs = (numbers.percent(part.get("accuracy")) for part in (result, proof))

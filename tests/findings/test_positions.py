@@ -2,7 +2,7 @@
 
 import pytest
 
-from vitrail.report.sections.position_embeddings import what_positions_say
+from vitrail.findings.inspection import positions
 
 
 @pytest.mark.parametrize(
@@ -14,8 +14,8 @@ from vitrail.report.sections.position_embeddings import what_positions_say
     ],
 )
 def test_positions_that_say_what_is_near(kind: str, said: str) -> None:
-    assert said in what_positions_say(0.9, 0.2, kind)
+    assert said in positions(0.9, 0.2, kind)
 
 
 def test_positions_that_say_nothing() -> None:
-    assert "hardly" in what_positions_say(0.21, 0.2, "learned from noise")
+    assert "hardly" in positions(0.21, 0.2, "learned from noise")

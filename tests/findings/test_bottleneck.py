@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from vitrail.report.sections.bottleneck import Verdict, steady, usage, verdict
+from vitrail.findings.bottleneck import Verdict, steady, usage, verdict
 
 GPU: dict[str, Any] = {
     "workers": 2,

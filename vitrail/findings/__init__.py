@@ -1,0 +1,1 @@
+"""What results say, in sentences: printed by commands, shown on pages."""

@@ -1,0 +1,55 @@
+"""What a sweep of learning rates, and a comparison of what is trained, say: of rows of their JSON files."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from vitrail.core import numbers
+
+Json = dict[str, Any]
+
+
+def choice(chosen: Json, judged: Sequence[Json]) -> str:
+    """Which learning rate was chosen, and whether the held-out images tell it from the others of the sweep."""
+    said = (
+        f"The rate {chosen['learning_rate']:g} gave {numbers.percent(chosen.get('accuracy'))} of "
+        f"{numbers.count(chosen.get('count'))} held-out images and was chosen."
+    )
+    alike = [f"{row['learning_rate']:g}" for row in judged if row["folder"] != chosen["folder"] and _alike(row, chosen)]
+    if alike:
+        said += f" So few images do not tell it from {_listed(alike)}: the intervals overlap."
+    rates = [row["learning_rate"] for row in judged]
+    if len(rates) > 1 and chosen["learning_rate"] in (rates[0], rates[-1]):
+        side = "lower" if chosen["learning_rate"] == rates[0] else "higher"
+        said += f" It is the end of the sweep: a {side} one may be better."
+    return said
+
+
+def comparison(rows: Sequence[Json]) -> str:
+    """The best, whether the next may be as good, and what the cheapest costs; empty for none."""
+    best = max(rows, key=lambda row: row["accuracy"], default=None)
+    if best is None:
+        return ""
+    said = f"{best['name']} is the most accurate: {numbers.percent(best['accuracy'])}"
+    bounds = numbers.ends(best.get("interval"))
+    said += f" (95 % interval {numbers.interval(bounds)})." if bounds else "."
+    others = [row for row in rows if row is not best]
+    alike = [str(row["name"]) for row in others if _alike(row, best)]
+    if alike:
+        said += f" The intervals of {_listed(alike)} overlap with it: the difference may be chance."
+    elif others:
+        said += " No other interval overlaps with it."
+    least = min(rows, key=lambda row: row.get("trained_parameters") or math.inf)
+    if least is not best and best.get("trained_parameters"):
+        share = least["trained_parameters"] / best["trained_parameters"]
+        lost = numbers.points(best["accuracy"] - least["accuracy"])
+        said += f" {least['name']} trains {numbers.percent(share)} of its parameters and is {lost} below it."
+    return said
+
+
+def _alike(one: Json, other: Json) -> bool | None:
+    return numbers.overlap(one.get("interval"), other.get("interval"))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
