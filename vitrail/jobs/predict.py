@@ -24,7 +24,7 @@ NAMED = 20  # broken images that are named on standard error; all are in their r
 
 @dataclass(frozen=True)
 class Predict:
-    """What to label."""
+    """A model, the images to label, and what is written of each."""
 
     model: str
     paths: tuple[str, ...]
@@ -114,7 +114,7 @@ def _opened(config: Predict, machine: Machine | None) -> tuple[Predictor, Images
 def _answers(
     predictor: Predictor, images: Images, config: Predict, machine: Machine | None, batch: int
 ) -> Iterator[PredictionBatch]:
-    """With a bar that shows the rate."""
+    """The predictions of one batch after another, with a progress bar that shows images/s."""
     workers = (machine or Machine()).workers
     total = images.start + len(images)
     start, seen = time.monotonic(), 0

@@ -58,7 +58,7 @@ def prepare_config(
 
 
 def summary(prepared: list[dict[str, Any]], folder: Path) -> str:
-    """What was made, for people."""
+    """The prepared splits, their sizes and what was dropped, as lines of text."""
     lines = []
     for part in prepared:
         place = folder / (part["split"] or "")
@@ -145,7 +145,7 @@ def _prepare_part(state: State, source: Source, workers: int, cluster: Cluster |
 
 
 def _share_memory(source: Source, processes: int) -> None:
-    """What a source of parquet files keeps in memory is for all processes together."""
+    """Divide the cache of a parquet source among the processes, each of which has its own."""
     while isinstance(source, Subset):
         source = source.source
     if isinstance(source, ParquetSource):

@@ -1,4 +1,4 @@
-"""How many images a second a model takes here and how many at once, at rest and in training: a point of figure 12."""
+"""Images/s and the largest batch of a model on this machine, in inference and in training: a point of figure 12."""
 
 import time
 from collections.abc import Callable
@@ -37,7 +37,7 @@ WARM = 2  # passes before the clock runs
 
 @dataclass(frozen=True)
 class Throughput:
-    """What to measure. Of several batch sizes the fastest counts, as in figure 12."""
+    """A model and the batch sizes to measure it with; the fastest counts, as in figure 12."""
 
     model: ModelConfig = field(default_factory=ViTConfig)
     batches: tuple[int, ...] = (1, 8, 64, 512)  # that are tried, from small to large, as long as memory and time allow

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from vitrail.data.catalog.catalog import NAMED
 from vitrail.data.transforms.pipeline import Augment, InceptionCrop, SquareResize
 from vitrail.jobs.finetune.finetune import Finetune
+from vitrail.jobs.finetune.run import AUTO
 from vitrail.jobs.finetune.schedule_rule import PAPER
 from vitrail.recipes.docstring import About
 from vitrail.train.optim import Momentum
@@ -79,8 +80,8 @@ def transfer() -> Finetune:
     """
     return Finetune(
         train="",
-        steps=0,
-        batch=0,
+        steps=AUTO,
+        batch=AUTO,
         resize=SquareResize(),
         augment=Augment(crop=InceptionCrop()),
         optimizer=Momentum(lr=0.01),

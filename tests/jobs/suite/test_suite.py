@@ -196,7 +196,9 @@ def test_means_of_several_runs_are_compared_as_means() -> None:
     first = Score(TUNED, Estimate(0.8, (0.7, 0.9)), 4, (0.75, 1.0, 0.75))
     second = Score(TUNED, Estimate(0.7, (0.6, 0.8)), 4, (1.0, 0.5, 0.5))
     right = {("a", i): i > 0 for i in range(4)}
-    one = TaskResult(PLAIN, scores={"model": (first,), "against": (second,)}, right={"model": right, "against": right})
+    one = TaskResult(
+        PLAIN, scores={"model": (first,), "baseline": (second,)}, right={"model": right, "baseline": right}
+    )
     found = one.difference(TUNED)
     assert found is not None
     pairs = np.array([-0.25, 0.5, 0.25])
@@ -208,7 +210,7 @@ def test_means_of_several_runs_are_compared_as_means() -> None:
 
 def test_equal_differences_of_all_seeds_are_no_certainty() -> None:
     first, second = (Score(TUNED, Estimate(v, (v - 0.1, v + 0.1)), 4, (v, v)) for v in (0.75, 0.5))
-    found = TaskResult(PLAIN, scores={"model": (first,), "against": (second,)}).difference(TUNED)
+    found = TaskResult(PLAIN, scores={"model": (first,), "baseline": (second,)}).difference(TUNED)
     assert found is not None
     assert found[1] == "unpaired"
     assert found[0].interval == pytest.approx((0.25 - 0.1 * 2**0.5, 0.25 + 0.1 * 2**0.5))

@@ -1,4 +1,4 @@
-"""What is trained, compared: the protocol for each of several choices, and one table of them."""
+"""Several choices of the trained weights compared: a fine-tuning with each, and one table of them."""
 
 import re
 from dataclasses import replace
@@ -21,7 +21,7 @@ FORMS = "whole, head, blocks-COUNT, decay-RATE, lora-RANK or lora-RANK-ALPHA"
 
 
 def parse_trainable(name: str) -> Tuned:
-    """What "whole", "head", "blocks-2", "decay-0.75", "lora-8" or "lora-8-32" stand for; alpha is twice the rank.
+    """Parse "whole", "head", "blocks-2", "decay-0.75", "lora-8" or "lora-8-32"; alpha is twice the rank.
 
     Raises:
         BadInput: none of these.

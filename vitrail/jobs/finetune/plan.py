@@ -1,4 +1,4 @@
-"""What a fine-tuning by the protocol is going to do: trials, final runs, images, time; and how a budget shortens it."""
+"""The plan of a sweep before it starts: trials, final runs, images and time; shortened to a budget where there is one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ class Plan:
         return len(self.rates) if len(self.rates) > 1 else 0
 
     def lines(self) -> list[str]:
-        """For people, before it begins."""
+        """The plan as lines of text, printed before it starts."""
         said = f"{self.steps:,} steps of {self.batch:,} images (warm-up {self.warmup:,})"
         rates = ", ".join(f"{rate:g}" for rate in self.rates)
         lines = [f"plan: {said}, {self.classes} classes"]

@@ -29,12 +29,14 @@ from vitrail.weights.load import attach, read_pretrained
 from vitrail.weights.pretrained import PretrainedModel
 from vitrail.weights.transplant import Row, as_json, for_transfer, summary, transplant
 
+AUTO = 0  # steps, or batch: by the size of the data; in files, too
+
 
 @dataclass(frozen=True)
 class Finetune(TrainConfig):
     """Fine-tuning: the classifier starts at zero, the hidden layer before it is dropped, positions are resampled.
 
-    `steps` and `batch` of 0 are scaled to the data (jobs/scale.py), with the warm-up.
+    `steps` or `batch` of AUTO, and the warm-up, follow the size of the data (jobs/finetune/schedule_rule.py).
     """
 
     init: str = ""  # MODEL to start from
@@ -139,7 +141,7 @@ def open_checked(config: Finetune) -> Sources:
     """Train, validation and test, which fit each other; what is allowed and should be known is said.
 
     Raises:
-        BadInput: see jobs.agreement.
+        BadInput: see data.leakage.check_train_test.
     """
     data = open_training_data(config)
     said = check_train_test(data[0], data[2], config.train, config.test)
@@ -149,7 +151,7 @@ def open_checked(config: Finetune) -> Sources:
 
 
 def with_held_out(config: Finetune, data: Sources) -> Sources:
-    """What a run trains on, is judged by, and is tested on."""
+    """Training, validation and test data; the validation is split off where the config asks for it."""
     if config.held_out is None:
         return data
     rest, held_out = stratified(data[0], config.held_out, config.seed)
@@ -157,13 +159,13 @@ def with_held_out(config: Finetune, data: Sources) -> Sources:
 
 
 def with_defaults_for(config: Finetune, images: int) -> Finetune:
-    """Without zeros: steps, warm-up and batch by the size of the data, and the layer decay in the optimiser."""
+    """AUTO becomes steps, warm-up and batch by the size of the data; the layer decay goes to the optimiser."""
     if isinstance(config.tuned, LayerDecay):
         config = replace(config, optimizer=replace(config.optimizer, layer_decay=config.tuned.rate))
-    if not config.steps:
+    if config.steps == AUTO:
         scale = hyper_rule(config.train, images)
         config = replace(config, steps=scale.steps, schedule=replace(config.schedule, warmup=scale.warmup))
-    return config if config.batch else replace(config, batch=batch_for(images))
+    return replace(config, batch=batch_for(images)) if config.batch == AUTO else config
 
 
 def _origin(published: PretrainedModel) -> Any:

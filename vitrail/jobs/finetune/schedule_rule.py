@@ -10,7 +10,7 @@ BATCH = 512  # of Table 4, and of BiT
 
 
 class HyperRule(NamedTuple):
-    """What depends on the size of the data."""
+    """Length of a fine-tuning and size of its held-out part, by the size of the data."""
 
     steps: int
     warmup: int  # steps
@@ -37,7 +37,7 @@ BIT = (
 
 
 def hyper_rule(data: str, images: int) -> HyperRule:
-    """For so many training images of DATA; a part of one of the paper's sets is scaled by its own size."""
+    """The rule for `images` training images of DATA: the paper's for its whole sets, BiT's for others and for parts."""
     name, split, part = parts_of(data)
     if name in PAPER and split in (None, "train") and not part:
         return PAPER[name]

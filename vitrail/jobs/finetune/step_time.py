@@ -32,7 +32,7 @@ class StepTime(NamedTuple):
     memory_gib: float  # held already; weights, gradients, optimiser, a checkpoint; activations by models.cost
 
     def seconds(self, batch: int) -> float:
-        """Of a step."""
+        """Seconds of a step of `batch` images."""
         return self.step + batch * self.image
 
 
@@ -41,7 +41,7 @@ def measure_step_time(
 ) -> StepTime:
     """Trains a copy of the model for a few steps on grey images, in this process, and forgets it.
 
-    Batches double until one takes two seconds; the line through one image and the largest batch is the pace.
+    Batches double until one takes two seconds; the line through one image and the largest batch gives the step time.
     """
     device = devices.choose_device(machine.device)
     dtype = devices.choose_precision(config.precision, device)

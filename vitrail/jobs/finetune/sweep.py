@@ -112,7 +112,7 @@ def choose(trials: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _plan(config: Finetune, run: RunFolder, data: Sources, machine: Machine, start: PretrainedModel) -> Plan:
-    """As it was made when the folder was new, or made now; said before anything starts."""
+    """The plan in the folder, or a new one; it is printed before anything starts."""
     file = run.path / "plan.json"
     stored = None
     if run.writes and file.exists():

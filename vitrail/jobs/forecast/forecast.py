@@ -19,7 +19,7 @@ REACHED = 0.4  # of the peak, by assumption: what large ViTs reach in bfloat16, 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run will take. Seconds are of the wall clock; memory is the peak of the process, or of the device."""
+    """Time and memory of a run. Seconds are of the wall clock; memory is the peak of the process, or of the device."""
 
     seconds: float  # all of it
     start_seconds: float  # until the first step: imports, data opened, a resident set decoded
@@ -54,7 +54,7 @@ def forecast(
     machine: Machine = Machine(),
     threads: int | None = None,
 ) -> Forecast:
-    """What `config` will take with `model` (with its classes) and so many images, by a measurement of ten seconds.
+    """Time and memory of `config` with `model` (with its classes) and so many images, by a measurement of ten seconds.
 
     Configs that differ only in length, seed, rate or how often something is done share a measurement. The data are
     those that the config names, where they are on this machine; otherwise random JPEGs of the model's resolution.

@@ -1,7 +1,7 @@
-"""What a training run costs here, by its beginning: in a process of its own, so that its peak of memory is the run's.
+"""The cost of a training run, measured on its first steps in a process of its own, whose peak memory is the run's.
 
 What is too slow to be tried whole is tried with a part of the batch, or with the first layers of the model, and scaled
-by `vitrail.models.cost`. `vitrail.jobs.forecast` adds the parts up for a whole run.
+by `vitrail.models.cost`. `vitrail.jobs.forecast.forecast` adds the parts up for a whole run.
 """
 
 import json
@@ -62,7 +62,7 @@ LIKELY = 0.2  # of the peak, that a training step reaches: only to guess what ca
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be tried."""
+    """The run whose cost is measured."""
 
     training: TrainConfig
     model: ModelConfig
@@ -219,7 +219,7 @@ def _opened(task: Task) -> tuple[Source, Source, str]:
 
 
 def main() -> None:
-    """Reads {"began", "task"} from standard input, writes a Calibration to standard output; exit code 2: bad input."""
+    """Reads {"began", "task"} from standard input, writes a MeasuredCost to standard output; exit code 2: bad input."""
     told = json.load(sys.stdin)
     try:
         measured = measure(from_json(Task, told["task"]), told["began"])
@@ -296,7 +296,7 @@ def resident_memory() -> int:
 
 @dataclass(frozen=True)
 class Stepping:
-    """What steps of a batch take."""
+    """Time and memory of training steps."""
 
     seconds: float
     of_half: float  # seconds of a step with half as many images
@@ -356,7 +356,7 @@ def _train(
 
 @dataclass(frozen=True)
 class Judging:
-    """What an evaluation takes."""
+    """Time of an evaluation."""
 
     start: float  # seconds before its first image
     each: float  # seconds an image

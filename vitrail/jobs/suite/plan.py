@@ -1,4 +1,4 @@
-"""What a suite is going to do, before it starts: tasks, images, steps, time and memory; and what is absent."""
+"""The plan of a suite before it starts: tasks, images, steps, time and memory, and which data are absent."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from vitrail.jobs.suite.suite import (
     folder_names,
     look_for,
 )
+from vitrail.jobs.suite.table import FOLDERS
 from vitrail.jobs.suite.task import scores, with_setting
 from vitrail.weights.load import read_pretrained
 from vitrail.weights.pretrained import PretrainedModel
@@ -54,7 +55,7 @@ def plan_suite(
     wanted = chosen(config.suite, only, skip)
     published = read_pretrained(config.model) if config.model else None
     names = folder_names([task.name for task in config.suite.tasks])
-    pace = _Pace(published, machine)
+    times = _StepTimes(published, machine)
     made = []
     for task in config.suite.tasks:
         if isinstance(task, Rejudged):
@@ -62,7 +63,7 @@ def plan_suite(
             note = f"judges the fine-tuned model of {task.of}"
             made.append(PlannedTask(task.name, task.group, state, "", task.test, note=note))
         else:
-            row = _planned(config, task, pace)
+            row = _planned(config, task, times)
             if row.state == "to do" and _is_done(config, task, folder, names[task.name]):
                 row = replace(row, state="done", seconds=0.0)
             made.append(row if task.name in wanted else replace(row, state="left out", seconds=None))
@@ -70,11 +71,11 @@ def plan_suite(
 
 
 def _is_done(config: SuiteRun, task: Task, folder: Path | None, name: str) -> bool:
-    sides = ["model"] + (["against"] if config.against else [])
+    sides = list(FOLDERS.values()) if config.against else [FOLDERS["model"]]
     return folder is not None and all(scores(task, config.method, folder / side / name) is not None for side in sides)
 
 
-def _planned(config: SuiteRun, task: Task, pace: "_Pace") -> PlannedTask:
+def _planned(config: SuiteRun, task: Task, times: "_StepTimes") -> PlannedTask:
     method = config.method
     row = PlannedTask(task.name, task.group, "to do", data_of(task, method), task.finetune.test or "")
     present = look_for(task, method)
@@ -90,13 +91,13 @@ def _planned(config: SuiteRun, task: Task, pace: "_Pace") -> PlannedTask:
     models = 2 if config.against else 1
     if isinstance(method, FewShot):
         used = present.test + min(present.train, present.classes * max(method.shots) * method.seeds)
-        seen = pace.of(replace(task.finetune, resolution=method.resolution), present.classes)
+        seen = times.of(replace(task.finetune, resolution=method.resolution), present.classes)
         return replace(row, seconds=models * used * seen.judged if seen else None)
     tuned = with_defaults_for(with_setting(task.finetune, _one(method)), present.train)
     tuned = replace(tuned, repeats=method.repeats or tuned.repeats)
     runs = (len(tuned.sweep) if len(tuned.sweep) > 1 else 0) + tuned.repeats + 1
     row = replace(row, steps=tuned.steps, batch=tuned.batch, runs=models * runs)
-    seen = pace.of(tuned, present.classes)
+    seen = times.of(tuned, present.classes)
     if seen is None:
         return row
     share = held_out_share(tuned, present.train)
@@ -112,8 +113,8 @@ def _one(method: FineTuned) -> Setting | None:
     return max(method.settings, key=lambda setting: setting.steps, default=None)
 
 
-class _Pace:
-    """How fast the model is at a resolution and batch, measured once for tasks that are alike."""
+class _StepTimes:
+    """The step time of the model at a resolution and batch, measured once for tasks that share both."""
 
     def __init__(self, published: PretrainedModel | None, machine: Machine):
         self._published, self._machine, self._known = published, machine, dict[Any, StepTime]()

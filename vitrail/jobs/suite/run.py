@@ -32,14 +32,14 @@ from vitrail.jobs.suite.suite import (
     folder_names,
     look_for,
 )
-from vitrail.jobs.suite.table import Side, TaskResult, headline, means, names_of, rows, sentence
+from vitrail.jobs.suite.table import FOLDERS, Side, TaskResult, headline, means, names_of, rows, sentence
 from vitrail.jobs.suite.task import rejudge, ridge_by_rank, right_answers, run_task, scores, with_setting
 from vitrail.weights.load import read_pretrained
 
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """What is judged, on what, and how."""
+    """A model, the suite to evaluate it on, and how it is transferred; `against`: a second model, the baseline."""
 
     suite: Suite
     model: str
@@ -71,21 +71,21 @@ def run_suite(
         raise BadInput("a suite runs in one process; to use several machines give each its tasks with --only")
     models: dict[Side, str] = {"model": config.model}
     if config.against is not None:
-        models["against"] = config.against
+        models["baseline"] = config.against
     for model in models.values():
         read_pretrained(model)
     # The list of tasks may grow and the second model may come later; what is done stays right.
     identity = replace(config, suite=replace(config.suite, about="", tasks=()), against=None)
     with RunFolder(folder, "suite", identity):
-        book = _Book(config, folder, models)
-        setting = _choose(config, book, wanted, machine)
+        record = _Record(config, folder, models)
+        setting = _choose(config, record, wanted, machine)
         with progress(config.suite.name, len(wanted) * len(models)) as bar:
-            for one in book.standings:
-                if one.task.name in wanted:
+            for result in record.results:
+                if result.task.name in wanted:
                     for side in models:
-                        bar.advance(f"{one.task.name}: {_done(config, book, one, side, machine, setting)}")
-                        book.write()
-        return book.write(finished=True)
+                        bar.advance(f"{result.task.name}: {_done(config, record, result, side, machine, setting)}")
+                        record.write()
+        return record.write(finished=True)
 
 
 def _check_method(method: Method) -> None:
@@ -98,8 +98,8 @@ def _check_method(method: Method) -> None:
             raise BadInput(f"rate {setting.lr:g} and steps {setting.steps} of a setting must be above 0")
 
 
-class _Book:
-    """What is known of the tasks, read from their folders; suite.json is its content."""
+class _Record:
+    """The results of all tasks, read from their folders and written to suite.json."""
 
     def __init__(self, config: SuiteRun, folder: Path, models: dict[Side, str]):
         self.config, self.folder, self.models = config, folder, models
@@ -108,39 +108,39 @@ class _Book:
         file = folder / "suite.json"
         self.before: dict[str, Any] = read_json(file) if file.exists() else {}
         self._refuse_others()
-        self.standings = [TaskResult(task, folder=self.names[task.name]) for task in config.suite.tasks]
+        self.results = [TaskResult(task, folder=self.names[task.name]) for task in config.suite.tasks]
         known = {row["name"]: row for row in self.before.get("tasks", ())}
-        for one in self.standings:
-            if row := known.get(one.task.name):
-                one.seconds, one.counts = row["seconds"], row["counts"]
-                one.state, one.sentence = row["state"], row["sentence"]
-            self.read(one)
+        for result in self.results:
+            if row := known.get(result.task.name):
+                result.seconds, result.counts = row["seconds"], row["counts"]
+                result.state, result.sentence = row["state"], row["sentence"]
+            self.read(result)
 
-    def place(self, one: TaskResult, side: Side) -> Path:
+    def place(self, result: TaskResult, side: Side) -> Path:
         """The folder of a task with one of the models."""
-        return self.folder / side / one.folder
+        return self.folder / FOLDERS[side] / result.folder
 
-    def read(self, one: TaskResult) -> None:
+    def read(self, result: TaskResult) -> None:
         """Takes up what is finished."""
         for side in self.models:
-            place = self.place(one, side)
-            found = scores(one.task, self.config.method, place)
+            place = self.place(result, side)
+            found = scores(result.task, self.config.method, place)
             if found is not None:
-                one.scores[side] = found
-                one.right[side] = right_answers(one.task, self.config.method, place)
-        if all(side in one.scores for side in self.models):
-            one.state, one.sentence = "done", ""
-        elif one.state == "done":
-            one.state = "waiting"
+                result.scores[side] = found
+                result.right[side] = right_answers(result.task, self.config.method, place)
+        if all(side in result.scores for side in self.models):
+            result.state, result.sentence = "done", ""
+        elif result.state == "done":
+            result.state = "waiting"
 
     def write(self, *, finished: bool = False) -> dict[str, Any]:
         """The table as it is."""
         method, suite = self.config.method, self.config.suite
         if isinstance(method, FewShot) and method.variant == "older":
             for side in self.models:
-                done = {one.task.name: self.place(one, side) for one in self.standings if side in one.scores}
+                done = {result.task.name: self.place(result, side) for result in self.results if side in result.scores}
                 for name, found in ridge_by_rank(done, method.shots).items():
-                    next(one for one in self.standings if one.task.name == name).scores[side] = found
+                    next(result for result in self.results if result.task.name == name).scores[side] = found
         content = {
             "format": 1,
             "suite": suite.name,
@@ -149,14 +149,14 @@ class _Book:
             "model": self.config.model,
             "against": self.config.against,
             "method": to_json(method),
-            "finished": finished and all(one.state != "waiting" for one in self.standings),
-            "sentence": sentence(suite, self.standings, self.config.model, self.config.against),
-            "headline": headline(names_of(self.standings)),
+            "finished": finished and all(result.state != "waiting" for result in self.results),
+            "sentence": sentence(suite, self.results, self.config.model, self.config.against),
+            "headline": headline(names_of(self.results)),
             "choice": self.choice,
-            "tasks": rows(self.standings),
-            "means": means(suite, self.standings),
+            "tasks": rows(self.results),
+            "means": means(suite, self.results),
             "definitions": {task.name: to_json(task) for task in suite.tasks},
-            "seconds": sum(one.seconds for one in self.standings),
+            "seconds": sum(result.seconds for result in self.results),
         }
         write_json(self.folder / "suite.json", content)
         return content
@@ -168,7 +168,7 @@ class _Book:
             raise BadInput(f"{self.folder} compares with {other}, not with {self.config.against}; give another --out")
         for task in self.config.suite.tasks:
             stored = self.before.get("definitions", {}).get(task.name)
-            begun = [side for side in ("model", "against") if (self.folder / side / self.names[task.name]).exists()]
+            begun = [side for side in FOLDERS.values() if (self.folder / side / self.names[task.name]).exists()]
             if stored is None or not begun:
                 continue
             folders = ", ".join(f"{side}/{self.names[task.name]}" for side in begun)
@@ -178,58 +178,60 @@ class _Book:
             refuse_another(self.folder, stored, question, f"another task {task.name!r}", advice)
 
 
-def _done(config: SuiteRun, book: _Book, one: TaskResult, side: Side, machine: Machine, setting: Setting | None) -> str:
+def _done(
+    config: SuiteRun, record: _Record, result: TaskResult, side: Side, machine: Machine, setting: Setting | None
+) -> str:
     """Does one task with one model, and says how it ended."""
-    if side in one.scores:
+    if side in result.scores:
         return "done before"
     begun = time.perf_counter()
     try:
-        if isinstance(one.task, Rejudged):
-            _rejudged(config, book, one, side, machine)
+        if isinstance(result.task, Rejudged):
+            _rejudged(config, record, result, side, machine)
         else:
-            present = look_for(one.task, config.method)
+            present = look_for(result.task, config.method)
             if present.problem:
-                one.state, one.sentence = "absent", present.problem
-                return one.state
-            one.counts = {"train": present.train, "test": present.test, "classes": present.classes}
-            run_task(one.task, book.models[side], config.method, book.place(one, side), machine, setting)
+                result.state, result.sentence = "absent", present.problem
+                return result.state
+            result.counts = {"train": present.train, "test": present.test, "classes": present.classes}
+            run_task(result.task, record.models[side], config.method, record.place(result, side), machine, setting)
     except Interrupted:
         raise
     except _Absent as problem:
-        one.state, one.sentence = "absent", str(problem)
-        return one.state
+        result.state, result.sentence = "absent", str(problem)
+        return result.state
     except Exception as problem:  # of whatever kind: the other tasks are not to wait for somebody to mend it
         kind = "" if isinstance(problem, BadInput) else f"{type(problem).__name__}: "
-        one.state, one.sentence = "failed", f"{kind}{problem}"
-        say(f"{one.task.name} failed: {one.sentence}")
-        return one.state
+        result.state, result.sentence = "failed", f"{kind}{problem}"
+        say(f"{result.task.name} failed: {result.sentence}")
+        return result.state
     finally:
-        one.seconds += time.perf_counter() - begun
-    one.state, one.sentence = "waiting", ""  # until the other model is done, too
-    book.read(one)
-    if side not in one.scores:
-        one.state, one.sentence = "failed", "no accuracy came out: the task has no test images"
-    return one.state
+        result.seconds += time.perf_counter() - begun
+    result.state, result.sentence = "waiting", ""  # until the other model is done, too
+    record.read(result)
+    if side not in result.scores:
+        result.state, result.sentence = "failed", "no accuracy came out: the task has no test images"
+    return result.state
 
 
 class _Absent(Exception):
-    """What a task needs is not there."""
+    """The data or the model that a task needs is absent."""
 
 
-def _rejudged(config: SuiteRun, book: _Book, one: TaskResult, side: Side, machine: Machine) -> None:
-    assert isinstance(one.task, Rejudged)
+def _rejudged(config: SuiteRun, record: _Record, result: TaskResult, side: Side, machine: Machine) -> None:
+    assert isinstance(result.task, Rejudged)
     if isinstance(config.method, FewShot):
-        raise _Absent(f"it judges the fine-tuned model of {one.task.of}: only --method finetune has one")
-    other = next(o for o in book.standings if o.task.name == one.task.of)
+        raise _Absent(f"it judges the fine-tuned model of {result.task.of}: only --method finetune has one")
+    other = next(o for o in record.results if o.task.name == result.task.of)
     if side not in other.scores:
-        raise _Absent(f"it judges the fine-tuned model of {one.task.of}, which is not done")
+        raise _Absent(f"it judges the fine-tuned model of {result.task.of}, which is not done")
     try:
-        rejudge(one.task, book.place(other, side), book.place(one, side), machine)
+        rejudge(result.task, record.place(other, side), record.place(result, side), machine)
     except BadInput as problem:
         raise _Absent(str(problem)) from None
 
 
-def _choose(config: SuiteRun, book: _Book, wanted: set[str], machine: Machine) -> Setting | None:
+def _choose(config: SuiteRun, record: _Record, wanted: set[str], machine: Machine) -> Setting | None:
     """The setting of all tasks: of several the one with the best mean over held-out parts, by `model` alone.
 
     Of equal means the lower rate, then fewer steps. Only tasks that all settings have count.
@@ -237,8 +239,8 @@ def _choose(config: SuiteRun, book: _Book, wanted: set[str], machine: Machine) -
     settings = config.method.settings if isinstance(config.method, FineTuned) else ()
     if len(settings) < 2:
         return settings[0] if settings else None
-    if stored := book.before.get("choice"):
-        book.choice = stored
+    if stored := record.before.get("choice"):
+        record.choice = stored
         return Setting(**stored["chosen"])
     tasks = [t for t in config.suite.tasks if isinstance(t, Task) and t.choice is not None and t.name in wanted]
     tasks = [task for task in tasks if not look_for(task, config.method).problem]
@@ -251,7 +253,7 @@ def _choose(config: SuiteRun, book: _Book, wanted: set[str], machine: Machine) -
     with progress(f"{config.suite.name}: choosing", len(settings) * len(tasks)) as bar:
         for setting in settings:
             for task in tasks:
-                place = book.folder / "choice" / f"lr-{setting.lr:g}-steps-{setting.steps}" / book.names[task.name]
+                place = record.folder / "choice" / f"lr-{setting.lr:g}-steps-{setting.steps}" / record.names[task.name]
                 seen = _trial(task, config.model, place, machine, setting)
                 if seen is not None:
                     found[setting][task.name] = seen
@@ -265,7 +267,7 @@ def _choose(config: SuiteRun, book: _Book, wanted: set[str], machine: Machine) -
         {"lr": s.lr, "steps": s.steps, "mean": m.value, "interval": m.interval and list(m.interval)}
         for s, m in mean.items()
     ]
-    book.choice = {"tasks": common, "settings": tried, "chosen": {"lr": best.lr, "steps": best.steps}}
+    record.choice = {"tasks": common, "settings": tried, "chosen": {"lr": best.lr, "steps": best.steps}}
     say(f"chosen on held-out images: rate {best.lr:g}, {best.steps} steps, {mean[best].value:.1%} on average")
     return best
 

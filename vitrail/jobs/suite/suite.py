@@ -1,4 +1,4 @@
-"""What a suite is: data sets that a model is transferred to, in groups, and the two ways of transferring it."""
+"""Configs of a suite: data sets that a model is transferred to, in groups, and the two ways of transferring it."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -12,7 +12,7 @@ from vitrail.jobs.finetune.finetune import Finetune
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """What somebody else's model reached on a task."""
+    """The published accuracy of another model on a task."""
 
     model: str
     accuracy: float  # a share
@@ -79,7 +79,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class Setting:
-    """What may be the same for all tasks."""
+    """A learning rate and a number of steps for all tasks."""
 
     lr: float
     steps: int
@@ -140,7 +140,7 @@ def look_for(task: Task, method: Method) -> Present:
 
 
 def data_of(task: Task, method: Method) -> str:
-    """What is learned from."""
+    """The training images of a task, as DATA."""
     return task.shots or task.finetune.train if isinstance(method, FewShot) else task.finetune.train
 
 

@@ -1,4 +1,4 @@
-"""The table of a suite: a row a task, the means of the groups and of all, and what they say of one model or of two."""
+"""The table of a suite: a row a task, the means of the groups and of all tasks, and a sentence of what they show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,13 +12,14 @@ from vitrail.jobs.suite.suite import PublishedResult, Rejudged, Suite, Task
 from vitrail.jobs.suite.task import TUNED, Score
 
 State = Literal["done", "failed", "absent", "waiting"]
-Side = Literal["model", "against"]
+Side = Literal["model", "baseline"]
+FOLDERS: dict[Side, str] = {"model": "model", "baseline": "against"}  # of a side within OUT
 ALL = "all tasks"
 
 
 @dataclass
 class TaskResult:
-    """How a task stands. `scores` by side; `right`: which test images were right, by side."""
+    """What is known of a task: its scores, and which test images were right, for the model and for the baseline."""
 
     task: Task | Rejudged
     state: State = "waiting"
@@ -34,8 +35,8 @@ class TaskResult:
         return next((score.estimate for score in self.scores.get(side, ()) if score.of == of), None)
 
     def difference(self, of: str) -> tuple[Estimate, str] | None:
-        """The model less the other one, and how they were compared; None where one is missing."""
-        first, second = (_named(self.scores.get(side, ()), of) for side in ("model", "against"))
+        """Accuracy of the model less that of the baseline, and how they were compared; None where one is missing."""
+        first, second = (_named(self.scores.get(side, ()), of) for side in ("model", "baseline"))
         if first is None or second is None:
             return None
         if first.values or second.values:  # means, of which the right answers of one run say nothing
@@ -43,7 +44,7 @@ class TaskResult:
                 how = "paired by seeds" if of == TUNED else "paired by draws"
                 return over_draws(first.values, second.values), how
             return unpaired(first.estimate, second.estimate), "unpaired"
-        mine, theirs = self.right.get("model", {}), self.right.get("against", {})
+        mine, theirs = self.right.get("model", {}), self.right.get("baseline", {})
         if mine and mine.keys() == theirs.keys() and len(mine) == first.count:
             keys = sorted(mine)
             pair = (np.array([side[key] for key in keys], dtype=bool) for side in (mine, theirs))
@@ -52,7 +53,7 @@ class TaskResult:
 
 
 def _constant(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether all pairs differ by the same: their spread, nothing, would pass for certainty."""
+    """Whether all pairs differ by the same amount: a spread of zero would look like certainty."""
     return float(np.ptp(np.subtract(first, second))) < 1e-12
 
 
@@ -60,9 +61,9 @@ def _named(scores: Sequence[Score], of: str) -> Score | None:
     return next((score for score in scores if score.of == of), None)
 
 
-def names_of(standings: Sequence[TaskResult]) -> list[str]:
+def names_of(results: Sequence[TaskResult]) -> list[str]:
     """The names of all scores, in their order."""
-    every = [score.of for one in standings for side in one.scores.values() for score in side]
+    every = [score.of for result in results for side in result.scores.values() for score in side]
     return sorted(dict.fromkeys(every), key=lambda name: int(name.split()[0]) if name[0].isdigit() else -1)
 
 
@@ -71,15 +72,15 @@ def headline(names: Sequence[str]) -> str | None:
     return "5 shots" if "5 shots" in names else (names[-1] if names else None)
 
 
-def rows(standings: Sequence[TaskResult]) -> list[dict[str, Any]]:
+def rows(results: Sequence[TaskResult]) -> list[dict[str, Any]]:
     """A row a task, as suite.json holds it."""
-    return [_row(one, names_of(standings)) for one in standings]
+    return [_row(result, names_of(results)) for result in results]
 
 
-def _row(one: TaskResult, names: Sequence[str]) -> dict[str, Any]:
+def _row(result: TaskResult, names: Sequence[str]) -> dict[str, Any]:
     found = []
     for of in names:
-        score, other = (_named(one.scores.get(side, ()), of) for side in ("model", "against"))
+        score, other = (_named(result.scores.get(side, ()), of) for side in ("model", "baseline"))
         if score is None and other is None:
             continue
         row: dict[str, Any] = {"of": of, "accuracy": None, "interval": None}
@@ -87,52 +88,54 @@ def _row(one: TaskResult, names: Sequence[str]) -> dict[str, Any]:
             row |= {"accuracy": score.estimate.value, "interval": _pair(score.estimate), "count": score.count}
         if other is not None:
             row["against"] = {"accuracy": other.estimate.value, "interval": _pair(other.estimate)}
-        compared = one.difference(of)
+        compared = result.difference(of)
         if compared is not None:
             row["difference"] = {**_json(compared[0]), "how": compared[1]}
         found.append(row)
     return {
-        "name": one.task.name,
-        "group": one.task.group,
-        "in_means": isinstance(one.task, Task),
-        "state": one.state,
-        "sentence": one.sentence,
-        "train": one.task.finetune.train if isinstance(one.task, Task) else None,
-        "test": one.task.finetune.test if isinstance(one.task, Task) else one.task.test,
-        "counts": one.counts,
-        "layout": one.task.layout,
+        "name": result.task.name,
+        "group": result.task.group,
+        "in_means": isinstance(result.task, Task),
+        "state": result.state,
+        "sentence": result.sentence,
+        "train": result.task.finetune.train if isinstance(result.task, Task) else None,
+        "test": result.task.finetune.test if isinstance(result.task, Task) else result.task.test,
+        "counts": result.counts,
+        "layout": result.task.layout,
         "scores": found,
-        "published": [{"model": p.model, "accuracy": p.accuracy, "source": p.source} for p in one.task.published],
-        "seconds": one.seconds,
-        "folder": one.folder,
+        "published": [{"model": p.model, "accuracy": p.accuracy, "source": p.source} for p in result.task.published],
+        "seconds": result.seconds,
+        "folder": result.folder,
     }
 
 
-def means(suite: Suite, standings: Sequence[TaskResult]) -> list[dict[str, Any]]:
+def means(suite: Suite, results: Sequence[TaskResult]) -> list[dict[str, Any]]:
     """The mean of each group and of all tasks, for each score, over the tasks that have it; and how many these are.
 
     Beside them the published means of the same tasks, so that a mean over fewer tasks is compared with its like.
     """
-    counted = [one for one in standings if isinstance(one.task, Task)]
+    counted = [result for result in results if isinstance(result.task, Task)]
     found = []
-    for of in names_of(standings):
+    for of in names_of(results):
         for group in (*suite.groups, ALL):
-            inside = [one for one in counted if group in (ALL, one.task.group)]
-            having = [one for one in inside if one.estimate(of) is not None]
+            inside = [result for result in counted if group in (ALL, result.task.group)]
+            having = [result for result in inside if result.estimate(of) is not None]
             row: dict[str, Any] = {"of": of, "group": group, "tasks": len(having), "expected": len(inside)}
             if having:
-                row |= {"mean": _json(mean_of([one.estimate(of) or Estimate(0) for one in having]))}
-                compared = [pair[0] for one in having if (pair := one.difference(of)) is not None]
+                row |= {"mean": _json(mean_of([result.estimate(of) or Estimate(0) for result in having]))}
+                compared = [pair[0] for result in having if (pair := result.difference(of)) is not None]
                 if compared:
                     row |= {"difference": _json(mean_of(compared)), "compared": len(compared)}
-                    row |= {"against": _json(mean_of([_other(one, of) for one in having if one.difference(of)]))}
-            row["published"] = _published([one.task.published for one in having or inside])
+                    row |= {
+                        "against": _json(mean_of([_other(result, of) for result in having if result.difference(of)]))
+                    }
+            row["published"] = _published([result.task.published for result in having or inside])
             found.append(row)
     return found
 
 
-def _other(one: TaskResult, of: str) -> Estimate:
-    estimate = one.estimate(of, "against")
+def _other(result: TaskResult, of: str) -> Estimate:
+    estimate = result.estimate(of, "baseline")
     assert estimate is not None  # it has a difference
     return estimate
 
@@ -148,10 +151,10 @@ def _published(tasks: Sequence[tuple[PublishedResult, ...]]) -> list[dict[str, A
     return made
 
 
-def sentence(suite: Suite, standings: Sequence[TaskResult], model: str, against: str | None) -> str:
-    """What the table says, with its uncertainty, in a sentence that can be quoted."""
-    of = headline(names_of(standings))
-    found = [row for row in means(suite, standings) if row["of"] == of and row["group"] == ALL and row["tasks"]]
+def sentence(suite: Suite, results: Sequence[TaskResult], model: str, against: str | None) -> str:
+    """The result of the suite, with its uncertainty, in one sentence."""
+    of = headline(names_of(results))
+    found = [row for row in means(suite, results) if row["of"] == of and row["group"] == ALL and row["tasks"]]
     if of is None or not found:
         return f"No task of {suite.name} is done."
     row = found[0]
@@ -175,14 +178,14 @@ def sentence(suite: Suite, standings: Sequence[TaskResult], model: str, against:
     else:
         low, high = sorted(abs(100 * end) for end in within)
         said = f"{first} (95 % interval {low:.1f} to {high:.1f}) on average over {over}, {how}"
-    return f"{said}; {_tally(standings, of)}."
+    return f"{said}; {_tally(results, of)}."
 
 
-def _tally(standings: Sequence[TaskResult], of: str) -> str:
+def _tally(results: Sequence[TaskResult], of: str) -> str:
     """How many tasks are better, worse, neither; each by its own 95 % interval."""
     verdicts = {"better": 0, "worse": 0, "not to be told apart": 0}
-    for one in standings:
-        compared = one.difference(of) if isinstance(one.task, Task) else None
+    for result in results:
+        compared = result.difference(of) if isinstance(result.task, Task) else None
         if compared is not None:
             within = compared[0].interval
             told = within is not None and not within[0] <= 0 <= within[1]

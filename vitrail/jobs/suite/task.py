@@ -40,7 +40,7 @@ class Score:
 
 
 def shots_name(count: int) -> str:
-    """What a score with so many images a class is called."""
+    """The name of a score with `count` images a class: "1 shot", "5 shots"."""
     return "1 shot" if count == 1 else f"{count} shots"
 
 
@@ -72,7 +72,7 @@ def run_task(task: Task, model: str, method: Method, folder: Path, machine: Mach
     elif method.variant == "official":
         _official(task, model, method, folder, machine)
     else:
-        _older(task, model, method, folder, machine)
+        _rank_selected(task, model, method, folder, machine)
 
 
 def rejudge(task: Rejudged, tuned: Path, folder: Path, machine: Machine) -> None:
@@ -82,7 +82,7 @@ def rejudge(task: Rejudged, tuned: Path, folder: Path, machine: Machine) -> None
 
 
 def scores(task: Task | Rejudged, method: Method, folder: Path) -> tuple[Score, ...] | None:
-    """What lies in the folder of a finished task; None of an unfinished one. Older variant: `ridge_by_rank`."""
+    """The scores in the folder of a task; None while it is unfinished, empty where `ridge_by_rank` makes them."""
     if isinstance(task, Rejudged):
         return _tuned(folder / "evaluation.json")
     if isinstance(method, FineTuned):
@@ -154,7 +154,7 @@ def _official(task: Task, model: str, method: FewShot, folder: Path, machine: Ma
 
 @dataclass(frozen=True)
 class RankedFewShot:
-    """The older variant on one task."""
+    """Few-shot with the ridge of the best mean rank over the tasks (variant "older"), on one task."""
 
     model: str
     train: str
@@ -163,7 +163,7 @@ class RankedFewShot:
     resolution: int | None
 
 
-def _older(task: Task, model: str, method: FewShot, folder: Path, machine: Machine) -> None:
+def _rank_selected(task: Task, model: str, method: FewShot, folder: Path, machine: Machine) -> None:
     train_name, test_name = data_of(task, method), task.finetune.test or ""
     config = RankedFewShot(model, train_name, test_name, _enough(task, method), method.resolution)
     if _already_done(folder, config, "grid.json"):
@@ -180,8 +180,8 @@ def _older(task: Task, model: str, method: FewShot, folder: Path, machine: Machi
 
 def _grid(seen: list[Features], config: RankedFewShot, classes: int) -> dict[str, list[float]]:
     """By shots, the accuracy of each ridge of the grid."""
-    one = FewShotSet(seen[0].values, seen[0].labels, seen[1].values, seen[1].labels, classes)
-    return {str(count): grid_accuracies(one, count).tolist() for count in config.shots}
+    images = FewShotSet(seen[0].values, seen[0].labels, seen[1].values, seen[1].labels, classes)
+    return {str(count): grid_accuracies(images, count).tolist() for count in config.shots}
 
 
 def _enough(task: Task, method: FewShot) -> tuple[int, ...]:
@@ -197,7 +197,7 @@ def _enough(task: Task, method: FewShot) -> tuple[int, ...]:
 
 
 def _already_done(folder: Path, config: Linear | RankedFewShot, done: str) -> bool:
-    """Whether the folder holds this already; writes down what it is to hold."""
+    """Whether the folder holds the finished task; writes task.json, and refuses a folder of another task."""
     about = folder / "task.json"
     if about.exists():
         refuse_another(folder, read_json(about), config, "another task", "give another --out")
