@@ -17,21 +17,25 @@ class Question:
 
 
 def test_the_same_question_is_let_through() -> None:
-    refuse_another(Path("out"), to_json(Question()), Question(), "another task", "give another --out")
-    refuse_another(Path("out"), {"top": 1, "paths": ["a"]}, {"top": 1, "paths": ["a"]}, "another task", "go away")
+    refuse_another(Path("out"), to_json(Question()), Question(), "out holds another task", "give another --out")
+    refuse_another(
+        Path("out"), {"top": 1, "paths": ["a"]}, {"top": 1, "paths": ["a"]}, "out holds another task", "go away"
+    )
 
 
 def test_another_is_refused_with_the_difference_and_what_to_do() -> None:
     with pytest.raises(BadInput, match=r"out holds another task \(top: 1 → 2\); give another --out"):
-        refuse_another(Path("out"), to_json(Question()), Question(top=2), "another task", "give another --out")
+        refuse_another(
+            Path("out"), to_json(Question()), Question(top=2), "out holds another task", "give another --out"
+        )
     with pytest.raises(BadInput, match=r"another task \(preprocess.size: 224 → 384; which: None → 'b'\)"):
         stored = {"preprocess": {"size": 224}}
-        refuse_another(Path("out"), stored, {"preprocess": {"size": 384}, "which": "b"}, "another task", "go")
+        refuse_another(Path("out"), stored, {"preprocess": {"size": 384}, "which": "b"}, "out holds another task", "go")
 
 
 def test_one_that_cannot_be_read_is_of_another_version() -> None:
     with pytest.raises(BadInput, match=r"out was written by another version of vitrail \(.*'tops'.*'top'.*\); go"):
-        refuse_another(Path("out"), {"type": "Question", "tops": 1}, Question(), "another task", "go")
+        refuse_another(Path("out"), {"type": "Question", "tops": 1}, Question(), "out holds another task", "go")
 
 
 def test_a_claimed_folder_is_cleared_of_leftovers_and_refused_to_others(tmp_path: Path) -> None:

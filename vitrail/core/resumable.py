@@ -27,13 +27,13 @@ def claim_folder(path: Path, option: str, wait: float = 0.0) -> Lock:
     return lock
 
 
-def refuse_another(place: Path, stored: Any, question: Any, other: str, advice: str) -> None:
+def refuse_another(place: Path, stored: Any, question: Any, what: str, advice: str) -> None:
     """Refuses what answers another question than `question`, with the difference.
 
     Args:
         stored: the question that `place` answers, as JSON.
         question: a config, or JSON.
-        other: what it then is, such as "another task".
+        what: the start of the sentence, such as "runs/a holds another task".
 
     Raises:
         BadInput: another question, or one that this version of vitrail cannot read.
@@ -43,4 +43,4 @@ def refuse_another(place: Path, stored: Any, question: Any, other: str, advice: 
     except BadInput as problem:
         raise BadInput(f"{place} was written by another version of vitrail ({problem}); {advice}") from None
     if changes := difference(old, question):
-        raise BadInput(f"{place} holds {other} ({'; '.join(changes)}); {advice}")
+        raise BadInput(f"{what} ({'; '.join(changes)}); {advice}")

@@ -71,7 +71,7 @@ class RunFolder:
         advice = "give another --out, or the options of that run to continue it"
         if stored.get("job") != job:
             raise BadInput(f"{self.path} holds a {stored.get('job')!r} run, not a {job!r} run; {advice}")
-        refuse_another(self.path, stored["config"], config, "a run of another config", advice)
+        refuse_another(self.path, stored["config"], config, f"{self.path} holds a run of another config", advice)
 
     def close(self) -> None:
         """Ends what tracks the run, and lets other processes open the folder."""

@@ -92,7 +92,7 @@ class PredictionFile:
             or not isinstance(stored.get("question"), dict)
         ):
             raise BadInput(f"{place} is not what this version of vitrail writes; give another --out")
-        refuse_another(self.out, stored["question"], self.question, "answers to another question", ADVICE)
+        refuse_another(self.out, stored["question"], self.question, f"{self.out} answers another question", ADVICE)
 
     def _begin(self) -> None:
         remove_leftovers(self.parts)

@@ -231,4 +231,4 @@ def _refuse_another(config: Prepare, parts: list[Part], folder: Path, place: Pat
         new = replace(config, data=parts[0].data)
     if new is None:  # two splits of one DATA
         old, new = {**old, "data": root_of(old.get("data", ""))}, replace(config, data=root_of(config.data))
-    refuse_another(place, old, new, "another preparation", ADVICE)
+    refuse_another(place, old, new, f"{place} holds another preparation", ADVICE)

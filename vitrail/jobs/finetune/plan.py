@@ -1,4 +1,4 @@
-"""The plan of a sweep before it starts: trials, final runs, images and time; shortened to a budget where there is one."""
+"""The plan of a sweep before it starts: trials, final runs, images and time; shortened where a budget is given."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -175,7 +175,8 @@ class _Record:
             advice = f"give another --out, or remove the folders {folders}"
             question = replace(task, published=(), layout="")
             stored = {**stored, "published": [], "layout": ""}
-            refuse_another(self.folder, stored, question, f"another task {task.name!r}", advice)
+            what = f"the task {task.name!r} is another than in {self.folder}"
+            refuse_another(self.folder, stored, question, what, advice)
 
 
 def _done(

@@ -200,7 +200,7 @@ def _already_done(folder: Path, config: Linear | RankedFewShot, done: str) -> bo
     """Whether the folder holds the finished task; writes task.json, and refuses a folder of another task."""
     about = folder / "task.json"
     if about.exists():
-        refuse_another(folder, read_json(about), config, "another task", "give another --out")
+        refuse_another(folder, read_json(about), config, f"{folder} holds another task", "give another --out")
     else:
         write_json(about, to_json(config))
     return (folder / done).exists()
