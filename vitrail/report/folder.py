@@ -1,4 +1,4 @@
-"""A folder read with patience: what is missing is None, what is damaged is None and named in `problems`."""
+"""Lenient reading of a folder: what is missing is None, what is damaged is None and named in `problems`."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""The doctor's page: what was found in the data, with pictures; and the page of copies in training and test data."""
+"""The pages of `data check` (what was found, with pictures) and of `data duplicates` (copies in training and test)."""
 
 from collections.abc import Sequence
 from typing import Any

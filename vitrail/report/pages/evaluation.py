@@ -157,7 +157,7 @@ def _figures(content: Json, calibration: Json, tempered: Json) -> list[tuple[str
 
 
 def _views(views: Any) -> str | None:
-    """Of what the probabilities are the mean; None for one view at one resolution."""
+    """Say over which views of an image the probabilities are averaged; None where that is not known."""
     if not isinstance(views, dict):
         return None
     crops, sizes = views.get("crops"), [numbers.ends(size) for size in views.get("resolutions") or ()]

@@ -142,7 +142,7 @@ def _mean_dots(row: Json, names: tuple[str, str], published: Sequence[str]) -> D
 
 
 def _over(row: Json) -> str:
-    """Over how many tasks a mean is; where some are missing it says so."""
+    """Say over how many tasks a mean is, and of how many where some are missing."""
     tasks, expected = row.get("tasks"), row.get("expected")
     return f"mean of {tasks}" if tasks == expected else f"mean of {tasks} of {expected}"
 
@@ -175,7 +175,7 @@ def _differences(tasks: Sequence[Json], means: Sequence[Json], of: str, names: t
     drawing = dot_chart(
         lines,
         title=f"Difference of accuracy, {name}, by task",
-        x_label=f"{name}: to the right {names[0]} is better, in points",
+        x_label=f"points, to the right {names[0]} is better",
         share=False,
     )
     table = [(str(t.get("name")), _points(d), COMPARED.get(str(d.get("how")), "")) for t, d in found]
@@ -225,7 +225,7 @@ def _missing(tasks: Sequence[Json]) -> Section | None:
 
 
 def _why(task: Json) -> str:
-    """Of absent data what is expected in their place, where that is known: it says more than what is not there."""
+    """Say why a task is missing; for absent data, the layout that is expected."""
     if task.get("state") == "absent" and task.get("layout"):
         return f"expected as {task['layout']}"
     return str(task.get("sentence") or "")

@@ -11,7 +11,7 @@ HEAD = ("wanted accuracy", "#answer from confidence", "#answered", "#accuracy th
 
 
 def section(content: Any) -> Section | None:
-    """Of `abstention` in an evaluation.json; None where it has none."""
+    """Draw `abstention` of an evaluation.json; None where it has none."""
     curve = [row for row in objects(content.get("curve")) if _usable(row)] if isinstance(content, dict) else []
     if len(curve) < 2:
         return None

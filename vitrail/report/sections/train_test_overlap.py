@@ -22,7 +22,7 @@ def headline(content: Json) -> str:
 
 
 def section(content: Json, pictures: dict[str, np.ndarray]) -> Section | None:
-    """Of `copies` in an evaluation.json; None where it was not looked."""
+    """Draw `copies` of an evaluation.json; None where copies were not looked for."""
     found = content.get("copies")
     if not isinstance(found, dict):
         return None
