@@ -33,10 +33,10 @@ def embedding_filters(
     filters = weight.detach().double().flatten(1)
     centred = filters - filters.mean(dim=0)
     _, scale, rows = torch.linalg.svd(centred, full_matrices=False)
-    kept = rows[:components]
-    largest = kept.gather(1, kept.abs().argmax(dim=1, keepdim=True))
+    basis = rows[:components]
+    largest = basis.gather(1, basis.abs().argmax(dim=1, keepdim=True))
     variance = scale.square() / scale.square().sum().clamp_min(1e-30)
-    pictures = (kept * largest.sign()).reshape(-1, *weight.shape[1:])
+    pictures = (basis * largest.sign()).reshape(-1, *weight.shape[1:])
     return pictures.float(), variance[:components].float()
 
 

@@ -197,8 +197,8 @@ def evaluate(
     parts = run_inference(
         model, source, preprocess, broken=broken, dtype=dtype, workers=workers, title=title, together=together
     )
-    seen = ((part.batch, part.logits) for part in parts)
-    return judge(seen, source, broken, preprocess.resolution, together=together)
+    outputs = ((part.batch, part.logits) for part in parts)
+    return judge(outputs, source, broken, preprocess.resolution, together=together)
 
 
 def judge(

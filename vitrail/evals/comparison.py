@@ -34,8 +34,8 @@ def mcnemar(only_first: int, only_second: int) -> McNemar:
     if total == 0:
         return McNemar(1.0, 1.0, 1.0)
     exact = float(binomtest(only_first, total).pvalue)
-    seen = float(binom.pmf(only_first, total, 0.5))
-    middle = exact - (seen if only_first != only_second else seen / 2)  # half of both tails, or of the one middle
+    observed = float(binom.pmf(only_first, total, 0.5))
+    middle = exact - observed / (1 if only_first != only_second else 2)  # half of both tails, or of the one middle
     distance = max(0, abs(only_first - only_second) - 1) ** 2 / total
     return McNemar(exact, middle, float(chi2.sf(distance, 1)))
 
@@ -131,9 +131,9 @@ def _others(one: Predictions, other: Predictions) -> list[dict[str, Any]]:
     if one.top5 is not None and other.top5 is not None:
         pairs = {"top5": (mean_of(one.top5), mean_of(other.top5)), **pairs}
     intervals = bootstrap({name: _difference(*pair) for name, pair in pairs.items()}, len(one))
-    whole = np.ones((1, len(one)))
+    once = np.ones((1, len(one)))
     return [
-        _row(name, float(ours(whole)[0]), float(theirs(whole)[0]), intervals[name])
+        _row(name, float(ours(once)[0]), float(theirs(once)[0]), intervals[name])
         for name, (ours, theirs) in pairs.items()
     ]
 
@@ -160,7 +160,7 @@ def _by_class(
         np.bincount(rows.labels[which], minlength=size) for which in (slice(None), only_first, only_second)
     )
     differ = np.flatnonzero(ours + theirs)
-    found = [
+    rows_by_class = [
         {
             "name": classes[i],
             "count": int(counts[i]),
@@ -170,7 +170,7 @@ def _by_class(
         }
         for i in differ.tolist()
     ]
-    return sorted(found, key=lambda row: (row["p"], -abs(row["only_first"] - row["only_second"])))
+    return sorted(rows_by_class, key=lambda row: (row["p"], -abs(row["only_first"] - row["only_second"])))
 
 
 def _listed(

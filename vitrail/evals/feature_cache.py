@@ -180,7 +180,7 @@ def _where(part: Part, chosen: Bool[np.ndarray, " b"]) -> Part:
 def _write_shard(store: Store, shard: int, parts: list[Part], broken: list[BrokenExample]) -> None:
     empty = np.empty((0, *store.about["shape"]), np.float32)
     values = np.concatenate([empty, *(part.values for part in parts)])
-    found = np.concatenate([np.empty(0, np.int64), *(part.places for part in parts)])
+    places = np.concatenate([np.empty(0, np.int64), *(part.places for part in parts)])
     most = float(np.abs(values).max(initial=0))
     if not np.isfinite(most):
         raise BadInput("the features are no numbers: a weight of the model, or a product of weights, is too large")
@@ -189,7 +189,7 @@ def _write_shard(store: Store, shard: int, parts: list[Part], broken: list[Broke
     with atomic_path(store.folder / f"{shard:05d}.npy") as temporary:
         np.save(temporary, values.astype(store.about["number"]), allow_pickle=False)
     rows = [{"place": one.index, "key": one.key, "reason": one.reason} for one in sorted(broken)]
-    write_json(store.folder / f"{shard:05d}.json", {"places": _runs(found), "broken": rows})
+    write_json(store.folder / f"{shard:05d}.json", {"places": _runs(places), "broken": rows})
 
 
 def _join(store: Store) -> None:

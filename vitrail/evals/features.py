@@ -88,8 +88,8 @@ def pixel_features(source: Source, preprocess: Preprocess) -> Features:
         broken.add(part.broken)
         indices.append(part.indices.numpy())
         values.append(part.images.flatten(1).numpy().astype(np.float32) / 255)
-    found = np.concatenate(indices)
-    return Features(np.concatenate(values), source.labels[found], _named(broken), found)
+    places = np.concatenate(indices)
+    return Features(np.concatenate(values), source.labels[places], _named(broken), places)
 
 
 def _named(broken: Broken) -> tuple[tuple[str, str], ...]:
@@ -164,22 +164,22 @@ def _taken(model: Model, reading: Reading) -> Iterator[Callable[[], Tensor] | No
         yield None
         return
     config, blocks = model.config, list(model.blocks)
-    seen: list[Tensor] = []
+    pooled_layers: list[Tensor] = []
 
     def pooled(tokens: Tensor) -> Tensor:
         mean = tokens[:, config.num_prefix_tokens :].float().mean(dim=1)
         return torch.stack([tokens[:, 0].float(), mean] if config.class_token else [mean], dim=1)
 
     def first(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen[:] = [pooled(inputs[0])]
+        pooled_layers[:] = [pooled(inputs[0])]
 
     def after(_: torch.nn.Module, __: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-        seen.append(pooled(output[0]))
+        pooled_layers.append(pooled(output[0]))
 
     handles = [blocks[0].register_forward_pre_hook(first)]
     handles += [block.register_forward_hook(after) for block in blocks]
     try:
-        yield lambda: torch.stack(seen, dim=1).cpu()
+        yield lambda: torch.stack(pooled_layers, dim=1).cpu()
     finally:
         for handle in handles:
             handle.remove()

@@ -46,9 +46,9 @@ def first_shots(labels: Int[np.ndarray, " n"], classes: int, count: int) -> Int6
         BadInput: a class has fewer.
     """
     places = [np.flatnonzero(labels == label)[:count] for label in range(classes)]
-    for label, found in enumerate(places):
-        if len(found) < count:
-            raise BadInput(f"{count} shots asked for, but class number {label} has {len(found)} images")
+    for label, members in enumerate(places):
+        if len(members) < count:
+            raise BadInput(f"{count} shots asked for, but class number {label} has {len(members)} images")
     return np.concatenate(places)
 
 
@@ -59,7 +59,7 @@ def choose_ridges(accuracies: Mapping[str, Float64[np.ndarray, " r"]], selection
     """
     if selection == "leave-self-out" and len(accuracies) < 2:
         raise BadInput("leave-self-out chooses by the other data sets, and there is one; give several, or say all")
-    ranks = {name: np.argsort(np.argsort(found, kind="stable")) for name, found in accuracies.items()}
+    ranks = {name: np.argsort(np.argsort(row, kind="stable")) for name, row in accuracies.items()}
     chosen = {}
     for name in ranks:
         voters = [rank for other, rank in ranks.items() if selection == "all" or other != name]

@@ -24,12 +24,12 @@ def bootstrap(
     intervals. A figure says what it is of images that count as often as its weights, which are whole numbers.
     """
     draws = draws or draws_for(count)
-    found: dict[str, list[np.ndarray]] = {name: [] for name in figures}
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in figures}
     for weights in _resamples(count, draws, seed):
         for name, figure in figures.items():
-            found[name].append(figure(weights))
+            drawn[name].append(figure(weights))
     intervals = {}
-    for name, parts in found.items():
+    for name, parts in drawn.items():
         low, high = np.quantile(np.concatenate(parts), [0.025, 0.975])
         intervals[name] = float(low), float(high)
     return intervals

@@ -60,28 +60,28 @@ def _greatest(products: Float32[np.ndarray, "m n"], count: int) -> Nearest:
 
 
 def weighted_votes(
-    found: Nearest, labels: Int[np.ndarray, " n"], classes: int, temperature: float = 0.07
+    neighbours: Nearest, labels: Int[np.ndarray, " n"], classes: int, temperature: float = 0.07
 ) -> Float64[np.ndarray, "m k"]:
     """Each neighbour votes for its class with exp(cosine / temperature) (Wu et al. 2018; DINO with k 20 and 0.07).
 
     Shares of all votes: only their relations matter, and without the division the numbers would be huge.
     """
-    cosines = found.cosines.astype(np.float64)
+    cosines = neighbours.cosines.astype(np.float64)
     weights = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / temperature)
-    return _votes(found, weights / weights.sum(axis=1, keepdims=True), labels, classes)
+    return _votes(neighbours, weights / weights.sum(axis=1, keepdims=True), labels, classes)
 
 
-def majority_votes(found: Nearest, labels: Int[np.ndarray, " n"], classes: int) -> Float64[np.ndarray, "m k"]:
+def majority_votes(neighbours: Nearest, labels: Int[np.ndarray, " n"], classes: int) -> Float64[np.ndarray, "m k"]:
     """Each neighbour has the same vote; where classes have equally many, the first is the largest of `argmax`."""
-    return _votes(found, np.full(found.places.shape, 1 / found.places.shape[1]), labels, classes)
+    return _votes(neighbours, np.full(neighbours.places.shape, 1 / neighbours.places.shape[1]), labels, classes)
 
 
 def _votes(
-    found: Nearest, weights: Float64[np.ndarray, "m k"], labels: Int[np.ndarray, " n"], classes: int
+    neighbours: Nearest, weights: Float64[np.ndarray, "m k"], labels: Int[np.ndarray, " n"], classes: int
 ) -> Float64[np.ndarray, "m c"]:
-    votes = np.zeros((len(found.places), classes))
-    rows = np.repeat(np.arange(len(votes)), found.places.shape[1])
-    np.add.at(votes, (rows, labels[found.places].ravel()), weights.ravel())
+    votes = np.zeros((len(neighbours.places), classes))
+    rows = np.repeat(np.arange(len(votes)), neighbours.places.shape[1])
+    np.add.at(votes, (rows, labels[neighbours.places].ravel()), weights.ravel())
     return votes
 
 

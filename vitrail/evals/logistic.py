@@ -63,14 +63,14 @@ def logistic_regression(
         strength = path[0] if len(path) == 1 else USUAL
         return Chosen(fit_logistic(train, labels, classes, strength), strength, False)
     held = held_out(labels, classes, seed)
-    kept, judged = train[~held], train[held]
-    found, start = [], None
+    fitted, judged = train[~held], train[held]
+    scores, start = [], None
     for strength in path:
-        start = fit_logistic(kept, labels[~held], classes, strength, start)
+        start = fit_logistic(fitted, labels[~held], classes, strength, start)
         shares = log_softmax(start.scores(judged), axis=1)
         right = (shares.argmax(axis=1) == labels[held]).mean()
-        found.append((right, shares[np.arange(len(shares)), labels[held]].mean(), strength))
-    best = max(found)[2]
+        scores.append((right, shares[np.arange(len(shares)), labels[held]].mean(), strength))
+    best = max(scores)[2]
     return Chosen(fit_logistic(train, labels, classes, best, start), best, True)
 
 

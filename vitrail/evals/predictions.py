@@ -51,12 +51,12 @@ class Predictions:
 
 def occurrences(keys: Iterable[str]) -> list[tuple[str, int]]:
     """Pairs each key with the number of equal keys before it: a set may hold a file twice."""
-    seen: Counter[str] = Counter()
-    found = []
+    counts: Counter[str] = Counter()
+    numbered = []
     for key in keys:
-        found.append((key, seen[key]))
-        seen[key] += 1
-    return found
+        numbered.append((key, counts[key]))
+        counts[key] += 1
+    return numbered
 
 
 class StoredPredictions(NamedTuple):
@@ -82,8 +82,8 @@ def write_predictions(folder: Path, stored: StoredPredictions) -> None:
     }
     optional = {"top5": rows.top5, "calibrated": rows.calibrated, "calibrated_loss": rows.calibrated_loss}
     columns |= {name: values for name, values in optional.items() if values is not None}
-    said = json.dumps({**about, "classes": list(stored.classes)})
-    table = pa.table(columns).replace_schema_metadata({"vitrail": said})
+    metadata = json.dumps({**about, "classes": list(stored.classes)})
+    table = pa.table(columns).replace_schema_metadata({"vitrail": metadata})
     with atomic_path(folder / FILE) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
@@ -152,7 +152,7 @@ class PredictionCollector:
         """A batch and its logits [B, K], both on the CPU."""
         confidence, predicted = logits.softmax(dim=-1).max(dim=-1)
         self.keys += batch.keys
-        found = {
+        columns = {
             "labels": batch.labels,
             "predicted": predicted,
             "confidence": confidence,
@@ -160,12 +160,12 @@ class PredictionCollector:
             "indices": batch.indices,
         }
         if len(self.classes) > 5:
-            found["top5"] = (logits.topk(5).indices == batch.labels[:, None]).any(dim=-1)
+            columns["top5"] = (logits.topk(5).indices == batch.labels[:, None]).any(dim=-1)
         if self.temperature is not None:
             scaled = logits / self.temperature
-            found["calibrated"] = scaled.softmax(dim=-1).amax(dim=-1)
-            found["calibrated_loss"] = F.cross_entropy(scaled, batch.labels, reduction="none")
-        for name, values in found.items():
+            columns["calibrated"] = scaled.softmax(dim=-1).amax(dim=-1)
+            columns["calibrated_loss"] = F.cross_entropy(scaled, batch.labels, reduction="none")
+        for name, values in columns.items():
             self.columns.setdefault(name, []).append(values.numpy())
         if self.digests:
             self.columns.setdefault("digest", []).append(pixel_digests(batch.images))

@@ -94,6 +94,6 @@ def probe(
         case Majority(count):
             scores = majority_votes(nearest(train, test, count), labels, classes)
         case Logistic(strengths, seed):
-            found = logistic_regression(train, labels, classes, strengths=strengths, seed=seed)
-            chosen, scores = {"strength": found.strength, "by_held_out": found.chosen}, found.fit.scores(test)
+            result = logistic_regression(train, labels, classes, strengths=strengths, seed=seed)
+            chosen, scores = {"strength": result.strength, "by_held_out": result.chosen}, result.fit.scores(test)
     return ProbeResult(int((scores.argmax(axis=1) == test_labels).sum()), len(test_labels), len(labels), chosen)

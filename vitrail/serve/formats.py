@@ -144,27 +144,27 @@ def _group(columns: Columns) -> int:
 
 
 def _table(columns: Columns, answers: PredictionBatch) -> pa.Table:
-    whole = np.array([error is None for error in answers.errors])
-    made: dict[str, pa.Array] = {"path": pa.array(answers.keys, pa.string())}
+    readable = np.array([error is None for error in answers.errors])
+    table: dict[str, pa.Array] = {"path": pa.array(answers.keys, pa.string())}
     if columns.classes:
         names = pa.array(columns.classes, pa.string())
-        first = pa.array(answers.best[:, 0], mask=~whole)
-        made["label"] = names.take(first)
-        made["probability"] = pa.array(answers.shares[:, 0], pa.float32(), mask=~whole)
-        made["labels"] = _lists(names.take(pa.array(answers.best[whole].ravel())), whole, columns.labels)
-        made["probabilities"] = _lists(pa.array(answers.shares[whole].ravel()), whole, columns.labels)
+        first = pa.array(answers.best[:, 0], mask=~readable)
+        table["label"] = names.take(first)
+        table["probability"] = pa.array(answers.shares[:, 0], pa.float32(), mask=~readable)
+        table["labels"] = _lists(names.take(pa.array(answers.best[readable].ravel())), readable, columns.labels)
+        table["probabilities"] = _lists(pa.array(answers.shares[readable].ravel()), readable, columns.labels)
     for name, values in (("all_probabilities", answers.probabilities), ("features", answers.features)):
         if values is not None:
-            made[name] = _lists(pa.array(values[whole].ravel()), whole, values.shape[1], absent=True)
-    made["error"] = pa.array(answers.errors, pa.string())
+            table[name] = _lists(pa.array(values[readable].ravel()), readable, values.shape[1], absent=True)
+    table["error"] = pa.array(answers.errors, pa.string())
     about = {"format": 1, "classes": list(columns.classes)}
-    return pa.table(made).replace_schema_metadata({b"vitrail": json.dumps(about).encode()})
+    return pa.table(table).replace_schema_metadata({b"vitrail": json.dumps(about).encode()})
 
 
-def _lists(values: pa.Array, whole: np.ndarray, length: int, absent: bool = False) -> pa.ListArray:
+def _lists(values: pa.Array, readable: np.ndarray, length: int, absent: bool = False) -> pa.ListArray:
     """One list a row, of the rows that are whole; the others are empty, or absent."""
-    offsets = pa.array(np.concatenate([[0], np.cumsum(whole * length)]), pa.int32())
-    return pa.ListArray.from_arrays(offsets, values, mask=pa.array(~whole) if absent else None)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(readable * length)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, values, mask=pa.array(~readable) if absent else None)
 
 
 def _join_parquet(columns: Columns, parts: Sequence[Path], path: Path) -> None:

@@ -169,7 +169,7 @@ class Predictor:
     ) -> PredictionBatch:
         """`views` are those of the images without an error."""
         count, top = len(self.classes), min(top, len(self.classes))
-        whole = np.array([error is None for error in errors])
+        readable = np.array([error is None for error in errors])
         best, shares = np.zeros((len(keys), top), np.int64), np.zeros((len(keys), top), np.float32)
         everything = np.zeros((len(keys), count), np.float32) if every else None
         read = np.zeros((len(keys), self.model.config.representation_width), np.float32) if features else None
@@ -178,11 +178,11 @@ class Predictor:
             if count:
                 probabilities = calibrated(output.logits, self.model.temperature).cpu()
                 values, places = probabilities.topk(top)
-                best[whole], shares[whole] = places.numpy(), values.numpy()
+                best[readable], shares[readable] = places.numpy(), values.numpy()
                 if everything is not None:
-                    everything[whole] = probabilities.numpy()
+                    everything[readable] = probabilities.numpy()
             if read is not None:
-                read[whole] = output.representation.float().cpu().numpy()
+                read[readable] = output.representation.float().cpu().numpy()
         return PredictionBatch(keys, errors, best, shares, everything, read)
 
 

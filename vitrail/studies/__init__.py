@@ -23,5 +23,5 @@ def study(name: str, scale: Scale) -> Study:
     if name not in STUDIES:
         raise unknown("study", name, STUDIES)
     module = STUDIES[name][0]
-    made: Study = getattr(import_module(f"vitrail.studies.{module}"), module)(scale)
-    return made
+    result: Study = getattr(import_module(f"vitrail.studies.{module}"), module)(scale)
+    return result

@@ -109,9 +109,9 @@ def finding(results: Results) -> str:
         return unfinished(results)
     powers = [f"{name} {_range(growth)}" for name in _names(results) if (growth := _growth(results, name)) is not None]
     ratios = [_value(row, RATE) / _value(row, TRAINING) for row in results.has(TRAINING) if _value(row, TRAINING)]
-    said = f"The time of an image grows with a power of its side: {', '.join(powers)}; " if powers else ""
+    start = f"The time of an image grows with a power of its side: {', '.join(powers)}; " if powers else ""
     return (
-        f"{said}{'a' if said else 'A'} training step takes {mean(ratios):.1f} times an inference on average "
+        f"{start}{'a' if start else 'A'} training step takes {mean(ratios):.1f} times an inference on average "
         f"({min(ratios):.1f} to {max(ratios):.1f} over {len(ratios)} models and sizes)."
     )
 
@@ -125,8 +125,8 @@ def _growth(results: Results, name: str) -> Estimate | None:
         return None
 
 
-def _range(found: Estimate) -> str:
-    return f"{found.value:.1f} ({found.low:.1f} to {found.high:.1f})"
+def _range(estimate: Estimate) -> str:
+    return f"{estimate.value:.1f} ({estimate.low:.1f} to {estimate.high:.1f})"
 
 
 def figures(results: Results) -> Sequence[Figure]:

@@ -83,11 +83,11 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
 def _at(scale: Scale) -> tuple[dict[str, tuple[str, EarlyStopping]], tuple[Measure, ...]]:
     """Family and run of each model, and what is measured."""
     if scale == "paper":
-        named = {
+        runs = {
             label: (family, _early(replace(pretraining(recipe), validation="jft@validation")))
             for label, (family, recipe) in PAPER_MODELS.items()
         }
-        return named, (setups.IMAGENET, Tuned(finetuning("paper-imagenet")))
+        return runs, (setups.IMAGENET, Tuned(finetuning("paper-imagenet")))
     if scale == "smoke":
         models = {name: setups.SMOKE_MODELS[name] for name in ("ViT-64/4", "R8x0.5")}
         runs = {name: (family, _early(setups.scattered_digits(model))) for name, (family, model) in models.items()}

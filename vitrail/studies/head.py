@@ -102,9 +102,9 @@ def _best(results: Results, name: str, measure: str) -> Row:
 def _lost(results: Results, measure: str) -> str:
     parts = []
     for name in HEADS:
-        found = [results.value(row, measure).value for row in results.has(measure) if row.run.at["head"] == name]
-        if len(found) > 1:
-            parts.append(f"the {name} up to {100 * (max(found) - min(found)):.1f} points")
+        accuracies = [results.value(row, measure).value for row in results.has(measure) if row.run.at["head"] == name]
+        if len(accuracies) > 1:
+            parts.append(f"the {name} up to {100 * (max(accuracies) - min(accuracies)):.1f} points")
     return " and ".join(parts)
 
 
@@ -123,10 +123,10 @@ def figures(results: Results) -> Sequence[Figure]:
             drawn.append(Lines(title, "learning rate", f"{measure} accuracy", lines, log_x=True, x_ticks=rates))
     curves = []
     for row in results.rows:
-        seen = results.curve(row)
-        if seen:
+        curve = results.curve(row)
+        if curve:
             colour = list(HEADS).index(str(row.run.at["head"]))
-            points = [Point(step, accuracy) for step, accuracy in seen]
+            points = [Point(step, accuracy) for step, accuracy in curve]
             curves.append(Line(row.run.name, points, dots=False, colour=colour))
     if curves:
         note = "Accuracy of the validation images; the paper's figure 9 has 5-shot ImageNet accuracy instead."

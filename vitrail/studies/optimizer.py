@@ -58,11 +58,11 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
 
 def _sgd(base: Pretrain, scale: Scale) -> Pretrain:
     """BiT's optimiser, with its coupled decay; at the paper's size also its rate, 0.03 for 256 images, and schedule."""
-    made = Momentum(lr=SHORT, weight_decay=1e-4, coupled=True)
+    momentum = Momentum(lr=SHORT, weight_decay=1e-4, coupled=True)
     if scale != "paper":
-        return replace(base, optimizer=made)
+        return replace(base, optimizer=momentum)
     rate, falls = 0.03 * base.batch / 256, Steps(warmup=5000, at=(30 / 90, 60 / 90, 80 / 90))
-    return replace(base, optimizer=replace(made, lr=rate), schedule=falls)
+    return replace(base, optimizer=replace(momentum, lr=rate), schedule=falls)
 
 
 def _at(scale: Scale) -> tuple[dict[str, Pretrain], tuple[Measure, ...], int]:

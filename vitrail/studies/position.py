@@ -99,11 +99,11 @@ def figures(results: Results) -> Sequence[Figure]:
     )
     drawn: list[Figure] = []
     for measure in results.measure_names:
-        found = {row.run.name: results.value(row, measure) for row in results.has(measure)}
+        estimates = {row.run.name: results.value(row, measure) for row in results.has(measure)}
         dots = [
-            dot(where, found[_name(kind, where)], kind)
+            dot(where, estimates[_name(kind, where)], kind)
             for kind, where, _, _ in _ordered()
-            if _name(kind, where) in found
+            if _name(kind, where) in estimates
         ]
         if dots:
             panels = [Panel("these runs", dots), *([paper] if not drawn else [])]

@@ -83,24 +83,24 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
 
 def _at(scale: Scale) -> tuple[tuple[Run, ...], tuple[Measure, ...]]:
     if scale == "paper":
-        named = {name: (family, pretraining(recipe)) for name, (family, recipe) in RECIPES.items()}
+        configs = {name: (family, pretraining(recipe)) for name, (family, recipe) in RECIPES.items()}
         measures: tuple[Measure, ...] = tuple(Tuned(finetuning(task), name=task) for task in TASKS)
     elif scale == "smoke":
-        named = {
+        configs = {
             name: (family, setups.scattered_digits(model)) for name, (family, model) in setups.SMOKE_MODELS.items()
         }
         measures = (setups.SCATTERED_DIGITS,)
     else:
-        named = {name: (family, setups.tiny_imagenet(model)) for name, (family, model) in setups.SMALL_MODELS.items()}
+        configs = {name: (family, setups.tiny_imagenet(model)) for name, (family, model) in setups.SMALL_MODELS.items()}
         measures = (setups.CIFAR10,)
-    return tuple(Run(name, config, {"family": family}) for name, (family, config) in named.items()), measures
+    return tuple(Run(name, config, {"family": family}) for name, (family, config) in configs.items()), measures
 
 
 def paper_ratios() -> dict[str, Estimate]:
     """The compute that the ResNets and hybrids of Table 6 need, in that of ViTs, for the same error in Average-5."""
     laws = {family: power_law(*table6(family)) for family in FAMILIES}
-    found = {family: ratio_at_equal(laws["ViT"], laws[family]) for family in FAMILIES[1:]}
-    return {family: ratio for family, ratio in found.items() if ratio is not None}
+    ratios = {family: ratio_at_equal(laws["ViT"], laws[family]) for family in FAMILIES[1:]}
+    return {family: ratio for family, ratio in ratios.items() if ratio is not None}
 
 
 def table6(family: str) -> tuple[list[float], list[float]]:
@@ -121,7 +121,7 @@ class Places:
     def law(self) -> PowerLaw | None:
         """Error over compute; None from too few runs."""
         try:
-            return power_law(self.compute, [1 - found.value for found in self.accuracy])
+            return power_law(self.compute, [1 - estimate.value for estimate in self.accuracy])
         except BadInput:
             return None
 
@@ -129,19 +129,23 @@ class Places:
 def places(results: Results, measure: str) -> dict[str, Places]:
     """The finished runs by family. `measure`: a name, or "average" over all."""
     names = results.measure_names if measure == "average" else [measure]
-    found = {}
+    families = {}
     for family in FAMILIES:
         rows = [row for row in results.rows if row.run.at["family"] == family and all(row.values.get(n) for n in names)]
         rows = sorted(rows, key=_compute)
         values = [_averaged([results.value(row, name) for name in names]) for row in rows]
-        found[family] = Places([_compute(row) for row in rows], values, [row.run.name for row in rows])
-    return {family: some for family, some in found.items() if some.names}
+        families[family] = Places([_compute(row) for row in rows], values, [row.run.name for row in rows])
+    return {family: some for family, some in families.items() if some.names}
 
 
 def _averaged(values: Sequence[Estimate]) -> Estimate:
     """The mean over several tasks, whose errors count as independent."""
-    value = mean(found.value for found in values)
-    halves = [(found.high - found.low) / 2 for found in values if found.high is not None and found.low is not None]
+    value = mean(estimate.value for estimate in values)
+    halves = [
+        (estimate.high - estimate.low) / 2
+        for estimate in values
+        if estimate.high is not None and estimate.low is not None
+    ]
     if len(halves) < len(values):
         return Estimate(value)
     half = float(np.sqrt(np.sum(np.square(halves)))) / len(halves)
@@ -175,8 +179,10 @@ def finding(results: Results) -> str:
             else f"{family}s and ViTs reach no accuracy in common"
         )
     slopes = [f"{family} {_power(law)}" for family, law in laws.items() if law is not None]
-    said = "; ".join(parts) or "Too few runs for a comparison of families"
-    return f"For the same {measure} accuracy {said}. The error falls with a power of compute: {', '.join(slopes)}."
+    comparison = "; ".join(parts) or "Too few runs for a comparison of families"
+    return (
+        f"For the same {measure} accuracy {comparison}. The error falls with a power of compute: {', '.join(slopes)}."
+    )
 
 
 def _main(results: Results) -> str:
@@ -204,17 +210,17 @@ def figures(results: Results) -> Sequence[Figure]:
     names = results.measure_names
     drawn: list[Figure] = []
     for measure in ["average", *names] if _main(results) == "average" else names:
-        found = places(results, measure)
-        if found:
-            most = max(max(some.compute) for some in found.values())
+        families = places(results, measure)
+        if families:
+            most = max(max(some.compute) for some in families.values())
             unit, one = next((name, size) for name, size in UNITS if most >= size or size == UNITS[-1][1])
             points = {
                 family: [
                     point(x / one, y, name) for x, y, name in zip(some.compute, some.accuracy, some.names, strict=True)
                 ]
-                for family, some in found.items()
+                for family, some in families.items()
             }
-            laws = {family: some.law for family, some in found.items()}
+            laws = {family: some.law for family, some in families.items()}
             title = f"{measure} accuracy over compute of pre-training"
             drawn.append(_over_compute(title, unit, f"{measure} accuracy", points, laws, one))
     return [*drawn, _figure5()]
@@ -249,13 +255,13 @@ def _named_apart(points: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]
     span_x = np.log(everything[-1].x / everything[0].x) or 1.0
     heights = [p.y for p in everything]
     span_y = (max(heights) - min(heights)) or 1.0
-    kept: list[Point] = []
+    labelled: list[Point] = []
     for p in everything:
         room = np.log(everything[-1].x / p.x) / span_x > 0.1
-        apart = all(np.log(p.x / other.x) / span_x > 0.16 or abs(p.y - other.y) / span_y > 0.07 for other in kept)
+        apart = all(np.log(p.x / other.x) / span_x > 0.16 or abs(p.y - other.y) / span_y > 0.07 for other in labelled)
         if room and apart:
-            kept.append(p)
-    return {family: [p if p in kept else replace(p, name="") for p in some] for family, some in points.items()}
+            labelled.append(p)
+    return {family: [p if p in labelled else replace(p, name="") for p in some] for family, some in points.items()}
 
 
 def _figure5() -> Lines:

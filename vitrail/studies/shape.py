@@ -110,21 +110,21 @@ def finding(results: Results) -> str:
     measure = middle(results)
     worth = {line: _worth(results, line, measure) for line in LINES[results.scale]}
     ordered = sorted(worth.items(), key=lambda item: -item[1].value)
-    said = ", ".join(f"{_scaled(line)} {_points(found)}" for line, found in ordered)
-    return f"A doubling of compute is worth, in points of {measure} accuracy from the base to the largest: {said}."
+    listed = ", ".join(f"{_scaled(line)} {_points(gain)}" for line, gain in ordered)
+    return f"A doubling of compute is worth, in points of {measure} accuracy from the base to the largest: {listed}."
 
 
 def _worth(results: Results, line: str, measure: str) -> Estimate:
     largest = _rows(results, line, measure)[-1]
     doublings = log2(_compute(largest))
-    found = results.contrast({largest.run.name: 1 / doublings, "base": -1 / doublings}, measure)
-    assert found is not None
-    return found
+    gain = results.contrast({largest.run.name: 1 / doublings, "base": -1 / doublings}, measure)
+    assert gain is not None
+    return gain
 
 
-def _points(found: Estimate) -> str:
-    within = "" if found.low is None or found.high is None else f" ({points(found.low)} to {points(found.high)})"
-    return points(found.value) + within
+def _points(estimate: Estimate) -> str:
+    within = f" ({' to '.join(map(points, estimate.interval))})" if estimate.interval else ""
+    return points(estimate.value) + within
 
 
 def _scaled(line: str) -> str:
@@ -148,8 +148,8 @@ def figures(results: Results) -> Sequence[Figure]:
         for line in LINES[results.scale]:
             rows = _rows(results, line, measure)
             if rows:
-                found = [point(_compute(row), results.value(row, measure)) for row in rows]
-                lines.append(Line(_scaled(line), [*start, *found]))
+                points_of_line = [point(_compute(row), results.value(row, measure)) for row in rows]
+                lines.append(Line(_scaled(line), [*start, *points_of_line]))
         if lines:
             title, label = f"{measure} accuracy over compute", "compute an image, in that of the base"
             drawn.append(Lines(title, label, f"{measure} accuracy", lines, log_x=True, x_ticks=(1, 2, 4, 8, 16)))

@@ -35,10 +35,12 @@ def execute(study: Study, plan: StudyRun, machine: Machine) -> None:
     for measure in study.measures:
         if read_measured(plan, measure) is None:
             started = time.perf_counter()
-            found = _measured(plan, measure, machine)
-            if found is not None:
+            measurement = _measured(plan, measure, machine)
+            if measurement is not None:
                 seconds = time.perf_counter() - started
-                write_json(measured_file(plan, measure), {"measure": to_json(measure), **found, "seconds": seconds})
+                write_json(
+                    measured_file(plan, measure), {"measure": to_json(measure), **measurement, "seconds": seconds}
+                )
     plan.failure.unlink(missing_ok=True)
 
 
@@ -46,9 +48,9 @@ def _measured(plan: StudyRun, measure: Measure, machine: Machine) -> dict[str, A
     bundle = str(plan.folder / "bundle")
     match measure:
         case FewShot(train, test, shots, draws):
-            found = linear(Linear(bundle, train, test, shots, draws), None, machine)
-            values = {f"{row['shots']}-shot": row["mean"] for row in found["rows"]}
-            return {"values": values, "count": found["count"], "rows": found["rows"]}
+            result = linear(Linear(bundle, train, test, shots, draws), None, machine)
+            values = {f"{row['shots']}-shot": row["mean"] for row in result["rows"]}
+            return {"values": values, "count": result["count"], "rows": result["rows"]}
         case Tuned(config, name):
             folder = plan.folder / f"tuned-{digest(config)}"
             result = finetune(replace(config, init=bundle, seed=plan.config.seed), folder, machine)
@@ -106,10 +108,10 @@ def attempt(plan: StudyRun, work: Callable[[], None]) -> None:
         note_failure(plan, str(problem) if known else f"{type(problem).__name__}: {problem}", traceback.format_exc())
 
 
-def note_failure(plan: StudyRun, said: str, trace: str = "") -> None:
+def note_failure(plan: StudyRun, reason: str, trace: str = "") -> None:
     """Writes down why a run ended."""
-    write_json(plan.failure, {"said": said, "trace": trace})
-    say(f"{plan.run.name}, seed {plan.config.seed}, failed: {said}")
+    write_json(plan.failure, {"said": reason, "trace": trace})
+    say(f"{plan.run.name}, seed {plan.config.seed}, failed: {reason}")
 
 
 def finish(study: Study, out: Path, command: Sequence[str] = ()) -> Results:
@@ -163,9 +165,9 @@ def _finding(study: Study, results: Results) -> str:
 
 def _row_json(results: Results, row: Row) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for name, found in row.values.items():
+    for name, samples in row.values.items():
         estimate = results.value(row, name)
-        values[name] = {"values": list(found), "mean": estimate.value, "interval": estimate.interval}
+        values[name] = {"values": list(samples), "mean": estimate.value, "interval": estimate.interval}
     return {
         "name": row.run.name,
         "change": row.change,
@@ -194,8 +196,8 @@ def _cost(results: Results) -> dict[str, Any]:
     files = [file for row in results.rows for plan in row.plans for file in (plan.folder / "measured").glob("*.json")]
     places: list[str] = []
     for row in results.rows:
-        found = [plan.folder / "environment.json" for plan in row.plans if plan.finished]
-        places += [_place(read_json(file)) for file in found if file.is_file()]
+        environments = [plan.folder / "environment.json" for plan in row.plans if plan.finished]
+        places += [_place(read_json(file)) for file in environments if file.is_file()]
     return {
         "runs": len(trained),
         "seconds": sum(result.get("seconds") or 0.0 for result in trained),
@@ -234,10 +236,10 @@ def _row(study: Study, run: Run, plans: Sequence[StudyRun]) -> Row:
     counts: dict[str, int | None] = {}
     for measure in study.measures:
         for plan in plans:
-            found = read_measured(plan, measure)
-            for name, value in ({} if found is None else found["values"]).items():
+            measurement = read_measured(plan, measure)
+            for name, value in ({} if measurement is None else measurement["values"]).items():
                 values.setdefault(name, []).append(value)
-                counts[name] = found["count"] if found else None
+                counts[name] = measurement["count"] if measurement else None
     return Row(run, study.change(run), plans, results, values, counts)
 
 

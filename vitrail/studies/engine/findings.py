@@ -42,16 +42,16 @@ def unfinished(results: Results) -> str:
     return f"Unfinished: {done} have their values; the same command goes on."
 
 
-def percent(found: Estimate) -> str:
+def percent(estimate: Estimate) -> str:
     """ "41.2 % (39.8 to 42.6)", never broken before the sign."""
-    within = "" if found.low is None or found.high is None else f" ({points(found.low)} to {points(found.high)})"
-    return f"{points(found.value)}\u00a0%{within}"
+    within = f" ({' to '.join(map(points, estimate.interval))})" if estimate.interval else ""
+    return f"{points(estimate.value)}\u00a0%{within}"
 
 
 def shown(results: Results, row: Row, measure: str) -> str:
     """The value of a row for people: an accuracy in per cent, any other number as it is."""
-    found = results.value(row, measure)
-    return percent(found) if results.is_share(measure) else f"{found.value:,.4g}"
+    estimate = results.value(row, measure)
+    return percent(estimate) if results.is_share(measure) else f"{estimate.value:,.4g}"
 
 
 def middle(results: Results) -> str:

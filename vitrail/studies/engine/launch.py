@@ -101,23 +101,23 @@ def _last_words(plan: StudyRun, code: int) -> str:
 def board(total: int) -> Iterator[Callable[[Sequence[StudyRun], int], None]]:
     """A bar over the runs and a line for each at work; without a terminal, all in one line now and then."""
     if not console.is_terminal:
-        said = [time.monotonic()]
+        last = [time.monotonic()]
 
         def tell(running: Sequence[StudyRun], waiting: int) -> None:
             finished = total - waiting - len(running)
-            if time.monotonic() - said[0] > QUIET_SECONDS or finished == total:
-                said[0] = time.monotonic()
+            if time.monotonic() - last[0] > QUIET_SECONDS or finished == total:
+                last[0] = time.monotonic()
                 say("; ".join([f"runs {finished}/{total}", *(f"{_title(plan)} {_stands(plan)}" for plan in running)]))
 
         yield tell
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bars:
-        whole = bars.add_task("runs", total=total, note="")
+        overall = bars.add_task("runs", total=total, note="")
         tasks: dict[Path, Any] = {}
 
         def draw(running: Sequence[StudyRun], waiting: int) -> None:
-            bars.update(whole, completed=total - waiting - len(running))
+            bars.update(overall, completed=total - waiting - len(running))
             for folder in set(tasks) - {plan.folder for plan in running}:
                 bars.remove_task(tasks.pop(folder))
             for plan in running:
@@ -172,9 +172,9 @@ def on_ray(study: Study, out: Path, command: Callable[[StudyRun], Sequence[str]]
                 watch.check()
                 for reference in ended:
                     plan = waiting.pop(reference)
-                    code, said = ray.get(reference)
+                    code, reason = ray.get(reference)
                     if code != 0 and not plan.failure.is_file():
-                        note_failure(plan, said)
+                        note_failure(plan, reason)
                     write_study(study, out)
                 show([plan for plan in waiting.values() if plan.folder.is_dir()], 0)
     finally:

@@ -65,7 +65,7 @@ def _row(place: StudyRun, machine: Machine, threads: int) -> dict[str, Any]:
     row |= {"parameters": parameters(model), "flops_per_image": flops, "images": images, "total_flops": flops * images}
     tried = _alike(model)
     try:
-        found = forecast(
+        cost = forecast(
             config,
             tried,
             train_images=count,
@@ -81,7 +81,7 @@ def _row(place: StudyRun, machine: Machine, threads: int) -> dict[str, Any]:
             "gpus": {name: flops * images / (REACHED * peak) for name, peak in GPUS.items()},
             "said": str(problem),
         }
-    return {**row, **_forecast(found, flops / training_flops(tried))}
+    return {**row, **_forecast(cost, flops / training_flops(tried))}
 
 
 def _alike(model: ModelConfig) -> ModelConfig:
@@ -91,11 +91,11 @@ def _alike(model: ModelConfig) -> ModelConfig:
     return model
 
 
-def _forecast(found: Forecast, scale: float) -> dict[str, Any]:
+def _forecast(cost: Forecast, scale: float) -> dict[str, Any]:
     """Seconds and memory; `scale`: FLOPs of the run in those of what was tried."""
-    gpus = {name: found.on_gpu(name) * scale for name in GPUS}
-    steps = found.training_seconds * (scale - 1)
-    return {"seconds": found.seconds + steps, "memory_gib": found.memory_gib, "gpus": gpus}
+    gpus = {name: cost.on_gpu(name) * scale for name in GPUS}
+    steps = cost.training_seconds * (scale - 1)
+    return {"seconds": cost.seconds + steps, "memory_gib": cost.memory_gib, "gpus": gpus}
 
 
 def _size(data: str) -> tuple[int, int]:
@@ -110,16 +110,16 @@ def _size(data: str) -> tuple[int, int]:
         return IMAGES[name], CLASSES[name]
 
 
-def plan_text(found: dict[str, Any]) -> str:
+def plan_text(summary: dict[str, Any]) -> str:
     """The plan as aligned columns."""
     head = ["run", "seeds", "to do", "parameters", "FLOP an image", "images", "FLOP", "time here", "memory", *GPUS]
     lines = [head]
-    for row in found["rows"]:
+    for row in summary["rows"]:
         cells = [row["name"], str(row["seeds"]), str(row["todo"]), _large(row["parameters"])]
         cells += [_large(row["flops_per_image"]), _large(row["images"]), _large(row["total_flops"])]
         cells += [_time(row["seconds"]), "–" if row["memory_gib"] is None else f"{row['memory_gib']:.1f} GiB"]
         lines.append([*cells, *(_time(row["gpus"].get(name)) for name in GPUS)])
-    total = found["total"]
+    total = summary["total"]
     gpus = [_time(total["gpus"][name]) for name in GPUS]
     lines.append(
         ["all that is to do", "", "", "", "", "", _large(total["total_flops"]), _time(total["seconds"]), "", *gpus]
@@ -131,11 +131,11 @@ def plan_text(found: dict[str, Any]) -> str:
         )
         for line in lines
     ]
-    threads = f"{found['threads']} thread{'' if found['threads'] == 1 else 's'}"
+    threads = f"{summary['threads']} thread{'' if summary['threads'] == 1 else 's'}"
     notes = [
-        f"Time here: of one run on {threads}, by a short measurement; {found['jobs']} run(s) at a time divide the sum.",
+        f"Time here: of one run on {threads}, by a short measurement; {summary['jobs']} run(s) at once divide the sum.",
         "GPUs: at 40 % of the peak of their data sheets, one of them, by assumption and not measured.",
-        *dict.fromkeys(row["said"] for row in found["rows"] if row["said"]),
+        *dict.fromkeys(row["said"] for row in summary["rows"] if row["said"]),
     ]
     return "\n".join([*shown, "", *notes])
 

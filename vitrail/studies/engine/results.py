@@ -82,11 +82,11 @@ class Results:
 
     def value(self, row: Row, measure: str) -> Estimate:
         """The mean of a row over its seeds."""
-        found = self.contrast({row.run.name: 1.0}, measure)
-        assert found is not None
-        if row.counts.get(measure) is None or found.low is None or found.high is None:
-            return found
-        return Estimate(found.value, (max(0.0, found.low), min(1.0, found.high)))
+        estimate = self.contrast({row.run.name: 1.0}, measure)
+        assert estimate is not None
+        if row.counts.get(measure) is None or estimate.low is None or estimate.high is None:
+            return estimate
+        return Estimate(estimate.value, (max(0.0, estimate.low), min(1.0, estimate.high)))
 
     def contrast(self, weights: Mapping[str, float], measure: str) -> Estimate | None:
         """Σ weight · mean of the run of that name; None where a run has no value. The runs count as independent."""
@@ -123,8 +123,8 @@ class Results:
     def alike(self, names: Sequence[str], measure: str) -> float | None:
         """The p value of an F test that all these runs are equal; None where the noise is not known."""
         rows = [self.row(name) for name in names if self.row(name).values.get(measure)]
-        found = [self.error(row, measure) for row in rows]
-        errors = [error for error in found if error is not None]
+        known = [self.error(row, measure) for row in rows]
+        errors = [error for error in known if error is not None]
         if len(rows) < 2 or len(errors) < len(rows) or not all(error for error, _ in errors):
             return None
         means = np.array([np.mean(row.values[measure]) for row in rows])
@@ -142,17 +142,17 @@ class Results:
 
     def is_share(self, measure: str) -> bool:
         """True where a measure is an accuracy, from 0 to 1 and shown in per cent; False for a plain number."""
-        found = next(m for m in self.measures if measure in m.names)
-        return not isinstance(found, Reached) or found.key == "accuracy"
+        kind = next(m for m in self.measures if measure in m.names)
+        return not isinstance(kind, Reached) or kind.key == "accuracy"
 
     def curve(self, row: Row, key: str = "accuracy") -> list[tuple[int, float]]:
         """(step, number) of the validation rows in metrics.jsonl, the mean over the seeds that have the step."""
-        found: dict[int, list[float]] = {}
+        by_step: dict[int, list[float]] = {}
         for plan in row.plans:
             for line in read_metrics(plan.folder / "metrics.jsonl"):
                 if line["kind"] == "validation" and line.get(key) is not None:
-                    found.setdefault(line["step"], []).append(line[key])
-        return [(step, sum(values) / len(values)) for step, values in sorted(found.items())]
+                    by_step.setdefault(line["step"], []).append(line[key])
+        return [(step, sum(values) / len(values)) for step, values in sorted(by_step.items())]
 
 
 def measured_file(plan: StudyRun, measure: Measure) -> Path:

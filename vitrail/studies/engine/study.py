@@ -50,15 +50,15 @@ class Study:
         """Raises BadInput where two runs became the same, by a name or by an option that the study varies."""
         if self.seeds < 1:
             raise BadInput(f"seeds is {self.seeds}, expected at least 1")
-        seen: dict[str, str] = {}
+        names: dict[str, str] = {}
         for run in self.runs:
             key = digest(run.config)
-            if key in seen:
+            if key in names:
                 raise BadInput(
-                    f"the runs {seen[key]!r} and {run.name!r} of {self.name} became the same: "
+                    f"the runs {names[key]!r} and {run.name!r} of {self.name} became the same: "
                     "an option sets what this study varies"
                 )
-            seen[key] = run.name
+            names[key] = run.name
 
     def part(self, names: Sequence[str]) -> "Study":
         """The base and the runs of these names; raises BadInput for a name that there is not."""
@@ -70,8 +70,8 @@ class Study:
 
     def change(self, run: Run) -> str:
         """The difference of a run from the first: `model.position = NoPosition(); …`; empty for the first."""
-        found = changes(to_json(self.runs[0].config), to_json(run.config), whole=True)
-        return "; ".join(f"{path} = {shown(new)}" for path, _, new in found if path != "seed")
+        fields = changes(to_json(self.runs[0].config), to_json(run.config), whole=True)
+        return "; ".join(f"{path} = {shown(new)}" for path, _, new in fields if path != "seed")
 
 
 def study_runs(study: Study, out: Path) -> list[StudyRun]:
@@ -89,8 +89,8 @@ def study_runs(study: Study, out: Path) -> list[StudyRun]:
 
 def _made(runs: Path, kind: type) -> dict[str, Path]:
     """The folders of runs that were begun, by the digest of their config as this version of vitrail reads it."""
-    made = {}
+    folders = {}
     for file in sorted(runs.glob("*/config.json")):
         with suppress(BadInput):  # a run of another job, or of another version
-            made[digest(from_json(kind, read_json(file).get("config")))] = file.parent
-    return made
+            folders[digest(from_json(kind, read_json(file).get("config")))] = file.parent
+    return folders
