@@ -1,14 +1,14 @@
-# make demo | test | test-all | check | format | gallery: each sets up what it needs, in .venv, on a fresh machine.
+# make demo | test | test-all | check | docs | format | gallery: each sets up what it needs, in .venv, on a fresh machine.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check format gallery
+.PHONY: demo test test-all check docs format gallery
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,check]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,check,docs]'
 	touch $@
 
 # Without their dependencies: these are in .venv already, and neither may bring another torch.
@@ -30,6 +30,9 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: .venv/ready
+	$(BIN)/mkdocs build --strict --quiet
 
 format: .venv/ready
 	$(BIN)/ruff format .
