@@ -1,5 +1,6 @@
 """README says what is there: commands, folders, files, and the options that its examples use."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -40,3 +41,17 @@ def test_no_number_is_left_to_be_filled_in() -> None:
 def test_links_of_the_docs_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+def test_the_tour_is_as_short_as_it_says() -> None:
+    """At most eight files, and 600 lines of the functions and classes that it names."""
+    tour = (ROOT / "docs/tour.md").read_text(encoding="utf-8")
+    stops = re.findall(r"\[[^\]]+\]\(\.\./([^)]+)\):\s+((?:`\w+`,?\s*)+)\.", tour)
+    assert 5 < len(stops) <= 8
+    lines = 0
+    for file, names in stops:
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        there = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        for name in re.findall(r"\w+", names):
+            lines += (there[name].end_lineno or 0) - there[name].lineno + 1
+    assert lines <= 600
