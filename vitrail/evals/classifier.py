@@ -1,8 +1,7 @@
 """A classifier made ready to be judged, data with its classes, and the temperature that is fitted for it."""
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +11,13 @@ from torch import Tensor
 from vitrail.core.device import Machine, Precision, choose_device, choose_precision
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
+from vitrail.data.class_matching import match_classes
 from vitrail.data.decode.image import BrokenImage, Pixels
 from vitrail.data.loader.loader import Batch, Broken
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.base import Source
-from vitrail.data.sources.subset import Subset, sample
+from vitrail.data.sources.relabelled import Relabelled
+from vitrail.data.sources.subset import sample
 from vitrail.evals.calibration import fit_temperature
 from vitrail.evals.classify import Evaluation, as_judged, judge
 from vitrail.evals.multi_crop import Crops, multi_crop_logits
@@ -37,16 +38,13 @@ class LoadedClassifier:
 
     name: str
     models: tuple[Model, ...]
+    classes: tuple[str, ...]  # that are judged
+    columns: tuple[tuple[int, ...], ...]  # for each of them the places of the logits that count for it, mostly one
     provenance: dict[str, Any]
     assumed: tuple[str, ...]  # sentences: what its files do not say
     crops: Crops
     dtype: torch.dtype
     workers: int | None
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names, in the order of the logits."""
-        return self.models[0].classes
 
     @property
     def temperature(self) -> float | None:
@@ -59,9 +57,17 @@ class LoadedClassifier:
 
     def logits(self, source: Source, broken: Broken, title: str) -> Iterator[tuple[Batch, Tensor]]:
         """Yields the logits of each batch of a source; with several views, the logarithms of mean probabilities."""
-        return multi_crop_logits(
+        every = multi_crop_logits(
             self.models, source, self.crops, broken=broken, dtype=self.dtype, workers=self.workers, title=title
         )
+        for batch, logits in every:
+            yield batch, self._judged_columns(logits)
+
+    def _judged_columns(self, logits: Tensor) -> Tensor:
+        """[B, K of the model] -> [B, judged classes]; probabilities of classes that count as one add up."""
+        if self.columns == tuple((i,) for i in range(logits.shape[1])):
+            return logits
+        return torch.stack([logits[:, list(some)].logsumexp(dim=1) for some in self.columns], dim=1)
 
     def judged(self, source: Source, fitted: "TemperatureFit | None" = None) -> Evaluation:
         """Judges it on a source that has its classes, with the temperature that is fitted, or that it carries."""
@@ -95,25 +101,46 @@ def load_classifier(
     unusable = unusable_classifier(models[0])
     if unusable:
         say(f"{name}: {unusable}")
-    dtype = choose_precision(precision, device)
-    return LoadedClassifier(name, models, published.provenance, published.assumed, crops, dtype, machine.workers)
+    return LoadedClassifier(
+        name,
+        models,
+        models[0].classes,
+        tuple((i,) for i in range(len(models[0].classes))),
+        published.provenance,
+        published.assumed,
+        crops,
+        choose_precision(precision, device),
+        machine.workers,
+    )
 
 
-_NUMBER = r"(LABEL_)?\d+"  # what transformers calls a class without a name
+def with_classes_of(
+    classifier: LoadedClassifier, source: Source, data: str, how: str | None = None
+) -> tuple[LoadedClassifier, Source]:
+    """The classifier and the source with the same classes; which is which is said (vitrail.data.class_matching).
 
+    The source may lack some classes; the classifier comes back with fewer where they are judged over their own.
 
-def with_classes_of(accused: LoadedClassifier, source: Source, data: str) -> Source:
-    """The source with the model's classes in the model's order; it may lack some of them."""
-    classes = accused.classes
-    if source.classes == classes:
-        return source
-    if set(source.classes) <= set(classes):
-        return Subset(source, np.arange(len(source)), classes)
-    if len(source.classes) == len(classes) and all(re.fullmatch(_NUMBER, name) for name in classes):
-        say(f"{accused.name} does not name its classes: they are taken to be those of {data}, in the same order")
-        return source
-    unknown = next(name for name in source.classes if name not in classes)
-    raise BadInput(f"{data} has the class {unknown!r}, which {accused.name} does not know: {classes[:10]}")
+    Args:
+        how: `--classes`.
+    """
+    own = "trained_on" in classifier.provenance  # a bundle of ours: its names are those of its training data
+    match = match_classes(
+        source.classes,
+        classifier.classes,
+        data_name=data,
+        model_name=classifier.name,
+        how=how,
+        unnamed=False if own else None,
+    )
+    for sentence in match.sentences:
+        say(sentence)
+    if match.columns != tuple((i,) for i in range(len(classifier.classes))) or match.names != classifier.classes:
+        columns = tuple(tuple(place for i in some for place in classifier.columns[i]) for some in match.columns)
+        classifier = replace(classifier, columns=columns, classes=match.names)
+    if source.classes == match.names and match.labels == tuple(range(len(match.names))):
+        return classifier, source
+    return classifier, Relabelled(source, match.labels, match.names)
 
 
 class TemperatureFit(NamedTuple):
@@ -125,26 +152,26 @@ class TemperatureFit(NamedTuple):
     digests: np.ndarray
 
 
-def fit_temperature_on(accused: LoadedClassifier, data: str, judged: str, judged_source: Source) -> TemperatureFit:
+def fit_temperature_on(classifier: LoadedClassifier, data: str, judged: str, judged_source: Source) -> TemperatureFit:
     """Fits a temperature on the images of `data`, which must be others than those of `judged`.
 
     Raises:
         BadInput: the same data, or classes that differ.
     """
-    source = with_classes_of(accused, open_data(data, "test"), data)
+    _, source = with_classes_of(classifier, open_data(data, "test"), data)
     if data == judged or _same(source, judged_source):
         raise BadInput(
             f"{data} are the images of {judged}: a temperature must not be judged on what it was fitted on; give "
             "validation data to --calibrate-on"
         )
-    if data == accused.provenance.get("trained_on"):
-        say(f"{accused.name} was trained on {data}, where it is surer than elsewhere: calibrate on validation data")
-    most = max(1, LOGITS // len(accused.classes))
+    if data == classifier.provenance.get("trained_on"):
+        say(f"{classifier.name} was trained on {data}, where it is surer than elsewhere: calibrate on validation data")
+    most = max(1, LOGITS // len(classifier.classes))
     if len(source) > most:
         say(f"the temperature is fitted on {most:,} of the {len(source):,} images of {data}, drawn at random")
         source = sample(source, most, 0)
     logits, labels, digests = [], [], []
-    for batch, part in accused.logits(source, Broken(len(source)), f"calibrating on {data}"):
+    for batch, part in classifier.logits(source, Broken(len(source)), f"calibrating on {data}"):
         logits.append(part)
         labels.append(as_judged(batch, part, source).labels)
         digests.append(pixel_digests(batch.images))

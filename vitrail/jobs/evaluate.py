@@ -38,6 +38,9 @@ class Evaluate:
     crops: Crops = 1  # views of each image whose probabilities are averaged
     resolutions: tuple[int, ...] = ()  # at which the model is used; none: its own
     precision: Precision = "auto"
+    classes: str | None = (
+        None  # which is which: FILE of the model's names, imagenet, folders-by-number, folders-by-text
+    )
 
 
 def evaluate(config: Evaluate, folder: Path | None = None, machine: Machine | None = None) -> dict[str, Any]:
@@ -56,14 +59,14 @@ def evaluate(config: Evaluate, folder: Path | None = None, machine: Machine | No
     if config.store_temperature:
         _check_storing(config)
     machine = machine or Machine()
-    accused = load_classifier(config.model, config.resolutions, config.crops, config.precision, machine)
-    source = with_classes_of(accused, open_data(config.data, "test"), config.data)
-    fitted = fit_temperature_on(accused, config.calibrate_on, config.data, source) if config.calibrate_on else None
-    evaluation = accused.judged(source, fitted)
+    classifier = load_classifier(config.model, config.resolutions, config.crops, config.precision, machine)
+    classifier, source = with_classes_of(classifier, open_data(config.data, "test"), config.data, config.classes)
+    fitted = fit_temperature_on(classifier, config.calibrate_on, config.data, source) if config.calibrate_on else None
+    evaluation = classifier.judged(source, fitted)
     if fitted:
         check_not_calibrated_on(fitted, evaluation, config.data)
     gallery = Gallery()
-    trains = [config.train] if config.train else trained_on(accused.provenance, len(source))
+    trains = [config.train] if config.train else trained_on(classifier.provenance, len(source))
     workers = machine.workers
     copies = find_overlap(config.data, source, evaluation.outcomes, trains, gallery, workers) if trains else None
     comparison = _against(config, evaluation, machine) if config.against else None
@@ -71,9 +74,9 @@ def evaluate(config: Evaluate, folder: Path | None = None, machine: Machine | No
     tempered = summary["temperature"]
     result = {
         **summary,
-        "temperature": tempered and {**tempered, "fitted_on": fitted.about if fitted else _carried(accused)},
-        "views": accused.views(),
-        "assumed": list(accused.assumed),
+        "temperature": tempered and {**tempered, "fitted_on": fitted.about if fitted else _carried(classifier)},
+        "views": classifier.views(),
+        "assumed": list(classifier.assumed),
         "copies": copies,
         "comparison": comparison,
     }
@@ -106,16 +109,16 @@ def _against(config: Evaluate, evaluation: Evaluation, machine: Machine) -> dict
     if is_evaluation(config.against):
         return compare(ours, read_predictions(config.against))
     other = load_classifier(config.against, config.resolutions, config.crops, config.precision, machine)
-    source = with_classes_of(other, open_data(config.data, "test"), config.data)
+    other, source = with_classes_of(other, open_data(config.data, "test"), config.data, config.classes)
     judged = other.judged(source)
     return compare(
         ours, StoredPredictions(judged.outcomes, judged.classes, config.against, config.data, judged.several)
     )
 
 
-def _carried(accused: LoadedClassifier) -> dict[str, Any] | None:
+def _carried(classifier: LoadedClassifier) -> dict[str, Any] | None:
     """What a bundle says its temperature was fitted on."""
-    said = accused.provenance.get("temperature_fitted")
+    said = classifier.provenance.get("temperature_fitted")
     return said if isinstance(said, dict) else None
 
 

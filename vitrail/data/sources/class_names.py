@@ -1,6 +1,9 @@
 """Labels as people write them, texts that are names or numbers, and the classes that they make."""
 
 import json
+import re
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +23,8 @@ def class_indices(texts: pa.Array, classes: tuple[str, ...] | None, where: str) 
         BadInput: a text that is none of the classes; `where` says where it was read.
     """
     encoded = texts.dictionary_encode()
-    names = [str(name) for name in encoded.dictionary.to_pylist()]
-    numbers = all(name.isascii() and name.isdigit() for name in names)
+    names = [composed(str(name)) for name in encoded.dictionary.to_pylist()]
+    numbers = all_numbers(names)
     if classes is None:
         classes = tuple(sorted(names, key=lambda name: (int(name), name)) if numbers else sorted(names))
         numbers = False
@@ -44,3 +47,18 @@ def class_names(file: Path) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise BadInput(f"{file} names a class twice")
     return tuple(names)
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC): a Mac writes folders decomposed, Linux and tables mostly composed."""
+    return unicodedata.normalize("NFC", name)
+
+
+def folded(name: str) -> str:
+    """A name as people mean it: without case, and with a space for underscores, hyphens and spaces."""
+    return re.sub(r"[\s_-]+", " ", composed(name)).strip().casefold()
+
+
+def all_numbers(names: Sequence[str]) -> bool:
+    """Whether every name is a whole number, such as "0" or "007"."""
+    return bool(names) and all(name.isascii() and name.isdigit() for name in names)
