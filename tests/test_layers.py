@@ -34,7 +34,7 @@ ROOMS = {
         {"transforms", "catalog", "shards"},
         {"loader", "quality"},
         {"open"},
-        {"leakage"},
+        {"leakage", "class_matching"},
     ],
     "jobs": [
         {"inspect", "duplicates", "linear_probe", "data_check", "predict", "prepare", "throughput"},
