@@ -34,7 +34,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitrail.core.device import choose_precision, processor_name, usable_cores
+from vitrail.core.device import choose_precision, processor_name
+from vitrail.core.pool import usable_cores
 from vitrail.data.loader.loader import Broken
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.base import Source

@@ -19,7 +19,8 @@ import numpy as np
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from vitrail.core.device import processor_name, usable_cores
+from vitrail.core.device import processor_name
+from vitrail.core.pool import usable_cores
 from vitrail.evals.fewshot import RIDGE, few_shot_fits
 
 

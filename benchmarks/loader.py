@@ -32,7 +32,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from vitrail.core.device import processor_name, usable_cores
+from vitrail.core.device import processor_name
+from vitrail.core.pool import usable_cores
 from vitrail.data.decode.image import read
 from vitrail.data.loader.loader import train_loader
 from vitrail.data.open.names import open_data

@@ -27,10 +27,12 @@ from vitrail.data.open.names import open_data
 from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, WholeImage
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
-from vitrail.train.loop import Every, Meter, fit
+from vitrail.train.callbacks import Log
+from vitrail.train.config import TrainConfig
+from vitrail.train.loop import fit
 from vitrail.train.optim import Adam, build_optimizer
 from vitrail.train.schedule import Cosine
-from vitrail.train.step import TrainConfig, init_state, train_step
+from vitrail.train.step import init_state, train_step
 
 MODEL = ViTConfig(patch=4, width=192, depth=6, heads=3, mlp=768, resolution=(32, 32), num_classes=10)
 PREPROCESS = Preprocess((32, 32), SquareResize())
@@ -77,16 +79,11 @@ def main() -> None:
     update = partial(train_step, config=config, preprocess=PREPROCESS, dtype=dtype)
 
     def ours(folder: RunFolder) -> float:
-        begun, meter = time.perf_counter(), Meter()
-
-        def log(state: object) -> None:
-            row = meter.read(state)  # type: ignore[arg-type]
-            if row:
-                folder.log({"kind": "train", "step": 0, **row})
-
+        begun = time.perf_counter()
         end = state.step + options.steps
         steps = batches(state.step)
-        fit(state, steps, update, steps=end, meter=meter, every=[Every(10, log, aside=False)], save=lambda _: None)  # type: ignore[arg-type]
+        log = Log(10, folder, config.batch / len(source), lambda state, rate: {})
+        fit(state, steps, update, steps=end, callbacks=[log], save=lambda _: None)  # type: ignore[arg-type]
         synchronize(device)
         return options.steps / (time.perf_counter() - begun)
 

@@ -35,10 +35,11 @@ from vitrail.models.build import build
 from vitrail.models.cost import training_flops
 from vitrail.models.variants import variant
 from vitrail.models.vit import ViTConfig
+from vitrail.train.config import TrainConfig
 from vitrail.train.optim import Adam
 from vitrail.train.parallel import parallelize
 from vitrail.train.schedule import Cosine
-from vitrail.train.step import TrainConfig, init_state, train_step
+from vitrail.train.step import init_state, train_step
 
 
 class Case(NamedTuple):
@@ -62,9 +63,9 @@ def our_step(
     """One call is one update of vitrail's own engine."""
     torch.manual_seed(0)
     model = build(config).to(device)
-    runner = parallelize(model, Machine(str(device), compile=compiled), device, dtype)
+    wrapped = parallelize(model, Machine(str(device), compile=compiled), device, dtype)
     training = TrainConfig("", steps=10**6, batch=case.batch, optimizer=Adam(1e-4, 0.05), schedule=Cosine(10))
-    state = init_state(model, training, Broken(1), runner)
+    state = init_state(model, training, Broken(1), wrapped)
     preprocess = Preprocess(config.resolution)
     batch = Batch.of(*images_and_labels(case, device))
 

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from vitrail.models.build import create_model
     from vitrail.models.output import ModelOutput
     from vitrail.serve.predictor import Predictor
+    from vitrail.train.callbacks import Callback
     from vitrail.weights.load import load
 
 _HOMES = {
     "BadInput": "vitrail.core.errors",
+    "Callback": "vitrail.train.callbacks",
     "Finetune": "vitrail.jobs.finetune.finetune",
     "Linear": "vitrail.jobs.linear_probe",
     "ModelOutput": "vitrail.models.output",
@@ -32,6 +34,7 @@ _HOMES = {
 
 __all__ = [
     "BadInput",
+    "Callback",
     "Finetune",
     "Linear",
     "ModelOutput",

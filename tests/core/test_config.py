@@ -11,8 +11,8 @@ from vitrail.core.errors import BadInput
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes import FINETUNING, PRETRAINING, pretraining
+from vitrail.train.config import TrainConfig
 from vitrail.train.optim import Adam, Momentum
-from vitrail.train.step import TrainConfig
 
 RECIPES = {f"pretrain {n}": f for n, f in PRETRAINING.items()} | {f"finetune {n}": f for n, f in FINETUNING.items()}
 

@@ -238,7 +238,7 @@ def test_unknown_and_missing_trackers_are_named(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(BadInput, match=r"unknown tracker 'wanb'; did you mean 'wandb'\?"):
         check_trackers(["wanb"])
     monkeypatch.setattr(loggers, "find_spec", lambda name: None)
-    with pytest.raises(BadInput, match=r"--track trackio: trackio is not installed; pip install 'vitrail\[logging\]'"):
+    with pytest.raises(BadInput, match=r"track trackio: trackio is not installed; pip install 'vitrail\[logging\]'"):
         check_trackers(["trackio"])
 
 

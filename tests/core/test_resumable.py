@@ -40,10 +40,10 @@ def test_one_that_cannot_be_read_is_of_another_version() -> None:
 
 def test_a_claimed_folder_is_cleared_of_leftovers_and_refused_to_others(tmp_path: Path) -> None:
     (tmp_path / ".model.123.tmp").write_text("half")
-    with claim_folder(tmp_path, "--out"):
+    with claim_folder(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
         with pytest.raises(BadInput, match="in use by another process"):
-            claim_folder(tmp_path, "--out")
+            claim_folder(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"--out .*file is a file, expected a folder or a new name"):
-        claim_folder(tmp_path / "file", "--out")
+        claim_folder(tmp_path / "file")

@@ -122,7 +122,7 @@ def test_a_torn_last_line_is_left_out_and_overwritten(tmp_path: Path) -> None:
         with open(tmp_path / "metrics.jsonl", "a") as file:
             file.write('{"step": 3, "lo')
         assert [row["step"] for row in run.metrics()] == [1, 2]
-        run.rewind_metrics(2)
+        run.truncate_metrics(2)
         run.log({"step": 3})
         assert [row["step"] for row in run.metrics()] == [1, 2, 3]
 
@@ -131,9 +131,9 @@ def test_rewinding_drops_what_will_be_done_again(tmp_path: Path) -> None:
     with RunFolder(tmp_path, "pretrain", Config()) as run:
         for step in (10, 20, 20, 30):
             run.log({"step": step})
-        run.rewind_metrics(20)
+        run.truncate_metrics(20)
         assert [row["step"] for row in run.metrics()] == [10, 20, 20]
-        run.rewind_metrics(0)
+        run.truncate_metrics(0)
         assert run.metrics() == []
 
 

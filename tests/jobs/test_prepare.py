@@ -308,7 +308,7 @@ def test_a_folder_of_other_files_is_refused(photos: Path, tmp_path: Path) -> Non
 
 
 def test_two_at_once_are_refused(photos: Path, tmp_path: Path) -> None:
-    with claim_folder(tmp_path / "out", "OUT"), pytest.raises(BadInput, match="in use by another process"):
+    with claim_folder(tmp_path / "out"), pytest.raises(BadInput, match="in use by another process"):
         prepare(Prepare(str(photos)), tmp_path / "out", workers=0)
 
 

@@ -10,9 +10,8 @@ from PIL import Image
 
 from vitrail.cli import main
 from vitrail.core.errors import BadInput
-from vitrail.jobs.training import check_training
+from vitrail.train.config import TrainConfig, check_training
 from vitrail.train.optim import Momentum
-from vitrail.train.step import TrainConfig
 
 TINY = (
     "--steps 3 --schedule.warmup 0 --batch 4 --log-every 1 --workers 0 "

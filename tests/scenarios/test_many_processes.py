@@ -73,8 +73,7 @@ def test_recomputation_changes_nothing(alone: Path, tmp_path: Path) -> None:
 
 def test_a_batch_smaller_than_the_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from vitrail.core.errors import BadInput
-    from vitrail.jobs.training import check_training
-    from vitrail.train.step import TrainConfig
+    from vitrail.train.config import TrainConfig, check_training
 
     monkeypatch.setenv("WORLD_SIZE", "8")
     with pytest.raises(BadInput, match="a batch of 4 images cannot be shared by 8 processes"):

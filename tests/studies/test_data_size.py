@@ -13,7 +13,7 @@ from vitrail.core.files import read_json, write_json
 from vitrail.core.run import read_metrics
 from vitrail.data.open.names import open_data
 from vitrail.evals.classify import evaluate
-from vitrail.jobs.early_stopping import EarlyStopping, first_images, stop_early
+from vitrail.jobs.pretrain import EarlyStopping, first_images, pretrain
 from vitrail.studies.data_size import SIZES, data_size
 from vitrail.studies.engine.execute import collect, study_json
 from vitrail.studies.engine.results import measured_file
@@ -43,7 +43,7 @@ def learning_by_heart(tmp_path_factory: pytest.TempPathFactory) -> tuple[EarlySt
     config = replace(config, optimizer=Adam(lr=0.15), schedule=Cosine(warmup=60), evaluate_every=5, save_every=20)
     config = replace(config, clip=None, precision="float32")
     folder = tmp_path_factory.mktemp("early") / "run"
-    stop_early(config, folder, Machine(workers=0))
+    pretrain(config, folder, Machine(workers=0))
     return config, folder
 
 
@@ -65,15 +65,15 @@ def test_the_best_weights_are_kept(learning_by_heart: tuple[EarlyStopping, Path]
 def test_it_is_shown_and_not_repeated(learning_by_heart: tuple[EarlyStopping, Path]) -> None:
     config, folder = learning_by_heart
     before = (folder / "metrics.jsonl").read_bytes()
-    assert stop_early(config, folder)["best_step"] == read_json(folder / "result.json")["best_step"]
+    assert pretrain(config, folder)["best_step"] == read_json(folder / "result.json")["best_step"]
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"validation": None}, "--validation"),
-        ({"average": 0.99}, "--average"),
+        ({"validation": None}, "give validation"),
+        ({"average": 0.99}, "leave out average"),
         ({"images": 10**6}, "as many as there are"),
     ],
 )
@@ -81,7 +81,7 @@ def test_what_cannot_be_stopped_early_is_said(
     learning_by_heart: tuple[EarlyStopping, Path], tmp_path: Path, change: dict[str, object], said: str
 ) -> None:
     with pytest.raises(BadInput, match=said):
-        stop_early(replace(learning_by_heart[0], **change), tmp_path / "run")  # type: ignore[arg-type]
+        pretrain(replace(learning_by_heart[0], **change), tmp_path / "run")  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from vitrail.data.open.names import open_data
 from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, WholeImage
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
+from vitrail.train.config import TrainConfig
 from vitrail.train.schedule import Cosine
-from vitrail.train.step import Metrics, TrainConfig, TrainState, init_state, train_step
+from vitrail.train.step import Metrics, TrainState, init_state, train_step
 
 MODEL = ViTConfig(patch=4, width=16, depth=1, heads=2, mlp=32, resolution=(8, 8), num_classes=10)
 PREPROCESS = Preprocess((8, 8), SquareResize())

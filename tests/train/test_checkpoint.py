@@ -16,9 +16,10 @@ from vitrail.core.errors import BadInput
 from vitrail.data.loader.loader import BrokenExample
 from vitrail.train import checkpoint
 from vitrail.train.checkpoint import KEPT, restore_checkpoint, save_checkpoint
+from vitrail.train.config import TrainConfig
 from vitrail.train.optim import Adam, Momentum, OptimizerConfig
 from vitrail.train.sharded import snapshot, write_pieces
-from vitrail.train.step import TrainConfig, TrainState
+from vitrail.train.step import TrainState
 
 NOISY = replace(MODEL, dropout=0.1)
 
@@ -57,12 +58,12 @@ def saved(tmp_path: Path, config: TrainConfig, steps: tuple[int, ...] = (2, 4)) 
 def test_counters_and_broken_images_come_back(tmp_path: Path) -> None:
     config = training()
     state = fresh(config)
-    state.seconds, state.waited, state.restarts = 12.5, 0.25, 1
+    state.seconds, state.data_wait_seconds, state.restarts = 12.5, 0.25, 1
     state.broken.add([BrokenExample(0, "a.png", "empty file")])
     save_checkpoint(tmp_path, state)
     again = fresh(config)
     restore_checkpoint(tmp_path, again)
-    assert (again.seconds, again.waited, again.restarts) == (12.5, 0.25, 2)
+    assert (again.seconds, again.data_wait_seconds, again.restarts) == (12.5, 0.25, 2)
     assert again.broken.found == {"a.png": "empty file"}
 
 

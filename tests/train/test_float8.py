@@ -28,7 +28,7 @@ def test_all_else_is_bfloat16() -> None:
 
 
 def test_cuda_graphs_are_refused_on_the_cpu() -> None:
-    with pytest.raises(BadInput, match=r"--graphs needs one process on a CUDA device, this is cpu"):
+    with pytest.raises(BadInput, match=r"graphs needs one process on a CUDA device, this is cpu"):
         parallelize(fresh(training()).model, Machine(graphs=True), CPU, torch.float32)
 
 

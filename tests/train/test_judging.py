@@ -10,9 +10,10 @@ from tests.train.small import batches, fresh, training, update
 from vitrail.core.errors import Interrupted
 from vitrail.data.loader.loader import Batch
 from vitrail.train import loop
+from vitrail.train.callbacks import Save
 from vitrail.train.checkpoint import checkpoint_steps, restore_checkpoint, save_checkpoint
 from vitrail.train.divergence import LossSpike
-from vitrail.train.loop import Every, Meter, fit
+from vitrail.train.loop import fit
 from vitrail.train.step import Metrics, TrainState
 
 CONFIG = training(steps=20)
@@ -20,7 +21,7 @@ CONFIG = training(steps=20)
 
 @pytest.fixture(autouse=True)
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "judges_late", lambda device: True)
+    monkeypatch.setattr(loop, "checks_late", lambda device: True)
 
 
 def run(folder: Path, bad: int, save_every: int = 5, signal_at: int | None = None) -> tuple[TrainState, list[int]]:
@@ -44,8 +45,7 @@ def run(folder: Path, bad: int, save_every: int = 5, signal_at: int | None = Non
         batches(CONFIG),
         breaking,
         steps=CONFIG.steps,
-        meter=Meter(),
-        every=[Every(save_every, save)],
+        callbacks=[Save(save_every, save)],
         save=save,
     )
     return state, begun

@@ -66,7 +66,7 @@ def test_not_even_one_image_is_said_with_what_would_help(tmp_path: Path) -> None
     (batch,) = batches(CONFIG, stop=1)
     state = fresh(CONFIG)
     at_most(state, 0, [])
-    with pytest.raises(BadInput, match=r"does not even hold the pass of 1 image: take --recompute"):
+    with pytest.raises(BadInput, match=r"does not even hold the pass of 1 image: take recompute"):
         update(tmp_path)(state, batch)  # type: ignore[operator]
 
 
@@ -116,7 +116,7 @@ def test_memory_that_ends_in_the_update_is_not_tried_again(tmp_path: Path, monke
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(state.optimizer, "step", full)
-    with pytest.raises(BadInput, match=r"memory ran out in the update of the weights at step 0.*--micro-batch"):
+    with pytest.raises(BadInput, match=r"memory ran out in the update of the weights at step 0.*micro_batch"):
         update(tmp_path)(state, batch)  # type: ignore[operator]
 
 

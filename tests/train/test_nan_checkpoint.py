@@ -10,7 +10,8 @@ from vitrail.data.loader.loader import Broken
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
 from vitrail.train.checkpoint import save_checkpoint
-from vitrail.train.step import TrainConfig, init_state
+from vitrail.train.config import TrainConfig
+from vitrail.train.step import init_state
 
 
 def test_nan_is_not_saved(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 from types import SimpleNamespace
@@ -14,11 +15,13 @@ from tests.train.small import MODEL, advance, assert_equal, batches, everything,
 from vitrail.core.errors import BadInput, Interrupted
 from vitrail.data.loader.loader import Batch, BrokenExample
 from vitrail.train import loop
+from vitrail.train.callbacks import Callback, Every
+from vitrail.train.config import TrainConfig
 from vitrail.train.divergence import LossSpike
-from vitrail.train.loop import Every, Meter, fit
+from vitrail.train.loop import Meter, fit
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine
-from vitrail.train.step import Metrics, TrainConfig, TrainState
+from vitrail.train.step import Metrics, TrainState
 
 
 def flat(state: TrainState) -> Tensor:
@@ -101,15 +104,14 @@ def test_the_same_run_twice_is_the_same_bit_for_bit() -> None:
 # the loop
 
 
-def run(config: TrainConfig, every: list[Every], update_with: object = None) -> TrainState:
+def run(config: TrainConfig, callbacks: Sequence[Callback], update_with: object = None) -> TrainState:
     state = fresh(config)
     fit(
         state,
         batches(config),
         update_with or updater(config),  # type: ignore[arg-type]
         steps=config.steps,
-        meter=Meter(),
-        every=every,
+        callbacks=callbacks,
         save=lambda _: None,
     )
     return state
@@ -130,10 +132,10 @@ def test_tasks_run_when_due_and_after_the_last_step() -> None:
     assert due == {3: [3, 6, 9, 10], 5: [5, 10], 100: [10]}
     assert order[-3:] == ["a", "b", "c"]
     assert state.step == 10
-    assert 0 < state.waited <= state.seconds
+    assert 0 < state.data_wait_seconds <= state.seconds
 
 
-def test_the_clock_stands_while_a_task_is_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_stands_during_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
     passed = 0.0
 
     def long_task(_: TrainState) -> None:
@@ -142,7 +144,7 @@ def test_the_clock_stands_while_a_task_is_aside(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: perf_counter() + passed))
     assert run(training(steps=3), [Every(1, long_task)]).seconds < 1000
-    counted = run(training(steps=3), [Every(1, long_task, aside=False)])
+    counted = run(training(steps=3), [Every(1, long_task, pause_clock=False)])
     assert 2000 <= counted.seconds < 3000  # the task after the last step comes after the last reading
 
 
@@ -163,8 +165,6 @@ def test_a_signal_during_a_step_saves_it_and_stops() -> None:
             batches(config),
             signalled,
             steps=10,
-            meter=Meter(),
-            every=[],
             save=lambda s: saved.append((s.step, everything(s))),
         )
     assert raised.value.number == signal.SIGTERM
@@ -185,7 +185,7 @@ def test_a_loss_that_is_no_number_is_caught_at_its_step() -> None:
 
     state = fresh(config)
     with pytest.raises(LossSpike, match="step 3: the loss is nan") as caught:
-        fit(state, batches(config), exploding, steps=10, meter=Meter(), every=[], save=lambda _: None)
+        fit(state, batches(config), exploding, steps=10, save=lambda _: None)
     assert caught.value.step == 3
     assert caught.value.keys == next(iter(batches(config, 3, 4))).keys
 
@@ -199,7 +199,7 @@ def test_a_step_that_is_to_be_left_out_changes_nothing_but_the_count() -> None:
         asked.append(state.step)
         return updater(config)(state, batch)  # type: ignore[no-any-return]
 
-    fit(state, batches(config), counted, steps=6, meter=Meter(), every=[], save=lambda _: None)
+    fit(state, batches(config), counted, steps=6, save=lambda _: None)
     assert asked == [0, 1, 3, 4, 5]
     assert state.step == 6
 
@@ -211,18 +211,19 @@ def test_a_batch_without_a_readable_image_stops_with_a_sentence() -> None:
     loader = batches(config)
     loader._batches = lambda: iter([empty])  # type: ignore[method-assign]
     with pytest.raises(BadInput, match="none of the images of its batch can be read: x: cut off"):
-        fit(fresh(config), loader, updater(config), steps=2, meter=Meter(), every=[], save=lambda _: None)
+        fit(fresh(config), loader, updater(config), steps=2, save=lambda _: None)
 
 
 def test_the_meter_averages_since_it_was_last_read() -> None:
-    meter, state = Meter(), fresh(training())
+    state = fresh(training())
+    meter = Meter(state)
 
     def row(loss: float, correct: int) -> Metrics:
         return Metrics(torch.tensor(loss), torch.tensor(correct), 8, torch.tensor(1.5), 0.01)
 
     meter.add(row(1.0, 2))
     meter.add(row(3.0, 4))
-    state.seconds, state.waited = 4.0, 1.0
+    state.seconds, state.data_wait_seconds = 4.0, 1.0
     first = meter.read(state)
     assert first["loss"] == 2.0
     assert first["accuracy"] == 6 / 16

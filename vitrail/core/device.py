@@ -6,9 +6,9 @@ import resource
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -36,28 +36,57 @@ class Machine:
     track: tuple[str, ...] = ()  # where its numbers go besides metrics.jsonl and TensorBoard: trackio, wandb
 
 
+@dataclass(frozen=True)
+class Device:
+    """What a run needs to know of its device, found once."""
+
+    device: torch.device
+    dtype: torch.dtype  # of activations and matrix products
+    name: str  # of the hardware
+    memory_gib: float | None
+
+    @staticmethod
+    def find(name: str = "auto", precision: TrainingPrecision = "auto") -> "Device":
+        """The device of this name; raises BadInput where it is not there."""
+        device = choose_device(name)
+        return Device(device, choose_precision(precision, device), describe_device(device), memory_gib(device))
+
+    @cached_property
+    def peak_flops(self) -> float:
+        """The measured peak in FLOP/s; measuring takes a third of a second, once."""
+        return peak_flops(self.device, self.dtype)
+
+    def facts(self) -> dict[str, Any]:
+        """What environment.json says of it."""
+        return {
+            "processor": self.name,
+            "threads": torch.get_num_threads(),
+            "device": str(self.device),
+            "precision": str(self.dtype).removeprefix("torch."),
+            "memory_gib": self.memory_gib,
+        }
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """`auto` is CUDA where there is one; raises BadInput for a device that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise BadInput(f"--device {name}: this PyTorch ({torch.__version__}) sees no CUDA device; use cpu or auto")
+        raise BadInput(f"device {name}: this PyTorch ({torch.__version__}) sees no CUDA device; use cpu or auto")
     try:
         device = torch.device(name)
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise BadInput(f"--device {name}: expected auto, cpu, cuda, or cuda:N")
+        raise BadInput(f"device {name}: expected auto, cpu, cuda, or cuda:N")
     if device.type != "cuda":
         return device
     processes, devices = launched(), torch.cuda.device_count()
     if device.index is not None and processes.size > 1:
-        raise BadInput(
-            f"--device {name}: {processes.size} processes cannot share one device; say cuda, each has its own"
-        )
+        raise BadInput(f"device {name}: {processes.size} processes cannot share one device; say cuda, each has its own")
     index = processes.local_rank if device.index is None else device.index
     if index >= devices:
-        raise BadInput(f"--device {name}: there are {devices} CUDA devices, none is number {index} (they count from 0)")
+        raise BadInput(f"device {name}: there are {devices} CUDA devices, none is number {index} (they count from 0)")
     return torch.device("cuda", index)
 
 
@@ -180,8 +209,3 @@ def peak_memory_gib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def usable_cores() -> int:
-    """The cores that this process may use (respects affinity masks)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

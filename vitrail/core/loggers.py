@@ -49,7 +49,7 @@ def check_trackers(names: Iterable[str]) -> None:
         if name not in KNOWN:
             raise unknown("tracker", name, KNOWN)
         if find_spec(name) is None:
-            raise BadInput(f"--track {name}: {name} is not installed; pip install 'vitrail[logging]'")
+            raise BadInput(f"track {name}: {name} is not installed; pip install 'vitrail[logging]'")
 
 
 class Trackers:

@@ -61,7 +61,7 @@ def _in_order(pool: ProcessPoolExecutor, ahead: int, items: Iterable[Any]) -> It
             yield pending.popleft().result()
     except BrokenProcessPool:
         raise BadInput(
-            "a worker process died (killed for want of memory, or a decoder crashed); give fewer --workers"
+            "a worker process died (killed for want of memory, or a decoder crashed); give fewer workers"
         ) from None
 
 

@@ -10,18 +10,17 @@ from vitrail.core.files import remove_leftovers
 from vitrail.core.locks import Lock, lock_or_refuse
 
 
-def claim_folder(path: Path, option: str, wait: float = 0.0) -> Lock:
+def claim_folder(path: Path, wait: float = 0.0) -> Lock:
     """Makes the folder, keeps other processes out of it, and removes what a kill left half-written there.
 
     Args:
-        option: what the folder is given by, such as "--out".
         wait: seconds to wait for a process that is at work there.
 
     Raises:
         BadInput: it is a file, or in use.
     """
     if path.exists() and not path.is_dir():
-        raise BadInput(f"{option} {path} is a file, expected a folder or a new name")
+        raise BadInput(f"{path} is a file, expected a folder or a new name")
     lock = lock_or_refuse(path / ".lock", path, wait)
     remove_leftovers(path)
     return lock

@@ -55,8 +55,8 @@ class RunFolder:
         existing = self.path / "config.json"
         others = [p for p in self.path.iterdir() if not p.name.startswith(".")] if self.path.is_dir() else []
         if others and not existing.exists():
-            raise BadInput(f"--out {self.path} holds other files and no run; give a new or an empty folder")
-        self._lock = claim_folder(self.path, "--out", PATIENCE)
+            raise BadInput(f"{self.path} holds other files and no run; give a new or an empty folder")
+        self._lock = claim_folder(self.path, PATIENCE)
         if existing.exists():
             try:
                 self._check_same(read_json(existing), job, config)
@@ -68,7 +68,7 @@ class RunFolder:
         return "new"
 
     def _check_same(self, stored: dict[str, Any], job: str, config: Any) -> None:
-        advice = "give another --out, or the options of that run to continue it"
+        advice = "give another folder, or the options of that run to continue it"
         if stored.get("job") != job:
             raise BadInput(f"{self.path} holds a {stored.get('job')!r} run, not a {job!r} run; {advice}")
         refuse_another(self.path, stored["config"], config, f"{self.path} holds a run of another config", advice)
@@ -96,7 +96,7 @@ class RunFolder:
         with open(self._metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def rewind_metrics(self, step: int) -> None:
+    def truncate_metrics(self, step: int) -> None:
         """Drops the rows after `step`, and a torn last line: what was logged but not saved will be done again."""
         if self.writes and self._metrics.exists():
             kept = [json.dumps(row) for row in read_metrics(self._metrics) if row["step"] <= step]

@@ -28,9 +28,10 @@ from vitrail.models.cost import (
     training_memory,
 )
 from vitrail.models.vit import ViTConfig
+from vitrail.train.config import TrainConfig
 from vitrail.train.parallel import parallelize
 from vitrail.train.profile import Pass, time_passes, training_pass
-from vitrail.train.step import TrainConfig, init_state
+from vitrail.train.step import init_state
 
 WARM = 2  # passes before the clock runs
 
@@ -60,19 +61,12 @@ def measure_throughput(config: Throughput, folder: Path, machine: Machine | None
     if not config.batches or min(config.batches) < 1:
         raise BadInput(f"batches is {config.batches}, expected sizes from 1 on, such as 1 8 64")
     machine = machine or Machine()
-    device = devices.choose_device(machine.device)
-    dtype = devices.choose_precision(config.precision, device)
+    found = devices.Device.find(machine.device, config.precision)
+    device, dtype = found.device, found.dtype
     with RunFolder(folder, "speed", config) as run:
         if run.state == "finished":
             return run.result()
-        facts = environment(
-            processor=devices.describe_device(device),
-            threads=torch.get_num_threads(),
-            device=str(device),
-            precision=str(dtype).removeprefix("torch."),
-            memory_gib=devices.memory_gib(device),
-        )
-        write_json(run.path / "environment.json", facts)
+        write_json(run.path / "environment.json", environment(**found.facts()))
         torch.manual_seed(config.seed)
         begun = time.perf_counter()
         model = build(config.model).to(device)

@@ -1,9 +1,12 @@
 """What pre-training and fine-tuning share: open the data, restore, fit, judge, and leave a bundle."""
 
 import os
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +14,13 @@ import torch
 
 from vitrail.core import device as devices
 from vitrail.core import dist
-from vitrail.core.device import Machine
-from vitrail.core.dist import launched
+from vitrail.core.device import Device, Machine
 from vitrail.core.errors import BadInput, nearest
 from vitrail.core.files import write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder, environment
 from vitrail.data.loader.loader import Batches, Broken, choose_workers, train_loader
-from vitrail.data.loader.on_device import OnDeviceDataset, check_fits_device
-from vitrail.data.loader.sampler import distinct
+from vitrail.data.loader.on_device import OnDeviceDataset
 from vitrail.data.open.names import Role, open_data, require_classes
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
@@ -30,22 +31,24 @@ from vitrail.jobs.inspect import look_inside
 from vitrail.models.build import Model
 from vitrail.models.cost import multiply_adds, parameters, training_flops
 from vitrail.models.vit import cropped_border
+from vitrail.train.callbacks import Callback, Evaluate, KeepBest, Log, Save
 from vitrail.train.checkpoint import Saver, restore_checkpoint
+from vitrail.train.config import TrainConfig
 from vitrail.train.divergence import LossSpike, limit_skips
-from vitrail.train.loop import Every, Meter, fit
+from vitrail.train.loop import fit
 from vitrail.train.loss import class_weights
 from vitrail.train.micro_batch import choose_micro_batch, retry_on_oom
 from vitrail.train.parallel import allreduce_wait, parallelize, whole_model, whole_norm
-from vitrail.train.schedule import Rsqrt, Steps
-from vitrail.train.step import TrainConfig, TrainState, init_state, micro_batches, train_step
+from vitrail.train.step import TrainState, init_state, micro_batches, train_step
 from vitrail.train.trainable import merge, trained_parameters, work_share
 from vitrail.train.weight_averaging import use_averaged
 from vitrail.weights.bundle import save_bundle
 
 REACHED = 0.7  # of the measured peak: training steps do not get further, so nobody asks for more images
+Sources = tuple[Source, Source | None, Source | None]  # train, validation, test
 
 
-def open_training_data(config: TrainConfig) -> tuple[Source, Source | None, Source | None]:
+def open_training_data(config: TrainConfig) -> Sources:
     """The sources of train, validation and test.
 
     Raises:
@@ -68,33 +71,14 @@ def _same_classes(name: str | None, train: Source, role: Role = "test") -> Sourc
     return Subset(source, np.arange(len(source)), train.classes)  # other order, or some classes absent
 
 
-def check_training(config: TrainConfig) -> None:
-    """Raises BadInput for numbers that make no sense, before any work."""
-    for name in ("steps", "batch", "log_every", "evaluate_every", "save_every"):
-        if getattr(config, name) < 1:
-            raise BadInput(f"{name} is {getattr(config, name)}, expected at least 1")
-    if config.micro_batch is not None and config.micro_batch < 1:
-        raise BadInput(f"micro_batch is {config.micro_batch}, expected at least 1")
-    if config.clip is not None and config.clip <= 0:
-        raise BadInput(f"clip is {config.clip}, expected above 0, such as 1; leave it out for none")
-    if not config.optimizer.lr >= 0:
-        raise BadInput(f"the learning rate is {config.optimizer.lr}, expected 0 or more")
-    if config.seed < 0:
-        raise BadInput(f"seed is {config.seed}, expected a number from 0")
-    if config.schedule.warmup > config.steps:
-        raise BadInput(f"a warm-up of {config.schedule.warmup} steps is longer than the run of {config.steps}")
-    if config.average is not None and not 0 < config.average < 1:
-        raise BadInput(f"average is {config.average}, expected between 0 and 1, such as 0.9999")
-    if isinstance(config.schedule, (Rsqrt, Steps)):
-        config.schedule.check()
-    config.augment.check()
-    if config.resident:
-        check_fits_device(config.augment)
-    config.mixing.check()
-    distinct(config.batch, config.sampling.repeats)
-    processes = launched().size
-    if config.batch < processes:
-        raise BadInput(f"a batch of {config.batch} images cannot be shared by {processes} processes")
+def check_keep_best(config: TrainConfig, validation: Source | None, machine: Machine) -> None:
+    """Raises BadInput where the best weights cannot be kept: no images to judge by, averaged or sharded weights."""
+    if config.keep == "last":
+        return
+    if validation is None:
+        raise BadInput("keeping the best weights is by validation images: give validation")
+    if config.average is not None or machine.sharding != "replicated":
+        raise BadInput("keeping the best weights is of the weights themselves: leave out average and sharding")
 
 
 def run_training(
@@ -102,135 +86,152 @@ def run_training(
     run: RunFolder,
     model: Model,
     preprocess: Preprocess,
-    data: tuple[Source, Source | None, Source | None],
+    data: Sources,
     machine: Machine,
     provenance: dict[str, Any],
     inside: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Trains `model` in `run`, from its last checkpoint where there is one, and finishes; returns the result.
 
-    What is frozen stays; `inside`: whether the finished model is looked into (jobs/inspect.py).
+    Args:
+        model: what is frozen in it stays.
+        inside: whether the finished model is inspected (jobs/inspect.py).
+        callbacks: called besides our own, before checkpoints are saved.
     """
     border = cropped_border(model.config)
     if border and run.writes:
         say(border)
-    device = devices.choose_device(machine.device)
-    devices.reset_peak_memory(device)
-    dtype = devices.choose_precision(config.precision, device)
-    if machine.deterministic and device.type == "cuda":
+    device = Device.find(machine.device, config.precision)
+    devices.reset_peak_memory(device.device)
+    if machine.deterministic and device.device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-    runner = parallelize(model.to(device), machine, device, dtype, config.precision == "float8")
-    state = init_state(model, config, Broken(len(data[0])), runner)
+    model.to(device.device)
+    wrapped = parallelize(model, machine, device.device, device.dtype, config.precision == "float8")
+    state = init_state(model, config, Broken(len(data[0])), wrapped)
     if config.class_weights is not None:
         counts = np.bincount(data[0].labels, minlength=len(data[0].classes))
-        state.weights = class_weights(counts, config.class_weights).to(device)
-    saver = Saver(run.path / "checkpoints")
+        state.class_weights = class_weights(counts, config.class_weights).to(device.device)
+    job = _Job(config, run, preprocess, data, machine, device, provenance, Saver(run.path / "checkpoints"))
     continued = restore_checkpoint(run.path / "checkpoints", state)
-    unfinished = state.step < config.steps
-    held = OnDeviceDataset(data[0], config.augment, preprocess, device) if config.resident and unfinished else None
-    choose_micro_batch(state, config, dtype, run.path, machine.recompute)
+    resident = None
+    if config.resident and not _ended(config, state):  # before the micro-batch, which takes the memory that is left
+        resident = OnDeviceDataset(data[0], config.augment, preprocess, device.device)
+    choose_micro_batch(state, config, device.dtype, run.path, machine.recompute)
     if machine.graphs and micro_batches(state, config, dist.world().size) > 1:
         raise BadInput(
-            f"--graphs needs a batch in one pass, {config.batch} take passes of {state.micro_batch}; leave it out"
+            f"graphs needs a batch in one pass, {config.batch} take passes of {state.micro_batch}; leave it out"
         )
     if continued:
         if run.writes:
             say(f"continuing {run.path} from step {state.step} of {config.steps}")
     else:
-        saver.save(state)  # where a run goes back to that breaks before its first save
-    run.rewind_metrics(state.step)
+        job.saver.save(state)  # where a run goes back to that breaks before its first save
+    run.truncate_metrics(state.step)
     run.track(machine.track, state.step)
-    workers = _workers(config, machine, model, preprocess, data[0], devices.peak_flops(device, dtype))
-    facts = _environment(device, dtype, workers)
+    workers = _workers(job, model)
     if run.writes:
+        facts = environment(workers=workers, **device.facts(), peak_flops=device.peak_flops)
         write_json(run.path / "environment.json", facts)
-    while state.step < config.steps:
+    loader = partial(train_loader, data[0], config.augment, preprocess, workers=workers, device=device.device)
+    _train(job, state, resident.batches if resident else loader, callbacks)
+    job.saver.wait()
+    work = {"trained_parameters": trained_parameters(model), "share": work_share(model)}
+    with use_averaged(model, state.average):
+        merge(model)
+        return _finish(job, state, work, inside)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a training run is made of."""
+
+    config: TrainConfig
+    run: RunFolder
+    preprocess: Preprocess
+    data: Sources
+    machine: Machine
+    device: Device
+    provenance: dict[str, Any]
+    saver: Saver
+
+    def evaluate(self, model: Model, source: Source, title: str = "evaluation") -> Evaluation:
+        """By all processes together."""
+        workers, dtype = self.machine.workers, self.device.dtype
+        return evaluate(model, source, self.preprocess, dtype=dtype, workers=workers, title=title, together=True)
+
+    def keep_best(self, model: Model) -> KeepBest:
+        """The best weights so far, in `best/`."""
+
+        def save(folder: Path, about: dict[str, Any]) -> None:
+            save_bundle(folder, model, self.preprocess, self.data[0].classes, {**self.provenance, **about})
+
+        every, patience = self.config.evaluate_every, self.config.patience
+        return KeepBest(every, self.run.path / "best", save, self.run.metrics(), patience)
+
+
+def _ended(config: TrainConfig, state: TrainState) -> bool:
+    return state.step >= config.steps or state.stopped
+
+
+def _train(job: _Job, state: TrainState, loader: Callable[..., Batches], callbacks: Sequence[Callback]) -> None:
+    """From the state to the last step, going back to a checkpoint where a batch breaks the training."""
+    config, machine, world = job.config, job.machine, dist.world()
+    update = partial(train_step, config=config, preprocess=job.preprocess, dtype=job.device.dtype)
+    while not _ended(config, state):
+        batches = loader(
+            batch=config.batch,
+            seed=config.seed,
+            start=state.step,
+            stop=config.steps,
+            rank=world.rank,
+            world=world.size,
+            sampling=config.sampling,
+            predecessor=config.mixing != Mixing(),
+        )
         try:
-            _fit(config, run, state, preprocess, data, machine, dtype, saver, facts, held)
+            fit(
+                state,
+                batches,
+                retry_on_oom(update, job.run.path, not machine.graphs),
+                steps=config.steps,
+                callbacks=_callbacks(job, state, callbacks),
+                save=job.saver.save_now,
+                stall=machine.stall,
+                title=job.run.path.name,
+            )
         except LossSpike as bad:
-            saver.wait()
-            _go_back(run, state, bad)
-    saver.wait()
-    facts |= {"trained_parameters": trained_parameters(state.model), "work": work_share(state.model), "inside": inside}
-    with use_averaged(state.model, state.average):
-        merge(state.model)
-        return _finish(config, run, state, preprocess, data, facts, provenance, machine)
+            job.saver.wait()
+            _go_back(job.run, state, bad)
 
 
-def _fit(
-    config: TrainConfig,
-    run: RunFolder,
-    state: TrainState,
-    preprocess: Preprocess,
-    data: tuple[Source, Source | None, Source | None],
-    machine: Machine,
-    dtype: torch.dtype,
-    saver: Saver,
-    facts: dict[str, Any],
-    held: OnDeviceDataset | None,
-) -> None:
-    """From the state to the last step; `facts` are of the environment, `held` the data where resident."""
-    train, validation, _ = data
-    here = dist.world()
-    meter = Meter()
-    made = partial(train_loader, train, config.augment, preprocess, workers=facts["workers"])
-    made = partial(made, device=next(state.model.parameters()).device)
-    batches: Batches = (held.batches if held else made)(
-        batch=config.batch,
-        seed=config.seed,
-        start=state.step,
-        stop=config.steps,
-        rank=here.rank,
-        world=here.size,
-        sampling=config.sampling,
-        predecessor=config.mixing != Mixing(),
-    )
+def _callbacks(job: _Job, state: TrainState, own: Sequence[Callback]) -> list[Callback]:
+    """What happens now and then, in this order. A checkpoint of a step is saved after all else of the step is done."""
+    config, (train, validation, _) = job.config, job.data
 
-    def log(state: TrainState) -> None:
-        epoch = state.step * config.batch / len(train)
-        row: dict[str, float | None] = dict(meter.read(state))
-        if row:
-            row |= _machine_row(config, state, row["images_per_second"] or 0.0, facts["peak_flops"] * here.size)
-            row |= {"seconds": state.seconds, "session": state.restarts}
-            run.log({"kind": "train", "step": state.step, "epoch": epoch, **row})
+    def judge(model: Model) -> dict[str, float]:
+        assert validation is not None
+        result = job.evaluate(model, validation)
+        return {"accuracy": result.accuracy, "loss": result.loss, "count": result.count}
 
-    def judge(state: TrainState) -> None:
-        if validation is not None:
-            with use_averaged(state.model, state.average):
-                seen = evaluate(
-                    state.model, validation, preprocess, dtype=dtype, workers=machine.workers, together=True
-                )
-            row = {"accuracy": seen.accuracy, "loss": seen.loss, "count": seen.count, "seconds": state.seconds}
-            run.log({"kind": "validation", "step": state.step, **row})
-
-    fit(
-        state,
-        batches,
-        retry_on_oom(
-            partial(train_step, config=config, preprocess=preprocess, dtype=dtype), run.path, not machine.graphs
-        ),
-        steps=config.steps,
-        meter=meter,
-        every=[
-            Every(config.log_every, log, aside=False),
-            Every(config.evaluate_every, judge),
-            Every(config.save_every, saver.save),
-        ],
-        save=saver.save_now,
-        stall=machine.stall,
-        title=run.path.name,
-    )
+    return [
+        Log(config.log_every, job.run, config.batch / len(train), partial(_usage, job)),
+        *([Evaluate(config.evaluate_every, job.run, judge)] if validation is not None else []),
+        *([job.keep_best(state.model)] if config.keep == "best" else []),
+        *own,
+        Save(config.save_every, job.saver.save),
+    ]
 
 
-def _machine_row(config: TrainConfig, state: TrainState, rate: float, peak: float) -> dict[str, float | None]:
+def _usage(job: _Job, state: TrainState, rate: float) -> dict[str, float | None]:
     """How the devices are used: shares of a step and of the peak, and memory."""
-    device = next(state.model.parameters()).device
-    spoken = allreduce_wait(state.runner)
+    wait = allreduce_wait(state.wrapped)
+    flops = rate * training_flops(state.model.config) * work_share(state.model)
     return {
-        "communicating": None if spoken is None else spoken * rate / config.batch,
-        "flops_share": rate * training_flops(state.model.config) * work_share(state.model) / peak,
-        "memory_gib": devices.peak_memory_gib(device),
+        "communicating": None if wait is None else wait * rate / job.config.batch,
+        "flops_share": flops / (job.device.peak_flops * dist.world().size),
+        "memory_gib": devices.peak_memory_gib(job.device.device),
     }
 
 
@@ -247,98 +248,72 @@ def _go_back(run: RunFolder, state: TrainState, bad: LossSpike) -> None:
     limit_skips(state.skipped, bad, str(folder))
     if not restore_checkpoint(run.path / "checkpoints", state):
         raise BadInput(f"at step {bad.step} {bad.reason}, and there is no checkpoint to go back to")
+    state.validation = None
     state.restarts -= 1  # it was not started again
     state.skipped[:] = skipped
-    run.rewind_metrics(state.step)
+    run.truncate_metrics(state.step)
 
 
-def _workers(
-    config: TrainConfig, machine: Machine, model: Model, preprocess: Preprocess, train: Source, peak: float
-) -> int:
+def _workers(job: _Job, model: Model) -> int:
     """How many processes make batches: as many as are asked for, or enough for the fastest training of the model."""
-    if machine.workers is not None or config.resident:
-        return machine.workers or 0
-    return choose_workers(train, config.augment, preprocess, REACHED * peak / training_flops(model.config))
+    if job.machine.workers is not None or job.config.resident:
+        return job.machine.workers or 0
+    rate = REACHED * job.device.peak_flops / training_flops(model.config)
+    return choose_workers(job.data[0], job.config.augment, job.preprocess, rate)
 
 
-def _environment(device: torch.device, dtype: torch.dtype, workers: int) -> dict[str, Any]:
-    return environment(
-        workers=workers,
-        processor=devices.describe_device(device),
-        threads=torch.get_num_threads(),
-        device=str(device),
-        precision=str(dtype).removeprefix("torch."),
-        memory_gib=devices.memory_gib(device),
-        peak_flops=devices.peak_flops(device, dtype),
-    )
-
-
-def _finish(
-    config: TrainConfig,
-    run: RunFolder,
-    state: TrainState,
-    preprocess: Preprocess,
-    data: tuple[Source, Source | None, Source | None],
-    facts: dict[str, Any],
-    provenance: dict[str, Any],
-    machine: Machine,
-) -> dict[str, Any]:
+def _finish(job: _Job, state: TrainState, work: dict[str, Any], inside: bool) -> dict[str, Any]:
     """Final evaluation, bundle, inspection, result: each whole, so a kill here repeats little."""
-    train, validation, test = data
-    held_out, named = test or validation, config.test or config.validation or ""
-    device = next(state.model.parameters()).device
-    dtype = devices.choose_precision(config.precision, device)
-    judged: Evaluation | None = None
-    if held_out is not None:
-        judged = evaluate(
-            state.model,
-            held_out,
-            preprocess,
-            dtype=dtype,
-            workers=machine.workers,
-            title="final evaluation",
-            together=True,
-        )
+    config, run, (train, validation, test) = job.config, job.run, job.data
+    held_out, name = test or validation, config.test or config.validation or ""
+    result = job.evaluate(state.model, held_out, "final evaluation") if held_out is not None else None
+    kept: dict[str, Any] = {}
+    if config.keep == "best" and held_out is not None and result is not None:
+        best = job.keep_best(state.model)
+        best.restore(state.model)
+        kept = {"last_accuracy": result.accuracy, "best_step": best.step}
+        result = job.evaluate(state.model, held_out, "the best weights")
     model = whole_model(state.model)
     if not run.writes:
         dist.barrier()  # until the first process has written everything
         return run.result()
-    about = {**provenance, "trained_on": config.train, "steps": state.step, "vitrail": facts["vitrail"]}
-    digest = save_bundle(run.path / "bundle", model, preprocess, train.classes, about)
-    if judged is not None and held_out is not None:
-        judged.write(run.path / "evaluation", named, str(run.path / "bundle"))
-        if facts["inside"]:
-            where = run.path / "inspection"
-            look_inside(model, preprocess, train.classes, held_out, where, name=str(run.path / "bundle"))
+    about = {**job.provenance, "trained_on": config.train, "steps": state.step, "vitrail": version("vitrail")}
+    bundle = run.path / "bundle"
+    digest = save_bundle(bundle, model, job.preprocess, train.classes, about)
+    if result is not None and held_out is not None:
+        result.write(run.path / "evaluation", name, str(bundle))
+        if inside:
+            look_inside(model, job.preprocess, train.classes, held_out, run.path / "inspection", name=str(bundle))
     rows = [row for row in run.metrics() if row["kind"] == "train"]
     images = (state.step - len(state.skipped)) * config.batch
-    flops = round(training_flops(model.config) * facts["work"])
+    flops = round(training_flops(model.config) * work["share"])
     rate = images / state.seconds
     processes = dist.world().size
     run.finish(
         {
-            "job": provenance["job"],
+            "job": job.provenance["job"],
             "steps": state.step,
             "images": images,
             "seconds": state.seconds,
             "images_per_second": rate,
-            "waiting": state.waited / state.seconds,
+            "waiting": state.data_wait_seconds / state.seconds,
             "processes": processes,
             "parameters": parameters(model.config),
-            "trained_parameters": facts["trained_parameters"],
+            "trained_parameters": work["trained_parameters"],
             "macs_per_image": multiply_adds(model.config),
             "training_flops_per_image": flops,
             "total_flops": flops * images,
-            "flops_share": flops * rate / (facts["peak_flops"] * processes),
+            "flops_share": flops * rate / (job.device.peak_flops * processes),
             "memory_gib": max((row["memory_gib"] for row in rows if row.get("memory_gib")), default=None),
             "loss": rows[-1]["loss"] if rows else None,
-            "accuracy": judged.accuracy if judged else None,
-            "interval": list(judged.interval) if judged else None,
-            "count": judged.count if judged else None,
+            "accuracy": result.accuracy if result else None,
+            "interval": list(result.interval) if result else None,
+            "count": result.count if result else None,
             "broken": state.broken.rows(),
             "skipped": state.skipped,
             "restarts": state.restarts,
             "weights_sha256": digest,
+            **kept,
         }
     )
     dist.barrier()

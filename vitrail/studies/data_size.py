@@ -12,8 +12,7 @@ from functools import partial
 import numpy as np
 
 from vitrail.core.figures import Dot, Dots, Figure, Line, Lines, Panel, Point, point
-from vitrail.jobs.early_stopping import EarlyStopping, stop_early
-from vitrail.jobs.pretrain import Pretrain
+from vitrail.jobs.pretrain import EarlyStopping, Pretrain
 from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
 from vitrail.recipes.pretraining import IMAGES
@@ -62,7 +61,6 @@ def data_size(scale: Scale) -> Study:
         paper="On 9 million images of JFT ViTs are far below ResNets of the same compute, from 90 million on they are "
         "above: ResNets are better with less data and level off sooner (figure 4; read off, no numbers are given).",
         remarks=REMARKS[scale],
-        job=stop_early,
     )
 
 
@@ -101,7 +99,8 @@ def _at(scale: Scale) -> tuple[dict[str, tuple[str, EarlyStopping]], tuple[Measu
 def _early(config: Pretrain) -> EarlyStopping:
     """The run with early stopping, judged often enough to find where."""
     same = {f.name: getattr(config, f.name) for f in fields(Pretrain)}
-    return EarlyStopping(**{**same, "evaluate_every": max(1, min(config.evaluate_every, config.steps // 8))})
+    every = max(1, min(config.evaluate_every, config.steps // 8))
+    return EarlyStopping(**{**same, "keep": "best", "evaluate_every": every})
 
 
 def finding(results: Results) -> str:

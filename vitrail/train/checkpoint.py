@@ -173,10 +173,11 @@ def _try_to_restore(path: Path, state: TrainState) -> str | None:
         _restore(state, Pieces([path / _part(rank, numbers["parts"]) for rank in range(numbers["parts"])]))
     except (BadInput, KeyError, TypeError, ValueError, RuntimeError) as problem:
         return str(problem)
-    state.step, state.seconds, state.waited, state.restarts, micro_batch, broken, skipped, losses = counters
+    state.step, state.seconds, state.data_wait_seconds, state.restarts, micro_batch, broken, skipped, losses = counters
     state.micro_batch = micro_batch if numbers["parts"] == dist.world().size else 0  # of other processes: decided anew
     state.broken.found.update(broken)
     state.skipped[:] = skipped
+    state.stopped = numbers.get("stopped", False)  # version 0.1.0 had no such thing
     state.losses.clear()
     state.losses.extend(losses)
     return None
@@ -194,11 +195,12 @@ def _numbers(state: TrainState) -> dict[str, Any]:
     return {
         "step": state.step,
         "seconds": state.seconds,
-        "waited": state.waited,
+        "waited": state.data_wait_seconds,
         "restarts": state.restarts,
         "micro_batch": state.micro_batch,
         "broken": state.broken.found,
         "skipped": list(state.skipped),
+        "stopped": state.stopped,
         "losses": list(state.losses),
     }
 

@@ -12,7 +12,7 @@ REMEMBERED = 100  # steps whose losses say what is usual
 JUDGED_FROM = 50  # steps after which there is a usual
 SPIKE = 4.0  # a loss above this multiple of the median, plus one nat, has jumped
 SKIPS = 2  # batches that a run may leave out
-ADVICE = "Lower the learning rate, lengthen the warm-up, or set --clip 1"
+ADVICE = "Lower the learning rate, lengthen the warm-up, or set clip to 1"
 
 
 class Diverged(BadInput):

@@ -13,13 +13,13 @@ def check_float8(device: torch.device) -> None:
     """Raises BadInput where the device has no such products, or torchao is not installed."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < CAPABILITY:
         raise BadInput(
-            "--precision float8 needs a CUDA device of compute capability "
+            "precision float8 needs a CUDA device of compute capability "
             f"{CAPABILITY[0]}.{CAPABILITY[1]} or newer (Ada, Hopper), this is {device}; take bfloat16"
         )
     try:
         import torchao  # noqa: F401
     except ImportError:
-        raise BadInput("--precision float8 needs torchao: pip install 'vitrail[float8]'") from None
+        raise BadInput("precision float8 needs torchao: pip install 'vitrail[float8]'") from None
 
 
 def in_float8(layers: list[nn.Module], emulate: bool = False) -> None:

@@ -1,9 +1,8 @@
-"""fit(state, batches, ...): the only loop. What happens now and then is a list that the caller writes."""
+"""fit(state, batches, ...): the only loop. What happens now and then is a list of callbacks that the caller writes."""
 
 import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,32 +15,101 @@ from vitrail.core.progress import progress
 from vitrail.core.signals import SignalWatch
 from vitrail.core.watchdog import Watchdog
 from vitrail.data.loader.loader import Batch, Batches
+from vitrail.train.callbacks import Callback
 from vitrail.train.divergence import SpikeDetector
 from vitrail.train.step import Metrics, TrainState
 
 
-@dataclass(frozen=True)
-class Every:
-    """A task for every `steps` steps and after the last one. While it is `aside` the clock of training stands."""
+def fit(
+    state: TrainState,
+    batches: Batches,
+    update: Callable[[TrainState, Batch], Metrics],
+    *,
+    steps: int,
+    callbacks: Iterable[Callback] = (),
+    save: Callable[[TrainState], None],
+    stall: float = 0.0,
+    title: str = "training",
+) -> None:
+    """Updates until `steps` are done or a callback sets `state.stopped`; after each step, the callbacks that are due.
 
-    steps: int
-    task: Callable[[TrainState], None]
-    aside: bool = True
+    Args:
+        save: called after a signal, before Interrupted is raised.
+        stall: seconds without a step after which a run of several processes ends with all stacks; 0: never.
+
+    Raises:
+        Interrupted: after a SIGINT or SIGTERM in any process, once the step is finished and saved.
+        LossSpike: the loss or the gradient is NaN or infinite, or the loss has jumped.
+    """
+    detector = SpikeDetector(state.losses)
+    listed = [(callback, Meter(state)) for callback in callbacks]
+    device = next(state.model.parameters()).device
+    pending: PendingCheck | None = None
+    with SignalWatch() as signals, Watchdog(stall) as watchdog, progress(title, steps, state.step) as bar:
+        before, waited = time.perf_counter(), batches.waited
+        for batch in batches:
+            state.broken.add(batch.broken)
+            if not len(batch.labels):
+                names = "; ".join(f"{example.key}: {example.reason}" for example in batch.broken[:3])
+                raise BadInput(f"step {state.step}: none of the images of its batch can be read: {names}")
+            metrics = None
+            to_check, pending = [pending] if pending is not None else [], None
+            if state.step in state.skipped:
+                state.step += 1
+            else:
+                begun = state.step
+                metrics = update(state, batch)
+                for callback, meter in listed:
+                    if callback.needs_metrics:
+                        meter.add(metrics)
+                pending = PendingCheck.of(begun, metrics, batch.keys)
+            due = [(c, meter) for c, meter in listed if state.step % c.every == 0 or state.step == steps]
+            pause = any(callback.pause_clock for callback, _ in due)
+            # one step late where the device works by itself; but never after something was made of a bad update
+            if pending is not None and (pause or state.step == steps or not checks_late(device)):
+                to_check, pending = [*to_check, pending], None
+            stop = sync_stop_and_check(signals.received, to_check, detector)
+            if stop is not None and pending is not None:
+                sync_stop_and_check(None, [pending], detector)
+                pending = None
+            if pause:
+                synchronize(device)
+            now = time.perf_counter()
+            state.seconds += now - before
+            state.data_wait_seconds += batches.waited - waited
+            before, waited = now, batches.waited
+            for callback, meter in due:
+                callback(state, meter.read(state))
+                watchdog.beat()
+                if callback.pause_clock:
+                    before = time.perf_counter()
+            watchdog.beat()
+            shown = metrics is not None and (state.step % 10 == 0 or state.step == steps)
+            bar.advance(_note(state, metrics) if metrics is not None and shown else None)
+            if state.stopped:
+                sync_stop_and_check(None, [] if pending is None else [pending], detector)
+                for callback, meter in listed:  # this was the last step, after all
+                    if (callback, meter) not in due:
+                        callback(state, meter.read(state))
+                return
+            if stop is not None and state.step < steps:
+                save(state)
+                raise Interrupted(stop)
 
 
 class Meter:
     """Means of the metrics since they were last read."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: TrainState) -> None:
         self._since: list[Metrics] = []
-        self._seconds = self._waited = self._copied = 0.0
+        self._mark(state)  # time before this belongs to another session
 
     def add(self, metrics: Metrics) -> None:
         """Notes a step; nothing is read from the device."""
         self._since.append(metrics)
 
     def read(self, state: TrainState) -> dict[str, float]:
-        """Loss, accuracy, rates since the last call, over all processes; nothing after a step that was left out."""
+        """Loss, accuracy and rates since the last call, over all processes; empty where no step was noted."""
         if not self._since:
             return {}
         sums = torch.stack(
@@ -52,106 +120,34 @@ class Meter:
             ]
         )
         total, correct, images = dist.summed(sums).tolist()
-        mean = total / len(self._since)
-        seconds, waited = state.seconds - self._seconds, state.waited - self._waited
-        copied = state.copied - self._copied
-        self._seconds, self._waited, self._copied = state.seconds, state.waited, state.copied
-        last = self._since[-1]
+        seconds = state.seconds - self._seconds
+        waiting = state.data_wait_seconds - self._data_wait_seconds
+        copying = state.transfer_seconds - self._transfer_seconds
+        count, last = len(self._since), self._since[-1]
         self._since = []
+        self._mark(state)
         return {
-            "loss": mean,
+            "loss": total / count,
             "accuracy": correct / images,
             "learning_rate": last.learning_rate,
             "gradient_norm": float(last.gradient_norm),
             "images_per_second": images / seconds if seconds else 0.0,
-            "waiting": waited / seconds if seconds else 0.0,
-            "copying": copied / seconds if seconds else 0.0,
+            "waiting": waiting / seconds if seconds else 0.0,
+            "copying": copying / seconds if seconds else 0.0,
         }
 
-    def start(self, state: TrainState) -> None:
-        """Time before this is not of this session."""
-        self._seconds, self._waited, self._copied = state.seconds, state.waited, state.copied
+    def _mark(self, state: TrainState) -> None:
+        self._seconds = state.seconds
+        self._data_wait_seconds, self._transfer_seconds = state.data_wait_seconds, state.transfer_seconds
 
 
-def fit(
-    state: TrainState,
-    batches: Batches,
-    update: Callable[[TrainState, Batch], Metrics],
-    *,
-    steps: int,
-    meter: Meter,
-    every: Iterable[Every],
-    save: Callable[[TrainState], None],
-    health: SpikeDetector | None = None,
-    stall: float = 0.0,
-    title: str = "training",
-) -> None:
-    """Updates until `steps` are done; after each, the tasks that are due, in order.
-
-    Args:
-        save: called after a signal, before Interrupted is raised.
-        stall: seconds without a step after which a run of several processes ends with all stacks; 0: never.
-
-    Raises:
-        Interrupted: after a SIGINT or SIGTERM in any process, once the step is finished and saved.
-        BadStep: the loss or the gradient is no number any more, or the loss has jumped.
-    """
-    health = health or SpikeDetector(state.losses)
-    tasks = list(every)
-    device = next(state.model.parameters()).device
-    meter.start(state)
-    late: _Judged | None = None
-    with SignalWatch() as watch, Watchdog(stall) as dog, progress(title, steps, state.step) as bar:
-        before, waited = time.perf_counter(), batches.waited
-        for batch in batches:
-            state.broken.add(batch.broken)
-            if not len(batch.labels):
-                names = "; ".join(f"{example.key}: {example.reason}" for example in batch.broken[:3])
-                raise BadInput(f"step {state.step}: none of the images of its batch can be read: {names}")
-            metrics = None
-            pending, late = [late] if late is not None else [], None
-            if state.step in state.skipped:
-                state.step += 1
-            else:
-                begun = state.step
-                metrics = update(state, batch)
-                meter.add(metrics)
-                late = _Judged.of(begun, metrics, batch.keys)
-            due = [t for t in tasks if state.step % t.steps == 0 or state.step == steps]
-            aside = any(t.aside for t in due)
-            # one step late where the device works by itself; but never after something was made of a bad update
-            if late is not None and (aside or state.step == steps or not judges_late(device)):
-                pending, late = [*pending, late], None
-            stop = _agree(watch.received, pending, health)
-            if stop is not None and late is not None:
-                _agree(None, [late], health)
-                late = None
-            if aside:
-                synchronize(device)
-            now = time.perf_counter()
-            state.seconds += now - before
-            state.waited += batches.waited - waited
-            before, waited = now, batches.waited
-            for task in due:
-                task.task(state)
-                dog.beat()
-                if task.aside:
-                    before = time.perf_counter()
-            dog.beat()
-            shown = metrics is not None and (state.step % 10 == 0 or state.step == steps)
-            bar.advance(_note(state, metrics) if metrics is not None and shown else None)
-            if stop is not None and state.step < steps:
-                save(state)
-                raise Interrupted(stop)
-
-
-def judges_late(device: torch.device) -> bool:
-    """Whether a step is judged when the next has been given to the device, so that it never waits for us."""
+def checks_late(device: torch.device) -> bool:
+    """Whether a step is checked when the next one has been given to the device, which then never waits for us."""
     return device.type == "cuda"
 
 
-class _Judged(NamedTuple):
-    """A step whose loss and gradient norm are still to be looked at: on their way to the CPU, `ready` when there."""
+class PendingCheck(NamedTuple):
+    """The loss and the gradient norm of a step, on their way to the CPU to be checked; they are there after `ready`."""
 
     step: int
     numbers: Tensor
@@ -159,15 +155,15 @@ class _Judged(NamedTuple):
     keys: list[str]
 
     @staticmethod
-    def of(step: int, metrics: Metrics, keys: list[str]) -> "_Judged":
-        """Starts the copy behind what the device has been given so far, and does not wait for it."""
+    def of(step: int, metrics: Metrics, keys: list[str]) -> "PendingCheck":
+        """Starts the copy, which comes after what the device was given so far, and does not wait for it."""
         numbers = torch.stack([metrics.loss.double(), metrics.gradient_norm.double()])
         if not numbers.is_cuda:
-            return _Judged(step, numbers, None, keys)
+            return PendingCheck(step, numbers, None, keys)
         there = torch.empty(2, dtype=torch.float64, pin_memory=True).copy_(numbers, non_blocking=True)
         ready = torch.cuda.Event()
         ready.record()
-        return _Judged(step, there, ready, keys)
+        return PendingCheck(step, there, ready, keys)
 
     def read(self) -> tuple[float, float]:
         """Loss of this process, and norm of the whole gradient."""
@@ -177,23 +173,26 @@ class _Judged(NamedTuple):
         return loss, norm
 
 
-def _agree(received: int | None, judged: list[_Judged], health: SpikeDetector) -> int | None:
-    """The signal that any process has received, after all have seen the same losses; raises BadStep."""
-    seen = [step.read() for step in judged]
-    losses = [loss for loss, _ in seen]
+def sync_stop_and_check(received: int | None, steps: list[PendingCheck], detector: SpikeDetector) -> int | None:
+    """Checks the losses, the same in every process, and returns the signal that any process has received.
+
+    Raises:
+        LossSpike: in all processes.
+    """
+    local = [step.read() for step in steps]
+    losses = [loss for loss, _ in local]
     if dist.world().size > 1:
-        told = torch.tensor([*losses, float(received or 0)], dtype=torch.float64)
-        *losses, number = dist.summed(told).tolist()
+        *losses, number = dist.summed(torch.tensor([*losses, float(received or 0)], dtype=torch.float64)).tolist()
         if number:
             received = signal.SIGINT if received is None else received
-    for step, loss, (_, norm) in zip(judged, losses, seen, strict=True):
-        health.check(step.step, loss, norm, step.keys)
+    for step, loss, (_, norm) in zip(steps, losses, local, strict=True):
+        detector.check(step.step, loss, norm, step.keys)
     return received
 
 
 def _note(state: TrainState, metrics: Metrics) -> str:
     rate = state.step * metrics.images / state.seconds if state.seconds else 0.0
-    share = state.waited / state.seconds if state.seconds else 0.0
+    share = state.data_wait_seconds / state.seconds if state.seconds else 0.0
     accuracy = float(metrics.correct) / max(1, metrics.images)
     loss = float(metrics.loss) * dist.world().size  # about: from this process's part
     return f"loss {loss:.3f}  accuracy {accuracy:.0%}  {rate:,.0f} images/s  waiting {share:.0%}"

@@ -18,12 +18,13 @@ from vitrail.core.progress import say
 from vitrail.data.loader.loader import Batch
 from vitrail.models.build import ModelConfig
 from vitrail.models.cost import training_activations
-from vitrail.train.step import Metrics, TrainConfig, TrainState
+from vitrail.train.config import TrainConfig
+from vitrail.train.step import Metrics, TrainState
 
 SHARE = 0.7  # of the memory that is free now, for activations; the rest is for what lives only for a moment
 TOO_LARGE = (
-    "memory does not even hold the pass of 1 image: take --recompute, a smaller model or resolution, or several "
-    "devices with --sharding sharded"
+    "memory does not even hold the pass of 1 image: take recompute, a smaller model or resolution, or several "
+    "devices with sharding as sharded"
 )
 _FILE = "micro_batch.json"  # in the run's folder: what a process that ran out of memory leaves for the next start
 

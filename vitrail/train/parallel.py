@@ -41,7 +41,7 @@ def parallelize(
     if machine.graphs:
         if device.type != "cuda" or dist.world().size > 1:
             raise BadInput(
-                f"--graphs needs one process on a CUDA device, this is {device}, {dist.world().size} processes"
+                f"graphs needs one process on a CUDA device, this is {device}, {dist.world().size} processes"
             )
         model.compile(dynamic=False, mode="reduce-overhead")
     elif machine.compile if machine.compile is not None else device.type == "cuda":
@@ -71,14 +71,14 @@ def _allow_variants(units: int) -> None:
     dynamo.accumulated_recompile_limit = max(dynamo.accumulated_recompile_limit, 64 * units)
 
 
-def allreduce_wait(runner: nn.Module) -> float | None:
+def allreduce_wait(wrapped: nn.Module) -> float | None:
     """Seconds a step that the backward pass waited for sums over processes; None where it is not measured (FSDP2).
 
     As DDP measures it, now and then, beside the work.
     """
-    if not isinstance(runner, DistributedDataParallel):
+    if not isinstance(wrapped, DistributedDataParallel):
         return None
-    seen = runner._get_ddp_logging_data()
+    seen = wrapped._get_ddp_logging_data()
     both = seen.get("avg_backward_comm_time"), seen.get("avg_backward_compute_comm_overlap_time")
     return None if not both[0] else max(0.0, both[0] - (both[1] or 0)) / 1e9
 
@@ -121,12 +121,12 @@ def _mesh(machine: Machine, device: torch.device, world: dist.World) -> DeviceMe
 
 
 @contextmanager
-def gradient_sync(runner: nn.Module, now: bool) -> Iterator[None]:
+def gradient_sync(wrapped: nn.Module, now: bool) -> Iterator[None]:
     """Inside the block, backward passes leave the sum over processes to a later one unless `now`."""
-    if isinstance(runner, DistributedDataParallel) and not now:
-        with runner.no_sync():
+    if isinstance(wrapped, DistributedDataParallel) and not now:
+        with wrapped.no_sync():
             yield
         return
-    if isinstance(runner, FSDPModule):
-        runner.set_requires_gradient_sync(now)
+    if isinstance(wrapped, FSDPModule):
+        wrapped.set_requires_gradient_sync(now)
     yield

@@ -10,7 +10,8 @@ from vitrail.core.device import synchronize
 from vitrail.data.loader.loader import Batch
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.train.micro_batch import out_of_memory, release
-from vitrail.train.step import TrainConfig, TrainState, train_step
+from vitrail.train.config import TrainConfig
+from vitrail.train.step import TrainState, train_step
 
 Pass = Callable[[], object]
 

@@ -35,8 +35,8 @@ from vitrail.data.transforms.randaugment import RandAugment
 from vitrail.data.transforms.random_erasing import RandomErasing
 from vitrail.jobs import training
 from vitrail.jobs.pretrain import pretrain
-from vitrail.jobs.training import check_training
 from vitrail.recipes import pretraining
+from vitrail.train.config import check_training
 
 CPU = torch.device("cpu")
 PREPROCESS = Preprocess((12, 16), SquareResize())

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vitrail.core import dist
-from vitrail.core.device import usable_cores
 from vitrail.core.errors import BadInput
+from vitrail.core.pool import usable_cores
 from vitrail.core.seeds import Keyed
 from vitrail.data.decode.image import BrokenImage, Pixels, to_picture, to_pixels
 from vitrail.data.loader.num_workers import default_workers, enough_workers, seconds_an_image

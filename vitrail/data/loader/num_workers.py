@@ -6,7 +6,7 @@ from contextlib import suppress
 from math import ceil
 
 from vitrail.core import dist
-from vitrail.core.device import usable_cores
+from vitrail.core.pool import usable_cores
 from vitrail.data.decode.image import BrokenImage
 from vitrail.data.sources.base import Source
 

@@ -19,8 +19,9 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from vitrail.core import dist
-from vitrail.core.device import memory_gib, usable_cores
+from vitrail.core.device import memory_gib
 from vitrail.core.errors import BadInput
+from vitrail.core.pool import usable_cores
 from vitrail.core.progress import progress
 from vitrail.core.seeds import torch_seed
 from vitrail.data.decode.image import BrokenImage, Pixels, to_pixels

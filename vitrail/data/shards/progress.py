@@ -209,7 +209,7 @@ def claim(config: Prepare, parts: list[Part], folder: Path) -> Lock:
     begun = folder.is_dir() and bool(_prepared_in(folder))
     if not begun and any(path.is_file() and not path.name.startswith(".") for path in folder.rglob("*")):
         raise BadInput(f"OUT {folder} holds other files and no preparation; give a new or an empty folder")
-    lock = claim_folder(folder, "OUT")
+    lock = claim_folder(folder)
     try:
         for place, stored in _prepared_in(folder).items():
             _refuse_another(config, parts, folder, place, stored.get("config", {}))

@@ -1,11 +1,13 @@
 """Fine-tuning: one run, or the paper's protocol where there is something to choose, to repeat or to fit into a time."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vitrail.core.device import Machine
 from vitrail.jobs.finetune.run import Finetune, finetune_once
 from vitrail.jobs.finetune.sweep import sweep
+from vitrail.train.callbacks import Callback
 from vitrail.weights.pretrained import PretrainedModel
 
 __all__ = ["Finetune", "finetune"]
@@ -17,6 +19,8 @@ def finetune(
     machine: Machine | None = None,
     recipe: str | None = None,
     start: PretrainedModel | None = None,
+    *,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Fine-tunes in `folder`, or continues there, and returns the result (docs/files.md: result.json).
 
@@ -29,5 +33,5 @@ def finetune(
         Interrupted: after a signal, once the run is saved.
     """
     if config.sweep or config.repeats or config.budget:
-        return sweep(config, folder, machine, recipe, start)
-    return finetune_once(config, folder, machine, recipe, start=start)
+        return sweep(config, folder, machine, recipe, start, callbacks)
+    return finetune_once(config, folder, machine, recipe, start=start, callbacks=callbacks)

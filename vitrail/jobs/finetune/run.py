@@ -1,5 +1,6 @@
 """One fine-tuning run: a trained model to other classes and another resolution (section 3.2, appendix B.1.1)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,15 +15,15 @@ from vitrail.core.progress import say
 from vitrail.core.run import RunFolder
 from vitrail.core.seeds import torch_seed
 from vitrail.data.leakage import check_train_test
-from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import stratified
 from vitrail.data.transforms.pipeline import Preprocess, Resize, SquareResize
 from vitrail.jobs.finetune.schedule_rule import batch_for, hyper_rule
-from vitrail.jobs.training import check_training, open_training_data, run_training
+from vitrail.jobs.training import Sources, check_keep_best, open_training_data, run_training
 from vitrail.models.build import Model, ModelConfig, as_size
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
 from vitrail.models.resnet import ResNetConfig
-from vitrail.train.step import TrainConfig
+from vitrail.train.callbacks import Callback
+from vitrail.train.config import TrainConfig, check_training
 from vitrail.train.trainable import LayerDecay, Lora, Tuned, Whole, make_trainable
 from vitrail.weights.bundle import RESAMPLED
 from vitrail.weights.load import attach, read_pretrained
@@ -53,7 +54,6 @@ class Finetune(TrainConfig):
 
 
 POOLS: dict[str, PoolConfig] = {"token": ClassToken(), "average": AveragePool(), "attention": AttentionPool()}
-Sources = tuple[Source, Source | None, Source | None]
 
 
 def finetune_once(
@@ -64,6 +64,7 @@ def finetune_once(
     data: Sources | None = None,
     inside: bool = True,
     start: PretrainedModel | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Fine-tunes in `folder`, or continues there, and returns the result (docs/files.md: result.json).
 
@@ -84,7 +85,8 @@ def finetune_once(
     check_training(config)
     parts = with_held_out(config, data)
     machine = machine or Machine()
-    check_tuned(config.tuned, machine)
+    check_tuned(config, machine)
+    check_keep_best(config, parts[1], machine)
     with joined(choose_device(machine.device)), RunFolder(folder, "finetune", config, recipe) as run:
         if run.state == "finished":
             return run.result()
@@ -96,7 +98,7 @@ def finetune_once(
         if not isinstance(model.config, ResNetConfig):
             about[RESAMPLED] = published.interpolation
         del published, start  # the model has copies
-        return run_training(config, run, model, preprocess, parts, machine, about, inside)
+        return run_training(config, run, model, preprocess, parts, machine, about, inside, callbacks)
 
 
 def build_pretrained(
@@ -121,20 +123,22 @@ def model_config(config: Finetune, published: PretrainedModel, classes: int) -> 
 def check_start(config: Finetune) -> None:
     """Raises BadInput without a model to start from, or with two parts to judge by."""
     if not config.init:
-        raise BadInput("fine-tuning starts from a model: give --init MODEL, a bundle or a published checkpoint")
+        raise BadInput("fine-tuning starts from a model: give init, a bundle or a published checkpoint")
     if config.held_out is not None and config.validation is not None:
         raise BadInput(
-            f"--validation {config.validation} and --held-out {config.held_out:g} are two parts to judge by; give one"
+            f"validation {config.validation} and held_out {config.held_out:g} are two parts to judge by; give one"
         )
     for name in ("steps", "batch", "repeats"):
         if getattr(config, name) < 0:
             raise BadInput(f"{name} is {getattr(config, name)}, expected 0 or more")
 
 
-def check_tuned(tuned: Tuned, machine: Machine) -> None:
-    """Raises BadInput for low-rank additions to weights that are spread over processes."""
-    if isinstance(tuned, Lora) and machine.sharding != "replicated" and launched().size > 1:
-        raise BadInput("LoRA needs whole weights in each process: leave out --sharding, its optimiser state is small")
+def check_tuned(config: Finetune, machine: Machine) -> None:
+    """Raises BadInput for low-rank additions where weights are spread over processes, or the best are to be kept."""
+    if isinstance(config.tuned, Lora) and config.keep == "best":
+        raise BadInput("the best weights are kept as whole models, which LoRA is only at the end: keep the last")
+    if isinstance(config.tuned, Lora) and machine.sharding != "replicated" and launched().size > 1:
+        raise BadInput("LoRA needs whole weights in each process: leave out sharding, its optimiser state is small")
 
 
 def open_checked(config: Finetune) -> Sources:

@@ -6,7 +6,7 @@ OUT/result.json. Each run goes on from its checkpoint and a finished one is not 
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,6 @@ from vitrail.data.leakage import check_validation
 from vitrail.jobs.finetune.plan import Plan, Sizes, as_planned, held_out_share, make_plan
 from vitrail.jobs.finetune.run import (
     Finetune,
-    Sources,
     check_start,
     check_tuned,
     finetune_once,
@@ -37,7 +36,9 @@ from vitrail.jobs.finetune.run import (
     with_held_out,
 )
 from vitrail.jobs.finetune.step_time import measure_step_time
-from vitrail.jobs.training import check_training
+from vitrail.jobs.training import Sources
+from vitrail.train.callbacks import Callback
+from vitrail.train.config import check_training
 from vitrail.train.divergence import Diverged
 from vitrail.weights.load import read_pretrained
 from vitrail.weights.pretrained import PretrainedModel
@@ -51,6 +52,7 @@ def sweep(
     machine: Machine | None = None,
     recipe: str | None = None,
     start: PretrainedModel | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Does what is missing of the protocol in `folder`, and returns its result (docs/files.md).
 
@@ -62,7 +64,9 @@ def sweep(
     """
     check_start(config)
     machine = machine or Machine()
-    check_tuned(config.tuned, machine)
+    check_tuned(config, machine)
+    if config.keep == "best":
+        raise BadInput("the final runs of a sweep have no validation images that tell the best weights: keep the last")
     with joined(devices.choose_device(machine.device)):
         data = open_checked(config)
         if len(config.sweep) > 1 and data[1] is not None and config.validation is not None:
@@ -75,7 +79,7 @@ def sweep(
             start = start or read_pretrained(config.init, resolution=config.resolution)
             plan = _plan(whole, run, data, machine, start)
             config = as_planned(whole, plan)
-            once = partial(finetune_once, machine=machine, recipe=recipe, start=start)
+            once = partial(finetune_once, machine=machine, recipe=recipe, start=start, callbacks=callbacks)
             trials = _trials(config, plan, run, data, once)
             chosen = choose(trials) if trials else None
             lr = chosen["learning_rate"] if chosen else plan.rates[0]
@@ -107,7 +111,7 @@ def choose(trials: list[dict[str, Any]]) -> dict[str, Any]:
     judged = [row for row in trials if row["failed"] is None]
     if not judged:
         rates = ", ".join(f"{row['learning_rate']:g}" for row in trials)
-        raise BadInput(f"all trials diverged (rates {rates}): give lower ones with --sweep; {trials[0]['failed']}")
+        raise BadInput(f"all trials diverged (rates {rates}): give lower ones as sweep; {trials[0]['failed']}")
     return min(judged, key=lambda row: (-row["accuracy"], row["loss"], row["learning_rate"]))
 
 
@@ -138,7 +142,7 @@ def _plan(config: Finetune, run: RunFolder, data: Sources, machine: Machine, sta
 def _trials(
     config: Finetune, plan: Plan, run: RunFolder, data: Sources, once: Callable[..., dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """A run for each rate, which never sees the test images."""
+    """A run for each rate, which never sees the test images. `once`: finetune_once."""
     rows: list[dict[str, Any]] = []
     trial = replace(config, test=None, held_out=plan.held_out)
     for lr in plan.rates if plan.trials else ():

@@ -8,8 +8,8 @@ from vitrail.data.transforms.pipeline import CentreCrop, Resize
 from vitrail.jobs.forecast.measure import Task, measure_in_subprocess
 from vitrail.models.build import ModelConfig
 from vitrail.models.cost import multiply_adds, training_flops
+from vitrail.train.config import TrainConfig
 from vitrail.train.schedule import Linear
-from vitrail.train.step import TrainConfig
 
 # Peak FLOP/s of dense bfloat16 products that add in float32, by their makers' data sheets (without sparsity):
 # "NVIDIA H100 Tensor Core GPU", SXM; "NVIDIA A100 Tensor Core GPU"; "NVIDIA Ada GPU architecture", table of the 4090.

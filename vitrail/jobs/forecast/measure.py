@@ -48,12 +48,14 @@ from vitrail.models.cost import (
     training_memory,
 )
 from vitrail.models.resnet import ResNetConfig
+from vitrail.train.callbacks import Every
 from vitrail.train.checkpoint import Saver
-from vitrail.train.loop import Every, Meter, fit
+from vitrail.train.config import TrainConfig
+from vitrail.train.loop import fit
 from vitrail.train.micro_batch import choose_micro_batch, fitting
 from vitrail.train.parallel import parallelize
 from vitrail.train.profile import timed
-from vitrail.train.step import TrainConfig, TrainState, init_state, train_step
+from vitrail.train.step import TrainState, init_state, train_step
 from vitrail.weights.bundle import save_bundle
 
 WHOLE = 3.0  # seconds that a step may take and be tried whole
@@ -116,9 +118,8 @@ def _calibrated(task: str, threads: int | None) -> MeasuredCost:
 def measure(task: Task, began: float) -> MeasuredCost:
     """Tries the beginning of the run in this process, which began at `began` of `time.time`."""
     config, machine = task.training, task.machine
-    device = devices.choose_device(machine.device)
-    dtype = devices.choose_precision(config.precision, device)
-    peak = devices.peak_flops(device, dtype)
+    found = devices.Device.find(machine.device, config.precision)
+    device, dtype, peak = found.device, found.dtype, found.peak_flops
     tried = _affordable(task.model, peak)
     each = training_flops(tried) / (LIKELY * peak)
     at_once = _at_once(task, device, dtype)
@@ -128,8 +129,8 @@ def measure(task: Task, began: float) -> MeasuredCost:
     with tempfile.TemporaryDirectory() as place, RunFolder(Path(place) / "run", "calibration", config) as run:
         train, held_out, data = _opened(task)
         model = build(tried)
-        runner = parallelize(model.to(device), machine, device, dtype, config.precision == "float8")
-        state = init_state(model, config, Broken(len(train)), runner)
+        wrapped = parallelize(model.to(device), machine, device, dtype, config.precision == "float8")
+        state = init_state(model, config, Broken(len(train)), wrapped)
         decoded = decode(train, task.train_images, config.augment, preprocess, device) if config.resident else None
         choose_micro_batch(state, config, dtype, run.path, machine.recompute)
         saver = Saver(run.path / "checkpoints")
@@ -350,7 +351,7 @@ def _train(
         predecessor=config.mixing != Mixing(),
     )
     update = partial(train_step, config=config, preprocess=preprocess, dtype=dtype)
-    fit(state, made, update, steps=stop, meter=Meter(), every=[Every(1, mark, aside=False)], save=lambda _: None)
+    fit(state, made, update, steps=stop, callbacks=[Every(1, mark, pause_clock=False)], save=lambda _: None)
     return (marks[-1] - marks[0]) / count
 
 

@@ -17,9 +17,9 @@ from typing import IO, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from vitrail.core.device import usable_cores
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
+from vitrail.core.pool import usable_cores
 from vitrail.core.progress import QUIET_SECONDS, console, say
 from vitrail.core.run import read_metrics
 from vitrail.core.signals import SignalWatch

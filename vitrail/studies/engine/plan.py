@@ -4,13 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vitrail.core.device import Machine, usable_cores
+from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
+from vitrail.core.pool import usable_cores
 from vitrail.core.progress import progress
 from vitrail.data.open.names import open_data
-from vitrail.jobs.early_stopping import EarlyStopping
 from vitrail.jobs.forecast.forecast import GPUS, REACHED, Forecast, forecast
-from vitrail.jobs.pretrain import Pretrain
+from vitrail.jobs.pretrain import EarlyStopping, Pretrain
 from vitrail.models.build import ModelConfig
 from vitrail.models.cost import parameters, training_flops
 from vitrail.models.position import Learned1d, Relative
