@@ -19,6 +19,7 @@ from vitrail.jobs.pretrain import Pretrain, pretrain
 from vitrail.recipes import pretraining
 from vitrail.train.callbacks import Callback, Every, KeepBest
 from vitrail.train.loop import fit
+from vitrail.train.schedule import Cosine
 from vitrail.train.step import TrainState, train_step
 
 
@@ -35,7 +36,8 @@ class Notes(vitrail.Callback):
     def __call__(self, state: TrainState, metrics: dict[str, float]) -> None:
         self.calls.append((state.step, metrics))
         self.validations.append(state.validation)
-        state.stopped = state.step == self._stop_at
+        if state.step == self._stop_at:
+            state.stopped = True
 
     @property
     def steps(self) -> list[int]:
@@ -91,8 +93,9 @@ def config(**changes: Any) -> Pretrain:
         "steps": 60,
         "batch": 16,
         "model": model,
+        "validation": "digits@test[:64]",
         "optimizer": replace(recipe.optimizer, lr=0.15),
-        "schedule": replace(recipe.schedule, warmup=60),
+        "schedule": Cosine(warmup=60),
         "clip": None,
         "evaluate_every": 5,
         "log_every": 7,
@@ -107,7 +110,7 @@ def validations(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_own_callbacks_see_the_validation_and_change_nothing(tmp_path: Path) -> None:
-    short, notes = config(steps=12), Notes()
+    short, notes = config(steps=12, schedule=Cosine(warmup=2)), Notes()
     plain = pretrain(short, tmp_path / "plain", Machine(workers=0))
     watched = vitrail.pretrain(short, tmp_path / "watched", Machine(workers=0), callbacks=[notes])
     assert watched["weights_sha256"] == plain["weights_sha256"]
@@ -118,25 +121,30 @@ def test_own_callbacks_see_the_validation_and_change_nothing(tmp_path: Path) -> 
     assert notes.validations[-1]["accuracy"] == watched["accuracy"]
 
 
-def test_patience_ends_training_and_the_model_is_the_best(tmp_path: Path) -> None:
-    patient = config(keep="best", patience=2)
-    result = pretrain(patient, tmp_path / "run", Machine(workers=0))
-    rows = validations(tmp_path / "run")
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that ended early."""
+    folder = tmp_path_factory.mktemp("patient") / "run"
+    pretrain(config(keep="best", patience=2), folder, Machine(workers=0))
+    return folder
+
+
+def test_patience_ends_training_and_the_model_is_the_best(patient: Path) -> None:
+    result, rows = read_json(patient / "result.json"), validations(patient)
     best = max(row["accuracy"] for row in rows)
     assert result["accuracy"] == best
     assert result["best_step"] == next(row["step"] for row in rows if row["accuracy"] == best)
     assert result["steps"] == result["best_step"] + 10 < 60
     assert rows[-1]["step"] == result["steps"]
-    stored = read_json(tmp_path / "run" / "checkpoints" / f"step-{result['steps']:08d}" / "state.json")
+    stored = read_json(patient / "checkpoints" / f"step-{result['steps']:08d}" / "state.json")
     assert stored["stopped"] is True
 
 
 @pytest.mark.parametrize("kill", ["evaluation", "save", "finish"])
 def test_a_kill_anywhere_gives_the_same_best_weights_and_the_same_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: str
+    patient: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: str
 ) -> None:
-    patient = config(keep="best", patience=2)
-    whole = pretrain(patient, tmp_path / "whole", Machine(workers=0))
+    whole = read_json(patient / "result.json")
 
     class Killed(BaseException):
         pass
@@ -159,17 +167,18 @@ def test_a_kill_anywhere_gives_the_same_best_weights_and_the_same_end(
             patch.setattr(job.Save, "__call__", killing(job.Save.__call__, 2))
         else:
             patch.setattr(KeepBest, "restore", killing(KeepBest.restore, 1))
-        pretrain(patient, tmp_path / "killed", Machine(workers=0))
-    again = pretrain(patient, tmp_path / "killed", Machine(workers=0))
+        pretrain(config(keep="best", patience=2), tmp_path / "killed", Machine(workers=0))
+    again = pretrain(config(keep="best", patience=2), tmp_path / "killed", Machine(workers=0))
     for name in ("weights_sha256", "best_step", "steps", "accuracy", "last_accuracy"):
         assert again[name] == whole[name], name
-    assert [row["accuracy"] for row in validations(tmp_path / "killed")] == [
-        row["accuracy"] for row in validations(tmp_path / "whole")
+    rows = [
+        [(row["step"], row["accuracy"]) for row in validations(folder)] for folder in (patient, tmp_path / "killed")
     ]
+    assert rows[0] == rows[1]
 
 
 def test_the_best_stays_the_best_after_going_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The row of the best is dropped when a run goes back to before it; its weights and their accuracy are still known."""
+    """Its row is dropped when a run goes back to before it; the weights and their accuracy are still known."""
     broken: list[int] = []
 
     def breaking(state: TrainState, batch: Any, **options: Any) -> Any:
