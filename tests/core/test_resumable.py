@@ -45,5 +45,5 @@ def test_a_claimed_folder_is_cleared_of_leftovers_and_refused_to_others(tmp_path
         with pytest.raises(BadInput, match="in use by another process"):
             claim_folder(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match=r"--out .*file is a file, expected a folder or a new name"):
+    with pytest.raises(BadInput, match=r"file is a file, expected a folder or a new name"):
         claim_folder(tmp_path / "file")

@@ -156,7 +156,7 @@ class _Job:
     provenance: dict[str, Any]
     saver: Saver
 
-    def evaluate(self, model: Model, source: Source, title: str = "evaluation") -> Evaluation:
+    def evaluate(self, model: Model, source: Source, title: str = "evaluating") -> Evaluation:
         """By all processes together."""
         workers, dtype = self.machine.workers, self.device.dtype
         return evaluate(model, source, self.preprocess, dtype=dtype, workers=workers, title=title, together=True)
