@@ -12,7 +12,7 @@ import vitrail
 from tests.train.small import batches, fresh, training, updater
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
-from vitrail.core.files import read_json
+from vitrail.core.files import read_json, write_json
 from vitrail.core.run import read_metrics
 from vitrail.jobs import training as job
 from vitrail.jobs.pretrain import Pretrain, pretrain
@@ -215,3 +215,25 @@ def test_the_best_stays_the_best_after_going_back(tmp_path: Path, monkeypatch: p
 def test_what_cannot_be_kept_is_refused(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         pretrain(config(**changes), tmp_path / "run", Machine(workers=0))
+
+
+def kept(folder: Path, rows: list[tuple[int, float]], provenance: dict[str, Any]) -> KeepBest:
+    """A KeepBest that goes on from these validation rows, with a bundle of this provenance."""
+    write_json(folder / "config.json", {"provenance": provenance})
+    named = [{"kind": "validation", "step": step, "accuracy": accuracy} for step, accuracy in rows]
+    return KeepBest(5, folder, lambda *_: None, named)
+
+
+def test_kept_weights_are_known_by_their_own_step_where_their_row_is_gone(tmp_path: Path) -> None:
+    """Saved at step 10, killed before the checkpoint: the folder does not hold the best of the rows that are left."""
+    best = kept(tmp_path, [(5, 0.4)], {"step": 10, "validation_accuracy": 0.6})
+    assert (best.step, best.accuracy) == (10, 0.6)
+    state = fresh(training())
+    state.step, state.validation = 10, {"step": 10, "accuracy": 0.5}  # done again by another number of processes
+    best(state, {})
+    assert (best.step, best.accuracy) == (10, 0.6)
+
+
+def test_weights_that_version_0_1_0_kept_are_the_best_of_the_rows(tmp_path: Path) -> None:
+    best = kept(tmp_path, [(5, 0.4), (10, 0.6), (15, 0.6), (20, 0.5)], {"job": "early-stopping"})
+    assert (best.step, best.accuracy) == (10, 0.6)
