@@ -35,11 +35,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
     """What is asked to be measured, with PARTS as the answer."""
     tasks: list[Task] = []
 
-    def calibrate(task: Task, threads: int | None = None) -> MeasuredCost:
+    def measured(task: Task, threads: int | None = None) -> MeasuredCost:
         tasks.append(task)
         return PARTS
 
-    monkeypatch.setattr(module, "calibrate", calibrate)
+    monkeypatch.setattr(module, "measure_in_subprocess", measured)
     return tasks
 
 

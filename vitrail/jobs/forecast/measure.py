@@ -60,6 +60,10 @@ from vitrail.weights.bundle import save_bundle
 
 WHOLE = 3.0  # seconds that a step may take and be tried whole
 LIKELY = 0.2  # of the peak, that a training step reaches: only to guess what can be tried whole
+SECONDS = 4.0  # that steps are timed for, and half of that an evaluation
+WARM = 3  # steps before the clock runs
+DECODED = 2048, 8192  # images of a resident set that are decoded: the first read from disk what all lie in
+TOGETHER = 256  # images of a pass of an evaluation
 
 
 @dataclass(frozen=True)
@@ -219,27 +223,6 @@ def _opened(task: Task) -> tuple[Source, Source, str]:
     return noise, Noise(max(classes, task.judged_images), size, classes), "random images"
 
 
-def main() -> None:
-    """Reads {"began", "task"} from standard input, writes a MeasuredCost to standard output; exit code 2: bad input."""
-    told = json.load(sys.stdin)
-    try:
-        measured = measure(from_json(Task, told["task"]), told["began"])
-    except BadInput as problem:
-        print(str(problem).splitlines()[0], file=sys.stderr)
-        sys.exit(2)
-    print(json.dumps(to_json(measured)))
-
-
-if __name__ == "__main__":
-    main()
-
-
-SECONDS = 4.0  # that steps are timed for, and half of that an evaluation
-WARM = 3  # steps before the clock runs
-DECODED = 2048, 8192  # images of a resident set that are decoded: the first read from disk what all lie in
-TOGETHER = 256  # images of a pass of an evaluation
-
-
 class Noise(Source):
     """Soft noise as JPEG, in place of images that are not on this machine: 64 of them, again and again."""
 
@@ -386,3 +369,18 @@ def judge(
         return Judging(max(0.0, spent[1] - each * count), each, count)
     each = max(0.0, spent[1] - spent[0]) / (count - few) if count > few else spent[1]
     return Judging(max(0.0, spent[1] - each * count), each, count)
+
+
+def main() -> None:
+    """Reads {"began", "task"} from standard input, writes a MeasuredCost to standard output; exit code 2: bad input."""
+    told = json.load(sys.stdin)
+    try:
+        measured = measure(from_json(Task, told["task"]), told["began"])
+    except BadInput as problem:
+        print(str(problem).splitlines()[0], file=sys.stderr)
+        sys.exit(2)
+    print(json.dumps(to_json(measured)))
+
+
+if __name__ == "__main__":
+    main()
