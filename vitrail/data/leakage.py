@@ -12,7 +12,7 @@ from vitrail.core.seeds import generator
 from vitrail.data.decode.image import BrokenImage
 from vitrail.data.open.names import splits_of
 from vitrail.data.sources.base import FileSource, Source
-from vitrail.data.sources.split_names import parts_of
+from vitrail.data.sources.split_names import DataName
 from vitrail.data.sources.subset import Subset
 
 SAMPLED = 64  # test images that are compared byte for byte
@@ -88,7 +88,8 @@ def overlap(train: Source, test: Source, train_name: str, test_name: str) -> int
     "All" where up to 64 test images, drawn by lot, have the bytes of the training image at their place, or of one with
     their file name. Copies that were encoded anew are found by `vitrail data duplicates`.
     """
-    if parts_of(train_name)[:2] == parts_of(test_name)[:2] and _is_one(train_name):
+    one, other = DataName.parse(train_name), DataName.parse(test_name)
+    if one.place == other.place and one.split == other.split and _is_one(train_name):
         places = [_places(source) for source in (train, test)]
         return int(np.isin(places[1], places[0]).sum())
     drawn = generator(0, "agreement").permutation(len(test))[:SAMPLED]
@@ -104,8 +105,8 @@ def overlap(train: Source, test: Source, train_name: str, test_name: str) -> int
 
 def _is_one(name: str) -> bool:
     """Whether the name is of one source whatever it is for: a split is named, or there are none."""
-    place, split, _ = parts_of(name)
-    return split is not None or (Path(place).exists() and not splits_of(place))
+    data = DataName.parse(name)
+    return data.split is not None or (Path(data.place).exists() and not splits_of(data.place))
 
 
 def _places(source: Source) -> np.ndarray:
@@ -116,9 +117,8 @@ def _places(source: Source) -> np.ndarray:
 
 
 def _names(source: Source) -> FileSource | None:
-    while isinstance(source, Subset):
-        source = source.source
-    return source if isinstance(source, FileSource) else None
+    base = source.base()
+    return base if isinstance(base, FileSource) else None
 
 
 def _file_name(source: Source, index: int) -> str:
@@ -147,6 +147,6 @@ def _digest(source: Source, index: int) -> bytes | None:
 
 
 def _slices(name: str) -> str:
-    place, split, _ = parts_of(name)
-    whole = f"{place}@{split or ''}"
+    data = DataName.parse(name)
+    whole = f"{data.place}@{data.split or ''}"
     return f"{whole}[:90%] and {whole}[90%:]"

@@ -30,7 +30,6 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json, remove_leftovers, write_json
 from vitrail.core.locks import lock_or_wait, try_lock
 from vitrail.data.loader.loader import Broken, BrokenExample
-from vitrail.data.quality.content_hash import content_hash
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import Preprocess
@@ -94,7 +93,7 @@ def stored_features(
         "format": FORMAT,
         "model": digest_of(model),
         "preprocess": to_json(preprocess),
-        "images": content_hash(source),
+        "images": source.content_hash(),
         "reading": type(reading).__name__,
         "precision": str(dtype).removeprefix("torch."),
         "number": number,

@@ -14,13 +14,13 @@ from vitrail.core.files import write_json, write_text_atomic
 from vitrail.core.progress import say
 from vitrail.core.seeds import generator
 from vitrail.data.open.filtered import write_filtered
-from vitrail.data.open.names import ROLES, open_data, splits_of
+from vitrail.data.open.names import open_data, splits_of
 from vitrail.data.quality.findings import UNLIKELY, Finding, Issue, findings
 from vitrail.data.quality.near_duplicates import find_near_duplicates
 from vitrail.data.quality.scan import ScannedSet, scan
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
-from vitrail.data.sources.split_names import parts_of
+from vitrail.data.sources.split_names import DataName, meaning
 from vitrail.data.sources.subset import Subset
 
 SAMPLE = 1000  # images that --quick reads of each set
@@ -107,10 +107,9 @@ def _scanned(config: Check, workers: int | None) -> list[ScannedSet]:
 
 def _splits(data: str) -> list[str]:
     """The names of all splits of data that name none, the one for training first."""
-    name, _, places = parts_of(data)
-    known = {split for splits in ROLES.values() for split in splits}  # others may overlap, as seen-train with train
-    splits = [split for split in splits_of(data) if split in known]
-    return [f"{name}@{split}{places}" for split in splits] or [data]
+    name = DataName.parse(data)
+    splits = [split for split in splits_of(data) if meaning(split)]  # others may overlap, as seen-train with train
+    return [str(name.of(split)) for split in splits] or [data]
 
 
 def _sample(source: Source) -> np.ndarray:
@@ -231,7 +230,7 @@ def _write_views(folder: Path, sets: list[ScannedSet], found: list[Finding]) -> 
     judged = [p for p in sets if p.judged]
     written = {}
     for scanned in judged:
-        split = parts_of(scanned.name)[1] if len(judged) > 1 else None
+        split = DataName.parse(scanned.name).split if len(judged) > 1 else None
         left_out = np.array(drops.get(scanned.start, []), np.int64)
         name = f"kept-{split}.json" if split else "kept.json"
         if len(left_out) and len(left_out) < len(scanned.source):

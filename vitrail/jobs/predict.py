@@ -73,7 +73,7 @@ def predict_table(config: Predict, out: Path, machine: Machine | None = None) ->
         "temperature": model.temperature,
         "paths": list(config.paths),
         "images": len(images),
-        "which": images.identity()[:16],
+        "which": images.content_hash()[:16],
         "preprocess": to_json(model.preprocess),
         "classes": sha256(json.dumps(predictor.classes).encode()).hexdigest()[:16],
         "precision": str(predictor.dtype).removeprefix("torch."),

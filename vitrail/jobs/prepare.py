@@ -28,8 +28,7 @@ from vitrail.data.shards.write import (
 )
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.parquet import ParquetSource
-from vitrail.data.sources.split_names import parts_of
-from vitrail.data.sources.subset import Subset
+from vitrail.data.sources.split_names import DataName
 
 Cluster = Literal["ray"]
 
@@ -109,10 +108,10 @@ def _check(config: Prepare) -> None:
 
 
 def _parts(data: str, folder: Path) -> list[Part]:
-    name, split, rows = parts_of(data)
-    if split is not None:
-        return [Part(folder / split, split, data)]
-    return [Part(folder / s, s, f"{name}@{s}{rows}") for s in splits_of(name)] or [Part(folder, None, data)]
+    name = DataName.parse(data)
+    if name.split is not None:
+        return [Part(folder / name.split, name.split, data)]
+    return [Part(folder / s, s, str(name.of(s))) for s in splits_of(name.place)] or [Part(folder, None, data)]
 
 
 # ---- One split
@@ -146,10 +145,9 @@ def _prepare_part(state: State, source: Source, workers: int, cluster: Cluster |
 
 def _share_memory(source: Source, processes: int) -> None:
     """Divide the cache of a parquet source among the processes, each of which has its own."""
-    while isinstance(source, Subset):
-        source = source.source
-    if isinstance(source, ParquetSource):
-        source.budget = ParquetSource.budget // max(1, processes)
+    base = source.base()
+    if isinstance(base, ParquetSource):
+        base.budget = ParquetSource.budget // max(1, processes)
 
 
 def _plan(config: Prepare, source: Source, form: Form, folder: Path, workers: int) -> list[range]:

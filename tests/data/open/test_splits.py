@@ -6,7 +6,7 @@ import pytest
 
 from tests.data.pictures import encoded, folder_of_images, noise, write_parquet
 from vitrail.data.open.names import open_data, splits_of
-from vitrail.data.sources.split_names import parts_of
+from vitrail.data.sources.split_names import DataName
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,9 @@ from vitrail.data.sources.split_names import parts_of
     ],
 )
 def test_a_name_has_three_parts(text: str, parts: tuple[str, str | None, str]) -> None:
-    assert parts_of(text) == parts
+    name = DataName.parse(text)
+    assert (name.place, name.split, name.slice) == parts
+    assert str(name) == text
 
 
 def test_folders_with_splits_and_without(tmp_path: Path) -> None:

@@ -133,16 +133,46 @@ def test_no_rows_are_refused(tmp_path: Path) -> None:
         ParquetSource([tmp_path / "x.parquet"])
 
 
-def test_labels_that_are_words_are_refused(tmp_path: Path) -> None:
-    table = pa.table({"image": [{"bytes": PICTURES[0], "path": "0"}], "label": ["cat"]})
-    parquet.write_table(table, tmp_path / "x.parquet")
-    with pytest.raises(BadInput, match="'label' is object, expected whole numbers"):
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pa.array(["cat", "ant", "cat"]),
+        pa.array(["cat", "ant", "cat"]).dictionary_encode(),
+        pa.array([["cat"], ["ant"], ["cat"]]),
+    ],
+)
+def test_labels_may_be_texts_dictionaries_and_lists_of_one(tmp_path: Path, labels: pa.Array) -> None:
+    images = [{"bytes": data, "path": "0"} for data in PICTURES[:3]]
+    parquet.write_table(pa.table({"image": images, "label": labels}), tmp_path / "x.parquet")
+    source = ParquetSource([tmp_path / "x.parquet"])
+    assert source.classes == ("ant", "cat")
+    assert source.labels.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        ([[0], [1, 2], [0]], "row 1 of 'label' has 2 labels; here an image has one"),
+        ([0.5, 1.0, 0.0], "'label' is double, expected whole numbers or texts"),
+    ],
+)
+def test_labels_of_other_kinds_are_refused(tmp_path: Path, labels: list[object], sentence: str) -> None:
+    images = [{"bytes": data, "path": "0"} for data in PICTURES[:3]]
+    parquet.write_table(pa.table({"image": images, "label": labels}), tmp_path / "x.parquet")
+    with pytest.raises(BadInput, match=sentence):
         ParquetSource([tmp_path / "x.parquet"])
 
 
+def test_the_only_columns_that_fit_are_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pa.table({"picture": PICTURES[:2], "species": ["cat", "ant"]})
+    parquet.write_table(table, tmp_path / "x.parquet")
+    assert ParquetSource([tmp_path / "x.parquet"]).classes == ("ant", "cat")
+    assert "the label is taken from the column 'species'" in capsys.readouterr().err
+
+
 def test_a_missing_column_lists_the_columns(tmp_path: Path) -> None:
-    parquet.write_table(pa.table({"picture": [b""], "label": [0]}), tmp_path / "x.parquet")
-    with pytest.raises(BadInput, match=r"has the columns picture, label; expected one named image or img"):
+    parquet.write_table(pa.table({"picture": [b""], "mask": [b""], "label": [0]}), tmp_path / "x.parquet")
+    with pytest.raises(BadInput, match=r"has the columns picture, mask, label; expected one named image or img"):
         ParquetSource([tmp_path / "x.parquet"])
 
 

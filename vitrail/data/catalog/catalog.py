@@ -17,7 +17,7 @@ from vitrail.data.catalog.vtab import SPLITS as VTAB_SPLITS
 from vitrail.data.catalog.vtab import TASKS as VTAB_TASKS
 from vitrail.data.catalog.vtab import VtabTask, open_task
 from vitrail.data.sources.base import Source
-from vitrail.data.sources.layouts import open_folder
+from vitrail.data.sources.layouts import detect_folder
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _open(name: str, published: Downloadable | None, hint: str, split: str) -> S
         raise BadInput(f"{_absent(name, split, root)}{hint}")
     if published is not None and all((here / mark).exists() for mark in published.marks):
         return published.read(here, split)
-    return open_folder(here, split, "train")
+    return detect_folder(here, split).open(split, "train")
 
 
 def _open_real(split: str) -> Source:

@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
-from vitrail.data.sources.base import Example, FileSource, Source
+from vitrail.data.sources.base import Example, FileSource, Source, add_to
 
 _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
 PLACE = "https://github.com/google-research/reassessed-imagenet (real.json)"
@@ -43,6 +44,10 @@ class RealSource(Source):
     def __getitem__(self, index: int) -> Example:
         example = self.source[int(self.indices[index])]
         return Example(example.image, int(self.labels[index]), example.key)
+
+    def add_images_to(self, digest: Any) -> None:
+        """The whole source, and which of it."""
+        add_to(digest, self.source.content_hash(), self.indices)
 
 
 def _number(name: str, root: str) -> int:

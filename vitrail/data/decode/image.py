@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,14 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 FloatBox = tuple[int | float, int | float, int | float, int | float]
 
 MAX_PIXELS = 2 * 89_478_485  # 179 megapixels, 0.5 GB decoded: above it Pillow, too, takes a file for an attack
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
+# Files of these names are taken for images; others are, where their first bytes say so (`kind_of`).
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
+    | {".pnm", ".avif", ".jp2", ".j2k", ".jpf", ".jpx"}
+)
+HEAD = 32  # bytes that tell the kind of an image
 # What Pillow is asked for: some of its other formats start programs, and none is for photographs.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000")
 
 _ORIENTATION = 0x0112  # EXIF's number of it
 _SCALES = (8, 4, 2)  # by which libjpeg-turbo can make an image smaller in the time that it saves
@@ -118,6 +124,48 @@ class Jpeg:
 Picture = Pixels | Jpeg  # whose height and width are known
 
 
+def kind_of(head: bytes) -> str:
+    """The format that the first HEAD bytes of a file say, as "JPEG" or "HEIC"; empty where they are of no image."""
+    for start, kind in _MAGIC.items():
+        if head.startswith(start):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp":
+        brands = {head[i : i + 4] for i in range(8, len(head), 4)}
+        return "AVIF" if brands & {b"avif", b"avis"} else "HEIC" if brands & _HEIC else ""
+    if head[:2] == b"BM" and head[6:10] == bytes(4):
+        return "BMP"
+    return "PPM" if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace() else ""
+
+
+_MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF8": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"\0\0\0\x0cjP  ": "JPEG2000",
+    b"\xff\x4f\xff\x51": "JPEG2000",
+}
+_HEIC = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"}
+
+
+def reads_heic() -> bool:
+    """Whether what HEIC needs is installed: `pip install 'vitrail[heic]'`."""
+    return find_spec("pillow_heif") is not None
+
+
+def _heic(data: bytes) -> Pixels:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise BrokenImage("HEIC, which needs `pip install 'vitrail[heic]'`") from None
+    found = pillow_heif.open_heif(data)
+    _refuse_bomb(*found.size)
+    return from_pillow(found.to_pillow())
+
+
 def look(data: bytes) -> Picture:
     """What is there of an encoded image once its size is known: a JPEG that is still to be decoded, or all its pixels.
 
@@ -180,6 +228,8 @@ def _upright(stored: Pixels, orientation: int) -> Pixels:
 
 def _decode_with_pillow(data: bytes) -> Pixels:
     try:
+        if kind_of(data[:HEAD]) == "HEIC":
+            return _heic(data)
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return from_pillow(image)  # warnings of metadata and of size: what cannot be decoded raises
     except BrokenImage:
@@ -200,13 +250,25 @@ def from_pillow(image: Image.Image) -> Pixels:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":  # Pillow clips 16 bits to 8 instead of scaling
+    if image.mode == "F":
+        return Image.fromarray(_of_floats(np.asarray(image))).convert("RGB")
+    if image.mode.startswith("I"):  # Pillow clips 16 bits to 8 instead of scaling
         values = np.asarray(image)
-        return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise BrokenImage(f"whole numbers from {values.min()} to {values.max()}; expected 16 bits, 0 to 65535")
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _of_floats(values: np.ndarray) -> np.ndarray:
+    """Grey floats from 0 to 1 as uint8; others could mean anything."""
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= 1:  # false for what is no number
+        raise BrokenImage(f"floats from {low:g} to {high:g}; expected 0 to 1: save it with 8 or 16 bits")
+    return np.asarray(np.rint(values * 255), dtype=np.uint8)
 
 
 def to_picture(example_image: bytes | Pixels) -> Picture:

@@ -11,7 +11,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
 from vitrail.data.catalog.catalog import NAMED
 from vitrail.data.sources.base import Source
-from vitrail.data.sources.split_names import parts_of
+from vitrail.data.sources.split_names import DataName
 from vitrail.data.sources.subset import Subset
 
 FORMAT = 1
@@ -86,7 +86,7 @@ def checksum(source: Source) -> int:
 
 def in_full(data: str) -> str:
     """A path in DATA made absolute; names and addresses stay."""
-    name, _, _ = parts_of(data)
+    name = DataName.parse(data).place
     if name in NAMED or "://" in name or not (os.sep in name or any(c in name for c in "*?{") or Path(name).exists()):
         return data
     return f"{os.path.abspath(name)}{data[len(name) :]}"  # noqa: PTH100 - a pattern is no path, and links stay

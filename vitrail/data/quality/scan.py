@@ -24,14 +24,16 @@ ORIENTATION = 274  # the EXIF tag
 
 # What the suffixes promise; several names of Pillow's hold the same kind of file.
 FORMATS = {
-    "JPEG": (".jpg", ".jpeg"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png",),
     "WEBP": (".webp",),
     "GIF": (".gif",),
-    "BMP": (".bmp",),
+    "BMP": (".bmp", ".dib"),
     "TIFF": (".tif", ".tiff"),
-    "PPM": (".ppm", ".pgm"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx"),
+    "HEIC": (".heic", ".heif"),
 }
 SAME = {"MPO": "JPEG", "DIB": "BMP"}
 

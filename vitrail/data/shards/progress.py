@@ -18,7 +18,7 @@ from vitrail.core.resumable import claim_folder, refuse_another
 from vitrail.data.shards.encode import Container, Dropped, Encoding, Jpeg
 from vitrail.data.shards.write import FORMAT, Shard, ShardBytes, ShardCount, card, shard_name
 from vitrail.data.sources.base import Source
-from vitrail.data.sources.split_names import parts_of
+from vitrail.data.sources.split_names import DataName
 
 RESULT, STATE, PLAN = "prepared.json", ".preparing", "plan.json"
 ADVICE = "give another OUT, or the options of that preparation to go on with it"
@@ -45,7 +45,7 @@ class Part(NamedTuple):
 
 def root_of(data: str) -> str:
     """The folder or address that DATA lie in; keys are relative to it."""
-    name = parts_of(data)[0]
+    name = DataName.parse(data).place
     return name.rstrip("/") if "://" in name else str(Path(name))
 
 

@@ -12,7 +12,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
 from vitrail.core.object_store import is_remote, local
 from vitrail.data.decode.image import BrokenImage
-from vitrail.data.sources.base import Example, Source
+from vitrail.data.sources.base import Example, Source, add_files_to
 
 COLUMNS = {"image": pa.large_binary(), "label": pa.int32(), "key": pa.string()}
 _OF = re.compile(r"-of-(\d+)\.arrow$")
@@ -79,6 +79,10 @@ class ArrowSource(Source):
         if data is None:
             raise BrokenImage("no image bytes", key)
         return Example(data, int(self.labels[index]), key)
+
+    def add_images_to(self, digest: Any) -> None:
+        """Names and stamps of the files."""
+        add_files_to(digest, self.files)
 
 
 def _open(file: str, fresh: bool = False) -> pa.ipc.RecordBatchFileReader:

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.core.errors import BadInput, unknown
+from vitrail.core.errors import BadInput
 from vitrail.data.decode.image import BrokenImage, read
 from vitrail.data.sources.base import Example, Source
-from vitrail.data.sources.split_names import Role, choose
 
 PREFIX = "hf://"
 
@@ -51,14 +50,24 @@ class HubSource(Source):
         return Example(data, int(self.labels[index]), key)
 
 
-def open_hub(address: str, split: str | None, role: Role) -> Source:
-    """The data set that `hf://owner/name`, or `hf://owner/name/config`, names; kept in the hub's own cache.
+def open_hub(address: str, split: str) -> Source:
+    """A split of the data set that `hf://owner/name`, or `hf://owner/name/config`, names; kept in the hub's own cache.
 
     The hub's environment variables hold: HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN.
 
     Raises:
-        BadInput: `datasets` is missing, no such data set or split, or no network and nothing in the cache.
+        BadInput: `datasets` is missing, no such data set, or no network and nothing in the cache.
     """
+    return HubSource(f"{address}@{split}", _asked(address, "load_dataset", split=split))
+
+
+def hub_splits(address: str) -> tuple[str, ...]:
+    """The splits of a data set of the hub; raises BadInput as `open_hub`."""
+    return tuple(str(split) for split in _asked(address, "get_dataset_split_names"))
+
+
+def _asked(address: str, question: str, **options: str) -> Any:
+    """What a function of `datasets` says of an address."""
     parts = address.removeprefix(PREFIX).split("/")
     if len(parts) not in (2, 3) or not all(parts):
         raise BadInput(f"{address!r} is no data set of the hub: expected hf://owner/name or hf://owner/name/config")
@@ -68,16 +77,9 @@ def open_hub(address: str, split: str | None, role: Role) -> Source:
     except ImportError:
         raise BadInput(f"{address} needs the library `datasets`: pip install 'vitrail[hub]'") from None
     try:
-        splits = [str(found) for found in datasets.get_dataset_split_names(name, config)]
-        chosen = split or choose(address, splits, role)
-        if chosen not in splits:
-            raise unknown(f"split of {address}", chosen, splits)
-        data = datasets.load_dataset(name, config, split=chosen)
-    except BadInput:
-        raise
+        return getattr(datasets, question)(name, config, **options)
     except Exception as problem:  # of `datasets`, the hub, the network or a damaged file
         raise BadInput(
             f"{address} cannot be opened: {type(problem).__name__}: {str(problem).split(chr(10))[0][:300].rstrip('.')}"
             "; without a network only what the hub's cache holds can be read"
         ) from None
-    return HubSource(f"{address}@{chosen}", data)

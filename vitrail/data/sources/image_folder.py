@@ -1,12 +1,14 @@
 """Folders of images: `root/class/file`, listed once and remembered."""
 
 import hashlib
+import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +16,15 @@ import pyarrow as pa
 from vitrail.core.cache import cache_folder
 from vitrail.core.errors import BadInput, nearest
 from vitrail.core.files import atomic_path
+from vitrail.core.progress import say
 from vitrail.data.decode import image
 from vitrail.data.sources.base import FileSource, binary
+from vitrail.data.sources.junk import is_junk
+from vitrail.data.sources.skipped import Skipped
 
 REMEMBERED = 20_000  # files from which on a listing is worth a file
 SETTLED = 2.0  # seconds after which a change of a folder must show in its time
-_FORMAT = b"vitrail folder 1"
+_FORMAT = b"vitrail folder 2"
 
 
 class Listing(NamedTuple):
@@ -28,27 +33,57 @@ class Listing(NamedTuple):
     classes: tuple[str, ...]
     counts: np.ndarray
     names: pa.LargeBinaryArray
+    skipped: Skipped = Skipped()  # files that are no images, and links that lead nowhere new
+    lost: tuple[str, ...] = ()  # classes of whose files none is an image
 
 
 class FolderSource(FileSource):
     """`root/class/file`: the classes are the folders in alphabetical order, the files may lie deeper.
 
-    Of a large folder the listing is kept in the cache folder; it holds as long as no folder below has changed.
+    Files are images by their content, whatever their names; what is left out is counted and said. Of a large folder the
+    listing is kept in the cache folder; it holds as long as no folder below has changed.
+
+    Args:
+        classes: of the training split; None: the folders are the classes.
+
+    Raises:
+        BadInput: no folders, no images, a class of which no file is an image, or a class that `classes` lacks.
     """
 
     def __init__(self, root: Path, classes: tuple[str, ...] | None = None):
         listing = list_folder(root)
         if not listing.classes:
-            raise BadInput(f"{root} has no sub-folders; expected one folder of images for each class")
+            raise BadInput(f"{root} has no sub-folders; expected one folder of images for each class{_table(root)}")
+        self.skipped = listing.skipped if len(listing.skipped) else None
         if not len(listing.names):
-            suffixes = ", ".join(sorted(image.SUFFIXES))
-            raise BadInput(f"{root} holds no images in its {len(listing.classes)} sub-folders (looked for {suffixes})")
-        place = {name: label for label, name in enumerate(classes or listing.classes)}
-        for name in listing.classes:
+            why = str(listing.skipped) if len(listing.skipped) else f"looked for {', '.join(sorted(image.SUFFIXES))}"
+            raise BadInput(f"{root} holds no images in its {len(listing.classes)} sub-folders ({why}){_table(root)}")
+        if listing.lost:
+            raise BadInput(
+                f"{root}: of the class {listing.lost[0]} not one file is an image ({listing.skipped}); convert them, "
+                "or take the folder away"
+            )
+        if self.skipped is not None:
+            say(f"{root}: {len(self.skipped):,} files and links are not used: {self.skipped}")
+        empty = [name for name, count in zip(listing.classes, listing.counts, strict=True) if not count]
+        if empty and classes is None:
+            shown = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
+            say(f"{root}: {len(empty)} of {len(listing.classes)} classes have no image and cannot be learned: {shown}")
+        classes = classes or listing.classes
+        place = {normalize("NFC", name): label for label, name in enumerate(classes)}
+        if len(place) < len(classes):
+            raise BadInput(f"{root}: two classes have one name, written in two Unicode forms; give them one folder")
+        own = [normalize("NFC", name) for name in listing.classes]  # a Mac and Linux may write one name in two forms
+        for name in own:
             if name not in place:
                 raise BadInput(f"{root} has the class {name!r}, which train lacks{nearest(name, place)}")
-        labels = np.repeat([place[name] for name in listing.classes], listing.counts)
-        super().__init__(str(root), listing.names, labels, tuple(place))
+        super().__init__(str(root), listing.names, np.repeat([place[name] for name in own], listing.counts), classes)
+
+
+def _table(root: Path) -> str:
+    """Where tables lie in a folder or beside it: how to name one."""
+    tables = sorted([*root.glob("*.csv"), *root.parent.glob("*.csv")])
+    return f"; a table of labels is DATA by its own name, as in {tables[0]}" if tables else ""
 
 
 def list_folder(root: Path) -> Listing:
@@ -70,52 +105,88 @@ def list_folder(root: Path) -> Listing:
 def _walk(root: Path, folders: list[tuple[bytes, int]]) -> Listing:
     """Lists the disk, and collects the folders that it saw with their times."""
     top = os.fsencode(root)
-    folders.append((b"", _time(top)))
-    classes = _class_folders(root)
-    counts, names = [], []
+    folders.append((b"", os.stat(top).st_mtime_ns))  # noqa: PTH116 - names that are no UTF-8
+    classes, skipped = _class_folders(root), Skipped()
+    counts, names, lost = [], [], []
     for name in classes:
-        inside = sorted(_files(top, os.fsencode(name), folders), key=lambda path: path.split(b"/"))
+        before = len(skipped)
+        inside = images_below(top, os.fsencode(name), folders, skipped)
         counts.append(len(inside))
         names += inside
-    return Listing(_shown(classes), np.array(counts, dtype=np.int64), binary(names))
+        lost += [name] if not inside and len(skipped) > before else []
+    return Listing(shown_names(classes), np.array(counts, dtype=np.int64), binary(names), skipped, shown_names(lost))
 
 
 def classes_in(root: Path) -> tuple[str, ...]:
     """The classes of a folder, without a look at its images."""
-    return _shown(_class_folders(root))
+    return shown_names(_class_folders(root))
 
 
 def _class_folders(root: Path) -> list[str]:
     with os.scandir(os.fsencode(root)) as entries:
-        return sorted(os.fsdecode(e.name) for e in entries if e.is_dir() and not e.name.startswith(b"."))
+        return sorted(os.fsdecode(e.name) for e in entries if e.is_dir() and not is_junk(e.name))
 
 
-def _shown(names: list[str]) -> tuple[str, ...]:
+def shown_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of files as texts that fit into JSON."""
     return tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in names)
 
 
-def _files(top: bytes, below: bytes, folders: list[tuple[bytes, int]]) -> Iterator[bytes]:
-    """The names, relative to `top`, of all images below a folder; links to folders may loop and are not followed."""
-    waiting = [below]
+def images_below(top: bytes, below: bytes, folders: list[tuple[bytes, int]], skipped: Skipped) -> list[bytes]:
+    """The names, relative to `top`, of all images below a folder, in order of the parts of their names.
+
+    Links to folders are followed, but into no folder twice and not upwards. Collects the folders that it saw with their
+    times, and what it left out.
+    """
+    root = Path(os.fsdecode(top)).resolve()
+    seen = {_node(folder.stat()) for folder in (root, *root.parents) if below or folder != root}
+    waiting, found = [below], []
     while waiting:
         folder = waiting.pop()
         path = os.path.join(top, folder)
-        folders.append((folder, _time(path)))
+        about = os.stat(path)  # noqa: PTH116 - names that are no UTF-8
+        if _node(about) in seen:
+            skipped.add("a link to a folder that is read already", repr(os.fsdecode(folder)))
+            continue
+        seen.add(_node(about))
+        folders.append((folder, about.st_mtime_ns))
+        linked = []
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith(b"."):
+                if is_junk(entry.name):
                     continue
+                name = folder + b"/" + entry.name if folder else entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    waiting.append(folder + b"/" + entry.name)
-                elif b"." + entry.name.rpartition(b".")[2].lower() in _SUFFIXES and (
-                    entry.is_file()
-                    or (entry.is_symlink() and not entry.is_dir())  # a link to nothing is a broken image
-                ):
-                    yield folder + b"/" + entry.name
+                    waiting.append(name)
+                elif entry.is_symlink() and entry.is_dir():
+                    linked.append(name)
+                elif entry.is_file() or (entry.is_symlink() and not entry.is_dir()):
+                    reason = _left_out(entry)
+                    if reason:
+                        skipped.add(reason, repr(os.fsdecode(entry.name)))
+                    else:
+                        found.append(name)
+        waiting = linked + waiting  # what lies there itself comes first
+    return sorted(found, key=lambda name: name.split(b"/"))
 
 
-def _time(folder: bytes) -> int:
-    return os.stat(folder).st_mtime_ns  # noqa: PTH116 - names that are no UTF-8
+def _node(about: os.stat_result) -> tuple[int, int]:
+    return about.st_dev, about.st_ino
+
+
+def _left_out(entry: os.DirEntry[bytes]) -> str:
+    """Why a file is no image; empty where it is one, or is called like one and may turn out to be broken."""
+    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+    if suffix in _SUFFIXES:
+        return ""
+    try:
+        with open(entry.path, "rb", buffering=0) as file:
+            kind = image.kind_of(file.read(image.HEAD))
+    except OSError:
+        return "cannot be opened"
+    if kind == "HEIC" and not image.reads_heic():
+        return "are in HEIC, which needs `pip install 'vitrail[heic]'`"
+    return "" if kind else f"are no image ({os.fsdecode(suffix) or 'without a suffix'})"
 
 
 _SUFFIXES = frozenset(suffix.encode() for suffix in image.SUFFIXES)
@@ -130,7 +201,8 @@ def _remember(listing: Listing, folders: list[tuple[bytes, int]], memory: Path) 
         "times": pa.array([ns for _, ns in folders], type=pa.int64()),
     }
     row = pa.record_batch({name: _one_row(values) for name, values in parts.items()})
-    row = row.replace_schema_metadata({b"vitrail": _FORMAT})
+    skipped = json.dumps([listing.skipped.counts, listing.skipped.first, listing.lost]).encode()
+    row = row.replace_schema_metadata({b"vitrail": _FORMAT, b"skipped": skipped})
     with atomic_path(memory) as temporary, pa.ipc.new_file(str(temporary), row.schema) as writer:
         writer.write_batch(row)
 
@@ -144,16 +216,19 @@ def _recall(root: Path, memory: Path) -> Listing | None:
     try:
         with pa.memory_map(str(memory)) as file:
             opened = pa.ipc.open_file(file)
-            if opened.schema.metadata != {b"vitrail": _FORMAT} or opened.num_record_batches != 1:
+            about = opened.schema.metadata or {}
+            if about.get(b"vitrail") != _FORMAT or opened.num_record_batches != 1:
                 return None
+            skipped = Skipped()
+            skipped.counts, skipped.first, lost = json.loads(about[b"skipped"])
             row = opened.get_batch(0)
             row.validate(full=True)
             names, classes, counts, folders, times = (
                 row[c][0].values for c in ("names", "classes", "counts", "folders", "times")
             )
         for folder, ns in zip(folders.to_pylist(), times.to_pylist(), strict=True):
-            if _time(os.path.join(os.fsencode(root), folder)) != ns:
+            if os.stat(os.path.join(os.fsencode(root), folder)).st_mtime_ns != ns:  # noqa: PTH116
                 return None
-    except (OSError, pa.ArrowInvalid, KeyError, ValueError):
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
-    return Listing(tuple(c.decode() for c in classes.to_pylist()), counts.to_numpy(), names)
+    return Listing(tuple(c.decode() for c in classes.to_pylist()), counts.to_numpy(), names, skipped, tuple(lost))

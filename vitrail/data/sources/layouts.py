@@ -1,55 +1,139 @@
-"""What lies in a folder, a pattern or an object store, and the source that reads it."""
+"""What lies at a place: a folder, a file, a pattern, an object store; its splits, and the source of each."""
 
 import glob
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from vitrail.core import object_store
-from vitrail.core.errors import BadInput, nearest, unknown
+from vitrail.core.errors import BadInput, nearest
+from vitrail.core.progress import say
 from vitrail.data.decode import image
 from vitrail.data.sources.arrow import ArrowSource, refuse_missing
 from vitrail.data.sources.base import FileSource, Source, binary
-from vitrail.data.sources.image_folder import FolderSource, classes_in
-from vitrail.data.sources.manifest import SUFFIXES, Manifest
+from vitrail.data.sources.data_card import configurations
+from vitrail.data.sources.image_folder import FolderSource, classes_in, images_below
+from vitrail.data.sources.junk import is_junk
+from vitrail.data.sources.manifest import METADATA, SUFFIXES, Manifest
 from vitrail.data.sources.parquet import ParquetSource, has_images, read_schema
-from vitrail.data.sources.split_names import SPLITS, VALIDATION, Role, choose
+from vitrail.data.sources.skipped import Skipped
+from vitrail.data.sources.split_names import Role, choose, meaning, shards_by_split
 from vitrail.data.sources.webdataset import TarSource
 
 # What holds many images, by the ending of its name.
-SHARDS: dict[str, Callable[[list[str]], Source]] = {".parquet": ParquetSource, ".arrow": ArrowSource, ".tar": TarSource}
+SHARDS = (".parquet", ".arrow", ".tar")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST = 1_000_000  # files that braces may stand for
+_PEEKED = 50  # entries of a folder that are looked at to know what it is
+_VISITED = 300  # folders that are looked at in search of shards
 
 
-def open_place(name: str, split: str | None, role: Role) -> Source:
-    """The source that a path, an address or a pattern names.
+@dataclass(frozen=True)
+class Layout:
+    """What lies at a place: what opens each split, "" where there are none; and every image, without labels."""
+
+    place: str
+    parts: Mapping[str, Callable[[], Source]]
+    images: Callable[[], Source]
+    unsplit: str = "no folder named train, test or validation"  # why there are no splits
+
+    def splits(self) -> tuple[str, ...]:
+        """The splits, the one for training first; none where there are none."""
+        return tuple(sorted((s for s in self.parts if s), key=lambda s: (meaning(s) != "train", s)))
+
+    def open(self, split: str | None, role: Role) -> Source:
+        """A split, whatever its spelling; where none is named, the one for a role. Raises BadInput."""
+        if "" not in self.parts:
+            return self.parts[choose(self.place, self.splits(), role, split)]()
+        if split is not None:
+            raise BadInput(f"{self.place} has no splits ({self.unsplit}); leave out @{split}")
+        return self.parts[""]()
+
+
+def detect_path(name: str, split: str | None = None) -> Layout:
+    """What a path, a pattern or an address stands for; `split` is the one that is asked for, where one is.
 
     Raises:
-        BadInput: nothing there, no such split, several kinds of files, or nothing in it.
+        BadInput: nothing there, several kinds of files, or folders that may be splits or classes.
     """
-    if any(c in name for c in "*?{"):
-        return _open_pattern(name, split, role)
-    if object_store.is_remote(name):
-        return _open_file(name, split, role) if object_store.is_file(name) else _open_remote(name, split, role)
     path = Path(name)
-    return _open_file(name, split, role) if path.is_file() else open_folder(path, split, role)
+    if path.is_dir():
+        return detect_folder(path, split)
+    if path.is_file():
+        return _file(name)
+    if is_pattern(name):
+        return _pattern(name)
+    if object_store.is_remote(name):
+        return _file(name) if object_store.is_file(name) else _remote(name.rstrip("/"))
+    raise BadInput(f"{name} does not exist")
 
 
-def _open_pattern(pattern: str, split: str | None, role: Role) -> Source:
-    files: list[str] = []
-    for part in expand(pattern):
-        if not any(c in part for c in "*?"):
-            found = [part] if object_store.is_remote(part) or Path(part).exists() else []
-            if not found and part != pattern:
-                raise BadInput(f"{part} does not exist, which {pattern!r} names")
-        elif object_store.is_remote(part):
-            found = object_store.matching(part)
-        else:
-            found = sorted(glob.glob(part, recursive=True))  # noqa: PTH207 - absolute patterns too
-        files += found
+def is_pattern(name: str) -> bool:
+    """Whether a name stands for several files; one that exists stands for itself."""
+    return any(c in name for c in "*?{") and not Path(name).exists()
+
+
+# ---- Files and patterns of shards
+
+
+def _file(name: str) -> Layout:
+    suffix = Path(name).suffix.lower()
+    if suffix in SUFFIXES or (suffix == ".parquet" and not has_images(read_schema(name))):
+        return _manifest(name, name)
+    if suffix in SHARDS:
+        return _shards(name, {"": [name]}, "a file has none")
+    if name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
+        raise BadInput(f"{name} is compressed, which allows no random access; unpack it to a .tar once, as with gunzip")
+    kinds = ", ".join([*SUFFIXES, *SHARDS])
+    raise BadInput(f"{name} is a file; expected a folder of images, or a file that ends in {kinds}")
+
+
+def _manifest(place: str, file: str) -> Layout:
+    manifest = Manifest(file)
+    splits: tuple[str | None, ...] = manifest.splits or (None,)
+    parts = {split or "": partial(manifest.open, split) for split in splits}
+    return Layout(place, parts, partial(_of_role, place, parts), "no column of that name")
+
+
+def _of_role(place: str, parts: Mapping[str, Callable[[], Source]]) -> Source:
+    return parts["" if "" in parts else choose(place, tuple(parts), "test")]()
+
+
+def _shards(place: str, splits: dict[str, list[str]], unsplit: str = "") -> Layout:
+    """`unsplit`: why these files have no splits; empty for a folder, in which no shard may be missing."""
+    parts = {
+        split: partial(open_shards, f"{place}/{split}" if split else place, files, whole=not unsplit)
+        for split, files in splits.items()
+    }
+    images = {split: partial(part, labelled=False) for split, part in parts.items()}
+    return Layout(place, parts, partial(_of_role, place, images), unsplit or "no split in the names of its files")
+
+
+def open_shards(name: str, files: list[str], labelled: bool = True, whole: bool = False) -> Source:
+    """The source in files of one kind; raises BadInput for several kinds."""
+    kinds = {Path(file).suffix for file in files}
+    if len(kinds) > 1:
+        raise BadInput(f"{name} holds both {' and '.join(sorted(kinds))} files; name one kind, as in '{name}/*.tar'")
+    match kinds.pop():
+        case ".arrow":
+            if whole:
+                refuse_missing(name, files)
+            return ArrowSource(files)
+        case ".tar":
+            return TarSource(files, labelled=labelled)
+        case _:
+            return ParquetSource(files, labelled=labelled)
+
+
+def _pattern(pattern: str) -> Layout:
+    files = matching(pattern)
     if not files:
         raise BadInput(f"no file matches {pattern!r}")
     kinds = {Path(file).suffix: file for file in reversed(files)}
@@ -60,9 +144,23 @@ def _open_pattern(pattern: str, split: str | None, role: Role) -> Source:
         raise BadInput(
             f"{pattern!r} matches several kinds of files, such as {' and '.join(sorted(kinds.values()))}; name one"
         )
-    if split is not None:
-        raise BadInput(f"{pattern!r} is a pattern and has no splits; leave out @{split}")
-    return SHARDS[Path(files[0]).suffix](files)
+    return _shards(pattern, {"": files}, "a pattern has none")
+
+
+def matching(pattern: str) -> list[str]:
+    """The files that a pattern stands for; raises BadInput for one of braces that is missing."""
+    files: list[str] = []
+    for part in expand(pattern):
+        if Path(part).exists() or not any(c in part for c in "*?["):
+            found = [part] if object_store.is_remote(part) or Path(part).exists() else []
+            if not found and part != pattern:
+                raise BadInput(f"{part} does not exist, which {pattern!r} names")
+        elif object_store.is_remote(part):
+            found = object_store.matching(part)
+        else:
+            found = sorted(glob.glob(part, recursive=True))  # noqa: PTH207 - absolute patterns too
+        files += found
+    return files
 
 
 def expand(pattern: str) -> list[str]:
@@ -82,130 +180,180 @@ def expand(pattern: str) -> list[str]:
     return [name for part in names for name in expand(part)]
 
 
-def _open_file(name: str, split: str | None, role: Role) -> Source:
-    suffix = Path(name).suffix.lower()
-    if suffix in SUFFIXES or (suffix == ".parquet" and not has_images(read_schema(name))):
-        manifest = Manifest(name)
-        if manifest.splits:
-            return manifest.open(_known(name, split, role, manifest.splits))
-        source: Source = manifest.open()
-    elif suffix in SHARDS:
-        source = SHARDS[suffix]([name])
-    else:
-        kinds = ", ".join([*SUFFIXES, *SHARDS])
-        raise BadInput(f"{name} is a file; expected a folder of images, or a file that ends in {kinds}")
-    if split is not None:
-        raise BadInput(f"{name} has no splits (no column of that name); leave out @{split}")
-    return source
+# ---- Folders
 
 
-def open_folder(path: Path, split: str | None, role: Role) -> Source:
-    """The source in a folder: parquet, Arrow or tar shards, or images by class; each of them by split or not."""
-    names = sorted(path.iterdir())
-    if not names:
+def detect_folder(path: Path, split: str | None = None) -> Layout:
+    """A folder: shards, a table beside images, or images by class; each of them by split or not."""
+    if not any(path.iterdir()):
         raise BadInput(f"{path} is empty; expected one folder of images for each class")
-    parquets = parquet_splits(path)
-    if parquets:
-        return ParquetSource([str(f) for f in parquets[_known(str(path), split, role, tuple(parquets))]])
-    by_split = shards_by_split(path)
-    if by_split:
-        if "" in by_split:
-            _refuse_split(path, split)
-            return _open_shards(str(path), by_split[""])
-        chosen = _known(str(path), split, role, tuple(by_split))
-        return _open_shards(f"{path}/{chosen}", by_split[chosen])
-    splits = tuple(p.name for p in names if p.is_dir() and p.name in SPLITS)
-    if splits:
-        chosen = _known(str(path), split, role, splits)
-        train = path / "train"
-        # the training split says which classes there are and in which order
-        classes = classes_in(train) if chosen != "train" and train.is_dir() else None
-        return FolderSource(path / chosen, classes)
-    _refuse_split(path, split)
-    return FolderSource(path)
+    for configs in (configurations(path), _configurations(str(path), _shards_below(path), f"{path}/")):
+        if configs:
+            return _of_configurations(str(path), configs)
+    table = next((path / name for name in METADATA if (path / name).is_file()), None)
+    if table is not None:
+        return _manifest(str(path), str(table))
+    splits = _split_folders(path, split)
+    return Layout(
+        str(path), {name: partial(_open_images, path, name) for name in splits or ("",)}, partial(_every_image, path)
+    )
 
 
-def _refuse_split(path: Path | str, split: str | None) -> None:
-    if split is not None:
-        raise BadInput(f"{path} has no splits (no folder named train, test or validation); leave out @{split}")
+def _open_images(path: Path, split: str) -> Source:
+    """Images by class, or with a table beside them; the training split says which classes there are."""
+    train = next((p for p in sorted(path.iterdir()) if meaning(p.name) == "train" and p.is_dir()), None)
+    if not split or meaning(split) == "train":
+        train = None
+    table = next((name for name in METADATA if (path / split / name).is_file()), None)
+    if table is None:
+        return FolderSource(path / split, classes_in(train) if train else None)
+    classes = Manifest(str(train / table)).classes() if train and (train / table).is_file() else None
+    return Manifest(str(path / split / table)).open(classes=classes)
 
 
-def _known(name: str, split: str | None, role: Role, splits: tuple[str, ...]) -> str:
-    chosen = split or choose(name, splits, role)
-    if chosen in splits:
-        return chosen
-    for other in VALIDATION if chosen in VALIDATION else ():
-        if other in splits:
-            return other
-    raise unknown(f"split of {name}", chosen, splits)
+def _every_image(path: Path) -> Source:
+    skipped = Skipped()
+    names = images_below(os.fsencode(path), b"", [], skipped)
+    if not names:
+        why = f": {skipped}" if len(skipped) else f" (looked for {', '.join(sorted(image.SUFFIXES))})"
+        raise BadInput(f"{path} holds no images{why}")
+    if len(skipped):
+        say(f"{path}: {len(skipped):,} files and links are not used: {skipped}")
+    return unlabelled(str(path), names)
 
 
-def _open_shards(name: str, files: list[str]) -> Source:
-    kinds = {Path(file).suffix for file in files}
-    if len(kinds) > 1:
-        raise BadInput(f"{name} holds both {' and '.join(sorted(kinds))} files; name one kind, as in '{name}/*.tar'")
-    (suffix,) = kinds
-    if suffix == ".arrow":
-        refuse_missing(name, files)
-    return SHARDS[suffix](files)
+def unlabelled(root: str, names: Sequence[bytes]) -> FileSource:
+    """Files below a folder, without classes."""
+    return FileSource(root, binary(list(names)), np.broadcast_to(np.int64(0), len(names)), ())
 
 
-def parquet_splits(folder: Path) -> dict[str, list[Path]]:
-    """The parquet files of a folder (or of `data/` in it) by split: `train-00000-of-00004.parquet` is of `train`."""
-    splits: dict[str, list[Path]] = {}
-    for file in sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]):
-        splits.setdefault(file.stem.split("-")[0], []).append(file)
-    return splits
+def _split_folders(path: Path, split: str | None) -> tuple[str, ...]:
+    """The sub-folders that are splits; none where all are classes.
+
+    A folder `train` in which images lie is a class where others are beside it. One in which there are folders may be
+    either: it is a split where one for testing is beside it, or where it is asked for.
+    """
+    folders = [p for p in sorted(path.iterdir()) if p.is_dir() and not is_junk(os.fsencode(p.name))]
+    splits = [p.name for p in folders if meaning(p.name)]
+    others = [p.name for p in folders if not meaning(p.name)]
+    others = (
+        [name for name in others if _peek(path / name) or any(map(_peek, _folders_in(path / name)))] if splits else []
+    )
+    if not others:
+        return tuple(splits)
+    nested = [name for name in splits if not _peek(path / name)]
+    if not nested:
+        return ()
+    if split in nested or len({meaning(name) for name in nested}) > 1:
+        left = [name for name in (*others, *splits) if name not in nested]
+        say(f"{path}: read are the splits {', '.join(nested)}; left out are the folders {', '.join(left)}")
+        return tuple(nested)
+    raise BadInput(
+        f"{path} has the folder {nested[0]}, which may be a split or a class, beside {', '.join(others[:3])}: name "
+        f"{path}@{nested[0]} for the images in it, or give the class another name"
+    )
 
 
-def shards_by_split(path: Path) -> dict[str, list[str]]:
-    """The Arrow and tar files of a folder by split: of sub-folders, or of names that begin with one; "" is no split."""
-    found = sorted(str(f) for f in path.iterdir() if f.suffix in (".arrow", ".tar") and f.is_file())
-    if found:
-        return _by_beginning(found)
-    inside = {p.name: p for p in sorted(path.iterdir()) if p.is_dir() and not p.name.startswith(".")}
-    by_split = {
-        name: sorted(str(f) for f in p.iterdir() if f.suffix in (".arrow", ".tar") and f.is_file())
-        for name, p in inside.items()
-        if name in SPLITS or (p / "prepared.json").exists() or (p / "classes.json").exists()
-    }
-    return {name: files for name, files in by_split.items() if files}
+def _folders_in(path: Path) -> list[Path]:
+    return [p for p in islice(sorted(path.iterdir()), _PEEKED) if p.is_dir()]
 
 
-def _by_beginning(files: list[str]) -> dict[str, list[str]]:
-    splits: dict[str, list[str]] = {}
-    for file in files:
-        splits.setdefault(re.split(r"[-_.\d]", Path(file).name)[0], []).append(file)
-    return splits if splits.keys() <= SPLITS else {"": files}
+def _peek(path: Path) -> bool:
+    """Whether images lie in the folder itself, by its first entries."""
+    return any(
+        p.is_file() and not is_junk(os.fsencode(p.name)) and _is_image(p) for p in islice(path.iterdir(), _PEEKED)
+    )
 
 
-def _open_remote(address: str, split: str | None, role: Role) -> Source:
-    """A folder of an object store: shards of one kind or images by class, at the top or in one folder a split."""
-    address = address.rstrip("/")
+def _is_image(path: Path) -> bool:
+    if path.suffix.lower() in image.SUFFIXES:
+        return True
+    with suppress(OSError), open(path, "rb", buffering=0) as file:
+        return bool(image.kind_of(file.read(image.HEAD)))
+    return False
+
+
+# ---- Folders of shards
+
+
+def _shards_below(path: Path) -> list[str]:
+    """The shards in a folder, relative to it: at the top and in `data`, or else in folders below."""
+    top = _shards_in(path) + [
+        f"data/{name}" for name in (_shards_in(path / "data") if (path / "data").is_dir() else [])
+    ]
+    if top:
+        return top
+    found: list[str] = []
+    waiting, visited = [path], 0
+    while waiting and visited < _VISITED:
+        folder = waiting.pop(0)
+        visited += 1
+        shards = _shards_in(folder)
+        found += [f"{folder.relative_to(path)}/{name}" for name in shards]
+        if not shards and len(folder.relative_to(path).parts) < 3 and not (folder != path and _peek(folder)):
+            waiting += [p for p in _folders_in(folder) if not p.name.startswith(".")]
+    return found
+
+
+def _shards_in(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.suffix in SHARDS and p.is_file() and not p.name.startswith("."))
+
+
+def _configurations(place: str, names: list[str], start: str) -> dict[str, dict[str, list[str]]]:
+    """Shards by configuration and split: `fine/train/0000.parquet`, `data/train-00000-of-00001.parquet`."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        folders = [part for part in name.split("/")[:-1] if part != "data"]
+        split = folders.pop() if folders and meaning(folders[-1]) else ""
+        groups.setdefault(("/".join(folders), split), []).append(start + name)
+    configs: dict[str, dict[str, list[str]]] = {}
+    for (config, split), files in groups.items():
+        configs.setdefault(config, {}).update({split: files} if split else shards_by_split(files))
+    unsplit = {config: files[""] for config, files in configs.items() if config and list(files) == [""]}
+    if unsplit and len(unsplit) == len(configs) - ("" in configs):  # folders with names of their own are splits
+        return {"": {**configs.get("", {}), **unsplit}}
+    return configs
+
+
+def _of_configurations(place: str, configs: dict[str, dict[str, list[str]]]) -> Layout:
+    if len(configs) > 1:
+        shown = ", ".join(sorted(name or "(none)" for name in configs))
+        one = next(name for name in sorted(configs) if name)
+        raise BadInput(f"{place} holds the configurations {shown}; name one, as in {place}/{one}")
+    ((name, splits),) = configs.items()
+    if name:
+        say(f"{place}: read is {name}, its only configuration")
+    return _shards(place, splits)
+
+
+# ---- Object stores
+
+
+def _remote(address: str) -> Layout:
+    """A folder of an object store: shards of one kind or images by class, by split or not."""
     names = object_store.below(address)
     if not names:
         raise BadInput(f"{address} holds no files")
-    for suffix, source in SHARDS.items():
+    for suffix in SHARDS:
         shards = [name for name in names if name.endswith(suffix)]
-        if not shards:
-            continue
-        by_split: dict[str, list[str]] = {}
-        for name in shards:
-            folder, _, base = name.rpartition("/")
-            key = re.split(r"[-_.\d]", base)[0] if folder in ("", "data") else folder
-            by_split.setdefault(key, []).append(f"{address}/{name}")
-        if not by_split.keys() <= SPLITS:
-            _refuse_split(address, split)
-            return source([f"{address}/{name}" for name in shards])
-        return source(by_split[_known(address, split, role, tuple(by_split))])
-    images = [name for name in names if Path(name).suffix.lower() in image.SUFFIXES and "/" in name]
-    tops = {name.split("/")[0] for name in images}
-    if tops & SPLITS:
-        chosen = _known(address, split, role, tuple(sorted(tops & SPLITS)))
-        classes = _folders(images, "train/") if chosen != "train" and "train" in tops else None
-        return _remote_images(address, f"{chosen}/", images, classes)
-    _refuse_split(address, split)
-    return _remote_images(address, "", images, None)
+        if shards:
+            return _of_configurations(address, _configurations(address, shards, f"{address}/"))
+    images = [name for name in names if Path(name).suffix.lower() in image.SUFFIXES]
+    every = partial(_remote_images, address, images)
+    images = [name for name in images if "/" in name]
+    splits = sorted({top for name in images if meaning(top := name.split("/")[0])})
+    train = next((split for split in splits if meaning(split) == "train"), None)
+    parts = {
+        split: partial(_remote_classes, address, split + "/", images, f"{train}/" if train and split != train else None)
+        for split in splits
+    }
+    return Layout(address, parts or {"": partial(_remote_classes, address, "", images, None)}, every)
+
+
+def _remote_images(address: str, images: list[str]) -> Source:
+    if not images:
+        raise BadInput(f"{address} holds no images")
+    return unlabelled(address, [name.encode() for name in images])
 
 
 def _folders(images: list[str], start: str) -> tuple[str, ...]:
@@ -213,8 +361,8 @@ def _folders(images: list[str], start: str) -> tuple[str, ...]:
     return tuple(sorted({name.split("/")[0] for name in inside if "/" in name}))
 
 
-def _remote_images(address: str, start: str, images: list[str], classes: tuple[str, ...] | None) -> Source:
-    place = {name: label for label, name in enumerate(classes or _folders(images, start))}
+def _remote_classes(address: str, start: str, images: list[str], train: str | None) -> Source:
+    place = {name: label for label, name in enumerate(_folders(images, train or start))}
     chosen = [n for n in images if n.startswith(start) and "/" in n[len(start) :]]
     chosen.sort(key=lambda name: name.split("/"))
     if not chosen:

@@ -1,26 +1,32 @@
-"""Manifests: a CSV or parquet file with a row for each image: its path, its label, and perhaps its split."""
+"""Manifests: a table (CSV, JSON lines, parquet) with a row for each image: its name, its label, perhaps its split."""
 
 import csv as plain_csv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as compute
 import pyarrow.csv as csv
+import pyarrow.json as json_lines
 
 from vitrail.core.errors import BadInput, nearest
 from vitrail.core.object_store import local
+from vitrail.core.progress import say
 from vitrail.data.sources.base import FileSource
 from vitrail.data.sources.class_names import class_indices
+from vitrail.data.sources.columns import Columns, find_columns
+from vitrail.data.sources.image_names import ImageNames
 from vitrail.data.sources.parquet import open_parquet
 from vitrail.data.sources.skipped import NAMED, Skipped
 
-PATH = ("path", "file", "image", "file_name", "filename")
-LABEL = ("label", "class")
-SPLIT = ("split",)
-SUFFIXES = (".csv", ".tsv")
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # of the Hugging Face hub, beside the images
 _BLOCK = 4 << 20  # bytes of a CSV that are parsed at once; a row must fit
 _HEADER = 1 << 16
+_SAMPLED = 5  # rows that tell which column is which
+_SEVERAL = r"^\d+([ ,;|]+\d+)+$"  # numbers of several classes
 
 
 class Manifest:
@@ -35,9 +41,8 @@ class Manifest:
     def __init__(self, file: str):
         self.file = file
         self.skipped = Skipped()
-        self.paths, self.labels, self._split = (_read_parquet if file.endswith(".parquet") else _read_csv)(
-            file, self.skipped
-        )
+        read = {".parquet": _read_parquet, ".jsonl": _read_json}.get(Path(file).suffix.lower(), _read_csv)
+        self.paths, self.labels, self._split = read(file, ImageNames(file), self.skipped)
         misshapen = len(self.skipped)
         if not len(self.paths) and not misshapen:
             raise BadInput(f"{file} has no rows")
@@ -46,19 +51,27 @@ class Manifest:
         if len(self.skipped):
             rows = len(self.paths) + misshapen
             raise BadInput(f"{file} has {len(self.skipped):,} bad rows of {rows:,}: {self.skipped}")
+        several = compute.match_substring_regex(self.labels, pattern=_SEVERAL)
+        if compute.any(several).as_py():
+            row = several.index(True).as_py()
+            raise BadInput(
+                f"{file}: row {row + 1} has the label {self.labels[row].as_py()!r}, which names several classes; "
+                "here an image has one"
+            )
         self.splits: tuple[str, ...] = ()
         if self._split is not None:
             self.splits = tuple(sorted(str(name) for name in compute.unique(self._split).to_pylist()))
 
-    def open(self, split: str | None = None) -> FileSource:
-        """The images of a split, or all. The rows of `train`, where there are any, say which classes there are."""
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the rows of `train`, where there are any, else of all."""
+        return class_indices(self._texts(self._where("train" if "train" in self.splits else None)), None, self.file)[1]
+
+    def open(self, split: str | None = None, classes: tuple[str, ...] | None = None) -> FileSource:
+        """The images of a split, or all; `classes` are those of the training data, where another file has them."""
         chosen = self._where(split)
         labels = self._texts(chosen)
-        classes = None
-        if split is not None:
-            _, classes = class_indices(
-                self._texts(self._where("train" if "train" in self.splits else None)), None, self.file
-            )
+        if split is not None or classes is not None:
+            classes = classes or self.classes()
             for name in compute.unique(labels).to_pylist():
                 if name not in classes:
                     raise BadInput(f"{self.file} has the class {name!r}, which train lacks{nearest(name, classes)}")
@@ -88,22 +101,23 @@ def _refuse_rows(refused: Skipped, reason: str, bad: np.ndarray, rows: np.ndarra
         refused.add(reason, f"row {(row if rows is None else rows[row]) + 1}", len(found) - 3 if i == 3 else 1)
 
 
-Columns = tuple[pa.LargeBinaryArray, pa.LargeStringArray, pa.LargeStringArray | None]
+_Read = tuple[pa.LargeBinaryArray, pa.LargeStringArray, pa.LargeStringArray | None]
 
 
-def _read_csv(file: str, refused: Skipped) -> Columns:
+def _read_csv(file: str, images: ImageNames, refused: Skipped) -> _Read:
     try:
         path = local(file, fresh=True)
-        names, delimiter = _header(path, file)
-        columns = [_column(names, PATH, file), _column(names, LABEL, file), *(n for n in SPLIT if n in names)]
-
+        names, delimiter, sample, opened = _header(path, file)
+        rows = [dict(zip(names, row, strict=True)) for row in sample if len(row) == len(names)]
+        found = find_columns(names, rows, images.exists, file)
+        columns = [found.path, *found.labels, *([found.split] if found.split else [])]
         misshapen: dict[int, int] = {}
 
         def skip(row: csv.InvalidRow) -> str:
-            found = row.actual_columns
-            misshapen[found] = misshapen.get(found, 0) + 1
-            if misshapen[found] <= NAMED:  # there may be millions
-                refused.add(_columns_of(found, names), f"line {row.number}: {row.text[:60]!r}")
+            count = row.actual_columns
+            misshapen[count] = misshapen.get(count, 0) + 1
+            if misshapen[count] <= NAMED:  # there may be millions
+                refused.add(_columns_of(count, names), f"line {row.number}: {row.text[:60]!r}")
             return "skip"
 
         read = csv.ReadOptions(use_threads=False, block_size=_BLOCK)
@@ -111,85 +125,123 @@ def _read_csv(file: str, refused: Skipped) -> Columns:
         convert = csv.ConvertOptions(
             column_types={name: pa.binary() for name in names}, include_columns=columns, strings_can_be_null=False
         )
-        table = csv.read_csv(path, read, parse, convert)  # open_csv calls `skip` from another thread: ten times as slow
-        for found, count in misshapen.items():
-            refused.add(_columns_of(found, names), "", max(0, count - NAMED))
+        table = csv.read_csv(opened, read, parse, convert)  # open_csv calls `skip` from another thread: 10 times slower
+        for count, rows_of_it in misshapen.items():
+            refused.add(_columns_of(count, names), "", max(0, rows_of_it - NAMED))
     except pa.ArrowInvalid as problem:
         raise BadInput(f"{file} cannot be read as a CSV: {str(problem).split(chr(10))[0][:300]}") from None
     except OSError as problem:
         raise BadInput(f"{file} cannot be read: {problem.strerror or problem}") from None
-    return _columns(table, file)
+    return _columns(table, found, images, file)
 
 
 def _columns_of(found: int, names: list[str]) -> str:
     return f"with {found} columns instead of {len(names)}"
 
 
-def _header(path: Path, file: str) -> tuple[list[str], str]:
-    """The names of the columns, and what separates them."""
+def _header(path: Path, file: str) -> tuple[list[str], str, list[list[str]], Any]:
+    """The names of the columns, what separates them, the first rows, and what the rest is to be read from."""
     with open(path, "rb") as opened:
         line = opened.readline(_HEADER)
+        sample = [opened.readline(_HEADER) for _ in range(_SAMPLED)]
+    content: Any = path
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        content = _from_utf16(path, file)
+        line, *sample = content.splitlines(keepends=True)[: 1 + _SAMPLED] or [b""]
+        content = pa.BufferReader(content)
     try:
         text = line.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
         raise BadInput(f"{file} is no text in UTF-8") from None
     if len(line) == _HEADER:
         raise BadInput(f"{file} has a first line of more than {_HEADER:,} bytes; expected the names of the columns")
-    if text and len(line) == path.stat().st_size:
-        raise BadInput(f"{file} has no rows")
     if not text:
         raise BadInput(f"{file} is empty; expected a header such as path,label and a row for each image")
-    for delimiter in ("\t",) if file.endswith(".tsv") else (",", ";", "\t"):
-        names = _cells(text, delimiter, file)
-        if any(name in names for name in PATH):
-            return names, delimiter
-    return _cells(text, ",", file), ","
+    if not any(sample):
+        raise BadInput(f"{file} has no rows")
+    delimiters = ("\t",) if file.endswith(".tsv") else (",", ";", "\t")
+    delimiter = max(delimiters, key=lambda mark: len(_cells(text, mark, file)))  # the first of equal ones
+    rows = [row.decode("utf-8", "replace").rstrip("\r\n") for row in sample]
+    return (
+        _cells(text, delimiter, file),
+        delimiter,
+        [_cells(row, delimiter, file) for row in rows if row and len(row) < _HEADER - 1],
+        content,
+    )
+
+
+def _from_utf16(path: Path, file: str) -> bytes:
+    try:
+        return path.read_bytes().decode("utf-16").encode()
+    except UnicodeDecodeError:
+        raise BadInput(f"{file} is no text in UTF-8, nor in UTF-16") from None
 
 
 def _cells(line: str, delimiter: str, file: str) -> list[str]:
     try:
         return next(plain_csv.reader([line], delimiter=delimiter))
-    except plain_csv.Error as problem:
+    except (plain_csv.Error, StopIteration) as problem:
         raise BadInput(f"{file}: the first line cannot be read: {problem}") from None
 
 
-def _column(names: list[str], wanted: tuple[str, ...], file: str) -> str:
-    found = [name for name in wanted if name in names]
-    if not found:
-        shown = ", ".join(names)
-        shown = shown if len(shown) <= 200 else shown[:200] + " …"
-        raise BadInput(
-            f"{file} has the columns {shown}; expected one named {' or '.join(wanted)} (the first line names them)"
-        )
-    if names.count(found[0]) > 1:
-        raise BadInput(f"{file} has {names.count(found[0])} columns named {found[0]!r}")
-    return found[0]
-
-
-def _read_parquet(file: str, refused: Skipped) -> Columns:
-    opened = open_parquet(file, fresh=True)
-    names = opened.schema_arrow.names
-    columns = [_column(names, PATH, file), _column(names, LABEL, file), *(n for n in SPLIT if n in names)]
+def _read_json(file: str, images: ImageNames, refused: Skipped) -> _Read:
     try:
-        table = opened.read(columns=columns)
+        table = json_lines.read_json(local(file, fresh=True))
+    except (pa.ArrowException, OSError) as problem:
+        raise BadInput(f"{file} cannot be read as JSON lines: {str(problem).split(chr(10))[0][:300]}") from None
+    return _of_table(table, file, images)
+
+
+def _read_parquet(file: str, images: ImageNames, refused: Skipped) -> _Read:
+    try:
+        table = open_parquet(file, fresh=True).read()
     except (pa.ArrowException, OSError) as problem:
         raise BadInput(f"{file} cannot be read: {str(problem).split(chr(10))[0][:300]}") from None
-    for name in columns:
+    return _of_table(table, file, images)
+
+
+def _of_table(table: pa.Table, file: str, images: ImageNames) -> _Read:
+    names = table.column_names
+    rows = [{name: str(value) for name, value in row.items()} for row in table.slice(0, _SAMPLED).to_pylist()]
+    found = find_columns(names, rows, images.exists, file)
+    for name in (found.path, *found.labels, *([found.split] if found.split else [])):
         kind = table[name].type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
+        label = name in found.labels
         texts = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if not texts and not (pa.types.is_integer(kind) and name in LABEL):
-            expected = "texts or whole numbers" if name in LABEL else "texts"
-            raise BadInput(f"{file}: column {name!r} is {kind}, expected {expected}")
-    return _columns(table.select(columns), file)
+        if not texts and not (pa.types.is_integer(kind) and label) and len(found.labels) == 1:
+            raise BadInput(
+                f"{file}: column {name!r} is {kind}, expected {'texts or whole numbers' if label else 'texts'}"
+            )
+    return _columns(table, found, images, file)
 
 
-def _columns(table: pa.Table, file: str) -> Columns:
+def _columns(table: pa.Table, found: Columns, images: ImageNames, file: str) -> _Read:
     """Path, label and split as FileSource and `class_indices` take them; nulls become empty texts."""
-    paths = _one(compute.fill_null(_texts(table.column(0), file, "paths", binary=True), b""))
-    rest = [_one(compute.fill_null(_texts(column, file, "labels"), "")) for column in table.columns[1:]]
-    return paths, rest[0], rest[1] if len(rest) > 1 else None
+    paths = _one(compute.fill_null(_texts(table[found.path], file, "paths", binary=True), b""))
+    if len(found.labels) == 1:
+        labels = _one(compute.fill_null(_texts(table[found.labels[0]], file, "labels"), ""))
+    else:
+        labels = _from_one_hot(table, found.labels, file)
+    split = _one(compute.fill_null(_texts(table[found.split], file, "splits"), "")) if found.split else None
+    return images.resolved(paths), labels, split
+
+
+def _from_one_hot(table: pa.Table, names: Sequence[str], file: str) -> pa.LargeStringArray:
+    """The name of the column that holds a 1, row by row."""
+    try:
+        values = np.stack([_texts(table[name], file, name).cast(pa.float64()).to_numpy() for name in names], axis=1)
+    except pa.ArrowInvalid as problem:
+        raise BadInput(f"{file}: a column for each class, and not all are numbers: {problem}") from None
+    wrong = np.flatnonzero((values != 0).sum(axis=1) != 1)
+    if len(wrong):
+        count = int((values[wrong[0]] != 0).sum())
+        raise BadInput(
+            f"{file}: {len(wrong):,} rows do not have exactly one class; row {wrong[0] + 1} has {count}: here an "
+            "image has one"
+        )
+    return pa.array(np.array(names, dtype=object)[values.argmax(axis=1)], type=pa.large_string())
 
 
 def _texts(column: pa.ChunkedArray, file: str, what: str, binary: bool = False) -> pa.ChunkedArray:
@@ -200,7 +252,9 @@ def _texts(column: pa.ChunkedArray, file: str, what: str, binary: bool = False) 
     try:
         return compute.utf8_trim_whitespace(column.cast(pa.large_string()))
     except pa.ArrowInvalid:
-        raise BadInput(f"{file}: {what} are no text in UTF-8") from None
+        say(f"{file}: {what} are no text in UTF-8 and are read as Windows-1252")
+        known = {value: value.decode("cp1252", "replace").strip() for value in compute.unique(column).to_pylist()}
+        return pa.chunked_array([[known[value] for value in column.to_pylist()]], type=pa.large_string())
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

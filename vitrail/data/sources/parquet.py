@@ -13,11 +13,13 @@ import pyarrow.parquet as parquet
 
 from vitrail.core.errors import BadInput
 from vitrail.core.object_store import local
+from vitrail.core.progress import say
 from vitrail.data.decode import image
-from vitrail.data.sources.base import Example, Source
+from vitrail.data.sources.base import Example, Source, add_files_to
+from vitrail.data.sources.class_names import class_indices
 
 IMAGE = ("image", "img")
-LABEL = ("label", "labels", "fine_label")
+LABEL = ("label", "labels", "fine_label", "class")
 LARGEST_GROUP = 4 << 30  # bytes of a row group, which is read whole
 
 
@@ -53,10 +55,11 @@ class ParquetSource(Source):
                     )
                 groups.append((start, number, group))
                 start += facts.num_rows
-        self.labels = np.concatenate(labels) if labelled else np.broadcast_to(np.int64(0), start)
-        if not len(self.labels):
+        if not start:
             raise BadInput(f"{Path(first).parent} holds parquet files without a row")
-        self.classes = _class_names(schema, self.label_column, self.labels) if self.label_column is not None else ()
+        self.labels, self.classes = np.broadcast_to(np.int64(0), start), ()
+        if self.label_column is not None:
+            self.labels, self.classes = _classes(schema, self.label_column, pa.concat_arrays(labels), first)
         self._starts = [g[0] for g in groups]
         self._groups = [(number, group) for _, number, group in groups]
         self._names = [Path(file).name for file in self.files]
@@ -104,6 +107,10 @@ class ParquetSource(Source):
         if not isinstance(data, bytes):
             raise image.BrokenImage("no image bytes", key)
         return Example(data, self.labels.item(index), key)
+
+    def add_images_to(self, digest: Any) -> None:
+        """Names and stamps of the files."""
+        add_files_to(digest, self.files)
 
 
 class _Values:
@@ -173,11 +180,7 @@ def read_schema(file: str) -> pa.Schema:
 
 def has_images(schema: pa.Schema) -> bool:
     """Whether the images themselves are in the file, and not only their paths."""
-    return any(
-        name in schema.names
-        and not (pa.types.is_string(schema.field(name).type) or pa.types.is_large_string(schema.field(name).type))
-        for name in IMAGE
-    )
+    return any(_holds_images(schema.field(i).type) for i in range(len(schema)))
 
 
 def _line(problem: Exception) -> str:
@@ -185,10 +188,33 @@ def _line(problem: Exception) -> str:
 
 
 def _column(schema: pa.Schema, names: tuple[str, ...], file: str) -> str:
+    """The column of a known name, or else the only one that could be it, which is said."""
     for name in names:
         if schema.names.count(name) == 1:
             return name
-    raise BadInput(f"{file} has the columns {', '.join(schema.names)}; expected one named {' or '.join(names[:2])}")
+    images = names == IMAGE
+    fitting = [name for name in schema.names if _holds_images(schema.field(name).type) == images]
+    if not images:
+        fitting = [name for name in fitting if name in _features(schema)] or fitting
+    if len(fitting) != 1 or schema.names.count(fitting[0]) != 1:
+        raise BadInput(f"{file} has the columns {', '.join(schema.names)}; expected one named {' or '.join(names[:2])}")
+    say(f"{file}: the {'image' if images else 'label'} is taken from the column {fitting[0]!r}, the only one that fits")
+    return fitting[0]
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    """The columns that the metadata of the `datasets` library call class labels."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: about for name, about in features.items() if "names" in about}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
 
 
 def _check_types(schema: pa.Schema, image_column: str, label_column: str | None, file: str) -> None:
@@ -203,12 +229,13 @@ def _check_types(schema: pa.Schema, image_column: str, label_column: str | None,
     if label_column is None:
         return
     kind = schema.field(label_column).type
-    if not pa.types.is_integer(kind):
-        shown = "object" if pa.types.is_string(kind) else kind
-        raise BadInput(f"{file}: column {label_column!r} is {shown}, expected whole numbers")
+    value = kind.value_type if pa.types.is_dictionary(kind) or pa.types.is_list(kind) else kind
+    if not (pa.types.is_integer(value) or pa.types.is_string(value) or pa.types.is_large_string(value)):
+        raise BadInput(f"{file}: column {label_column!r} is {kind}, expected whole numbers or texts")
 
 
-def _labels(opened: parquet.ParquetFile, column: str, file: str) -> np.ndarray:
+def _labels(opened: parquet.ParquetFile, column: str, file: str) -> pa.Array:
+    """The labels of a file, int64 or texts."""
     try:
         labels = opened.read(columns=[column])[0]
     except (pa.ArrowException, OSError) as problem:
@@ -217,9 +244,26 @@ def _labels(opened: parquet.ParquetFile, column: str, file: str) -> np.ndarray:
         raise BadInput(
             f"{file} says {opened.metadata.num_rows:,} rows, and its labels are {len(labels):,}: it is damaged"
         )
+    if pa.types.is_list(labels.type):
+        counts = compute.list_value_length(labels).fill_null(0).to_numpy()
+        if (counts != 1).any():
+            row = int(np.flatnonzero(counts != 1)[0])
+            raise BadInput(f"{file}: row {row} of {column!r} has {counts[row]} labels; here an image has one")
+        labels = compute.list_flatten(labels)
     if labels.null_count:
         raise BadInput(f"{file}: {labels.null_count:,} rows of column {column!r} are empty")
-    return labels.to_numpy().astype(np.int64)
+    if pa.types.is_dictionary(labels.type):
+        labels = labels.cast(labels.type.value_type)
+    labels = labels.cast(pa.int64() if pa.types.is_integer(labels.type) else pa.large_string())
+    return pa.concat_arrays(labels.chunks) if labels.num_chunks else pa.array([], type=labels.type)
+
+
+def _classes(schema: pa.Schema, column: str, labels: pa.Array, file: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    if pa.types.is_integer(labels.type):
+        numbers = labels.to_numpy().astype(np.int64)
+        return numbers, _class_names(schema, column, numbers)
+    named = _features(schema).get(column)
+    return class_indices(labels, tuple(named["names"]) if named else None, file)
 
 
 def _class_names(schema: pa.Schema, column: str, labels: np.ndarray) -> tuple[str, ...]:

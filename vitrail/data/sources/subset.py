@@ -1,12 +1,13 @@
 """Seeded subsets of a source: a slice, some classes, n images a class, a part held out. A subset is a source too."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from vitrail.core.errors import BadInput, unknown
 from vitrail.core.seeds import generator
-from vitrail.data.sources.base import Example, Source
+from vitrail.data.sources.base import Example, Source, add_to
 
 
 class Subset(Source):
@@ -31,6 +32,14 @@ class Subset(Source):
     def __getitem__(self, index: int) -> Example:
         example = self.source[int(self.indices[index])]
         return Example(example.image, int(self.labels[index]), example.key)
+
+    def base(self) -> Source:
+        """The source that all subsets were taken of."""
+        return self.source.base()
+
+    def add_images_to(self, digest: Any) -> None:
+        """The whole source, and which of it."""
+        add_to(digest, self.source.content_hash(), self.indices)
 
 
 def slice_of(source: Source, start: str, stop: str) -> Subset:
@@ -156,3 +165,7 @@ class ConcatSource(Source):
         index %= len(self)
         part = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self.sources[part][index - int(self._starts[part])]
+
+    def add_images_to(self, digest: Any) -> None:
+        """One source after another."""
+        add_to(digest, *(source.content_hash() for source in self.sources))

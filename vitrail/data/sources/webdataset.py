@@ -14,7 +14,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.object_store import local
 from vitrail.core.progress import say
 from vitrail.data.decode.image import BrokenImage
-from vitrail.data.sources.base import Example, Source
+from vitrail.data.sources.base import Example, Source, add_files_to
 from vitrail.data.sources.class_names import class_indices, class_names
 from vitrail.data.sources.skipped import Skipped
 from vitrail.data.sources.tar_index import index
@@ -90,6 +90,10 @@ class TarSource(Source):
         if len(data) < size:
             raise BrokenImage("the tar file was cut off after it had been opened", key)
         return Example(data, int(self.labels[index]), key)
+
+    def add_images_to(self, digest: Any) -> None:
+        """Names and stamps of the files."""
+        add_files_to(digest, self.files)
 
 
 class _Descriptor:

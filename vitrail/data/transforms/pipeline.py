@@ -1,13 +1,13 @@
 """The two views of an image: the training view, which is random, and the evaluation view, which is not."""
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vitrail.core.errors import BadInput
 from vitrail.data.decode.image import BrokenImage, Picture, Pixels, part_of, size_of, to_pixels, whole
-from vitrail.data.sources.base import Example, Source
+from vitrail.data.sources.base import Example, Source, add_to
 from vitrail.data.transforms import crops
 from vitrail.data.transforms.crops import Interpolation
 from vitrail.data.transforms.randaugment import RandAugment, rand_augment
@@ -197,6 +197,10 @@ class Squared(Source):
             problem.key = example.key
             raise
         return Example(pixels, example.label, example.key)
+
+    def add_images_to(self, digest: Any) -> None:
+        """The source, and the size."""
+        add_to(digest, self.source.content_hash(), list(self.size))
 
 
 class View(NamedTuple):

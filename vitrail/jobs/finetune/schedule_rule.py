@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from vitrail.core.errors import BadInput
-from vitrail.data.sources.split_names import parts_of
+from vitrail.data.sources.split_names import DataName
 
 BATCH = 512  # of Table 4, and of BiT
 
@@ -38,9 +38,9 @@ BIT = (
 
 def hyper_rule(data: str, images: int) -> HyperRule:
     """The rule for `images` training images of DATA: the paper's for its whole sets, BiT's for others and for parts."""
-    name, split, part = parts_of(data)
-    if name in PAPER and split in (None, "train") and not part:
-        return PAPER[name]
+    name = DataName.parse(data)
+    if name.place in PAPER and name.split in (None, "train") and not name.slice:
+        return PAPER[name.place]
     return next(scale for below, scale in BIT if below is None or images < below)
 
 

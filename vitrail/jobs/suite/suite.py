@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from vitrail.core.errors import BadInput, unknown
 from vitrail.data.catalog.catalog import to_be_fetched
 from vitrail.data.open.names import open_data, require_classes
-from vitrail.data.sources.split_names import parts_of
+from vitrail.data.sources.split_names import DataName
 from vitrail.jobs.finetune.finetune import Finetune
 
 
@@ -127,7 +127,7 @@ class Present(NamedTuple):
 def look_for(task: Task, method: Method) -> Present:
     """Opens the data of a task, but downloads nothing."""
     train = data_of(task, method)
-    places = (parts_of(train)[0], parts_of(task.finetune.test or "")[0])
+    places = (DataName.parse(train).place, DataName.parse(task.finetune.test or "").place)
     if any(to_be_fetched(place) for place in places):
         return Present(fetched_first=True)
     try:

@@ -10,7 +10,6 @@ from tests.scenarios.test_bad_input import image_folder
 from vitrail.data.catalog.digits import digits
 from vitrail.data.decode import image
 from vitrail.data.open.names import open_data
-from vitrail.data.quality.content_hash import content_hash
 from vitrail.data.sources.base import ArraySource
 from vitrail.data.sources.subset import ConcatSource, Subset
 
@@ -18,18 +17,18 @@ from vitrail.data.sources.subset import ConcatSource, Subset
 def test_a_folder_is_known_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = image_folder(tmp_path / "photos")
     monkeypatch.setattr(image, "read", None)
-    first = content_hash(open_data(str(root)))
-    assert content_hash(open_data(str(root))) == first
+    first = open_data(str(root)).content_hash()
+    assert open_data(str(root)).content_hash() == first
     moved = root.rename(tmp_path / "moved")
-    assert content_hash(open_data(str(moved))) == first
+    assert open_data(str(moved)).content_hash() == first
     file = moved / "class-0" / "3.jpg"
     about = file.stat()
     os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns + 1_000_000))
-    touched = content_hash(open_data(str(moved)))
+    touched = open_data(str(moved)).content_hash()
     assert touched != first
     file.write_bytes(file.read_bytes() + b"\0")
     os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns + 1_000_000))
-    assert content_hash(open_data(str(moved))) not in (first, touched)
+    assert open_data(str(moved)).content_hash() not in (first, touched)
 
 
 def test_an_array_is_known_by_its_pixels_labels_and_order() -> None:
@@ -40,21 +39,21 @@ def test_an_array_is_known_by_its_pixels_labels_and_order() -> None:
     other = images.copy()
     other[3, 1, 1, 0] ^= 1
     seen = [
-        content_hash(first),
-        content_hash(ArraySource(other, labels, ("a", "b"), keys)),
-        content_hash(ArraySource(images, 1 - labels, ("a", "b"), keys)),
-        content_hash(ArraySource(images, labels, ("a", "c"), keys)),
-        content_hash(Subset(first, np.arange(6))),
-        content_hash(Subset(first, np.arange(6)[::-1])),
-        content_hash(Subset(first, np.arange(5))),
-        content_hash(ConcatSource([first, first])),
+        first.content_hash(),
+        ArraySource(other, labels, ("a", "b"), keys).content_hash(),
+        ArraySource(images, 1 - labels, ("a", "b"), keys).content_hash(),
+        ArraySource(images, labels, ("a", "c"), keys).content_hash(),
+        Subset(first, np.arange(6)).content_hash(),
+        Subset(first, np.arange(6)[::-1]).content_hash(),
+        Subset(first, np.arange(5)).content_hash(),
+        ConcatSource([first, first]).content_hash(),
     ]
     assert len(set(seen)) == len(seen)
-    assert content_hash(ArraySource(images.copy(), labels, ("a", "b"), keys)) == seen[0]
+    assert ArraySource(images.copy(), labels, ("a", "b"), keys).content_hash() == seen[0]
 
 
 def test_what_has_no_files_is_read() -> None:
     train, test = open_data("scattered-digits@test[:20]"), open_data("scattered-digits@test[1:21]")
-    assert content_hash(train) != content_hash(test)
-    assert content_hash(train) == content_hash(open_data("scattered-digits@test[:20]"))
-    assert content_hash(digits("train")) != content_hash(digits("test"))
+    assert train.content_hash() != test.content_hash()
+    assert train.content_hash() == open_data("scattered-digits@test[:20]").content_hash()
+    assert digits("train").content_hash() != digits("test").content_hash()

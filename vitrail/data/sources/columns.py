@@ -1,0 +1,97 @@
+"""Which columns of a table of images are the path, the label and the split: by name, by what is in them, or as told."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from vitrail.core.errors import BadInput
+from vitrail.core.progress import say
+
+PATH = ("path", "file", "image", "file_name", "filename")
+LABEL = ("label", "class")
+_MORE_PATHS = (
+    "filepath", "file_path", "image_path", "img_path", "image_name", "img_name", "image_id", "img_id", "imageid",
+    "img", "photo", "picture", "fname", "id",
+)  # fmt: skip
+_MORE_LABELS = (
+    "labels", "category", "target", "species", "class_name", "classname", "label_name", "class_id", "label_id",
+    "category_id", "breed", "diagnosis", "dx", "y",
+)  # fmt: skip
+SPLIT = "split"
+TOLD = "VITRAIL_COLUMNS"  # the environment variable of `--columns`: a JSON object
+
+
+class Columns(NamedTuple):
+    """Names of columns; several `labels` are one-hot: a column for each class."""
+
+    path: str
+    labels: tuple[str, ...]
+    split: str | None
+
+
+def find_columns(
+    names: Sequence[str], rows: Sequence[Mapping[str, str]], is_image: Callable[[str], bool], file: str
+) -> Columns:
+    """The columns of a table, by their names and its first rows. What is guessed is said.
+
+    Args:
+        rows: some of the rows, each a text for each column.
+        is_image: whether a text names an image that is there.
+
+    Raises:
+        BadInput: a column is missing, or twice there.
+    """
+    told: dict[str, str] = json.loads(os.environ.get(TOLD) or "{}")
+    for name in told.values():
+        if name not in names:
+            raise BadInput(f"{file} has no column {name!r}; it has {_shown(names)}")
+    for name in names:
+        if names.count(name) > 1 and name in (*PATH, *LABEL, *told.values()):
+            raise BadInput(f"{file} has {names.count(name)} columns named {name!r}")
+    path = told.get("image") or _known(names, PATH)
+    label = told.get("label") or _known(names, LABEL)
+    split = told.get("split") or (SPLIT if SPLIT in names else None)
+    guessed = []
+    if path is None:
+        images = [name for name in names if name != label and rows and all(is_image(row[name]) for row in rows)]
+        path = images[0] if len(images) == 1 else _known(names, _MORE_PATHS)
+        guessed += [f"the image is in the column {path!r}"]
+    if path is None:
+        raise BadInput(_lacking(names, PATH, file, "image"))
+    rest = [name for name in names if name not in (path, split)]
+    if label is None:
+        one_hot = [name for name in rest if all(row[name].strip() in _BITS for row in rows)] if len(rest) > 1 else []
+        if rows and len(one_hot) > 1 and all(sum(float(row[n]) for n in one_hot) == 1 for row in rows):
+            say(f"{file}: a column for each class: {_shown(one_hot)}")
+            return Columns(path, tuple(one_hot), split)
+        label = _known(rest, _MORE_LABELS)
+        if label is None and len(rest) == 1 and rows and any(is_image(row[path]) for row in rows):
+            label = rest[0]
+        guessed += [f"the label in {label!r}"]
+    if label is None:
+        raise BadInput(_lacking(names, LABEL, file, "label"))
+    if guessed:
+        say(f"{file}: {' and '.join(guessed)}; otherwise give --columns image=NAME label=NAME")
+    return Columns(path, (label,), split)
+
+
+_BITS = {"0", "1", "0.0", "1.0"}
+
+
+def _known(names: Sequence[str], known: Sequence[str]) -> str | None:
+    """The first of the known names that is there, in its own spelling before any other."""
+    lower = {name.strip().lower().replace(" ", "_"): name for name in reversed(names)}
+    return next((name for name in known if name in names), next((lower[n] for n in known if n in lower), None))
+
+
+def _lacking(names: Sequence[str], known: tuple[str, ...], file: str, what: str) -> str:
+    return (
+        f"{file} has the columns {_shown(names)}; expected one named {' or '.join(known)} (the first line names them), "
+        f"or --columns {what}=NAME"
+    )
+
+
+def _shown(names: Sequence[str]) -> str:
+    text = ", ".join(names)
+    return text if len(text) <= 200 else text[:200] + " …"
