@@ -37,7 +37,7 @@ ROOMS = {
         {"leakage", "class_matching"},
     ],
     "jobs": [
-        {"inspect", "duplicates", "linear_probe", "data_check", "predict", "prepare", "throughput"},
+        {"inspect", "duplicates", "linear_probe", "data_check", "predict", "prepare", "throughput", "data_identity"},
         {"training", "train_test_overlap"},
         {"pretrain", "finetune", "forecast", "evaluate"},
         {"early_stopping", "suite", "demo"},

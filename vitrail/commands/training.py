@@ -26,6 +26,7 @@ class CommonTraining(Common):
     graphs: bool = False  # CUDA graphs of the whole model: for small ones, whose kernels are short
     recompute: bool = False  # activations again in the backward pass: less memory, a third more time
     stall: float = 600.0  # seconds without a step after which many processes print their stacks and stop
+    accept_changed_data: bool = False  # go on although images were added to the data of the run, or removed
     track: tuple[str, ...] = ()  # trackio, wandb: where the numbers go besides the run folder
 
     def machine(self) -> "Machine":
@@ -33,7 +34,7 @@ class CommonTraining(Common):
         from vitrail.core.loggers import check_trackers
 
         check_trackers(self.track)
-        names = ("sharding", "compile", "deterministic", "graphs", "recompute", "stall", "track")
+        names = ("sharding", "compile", "deterministic", "graphs", "recompute", "stall", "accept_changed_data", "track")
         return replace(super().machine(), **{name: getattr(self, name) for name in names})
 
 

@@ -33,6 +33,7 @@ class Machine:
     graphs: bool = False  # CUDA graphs of the whole model: for small ones, whose kernels are shorter than their launch
     recompute: bool = False  # activations of a layer in the backward pass again: less memory, a third more time
     stall: float = 600.0  # seconds without a step after which a run under torchrun prints all stacks and stops
+    accept_changed_data: bool = False  # a run goes on although images were added to its data, or removed
     track: tuple[str, ...] = ()  # where its numbers go besides metrics.jsonl and TensorBoard: trackio, wandb
 
 

@@ -15,6 +15,7 @@ from vitrail.core.seeds import generator, torch_seed
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, Resize
+from vitrail.jobs.data_identity import check_same_data
 from vitrail.jobs.training import check_keep_best, open_training_data, run_training, with_classes
 from vitrail.models.build import ModelConfig, build
 from vitrail.models.vit import ViTConfig
@@ -71,11 +72,12 @@ def pretrain(
     with joined(choose_device(machine.device)), RunFolder(folder, job, config, recipe) as run:
         if run.state == "finished":
             return run.result()
+        data = train, validation, test
+        check_same_data(run, data, accept=machine.accept_changed_data)
         torch.manual_seed(torch_seed(config.seed, "initialise"))
         model = build(model_config)
         preprocess = Preprocess(model_config.resolution, config.resize)
         about = {"job": job, "recipe": recipe, **about}
-        data = train, validation, test
         return run_training(config, run, model, preprocess, data, machine, about, callbacks=callbacks)
 
 

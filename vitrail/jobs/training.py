@@ -23,7 +23,8 @@ from vitrail.data.loader.loader import Batches, Broken, choose_workers, train_lo
 from vitrail.data.loader.on_device import OnDeviceDataset
 from vitrail.data.open.names import Role, open_data, require_classes
 from vitrail.data.sources.base import Source
-from vitrail.data.sources.subset import Subset
+from vitrail.data.sources.class_names import composed, folded
+from vitrail.data.sources.relabelled import Relabelled
 from vitrail.data.transforms.mixup import Mixing
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.classify import Evaluation, evaluate
@@ -63,12 +64,20 @@ def _same_classes(name: str | None, train: Source, role: Role = "test") -> Sourc
     if name is None:
         return None
     source = open_data(name, role)
-    for extra in source.classes:
-        if extra not in train.classes:
-            raise BadInput(f"{name} has the class {extra!r}, which train lacks{nearest(extra, train.classes)}")
     if source.classes == train.classes:
         return source
-    return Subset(source, np.arange(len(source)), train.classes)  # other order, or some classes absent
+    labels, other = [], []
+    for extra in source.classes:
+        same = [i for i, known in enumerate(train.classes) if composed(known) == composed(extra)]
+        same = same or [i for i, known in enumerate(train.classes) if folded(known) == folded(extra)]
+        if len(same) != 1:
+            raise BadInput(f"{name} has the class {extra!r}, which train lacks{nearest(extra, train.classes)}")
+        labels.append(same[0])
+        if composed(train.classes[same[0]]) != composed(extra):
+            other.append(f"{extra} = {train.classes[same[0]]}")
+    if other and dist.launched().first:
+        say(f"classes of {name} are matched with those of train whatever their case: {', '.join(other[:3])}")
+    return Relabelled(source, labels, train.classes)  # other order, or some classes absent
 
 
 def check_keep_best(config: TrainConfig, validation: Source | None, machine: Machine) -> None:

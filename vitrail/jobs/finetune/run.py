@@ -17,6 +17,7 @@ from vitrail.core.seeds import torch_seed
 from vitrail.data.leakage import check_train_test
 from vitrail.data.sources.subset import stratified
 from vitrail.data.transforms.pipeline import Preprocess, Resize, SquareResize
+from vitrail.jobs.data_identity import check_same_data
 from vitrail.jobs.finetune.schedule_rule import batch_for, hyper_rule
 from vitrail.jobs.training import Sources, check_keep_best, open_training_data, run_training
 from vitrail.models.build import Model, ModelConfig, as_size
@@ -90,6 +91,7 @@ def finetune_once(
     with joined(choose_device(machine.device)), RunFolder(folder, "finetune", config, recipe) as run:
         if run.state == "finished":
             return run.result()
+        check_same_data(run, parts, accept=machine.accept_changed_data)
         model, rows, preprocess = build_pretrained(config, published, data[0].classes)
         if run.writes:
             write_json(run.path / "transplant.json", as_json(rows, config.init))

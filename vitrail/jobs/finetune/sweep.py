@@ -25,6 +25,7 @@ from vitrail.core.files import atomic_folder, read_json, write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder
 from vitrail.data.leakage import check_validation
+from vitrail.jobs.data_identity import check_same_data
 from vitrail.jobs.finetune.plan import Plan, Sizes, as_planned, held_out_share, make_plan
 from vitrail.jobs.finetune.run import (
     Finetune,
@@ -76,6 +77,7 @@ def sweep(
         with RunFolder(folder, "finetune", config, recipe) as run:
             if run.state == "finished":
                 return run.result()
+            check_same_data(run, data, accept=machine.accept_changed_data)
             start = start or read_pretrained(config.init, resolution=config.resolution)
             plan = _plan(whole, run, data, machine, start)
             config = as_planned(whole, plan)
