@@ -177,6 +177,27 @@ def test_a_wrong_option_is_answered_with_ours(words: str, said: str, capsys: pyt
     assert len(told.strip().splitlines()) == 1
 
 
+def test_a_study_takes_alternatives_for_all_its_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    from vitrail.commands.study import Options, _study
+
+    made = _study(Options(name="position"), ["--optimizer", "sgd", "--optimizer.momentum=0.5"])
+    assert {run.config.optimizer.momentum for run in made.runs} == {0.5}
+    assert call("study", "position", "--lr", "1", "--plan") == 2
+    assert "--lr is --optimizer.lr here" in capsys.readouterr().err
+
+
+def test_help_has_what_most_people_need_and_the_rest_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("pretrain", "digits", "--help", "--optimizer", "sgd") == 0
+    short = capsys.readouterr().out
+    for shown in ("--optimizer adam|sgd", "--model.position none|1d|2d|relative|sincos", "R50+B/16", "--help-all"):
+        assert shown in short
+    assert "--optimizer.momentum" not in short
+    assert call("pretrain", "digits", "--help-all", "--optimizer", "sgd") == 0
+    everything = capsys.readouterr().out
+    for shown in ("--optimizer.momentum X", "--augment.crop pad  --augment.crop.padding", "--stall"):
+        assert shown in everything
+
+
 def test_underscores_are_read_as_dashes(tmp_path: Path) -> None:
     words = ["--log_every", "1", "--optimizer.weight_decay", "0.5", "--augment.three_augment"]
     assert trained(tmp_path / "a", *words)["optimizer"]["weight_decay"] == 0.5

@@ -5,6 +5,7 @@ from typing import Any
 
 from vitrail.commands.parsing import PROOFS, Command, percent, show
 from vitrail.commands.training import CommonTraining, read_options, show_run
+from vitrail.core.text import table
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,12 @@ def _show_comparison(given: Any, result: dict[str, Any]) -> int:
     from vitrail.report import make
 
     page = make(given.out, PROOFS)
-    lines = [f"{'trained':<12} {'parameters':>12} {'seconds':>9} {'memory':>9}  accuracy"]
+    rows = [["trained", "parameters", "seconds", "memory", "accuracy"]]
     for row in result["rows"]:
         accuracy = percent(row) if row["accuracy"] is not None else "not tested"
         memory = f"{row['memory_gib']:.2f} GiB" if row["memory_gib"] else "–"
-        lines.append(
-            f"{row['name']:<12} {row['trained_parameters']:>12,} {row['seconds']:>9.1f} {memory:>9}  {accuracy}"
-        )
-    show({**result, "folder": str(given.out)}, given.common, "\n".join([*lines, str(page)]))
+        rows.append([row["name"], f"{row['trained_parameters']:,}", f"{row['seconds']:.1f}", memory, accuracy])
+    show({**result, "folder": str(given.out)}, given.common, "\n".join([*table(rows, "<>>><"), str(page)]))
     return 0
 
 

@@ -44,4 +44,5 @@ COMMAND = Command(
     "What frozen features tell: by the closed form, nearest neighbours or logistic regression, layer by layer.",
     "vitrail linear --model runs/cifar10 --train photos@train --test photos@test --shots 1 5 10 all --judge ridge knn",
     run,
+    ("model", "train", "test", "shots", "judge", "layers", "seeds", "resolution", "out", "device"),
 )

@@ -46,6 +46,7 @@ def listed(kind: type, default: Any = None, prefix: str = "") -> list[Option]:
             name = field.name.upper() if "Positional" in str(marks) else f"--{path}"
             absent = value is dataclasses.MISSING or "MISSING" in type(value).__name__.upper()
             values = "True|False" if hint is bool and value is None else _values(hint)
+            values = values if name.startswith("--") else ""
             off = f"on; off with --{prefix}no-{named}".replace("_", "-")
             given = off if value is True and hint is bool else _shown(value)
             found.append(Option(name, values, help_text, None if absent else given))
@@ -111,5 +112,6 @@ def _comments(kind: type) -> dict[str, str]:
                 above = node.lineno - 1
                 while not beside and above in comments and lines[above - 1].lstrip().startswith("#"):
                     above -= 1
-                said[node.target.id] = " ".join(beside or [comments[n] for n in range(above + 1, node.lineno)])
+                text = " ".join(beside or [comments[n] for n in range(above + 1, node.lineno)])
+                said[node.target.id] = text or said.get(node.target.id, "")
     return said

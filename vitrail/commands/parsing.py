@@ -61,12 +61,27 @@ def parse(command: Command, kind: Any, args: list[str], default: Any = None) -> 
     if config is not None:
         config, args = with_choices(config, args)
         default = replace(default, config=config)
-    rows = listed(kind, default)
+    rows = _rows_or_help(command, kind, args, default)
+    check_known(args, {row.name for row in rows})
+    return _tyro(kind, f"vitrail {command.name}", args, default)
+
+
+def parse_known(command: Command, kind: Any, args: list[str]) -> tuple[Any, list[str]]:
+    """The same, and the arguments that are none of `kind`."""
+    import tyro
+
+    _rows_or_help(command, kind, args)
+    title, config = f"vitrail {command.name}", (tyro.conf.AvoidSubcommands,)
+    found, rest = tyro.cli(kind, prog=title, args=args, config=config, return_unknown_args=True)
+    return found, rest
+
+
+def _rows_or_help(command: Command, kind: Any, args: list[str], default: Any = None) -> list[Option]:
+    rows, config = listed(kind, default), getattr(default, "config", None)
     if wanted := {"-h", "--help", "--help-all"} & set(args):
         print(_help(command, rows, config, "--help-all" in wanted))
         raise SystemExit(0)
-    check_known(args, {row.name for row in rows})
-    return _tyro(kind, f"vitrail {command.name}", args, default)
+    return rows
 
 
 def with_options(config: Any, args: list[str], title: str) -> Any:
@@ -114,7 +129,8 @@ def _help_text(
     groups |= {"Alternatives by name, each with options of its own": named} if named else {}
     if full or not chosen:
         groups |= _groups(rest)
-    lines = [f"usage: {title} [options]", "", command.about]
+    positional = "".join(f" {row.name}" for row in rows if not row.name.startswith("--"))
+    lines = [f"usage: {title}{positional} [options]", "", command.about]
     for name, there in groups.items():
         lines += ["", f"{name}:", *_rows(there)]
     if chosen and not full:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from vitrail.commands.parsing import Command, Common, with_options
+from vitrail.commands.parsing import Command, Common, parse_known, with_options
 from vitrail.core.errors import BadInput
+from vitrail.core.text import table
 
 if TYPE_CHECKING:
     from vitrail.studies.engine.results import Results
@@ -60,12 +61,7 @@ def _parse(args: list[str]) -> tuple[Options, list[str]]:
     class WithName(Options):
         name: Annotated[str, tyro.conf.Positional] = field(default="")
 
-    about = f"{COMMAND.about}\n\n{Options.__doc__}\n\nFor example:\n  {COMMAND.usage}"
-    config = (tyro.conf.FlagCreatePairsOff,)
-    found, rest = tyro.cli(
-        WithName, prog="vitrail study", description=about, args=args, config=config, return_unknown_args=True
-    )
-    return found, rest
+    return parse_known(COMMAND._replace(about=f"{COMMAND.about}\n\n{Options.__doc__}"), WithName, args)
 
 
 def _study(options: Options, overrides: list[str]) -> "Study":
@@ -132,12 +128,7 @@ def _table(results: "Results") -> str:
     for row in results.rows:
         found = [shown(results, row, name) if row.values.get(name) else "–" for name in names]
         rows.append([row.run.name, *found, row.change])
-    return _columns(rows)
-
-
-def _columns(rows: list[list[str]]) -> str:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(table(rows))
 
 
 def _command(args: list[str], only: str) -> list[str]:
@@ -186,7 +177,7 @@ def _list(options: Options) -> int:
     if options.json:
         print(json.dumps({"studies": [{"name": name, "about": about} for name, (_, about) in STUDIES.items()]}))
     else:
-        print(_columns([[name, about] for name, (_, about) in STUDIES.items()]))
+        print("\n".join(table([[name, about] for name, (_, about) in STUDIES.items()])))
     return 0
 
 
@@ -203,4 +194,5 @@ COMMAND = Command(
     "A study of the paper: its runs, a table, a figure, a finding.",
     "vitrail study position --out runs/studies",
     run,
+    ("NAME", "out", "scale", "runs", "seeds", "jobs", "plan", "list", "paper", "device"),
 )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from vitrail.commands.parsing import Command, Common, parse, show
 from vitrail.core.errors import BadInput
+from vitrail.core.numbers import duration
+from vitrail.core.text import ordinary_spaces, table
 
 if TYPE_CHECKING:
     from vitrail.jobs.suite.plan import PlannedTask
@@ -94,7 +96,7 @@ def _list(common: Common) -> int:
     if common.json:
         print(json.dumps({"suites": [{"name": s.name, "about": s.about, "tasks": len(s.tasks)} for s in suites]}))
         return 0
-    lines = [f"{s.name:<8} {len(s.tasks):>2} tasks  {s.about}" for s in suites]
+    lines = table([[s.name, f"{len(s.tasks)} tasks", s.about] for s in suites], "<><")
     print("\n".join([*lines, "", "Your own: a .toml or .json file; `vitrail suite --example` prints one."]))
     return 0
 
@@ -110,26 +112,24 @@ def _plan(config: "SuiteRun", options: Any) -> int:
 
 
 def _plan_lines(config: "SuiteRun", rows: list["PlannedTask"], made: dict[str, Any]) -> list[str]:
-    from vitrail.jobs.finetune.plan import in_words
-
-    wide = max(len(row.name) for row in rows)
     lines = [f"{config.suite.name}: {config.suite.about}", ""]
     group = None
-    for row in rows:
+    for row, line in zip(rows, table([[row.name, row.state, _facts(row)] for row in rows]), strict=True):
         if row.group and row.group != group:
             group = row.group
             lines.append(group)
-        lines.append(f"  {row.name:<{wide}}  {row.state:<16}  {_facts(row)}".rstrip())
+        lines.append(f"  {line}")
     if made["seconds"] is not None:
-        lines += ["", f"about {in_words(made['seconds'])} on {made['device']}, measured on grey images"]
+        lines += [
+            "",
+            f"about {ordinary_spaces(duration(made['seconds']))} on {made['device']}, measured on grey images",
+        ]
     if any(row.state == "to be downloaded" for row in rows):
         lines.append("What is to be downloaded is not in this time.")
     return lines
 
 
 def _facts(row: "PlannedTask") -> str:
-    from vitrail.jobs.finetune.plan import in_words
-
     if row.train_images is None:
         return row.note
     facts = [f"{row.classes} classes, {row.train_images:,} + {row.test_images:,} images"]
@@ -137,7 +137,7 @@ def _facts(row: "PlannedTask") -> str:
         runs = "" if row.runs == 1 else f"{row.runs} x "
         facts.append(f"{runs}{row.steps:,} steps of {row.batch}")
     if row.seconds:
-        facts.append(f"about {in_words(row.seconds)}")
+        facts.append(f"about {duration(row.seconds)}")
     if row.memory_gib is not None:
         facts.append(f"{row.memory_gib:.2g} GiB")
     return ", ".join(facts)
@@ -156,18 +156,17 @@ def _run(config: "SuiteRun", options: Any) -> int:
 
 def _table(result: dict[str, Any]) -> list[str]:
     of = result["headline"]
-    wide = max(len(row["name"]) for row in result["tasks"])
     lines = []
     for row in result["tasks"]:
         found = next((score for score in row["scores"] if score["of"] == of), None)
         said = _shown(found) if found else f"{row['state']}{': ' if row['sentence'] else ''}{row['sentence']}"
-        lines.append(f"{row['name']:<{wide}}  {said}")
+        lines.append([row["name"], said])
     for row in result["means"]:
         if row["of"] == of and row["tasks"]:
             over = f"{row['tasks']} of {row['expected']} tasks"
             shown = _shown({"accuracy": row["mean"]["value"], "interval": row["mean"]["interval"], **_less(row)})
-            lines.append(f"{'mean, ' + row['group']:<{wide}}  {shown}  over {over}")
-    return [*lines, "", result["sentence"]]
+            lines.append([f"mean, {row['group']}", f"{shown}  over {over}"])
+    return [*table(lines), "", result["sentence"]]
 
 
 def _less(row: dict[str, Any]) -> dict[str, Any]:
@@ -191,4 +190,5 @@ COMMAND = Command(
     "Transfer to many data sets: the paper's five, VTAB-1k, or your own list; one table.",
     "vitrail suite vtab --model runs/mine --against runs/other --out runs/vtab",
     run,
+    ("NAME", "model", "against", "out", "method", "only", "skip", "plan", "resolution", "device"),
 )

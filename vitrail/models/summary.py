@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from vitrail.core.text import table
 from vitrail.models.build import ModelConfig, as_size
 from vitrail.models.cost import inference_activations, multiply_adds, parameters, training_activations, training_memory
 from vitrail.models.resnet import ResNetConfig, Stages
@@ -67,17 +68,13 @@ def listing(rows: list[dict[str, Any]]) -> str:
     cells = {row["name"]: [row["name"], *_cells(row)] for row in rows}
     kinds = dict.fromkeys(row["kind"] for row in rows)
     members = {kind: [cells[row["name"]] for row in rows if row["kind"] == kind] for kind in kinds}
-    first, *others = [max(map(len, column)) for column in zip(*cells.values(), ("", *COLUMNS), strict=True)]
-
-    def line(entries: list[str]) -> str:
-        return "  ".join([entries[0].ljust(first), *map(str.rjust, entries[1:], others)])
-
-    groups = []
-    for kind, lines in members.items():
-        has = [any(column) for column in list(zip(*lines, strict=True))[1:]]
+    lines = []
+    for kind, rows_of_kind in members.items():
+        has = [any(column) for column in list(zip(*rows_of_kind, strict=True))[1:]]
         head = [kind, *(title if there else "" for title, there in zip(COLUMNS, has, strict=True))]
-        groups.append("\n".join(map(line, [head, *lines])))
-    return "\n\n".join(groups) + "\n\ntraining, inference: MB of activations for each image of a batch, in float32"
+        lines += [head, *rows_of_kind, [""]]
+    text = "\n".join(table(lines, "<>"))
+    return f"{text}\ntraining, inference: MB of activations for each image of a batch, in float32"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

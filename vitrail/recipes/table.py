@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vitrail.core.errors import BadInput, unknown
+from vitrail.core.text import table
 from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.cost import parameters, training_flops, training_memory
@@ -74,13 +75,13 @@ def listing(rows: Sequence[dict[str, Any]]) -> str:
     """A line for each recipe, and one for the grid whose cells no list names."""
     lines = []
     for row in rows:
-        cost = " " * 22
-        if row["flops"] is not None:
-            cost = f"{row['parameters'] / 1e6:6.1f} M {row['flops']:8.1e} FLOP"
-        tried = "run here" if row["proof"] else ""
-        images = f"{row['images']:8.1e} images" if row["images"] else f"{'by the data':>15}"
-        lines.append(f"{row['command']} {row['recipe']:<26} {images}  {cost}  {tried:<8}  {row['about']}")
-    return "\n".join([*lines, f"and AugReg's grid, {len(cells())} more: {NAMES}"])
+        images = f"{row['images']:.1e} images" if row["images"] else "by the data"
+        known = row["flops"] is not None
+        cost = [f"{row['parameters'] / 1e6:.1f} M", f"{row['flops']:.1e} FLOP"] if known else ["", ""]
+        lines.append(
+            [f"{row['command']} {row['recipe']}", images, *cost, "run here" if row["proof"] else "", row["about"]]
+        )
+    return "\n".join([*table(lines, "<>>><"), f"and AugReg's grid, {len(cells())} more: {NAMES}"])
 
 
 def facts(row: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vitrail.core.choices import members
 from vitrail.core.config import to_json
 from vitrail.core.device import Machine
 from vitrail.core.dist import launched
@@ -26,19 +27,18 @@ def parse_trainable(name: str) -> Tuned:
     Raises:
         BadInput: none of these.
     """
-    match = re.fullmatch(r"(whole|head|blocks|decay|lora)(?:-(\d+(?:\.\d+)?))?(?:-(\d+(?:\.\d+)?))?", name)
-    kind, first, second = match.groups() if match else (None, None, None)
-    match kind, first, second:
-        case "whole", None, None:
-            return Whole()
-        case "head", None, None:
-            return HeadOnly()
-        case "blocks", str(count), None if count.isdigit():
-            return LastBlocks(int(count))
-        case "decay", str(rate), None:
-            return LayerDecay(float(rate))
-        case "lora", str(rank), alpha if rank.isdigit():
-            return Lora(int(rank), float(alpha) if alpha else 2.0 * int(rank))
+    kinds = members(Tuned)
+    match = re.fullmatch(rf"({'|'.join(kinds)})(?:-(\d+(?:\.\d+)?))?(?:-(\d+(?:\.\d+)?))?", name)
+    word, first, second = match.groups() if match else ("", None, None)
+    kind = kinds.get(word)
+    if kind in (Whole, HeadOnly) and first is None:
+        return kind()
+    if kind is LastBlocks and first and first.isdigit() and second is None:
+        return LastBlocks(int(first))
+    if kind is LayerDecay and first and second is None:
+        return LayerDecay(float(first))
+    if kind is Lora and first and first.isdigit():
+        return Lora(int(first), float(second) if second else 2.0 * int(first))
     raise BadInput(f"{name!r} names nothing to train; expected {FORMS}, such as lora-8")
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from vitrail.core.errors import BadInput
+from vitrail.core.numbers import duration
+from vitrail.core.text import ordinary_spaces
 from vitrail.jobs.finetune.run import Finetune
 from vitrail.jobs.finetune.schedule_rule import hyper_rule, seconds_of
 from vitrail.jobs.finetune.step_time import StepTime
@@ -55,10 +57,10 @@ class Plan:
         lines.append(f"  {runs} at {at}: all {self.train_images:,} training images{tested}")
         there = f" of {self.memory_there:,.1f} GiB free" if self.memory_there is not None else ""
         lines.append(
-            f"  about {in_words(self.seconds)} ({self.seconds_per_step:.3g} s a step, measured on grey images), "
+            f"  about {duration(self.seconds)} ({self.seconds_per_step:.3g} s a step, measured on grey images), "
             f"about {self.memory_gib:.2g} GiB{there}"
         )
-        return [*lines, *(f"  {sentence}" for sentence in self.why)]
+        return [ordinary_spaces(line) for line in (*lines, *(f"  {sentence}" for sentence in self.why))]
 
 
 @dataclass(frozen=True)
@@ -142,16 +144,6 @@ def as_planned(config: Finetune, plan: Plan) -> Finetune:
     schedule = replace(config.schedule, warmup=plan.warmup)
     single = replace(config, sweep=(), held_out=None, repeats=0, budget=None)
     return replace(single, steps=plan.steps, batch=plan.batch, schedule=schedule)
-
-
-def in_words(seconds: float) -> str:
-    """2 h 5 min, 3 min 20 s, 12 s."""
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole // 60 % 60} min"
 
 
 def _most(most: int, least: int, fits: Callable[[int], bool]) -> int:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vitrail.core.text import table as columns
 from vitrail.recipes.paper import NAMES, Cell, PaperTable, paper
 
 
@@ -23,17 +24,12 @@ def paper_json(name: str) -> dict[str, Any]:
 def paper_text(name: str) -> str:
     """The same as aligned columns."""
     if name == "all":
-        return "\n".join(f"{table.name:<9} {table.title}" for table in _all())
+        return "\n".join(columns([[table.name, table.title] for table in _all()]))
     table = paper(name)
     rows = [list(table.columns), *([_cell(cell) for cell in row] for row in table.rows)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
-    return "\n".join([f"{table.title} ({table.source})", "", *lines, *(["", *table.notes] if table.notes else [])])
+    return "\n".join(
+        [f"{table.title} ({table.source})", "", *columns(rows, "<>"), *(["", *table.notes] if table.notes else [])]
+    )
 
 
 def _all() -> list[PaperTable]:

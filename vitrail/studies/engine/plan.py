@@ -6,8 +6,10 @@ from typing import Any
 
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
+from vitrail.core.numbers import duration, quantity
 from vitrail.core.pool import usable_cores
 from vitrail.core.progress import progress
+from vitrail.core.text import table
 from vitrail.data.open.names import open_data
 from vitrail.jobs.forecast.forecast import GPUS, REACHED, Forecast, forecast
 from vitrail.jobs.pretrain import EarlyStopping, Pretrain
@@ -115,44 +117,19 @@ def plan_text(summary: dict[str, Any]) -> str:
     head = ["run", "seeds", "to do", "parameters", "FLOP an image", "images", "FLOP", "time here", "memory", *GPUS]
     lines = [head]
     for row in summary["rows"]:
-        cells = [row["name"], str(row["seeds"]), str(row["todo"]), _large(row["parameters"])]
-        cells += [_large(row["flops_per_image"]), _large(row["images"]), _large(row["total_flops"])]
-        cells += [_time(row["seconds"]), "–" if row["memory_gib"] is None else f"{row['memory_gib']:.1f} GiB"]
-        lines.append([*cells, *(_time(row["gpus"].get(name)) for name in GPUS)])
+        cells = [row["name"], str(row["seeds"]), str(row["todo"]), quantity(row["parameters"])]
+        cells += [quantity(row["flops_per_image"]), quantity(row["images"]), quantity(row["total_flops"])]
+        cells += [duration(row["seconds"]), "–" if row["memory_gib"] is None else f"{row['memory_gib']:.1f} GiB"]
+        lines.append([*cells, *(duration(row["gpus"].get(name)) for name in GPUS)])
     total = summary["total"]
-    gpus = [_time(total["gpus"][name]) for name in GPUS]
+    gpus = [duration(total["gpus"][name]) for name in GPUS]
     lines.append(
-        ["all that is to do", "", "", "", "", "", _large(total["total_flops"]), _time(total["seconds"]), "", *gpus]
+        ["all that is to do", "", "", "", "", "", quantity(total["total_flops"]), duration(total["seconds"]), "", *gpus]
     )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = [
-        "  ".join(
-            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        )
-        for line in lines
-    ]
     threads = f"{summary['threads']} thread{'' if summary['threads'] == 1 else 's'}"
     notes = [
         f"Time here: of one run on {threads}, by a short measurement; {summary['jobs']} run(s) at once divide the sum.",
         "GPUs: at 40 % of the peak of their data sheets, one of them, by assumption and not measured.",
         *dict.fromkeys(row["said"] for row in summary["rows"] if row["said"]),
     ]
-    return "\n".join([*shown, "", *notes])
-
-
-def _large(number: float | int | None) -> str:
-    if number is None:
-        return "–"
-    for power, letter in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if number >= 10**power:
-            return f"{number / 10**power:.3g} {letter}"
-    return f"{number:.3g}"
-
-
-def _time(seconds: float | int | None) -> str:
-    if seconds is None:
-        return "–"
-    for length, name in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.1f} {name}"
-    return f"{seconds:.0f} s"
+    return "\n".join([*table(lines, "<>"), "", *notes])
