@@ -1,4 +1,4 @@
-"""Trackers: what they are told, what they remember when a run goes back or goes on, and that none stops training."""
+"""Loggers: what they are told, what they remember when a run goes back or goes on, and that none stops training."""
 
 import sys
 import threading
@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from vitrail.core import loggers
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
-from vitrail.core.loggers import Trackers, check_trackers
+from vitrail.core.loggers import Loggers, check_loggers
 from vitrail.core.run import RunFolder, read_metrics
 from vitrail.jobs import training
 from vitrail.jobs.pretrain import Pretrain, pretrain
@@ -85,7 +85,7 @@ def small() -> Pretrain:
 
 
 def test_tensorboard_shows_the_rows(tmp_path: Path) -> None:
-    tracked = Trackers(tmp_path, (), {}, 0)
+    tracked = Loggers(tmp_path, (), {}, 0)
     for step in (1, 2, 3):
         tracked.log(row(step, 1 / step))
     tracked.log(row(3, 0.5, "validation"))
@@ -97,14 +97,14 @@ def test_tensorboard_shows_the_rows(tmp_path: Path) -> None:
 
 
 def test_tensorboard_forgets_what_a_run_went_back_from(tmp_path: Path) -> None:
-    tracked = Trackers(tmp_path, (), {}, 0)
+    tracked = Loggers(tmp_path, (), {}, 0)
     for step in range(1, 6):
         tracked.log(row(step, 1.0))
     tracked.rewind(3)
     tracked.log(row(4, 2.0))
     tracked.close()
     assert curve(tmp_path) == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0)]
-    again = Trackers(tmp_path, (), {}, 2)  # started again from the checkpoint of step 2
+    again = Loggers(tmp_path, (), {}, 2)  # started again from the checkpoint of step 2
     again.log(row(3, 3.0))
     again.close()
     assert curve(tmp_path) == [(1, 1.0), (2, 1.0), (3, 3.0)]
@@ -135,7 +135,7 @@ def test_trackio_and_wandb_are_told_the_same_and_know_the_run_again(tmp_path: Pa
     folder = tmp_path / "a run"
     folder.mkdir()
     for step in (0, 1):
-        tracked = Trackers(folder, ("wandb", "trackio", "wandb"), {"seed": 3}, step)
+        tracked = Loggers(folder, ("wandb", "trackio", "wandb"), {"seed": 3}, step)
         tracked.log(row(step + 1, 0.5))
         tracked.close()
     first, second = (options for (options,) in fakes["wandb"].named("init"))
@@ -155,12 +155,12 @@ def test_trackio_and_wandb_are_told_the_same_and_know_the_run_again(tmp_path: Pa
     assert all(fake.calls[-1] == ("finish",) for fake in fakes.values())
     other = tmp_path / "other"
     other.mkdir()
-    Trackers(other, ("wandb",), {}, 0).close()
+    Loggers(other, ("wandb",), {}, 0).close()
     assert fakes["wandb"].named("init")[-1][0]["id"] != fakes["wandb"].named("init")[0][0]["id"]
 
 
 def test_what_a_tracker_prints_stays_out_of_standard_output(tmp_path: Path, fakes: Any, capsys: Any) -> None:
-    tracked = Trackers(tmp_path, ("trackio",), {}, 0)
+    tracked = Loggers(tmp_path, ("trackio",), {}, 0)
     tracked.close()
     print("{}")
     heard = capsys.readouterr()
@@ -170,7 +170,7 @@ def test_what_a_tracker_prints_stays_out_of_standard_output(tmp_path: Path, fake
 
 def test_one_that_fails_is_reported_once_and_dropped(tmp_path: Path, fakes: dict[str, Fake], capsys: Any) -> None:
     fakes["wandb"].problem = ConnectionError("no route to host\n  details")
-    tracked = Trackers(tmp_path, ("trackio", "wandb"), {}, 0)
+    tracked = Loggers(tmp_path, ("trackio", "wandb"), {}, 0)
     for step in range(1, 6):
         tracked.log(row(step, 1.0))
     tracked.close()
@@ -186,14 +186,14 @@ def test_one_that_hangs_holds_up_neither_the_rows_nor_for_long_the_end(
     monkeypatch.setattr(loggers, "WAITING", 20)
     fakes["wandb"].hanging.clear()
     start = time.perf_counter()
-    tracked = Trackers(tmp_path, ("wandb",), {}, 0)
+    tracked = Loggers(tmp_path, ("wandb",), {}, 0)
     for step in range(1, 11):
         tracked.log(row(step, 1.0))
     assert time.perf_counter() - start < 0.5
     tracked.close(patience=0.2)
     assert time.perf_counter() - start < 2
     assert "has not finished within 0.2 s" in capsys.readouterr().err
-    later = Trackers(tmp_path, ("wandb",), {}, 0)
+    later = Loggers(tmp_path, ("wandb",), {}, 0)
     for step in range(1, 50):
         later.log(row(step, 1.0))
     later.close(patience=0.2)
@@ -219,7 +219,7 @@ def test_one_that_cannot_be_imported_is_reported_too(tmp_path: Path, monkeypatch
         raise ImportError("protobuf is too old")
 
     monkeypatch.setattr(loggers, "import_module", without)
-    tracked = Trackers(tmp_path, (), {}, 0)
+    tracked = Loggers(tmp_path, (), {}, 0)
     tracked.log(row(1, 1.0))
     tracked.close()
     assert "tensorboard: protobuf is too old; the run goes on without it" in " ".join(capsys.readouterr().err.split())
@@ -234,18 +234,18 @@ def test_only_the_first_process_tracks(tmp_path: Path, fakes: dict[str, Fake]) -
     assert not fakes["wandb"].calls
 
 
-def test_unknown_and_missing_trackers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_and_missing_loggers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match=r"unknown tracker 'wanb'; did you mean 'wandb'\?"):
-        check_trackers(["wanb"])
+        check_loggers(["wanb"])
     monkeypatch.setattr(loggers, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"track trackio: trackio is not installed; pip install 'vitrail\[logging\]'"):
-        check_trackers(["trackio"])
+        check_loggers(["trackio"])
 
 
 def test_without_tensorboard_nothing_is_written_and_nothing_imported(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(loggers, "find_spec", lambda name: None)
     before = threading.active_count()
-    tracked = Trackers(tmp_path, (), {}, 0)
+    tracked = Loggers(tmp_path, (), {}, 0)
     tracked.log(row(1, 1.0))
     assert threading.active_count() == before
     tracked.close()

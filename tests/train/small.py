@@ -1,6 +1,7 @@
 """A model and data of a few milliseconds a step, for the tests of training."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from vitrail.data.open.names import open_data
 from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, WholeImage
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
+from vitrail.train.checkpoint import Saver
 from vitrail.train.config import TrainConfig
 from vitrail.train.schedule import Cosine
 from vitrail.train.step import Metrics, TrainState, init_state, train_step
@@ -59,6 +61,10 @@ def advance(state: TrainState, config: TrainConfig, steps: int) -> None:
     """So many steps, from where the state is."""
     for batch in batches(config, state.step, state.step + steps):
         update(state, batch, config)
+
+
+def save_checkpoint(folder: Path, state: TrainState) -> None:
+    Saver(folder).save_now(state)
 
 
 def everything(state: TrainState) -> dict[str, torch.Tensor]:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.small import MODEL, advance, assert_equal, everything, fresh, training
+from tests.train.small import MODEL, advance, assert_equal, everything, fresh, save_checkpoint, training
 from vitrail.core.dist import World
 from vitrail.core.errors import BadInput
 from vitrail.data.loader.loader import BrokenExample
 from vitrail.train import checkpoint
-from vitrail.train.checkpoint import KEPT, restore_checkpoint, save_checkpoint
+from vitrail.train.checkpoint import KEPT, restore_checkpoint
 from vitrail.train.config import TrainConfig
 from vitrail.train.optim import Adam, Momentum, OptimizerConfig
 from vitrail.train.sharded import snapshot, write_pieces

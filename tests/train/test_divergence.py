@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vitrail.core.errors import BadInput
-from vitrail.train.divergence import JUDGED_FROM, SKIPS, LossSpike, SpikeDetector, limit_skips
+from vitrail.train.divergence import CHECKED_FROM, SKIPS, LossSpike, SpikeDetector, limit_skips
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
@@ -20,12 +20,12 @@ def test_a_gradient_that_is_no_number() -> None:
 
 def test_a_jump_is_caught_only_once_there_is_something_usual() -> None:
     health = SpikeDetector()
-    for step in range(JUDGED_FROM - 1):
+    for step in range(CHECKED_FROM - 1):
         health.check(step, 2.0, 1.0, [])
-    health.check(JUDGED_FROM - 1, 50.0, 1.0, [])  # not yet
+    health.check(CHECKED_FROM - 1, 50.0, 1.0, [])  # not yet
     with pytest.raises(LossSpike, match=r"the loss jumped to 9\.1 from about 2"):
-        health.check(JUDGED_FROM, 9.1, 1.0, ["b.jpg"])
-    health.check(JUDGED_FROM, 8.9, 1.0, [])
+        health.check(CHECKED_FROM, 9.1, 1.0, ["b.jpg"])
+    health.check(CHECKED_FROM, 8.9, 1.0, [])
 
 
 def test_noise_and_an_ordinary_run_raise_nothing() -> None:

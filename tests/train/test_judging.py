@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.small import batches, fresh, training, update
+from tests.train.small import batches, fresh, save_checkpoint, training, update
 from vitrail.core.errors import Interrupted
 from vitrail.data.loader.loader import Batch
 from vitrail.train import loop
 from vitrail.train.callbacks import Save
-from vitrail.train.checkpoint import checkpoint_steps, restore_checkpoint, save_checkpoint
+from vitrail.train.checkpoint import checkpoint_steps, restore_checkpoint
 from vitrail.train.divergence import LossSpike
 from vitrail.train.loop import fit
 from vitrail.train.step import Metrics, TrainState

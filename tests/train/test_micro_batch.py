@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.small import MODEL, PREPROCESS, batches, everything, fresh, training
+from tests.train.small import MODEL, PREPROCESS, batches, everything, fresh, save_checkpoint, training
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
 from vitrail.models.cost import training_activations
 from vitrail.train import micro_batch
-from vitrail.train.checkpoint import restore_checkpoint, save_checkpoint
+from vitrail.train.checkpoint import restore_checkpoint
 from vitrail.train.micro_batch import choose_micro_batch, retry_on_oom
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.train.small import save_checkpoint
 from vitrail.core.errors import BadInput
 from vitrail.data.loader.loader import Broken
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
-from vitrail.train.checkpoint import save_checkpoint
 from vitrail.train.config import TrainConfig
 from vitrail.train.step import init_state
 

@@ -115,7 +115,8 @@ def test_lora_starts_as_the_model_and_ends_as_a_plain_one() -> None:
 
 
 def test_a_checkpoint_restores_low_rank_matrices(tmp_path: Path) -> None:
-    from vitrail.train.checkpoint import restore_checkpoint, save_checkpoint
+    from tests.train.small import save_checkpoint
+    from vitrail.train.checkpoint import restore_checkpoint
 
     state = tuned_state(Lora(2, 4.0))
     step(state)

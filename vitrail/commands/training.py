@@ -31,9 +31,9 @@ class CommonTraining(Common):
 
     def machine(self) -> "Machine":
         """Where to run."""
-        from vitrail.core.loggers import check_trackers
+        from vitrail.core.loggers import check_loggers
 
-        check_trackers(self.track)
+        check_loggers(self.track)
         names = ("sharding", "compile", "deterministic", "graphs", "recompute", "stall", "accept_changed_data", "track")
         return replace(super().machine(), **{name: getattr(self, name) for name in names})
 

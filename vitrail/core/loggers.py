@@ -1,10 +1,10 @@
-"""Loggers for the rows of metrics.jsonl: TensorBoard wherever it is installed, trackio and wandb when asked for.
+"""Where the rows of metrics.jsonl go besides: TensorBoard wherever it is installed, trackio and wandb when asked for.
 
-A tracker lives in a thread of its own: a slow or broken one neither stops nor slows training. The first thing that goes
-wrong is said once, and that tracker is dropped. Only importing it is done before (TensorBoard: 0.2 s): worker processes
+A logger lives in a thread of its own: a slow or broken one neither stops nor slows training. The first thing that goes
+wrong is said once, and that logger is dropped. Only importing it is done before (TensorBoard: 0.2 s): worker processes
 are forked, and a module that another thread is importing just then would stay locked in them for ever.
 
-`trackers.json` holds what a tracker knows this folder by, so that a run that goes on goes on there too.
+`trackers.json` holds what trackio and wandb know this folder by, so that a run that goes on goes on there too.
 """
 
 import io
@@ -26,25 +26,23 @@ from vitrail.core.progress import say
 
 KNOWN = ("trackio", "wandb")
 PROJECT = "vitrail"
-PATIENCE = 10.0  # seconds that the end of a run waits for its trackers, in all
-WAITING = 10_000  # rows that may wait for a slow tracker
-
-Row = dict[str, Any]
+PATIENCE = 10.0  # seconds that the end of a run waits for its loggers, in all
+WAITING = 10_000  # rows that may wait for a slow logger
 
 
-class Tracker(Protocol):
-    """A logger of numbers. All methods are called in one thread."""
+class Logger(Protocol):
+    """What takes numbers. All its methods are called in one thread."""
 
     def log(self, step: int, values: dict[str, float]) -> None: ...
 
     def rewind(self, step: int) -> None:
-        """Forgets the rows after `step`: they will come again."""
+        """The steps after `step` will come again."""
 
     def close(self) -> None: ...
 
 
-def check_trackers(names: Iterable[str]) -> None:
-    """Raises BadInput for a tracker that is not known or not installed."""
+def check_loggers(names: Iterable[str]) -> None:
+    """Raises BadInput for a logger that is not known or not installed."""
     for name in names:
         if name not in KNOWN:
             raise unknown("tracker", name, KNOWN)
@@ -52,59 +50,56 @@ def check_trackers(names: Iterable[str]) -> None:
             raise BadInput(f"track {name}: {name} is not installed; pip install 'vitrail[logging]'")
 
 
-class Trackers:
-    """All trackers of a run; `log` takes a row of metrics.jsonl and returns at once.
+class Loggers:
+    """All loggers of a run; `log` takes a row of metrics.jsonl and returns at once.
 
     Args:
         folder: of the run. TensorBoard's files lie in `tensorboard/` below it.
         names: from KNOWN.
         config: of the run, as JSON.
-        step: at which the run goes on; what a tracker has of later steps will come again.
+        step: at which the run goes on; what a logger has of later steps will come again.
 
     Raises:
-        BadInput: a tracker that is not known or not installed.
+        BadInput: a logger that is not known or not installed.
     """
 
     def __init__(self, folder: Path, names: Iterable[str], config: Any, step: int):
         names = tuple(dict.fromkeys(names))
-        check_trackers(names)
-        opening: dict[str, Callable[[ModuleType], Tracker]] = {}
+        check_loggers(names)
+        opening: dict[str, Callable[[ModuleType], Logger]] = {}
         if find_spec("tensorboard") is not None:
             opening["torch.utils.tensorboard"] = partial(_TensorBoard, folder / "tensorboard", step)
-        if "trackio" in names:
-            opening["trackio"] = partial(_Trackio, f"{folder.name}-{_identity(folder, 'trackio')}", config)
-        if "wandb" in names:
-            opening["wandb"] = partial(_Wandb, folder, _identity(folder, "wandb"), config)
-        self._aside: list[_Aside] = []
+        opening |= {name: partial(_Service, name, folder, _identity(folder, name), config) for name in names}
+        self._threads: list[_LoggerThread] = []
         for name, open_ in opening.items():
             short = name.rpartition(".")[2]
             try:
-                self._aside.append(_Aside(short, partial(open_, import_module(name))))
+                self._threads.append(_LoggerThread(short, partial(open_, import_module(name))))
             except Exception as problem:  # whatever the packages that it needs may raise
                 _say_dropped(short, str(problem) or type(problem).__name__)
 
-    def log(self, row: Row) -> None:
+    def log(self, row: dict[str, Any]) -> None:
         """The numbers of a row, each named `kind/name`; what could not be measured is left out."""
         named = {name: value for name, value in row.items() if name not in ("kind", "step")}
         values = {f"{row['kind']}/{n}": float(v) for n, v in named.items() if isinstance(v, int | float)}
-        for tracker in self._aside:
-            tracker.ask(lambda t: t.log(row["step"], values))
+        for thread in self._threads:
+            thread.submit(lambda logger: logger.log(row["step"], values))
 
     def rewind(self, step: int) -> None:
         """The run has gone back to `step`."""
-        for tracker in self._aside:
-            tracker.ask(lambda t: t.rewind(step))
+        for thread in self._threads:
+            thread.submit(lambda logger: logger.rewind(step))
 
     def close(self, patience: float = PATIENCE) -> None:
         """Waits, within `patience` seconds for each, until everything is written."""
-        for tracker in self._aside:
-            tracker.ask(None)
-        for tracker in self._aside:
-            tracker.join(patience)
+        for thread in self._threads:
+            thread.submit(None)
+        for thread in self._threads:
+            thread.join(patience)
 
 
 def _identity(folder: Path, name: str) -> str:
-    """The id of this folder's run in a tracker, drawn once."""
+    """The name by which a service knows the run of this folder, drawn once."""
     path = folder / "trackers.json"
     known = read_json(path) if path.exists() else {}
     if name not in known:
@@ -113,23 +108,23 @@ def _identity(folder: Path, name: str) -> str:
     return str(known[name])
 
 
-class _Aside:
-    """A tracker in its thread, and what waits for it."""
+class _LoggerThread:
+    """A logger in its thread, and the queue of what it is to do."""
 
-    def __init__(self, name: str, open_: Callable[[], Tracker]):
+    def __init__(self, name: str, open_: Callable[[], Logger]):
         self._name, self._open = name, open_
-        self._waiting: Queue[Callable[[Tracker], None] | None] = Queue(WAITING)
+        self._queue: Queue[Callable[[Logger], None] | None] = Queue(WAITING)
         self._dropped = False
         # a daemon: one that hangs does not keep the program from ending
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def ask(self, wish: Callable[[Tracker], None] | None) -> None:
+    def submit(self, task: Callable[[Logger], None] | None) -> None:
         """Leaves something to be done; None: the end."""
         if self._dropped:
             return
         try:
-            self._waiting.put_nowait(wish)
+            self._queue.put_nowait(task)
         except Full:
             self._drop(f"it is {WAITING:,} rows behind")
 
@@ -141,10 +136,10 @@ class _Aside:
     def _run(self) -> None:
         with _PrintsToErrors():
             try:
-                tracker = self._open()
-                while (wish := self._waiting.get()) is not None and not self._dropped:
-                    wish(tracker)
-                tracker.close()
+                logger = self._open()
+                while (task := self._queue.get()) is not None and not self._dropped:
+                    task(logger)
+                logger.close()
             except (Exception, SystemExit) as problem:
                 self._drop(str(problem) or type(problem).__name__)
 
@@ -208,34 +203,23 @@ class _TensorBoard:
         self._writer.close()
 
 
-class _Trackio:
-    """trackio has no rewinding: steps that are done again are there twice, with the same numbers."""
+class _Service:
+    """trackio or wandb. Neither takes rows back: steps that are done again are there twice, with the same numbers."""
 
-    def __init__(self, name: str, config: Any, package: ModuleType):
-        self._run = package.init(project=PROJECT, name=name, config=config, resume="allow")
-
-    def log(self, step: int, values: dict[str, float]) -> None:
-        self._run.log(values, step=step)
-
-    def rewind(self, step: int) -> None:
-        pass
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-class _Wandb:
-    """The step is a number of ours: wandb's own never goes back, and it would drop the rows of a run that does."""
-
-    def __init__(self, folder: Path, identity: str, config: Any, package: ModuleType):
-        self._run = package.init(
-            project=PROJECT, id=identity, name=folder.name, dir=str(folder), config=config, resume="allow"
-        )
-        self._run.define_metric("step")
-        self._run.define_metric("*", step_metric="step")
+    def __init__(self, name: str, folder: Path, identity: str, config: Any, package: ModuleType):
+        self._is_wandb = name == "wandb"
+        known = {"id": identity, "name": folder.name, "dir": str(folder)}
+        known = known if self._is_wandb else {"name": f"{folder.name}-{identity}"}
+        self._run = package.init(project=PROJECT, config=config, resume="allow", **known)
+        if self._is_wandb:  # its own step never goes back, and it would drop the rows of a run that does
+            self._run.define_metric("step")
+            self._run.define_metric("*", step_metric="step")
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        self._run.log({**values, "step": step})
+        if self._is_wandb:
+            self._run.log({**values, "step": step})
+        else:
+            self._run.log(values, step=step)
 
     def rewind(self, step: int) -> None:
         pass

@@ -15,7 +15,7 @@ from vitrail.core.config import to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json, write_text_atomic
 from vitrail.core.locks import Lock
-from vitrail.core.loggers import Trackers
+from vitrail.core.loggers import Loggers
 from vitrail.core.resumable import claim_folder, refuse_another
 
 PATIENCE = 8.0  # seconds that a folder in use is waited for: a run that was told to stop saves first
@@ -37,7 +37,7 @@ class RunFolder:
         self._metrics = self.path / "metrics.jsonl"
         self._lock: Lock | None = None
         self._config = config
-        self._trackers: Trackers | None = None
+        self._loggers: Loggers | None = None
         if not self.writes:
             heard = dist.gathered_json(None)[0]
             if "problem" in heard:
@@ -75,9 +75,9 @@ class RunFolder:
 
     def close(self) -> None:
         """Ends what tracks the run, and lets other processes open the folder."""
-        if self._trackers is not None:
-            self._trackers.close()
-            self._trackers = None
+        if self._loggers is not None:
+            self._loggers.close()
+            self._loggers = None
         if self._lock is not None:
             self._lock.release()
 
@@ -91,8 +91,8 @@ class RunFolder:
         """Appends one row to metrics.jsonl, and shows it to what tracks the run."""
         if not self.writes:
             return
-        if self._trackers is not None:
-            self._trackers.log(row)
+        if self._loggers is not None:
+            self._loggers.log(row)
         with open(self._metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -101,8 +101,8 @@ class RunFolder:
         if self.writes and self._metrics.exists():
             kept = [json.dumps(row) for row in read_metrics(self._metrics) if row["step"] <= step]
             write_text_atomic(self._metrics, "".join(line + "\n" for line in kept))
-        if self._trackers is not None:
-            self._trackers.rewind(step)
+        if self._loggers is not None:
+            self._loggers.rewind(step)
 
     def track(self, names: tuple[str, ...], step: int) -> None:
         """From here on, where the run goes on from `step`, rows go to TensorBoard's files and to these trackers too.
@@ -110,8 +110,8 @@ class RunFolder:
         Raises:
             BadInput: a tracker that is not known or not installed.
         """
-        if self.writes and self._trackers is None:
-            self._trackers = Trackers(self.path, names, to_json(self._config), step)
+        if self.writes and self._loggers is None:
+            self._loggers = Loggers(self.path, names, to_json(self._config), step)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rows so far."""

@@ -31,7 +31,7 @@ PATIENCE = 1800.0  # seconds that the first process waits for the files of the o
 
 
 class Saver:
-    """Writes checkpoints beside the training: `save` copies and returns, a thread writes; one at a time."""
+    """Writes checkpoints in the background: `save` copies the state and returns, a thread writes it; one at a time."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -39,7 +39,7 @@ class Saver:
         self._problem: BadInput | None = None
 
     def save(self, state: TrainState) -> None:
-        """Copies all that the next step depends on and starts to write it; waits for the one before.
+        """Copies the state to the CPU and starts to write it, once the checkpoint before is written.
 
         Raises:
             BadInput: the one before could not be written (a full disk); the checkpoints before it are whole.
@@ -58,7 +58,7 @@ class Saver:
         self._thread.start()
 
     def wait(self) -> None:
-        """Until all is written; raises BadInput when it could not be."""
+        """Waits until everything is written; raises BadInput where it could not be."""
         while self._thread is not None:
             self._thread.join(timeout=10)
             beat()
@@ -69,7 +69,7 @@ class Saver:
             raise problem
 
     def save_now(self, state: TrainState) -> None:
-        """Returns when it is written."""
+        """Saves, and returns when it is written."""
         self.save(state)
         self.wait()
 
@@ -80,11 +80,6 @@ class Saver:
             self._problem = problem
 
 
-def save_checkpoint(folder: Path, state: TrainState) -> None:
-    """`Saver.save_now` for once."""
-    Saver(folder).save_now(state)
-
-
 def _write(
     folder: Path,
     step: int,
@@ -93,7 +88,7 @@ def _write(
     rows: dict[str, Rows],
     numbers: dict[str, Any],
 ) -> None:
-    """One process's part; the first gives the whole its name when all parts are there, and removes old ones."""
+    """Writes the part of one process; the first one names the folder when all are there, and removes old ones."""
     path, unfinished = folder / f"step-{step:08d}", folder / f".step-{step:08d}.0.tmp"
     parts = [unfinished / _part(rank, world.size) for rank in range(world.size)]
     try:
@@ -163,7 +158,7 @@ def restore_checkpoint(folder: Path, state: TrainState) -> bool:
 
 
 def _try_to_restore(path: Path, state: TrainState) -> str | None:
-    """What is wrong with a checkpoint, or None when the state is now that of the checkpoint."""
+    """Returns what is wrong with the checkpoint, or None: then `state` is now that of the checkpoint."""
     try:
         numbers = read_json(path / "state.json")
         if numbers["format"] != FORMAT:
@@ -215,7 +210,7 @@ def _tensors(state: TrainState) -> dict[str, Tensor]:
 
 
 def _optimizer_states(state: TrainState) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What the optimiser keeps of each parameter, by the name of the parameter."""
+    """Yields the name of each parameter and what the optimiser keeps of it."""
     names: dict[Tensor, str] = {p: name for name, p in state.model.named_parameters()}
     for parameter, values in state.optimizer.state.items():
         yield names[parameter], {key: value for key, value in values.items() if value is not None}

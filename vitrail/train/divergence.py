@@ -1,4 +1,4 @@
-"""Whether training is still going well: a loss that is no number, or that jumps, is caught at the step that had it."""
+"""Divergence: a loss or a gradient that is NaN or infinite, or a loss that jumps, is caught at its step."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ from statistics import median
 
 from vitrail.core.errors import BadInput
 
-REMEMBERED = 100  # steps whose losses say what is usual
-JUDGED_FROM = 50  # steps after which there is a usual
+REMEMBERED = 100  # steps whose losses make the median
+CHECKED_FROM = 50  # losses from which on there is a median to compare with
 SPIKE = 4.0  # a loss above this multiple of the median, plus one nat, has jumped
-SKIPS = 2  # batches that a run may leave out
+SKIPS = 2  # batches that a run may skip
 ADVICE = "Lower the learning rate, lengthen the warm-up, or set clip to 1"
 
 
 class Diverged(BadInput):
-    """A run that cannot go on: its loss or its weights are no numbers any more, however often it went back."""
+    """A run that cannot go on: its weights are NaN, or a batch broke it again after it went back SKIPS times."""
 
 
 class LossSpike(Exception):
-    """The update that followed `step` finished ones broke the training; `keys` are the images of this process."""
+    """The update after `step` finished ones broke the training; `keys` name the images of its batch in this process."""
 
     def __init__(self, step: int, reason: str, keys: Sequence[str]):
         super().__init__(f"step {step}: {reason}")
@@ -28,31 +28,31 @@ class LossSpike(Exception):
 
 
 def no_losses() -> deque[float]:
-    """What a run remembers of its losses, at its start."""
+    """An empty history of losses."""
     return deque(maxlen=REMEMBERED)
 
 
 @dataclass
 class SpikeDetector:
-    """Looks at every loss and gradient norm; `usual` are the last losses."""
+    """Compares every loss with the median of the last ones, `history`."""
 
-    usual: deque[float] = field(default_factory=no_losses)
+    history: deque[float] = field(default_factory=no_losses)
 
     def check(self, step: int, loss: float, gradient_norm: float, keys: Sequence[str]) -> None:
-        """Raises BadStep; all processes must see the same numbers."""
+        """Raises LossSpike where training broke; `loss` and `gradient_norm` must be the same in all processes."""
         if not isfinite(loss):
             raise LossSpike(step, f"the loss is {loss}", keys)
         if not isfinite(gradient_norm):
             raise LossSpike(step, f"the norm of the gradient is {gradient_norm}", keys)
-        if len(self.usual) >= JUDGED_FROM:
-            middle = median(self.usual)
+        if len(self.history) >= CHECKED_FROM:
+            middle = median(self.history)
             if loss > SPIKE * middle + 1:
                 raise LossSpike(step, f"the loss jumped to {loss:.4g} from about {middle:.4g}", keys)
-        self.usual.append(loss)
+        self.history.append(loss)
 
 
 def limit_skips(skipped: Sequence[int], bad: LossSpike, evidence: str) -> None:
-    """Raises Diverged when a run has already left out as many batches as it may."""
+    """Raises Diverged where a run has already skipped as many batches as it may."""
     if len(skipped) >= SKIPS:
         raise Diverged(
             f"at step {bad.step} {bad.reason}, after the batches of steps {', '.join(map(str, skipped))} had been left "

@@ -66,7 +66,7 @@ def fitting(
 
 
 def _largest_that_fits(fits: Callable[[int], bool], images: int) -> int:
-    """The first of `images`, a half, a third part in two, ... that fits."""
+    """Halves `images`, rounding up, until they fit; raises BadInput where not even one does."""
     while not fits(images):
         if images == 1:
             raise BadInput(TOO_LARGE)
@@ -75,7 +75,7 @@ def _largest_that_fits(fits: Callable[[int], bool], images: int) -> int:
 
 
 def _fits(state: TrainState, images: int, dtype: torch.dtype, moments: int) -> bool:
-    """Whether a pass over so many blank images works beside the optimiser's memory; leaves nothing behind."""
+    """Tries a forward and a backward pass over blank images, with the optimiser's memory taken; leaves nothing behind."""
     model = state.model.train()
     device = next(model.parameters()).device
     held: list[Tensor] = []
@@ -98,12 +98,12 @@ def _fits(state: TrainState, images: int, dtype: torch.dtype, moments: int) -> b
 
 
 def out_of_memory(problem: RuntimeError) -> bool:
-    """Whether it is memory that was lacking, on CUDA or on the CPU."""
+    """Whether this error means that memory ran out, on CUDA or on the CPU."""
     return isinstance(problem, torch.OutOfMemoryError) or "can't allocate memory" in str(problem)
 
 
 def release() -> None:
-    """Gives back what is no longer used."""
+    """Frees memory that is no longer used, cached memory of CUDA included."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -112,7 +112,7 @@ def release() -> None:
 def retry_on_oom(
     update: Callable[[TrainState, Batch], Metrics], folder: Path, in_parts: bool = True
 ) -> Callable[[TrainState, Batch], Metrics]:
-    """`update`, and where memory runs out the same step again with half as many images a forward pass.
+    """Wraps `update`: where memory runs out, the step is done again with half as many images a forward pass.
 
     Of several processes one cannot go back alone: it leaves the smaller number in `folder` and ends, and the launcher's
     restart (`torchrun --max-restarts`) goes on with it from the last checkpoint. `in_parts=False`: steps cannot be cut.
