@@ -75,7 +75,7 @@ def _largest_that_fits(fits: Callable[[int], bool], images: int) -> int:
 
 
 def _fits(state: TrainState, images: int, dtype: torch.dtype, moments: int) -> bool:
-    """Tries a forward and a backward pass over blank images, with the optimiser's memory taken; leaves nothing behind."""
+    """Tries a forward and backward pass over blank images, with the optimiser's memory taken; leaves nothing behind."""
     model = state.model.train()
     device = next(model.parameters()).device
     held: list[Tensor] = []
