@@ -18,7 +18,7 @@ from vitrail.train import checkpoint
 from vitrail.train.checkpoint import KEPT, restore_checkpoint
 from vitrail.train.config import TrainConfig
 from vitrail.train.optim import Adam, Momentum, OptimizerConfig
-from vitrail.train.sharded import snapshot, write_pieces
+from vitrail.train.sharded import snapshot, write_shard
 from vitrail.train.step import TrainState
 
 NOISY = replace(MODEL, dropout=0.1)
@@ -89,7 +89,7 @@ DAMAGES = {
     "numbers missing": lambda p: (p / "state.json").unlink(),
     "numbers of nothing": lambda p: (p / "state.json").write_text("{}"),
     "numbers a list": lambda p: (p / "state.json").write_text("[]"),
-    "weights of nothing": lambda p: write_pieces(p / PART, *snapshot({"a": torch.zeros(1)}, World())),
+    "weights of nothing": lambda p: write_shard(p / PART, *snapshot({"a": torch.zeros(1)}, World())),
 }
 
 
@@ -130,7 +130,7 @@ def test_a_full_disk_says_so_and_harms_nothing(tmp_path: Path, monkeypatch: pyte
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "write_pieces", full)
+    monkeypatch.setattr(checkpoint, "write_shard", full)
     state.step = 6
     with pytest.raises(BadInput, match=r"could not save step 6 .*No space left.* the checkpoint of step 4 is whole"):
         save_checkpoint(tmp_path, state)
@@ -158,7 +158,7 @@ def test_the_folder_keeps_its_name_until_every_process_has_left_it(
     """The first process must not rename the folder as soon as it sees a part that another is still syncing."""
     state = fresh(training())
     copies, rows = snapshot(checkpoint._tensors(state), World())
-    numbers, plain = checkpoint._numbers(state), write_pieces
+    numbers, plain = checkpoint._numbers(state), write_shard
 
     def slow(path: Path, *what: Any) -> None:
         plain(path, *what)
@@ -166,7 +166,7 @@ def test_the_folder_keeps_its_name_until_every_process_has_left_it(
             time.sleep(0.3)  # the part has its name; its writer is not done
             assert path.parent.is_dir()
 
-    monkeypatch.setattr(checkpoint, "write_pieces", slow)
+    monkeypatch.setattr(checkpoint, "write_shard", slow)
     worlds = [World(rank, 2) for rank in range(2)]
     problems: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""Tensors in pieces: what some processes wrote is read by any other number of them."""
+"""Tensors in shards: what some processes wrote is read by any other number of them."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 
 from vitrail.core.dist import World
 from vitrail.core.errors import BadInput
-from vitrail.train.sharded import Pieces, Rows, snapshot, write_pieces
+from vitrail.train.sharded import Rows, ShardFiles, snapshot, write_shard
 
 
 def written(folder: Path, whole: torch.Tensor, cuts: list[int]) -> list[Path]:
@@ -15,7 +15,7 @@ def written(folder: Path, whole: torch.Tensor, cuts: list[int]) -> list[Path]:
     files = []
     for i, (a, b) in enumerate(zip([0, *cuts], [*cuts, len(whole)], strict=True)):
         files.append(folder / f"part-{i}.safetensors")
-        write_pieces(files[-1], {"w": whole[a:b].contiguous()}, {"w": Rows(a, b - a, tuple(whole.shape))})
+        write_shard(files[-1], {"w": whole[a:b].contiguous()}, {"w": Rows(a, b - a, tuple(whole.shape))})
     return files
 
 
@@ -23,15 +23,15 @@ def written(folder: Path, whole: torch.Tensor, cuts: list[int]) -> list[Path]:
 def test_a_whole_tensor_is_put_together(tmp_path: Path, cuts: list[int]) -> None:
     whole = torch.randn(7, 2, 3)
     target = torch.full_like(whole, float("nan"))
-    Pieces(written(tmp_path, whole, cuts)).read_into("w", target)
+    ShardFiles(written(tmp_path, whole, cuts)).read_into("w", target)
     assert torch.equal(target, whole)
 
 
 def test_numbers_without_dimensions(tmp_path: Path) -> None:
     copies, rows = snapshot({"step": torch.tensor(3.0)}, World())
-    write_pieces(tmp_path / "a.safetensors", copies, rows)
+    write_shard(tmp_path / "a.safetensors", copies, rows)
     target = torch.zeros(())
-    Pieces([tmp_path / "a.safetensors"]).read_into("step", target)
+    ShardFiles([tmp_path / "a.safetensors"]).read_into("step", target)
     assert target == 3
 
 
@@ -52,11 +52,11 @@ def test_missing_rows_other_shapes_and_other_files_are_refused(tmp_path: Path) -
     whole = torch.randn(7, 2)
     files = written(tmp_path, whole, [3, 5])
     with pytest.raises(BadInput, match="has 5 of 7 rows of 'w'"):
-        Pieces([files[0], files[2]]).read_into("w", torch.zeros(7, 2))
+        ShardFiles([files[0], files[2]]).read_into("w", torch.zeros(7, 2))
     with pytest.raises(BadInput, match=r"'w' is \(7, 2\), expected \(8, 2\)"):
-        Pieces(files).read_into("w", torch.zeros(8, 2))
+        ShardFiles(files).read_into("w", torch.zeros(8, 2))
     with pytest.raises(BadInput, match="has 0 of 1 rows of 'v'"):
-        Pieces(files).read_into("v", torch.zeros(1))
+        ShardFiles(files).read_into("v", torch.zeros(1))
     files[1].write_bytes(files[1].read_bytes()[:50])
     with pytest.raises(BadInput, match="is not a whole file of a checkpoint"):
-        Pieces(files)
+        ShardFiles(files)

@@ -22,7 +22,7 @@ from vitrail.core.files import read_json, sync_folder, write_json
 from vitrail.core.progress import say
 from vitrail.core.watchdog import beat
 from vitrail.train.divergence import ADVICE, Diverged
-from vitrail.train.sharded import Pieces, Rows, local, snapshot, write_pieces
+from vitrail.train.sharded import Rows, ShardFiles, local, snapshot, write_shard
 from vitrail.train.step import TrainState
 
 KEPT = 2  # the newest, and one before it in case a disk loses it
@@ -95,7 +95,7 @@ def _write(
         if world.size == 1:
             shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True, exist_ok=True)
-        write_pieces(parts[world.rank], copies, rows)
+        write_shard(parts[world.rank], copies, rows)
         done = [part.with_suffix(".done") for part in parts]
         # the last touch of the folder: a part alone may be there while its writer still syncs the folder's names
         done[world.rank].touch()
@@ -165,7 +165,7 @@ def _try_to_restore(path: Path, state: TrainState) -> str | None:
             return f"it has the format {numbers['format']!r}, this vitrail reads {FORMAT}"
         names = ("step", "seconds", "waited", "restarts", "micro_batch", "broken", "skipped", "losses")
         counters = [numbers[name] for name in names]
-        _restore(state, Pieces([path / _part(rank, numbers["parts"]) for rank in range(numbers["parts"])]))
+        _restore(state, ShardFiles([path / _part(rank, numbers["parts"]) for rank in range(numbers["parts"])]))
     except (BadInput, KeyError, TypeError, ValueError, RuntimeError) as problem:
         return str(problem)
     state.step, state.seconds, state.data_wait_seconds, state.restarts, micro_batch, broken, skipped, losses = counters
@@ -216,18 +216,18 @@ def _optimizer_states(state: TrainState) -> Iterator[tuple[str, dict[str, Any]]]
         yield names[parameter], {key: value for key, value in values.items() if value is not None}
 
 
-def _restore(state: TrainState, pieces: Pieces) -> None:
+def _restore(state: TrainState, shards: ShardFiles) -> None:
     for name, tensor in state.model.state_dict().items():
-        pieces.read_into(f"model.{name}", tensor)
+        shards.read_into(f"model.{name}", tensor)
     for name, tensor in (state.average or {}).items():
-        pieces.read_into(f"average.{name}", tensor)
+        shards.read_into(f"average.{name}", tensor)
     state.optimizer.state.clear()
     for name, parameter in state.model.named_parameters():
         prefix = f"optimizer.{name}."
-        for stored in sorted(n for n in pieces.names() if n.startswith(prefix)):
+        for stored in sorted(n for n in shards.names() if n.startswith(prefix)):
             key = stored.removeprefix(prefix)
             value = torch.zeros(()) if key == "step" else torch.zeros_like(parameter)
             if key == "step" and parameter.is_cuda:
                 value = value.to(local(parameter).device)  # where fused optimisers keep it
-            pieces.read_into(stored, value)
+            shards.read_into(stored, value)
             state.optimizer.state[parameter][key] = value

@@ -1,7 +1,8 @@
-"""Tensors that are spread over processes, in files: each writes its rows, and any number of processes can read them.
+"""Tensors that are spread over processes, in files: each process writes its rows, and any number of them reads them.
 
-A tensor that is sharded (FSDP2) lies in pieces of its first dimension; one that every process has is written by the
-first alone. Files are safetensors; where a piece belongs stands in the header.
+A tensor that is sharded (FSDP2) is cut along its first dimension; one that every process has is written by the first
+alone. Files are safetensors, whose header says where the rows belong. Why this is not torch.distributed.checkpoint:
+docs/architecture.md, measured by benchmarks/checkpoint.py.
 """
 
 import json
@@ -20,7 +21,7 @@ from vitrail.weights.tensors import write_safetensors
 
 
 class Rows(NamedTuple):
-    """What a process holds of a tensor of `shape`: `number` rows of its first dimension from `start`."""
+    """The part of a tensor of `shape` that a process holds: `number` rows of its first dimension, from `start` on."""
 
     start: int
     number: int
@@ -28,12 +29,12 @@ class Rows(NamedTuple):
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The numbers that this process holds, sharing their memory."""
+    """The part of the tensor that this process holds, as a view."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def rows_of(tensor: Tensor) -> Rows:
-    """Which rows these are."""
+    """Which rows of the tensor this process holds; of a tensor that is not sharded, all."""
     shape = tuple(tensor.shape)
     if not isinstance(tensor, DTensor):
         return Rows(0, shape[0] if shape else 1, shape)
@@ -50,7 +51,7 @@ def rows_of(tensor: Tensor) -> Rows:
 
 
 def written_here(tensor: Tensor, world: World) -> bool:
-    """Whether this process is the one that writes these rows: copies of them are written once."""
+    """Whether this process writes its rows: rows that several processes hold are written by one of them."""
     if not isinstance(tensor, DTensor):
         return world.first
     copies = [i for i, placement in enumerate(tensor.placements) if placement.is_replicate()]
@@ -58,19 +59,19 @@ def written_here(tensor: Tensor, world: World) -> bool:
 
 
 def snapshot(tensors: Mapping[str, Tensor], world: World) -> tuple[dict[str, Tensor], dict[str, Rows]]:
-    """Copies on the CPU of what this process writes, and where each belongs; training may go on at once."""
+    """Copies what this process writes to the CPU, and says where it belongs; training may go on at once."""
     mine = {name: tensor for name, tensor in tensors.items() if written_here(tensor, world)}
     copies = {name: local(tensor).detach().to("cpu", copy=True).contiguous() for name, tensor in mine.items()}
     return copies, {name: rows_of(tensor) for name, tensor in mine.items()}
 
 
-def write_pieces(path: Path, copies: dict[str, Tensor], rows: Mapping[str, Rows]) -> None:
+def write_shard(path: Path, copies: dict[str, Tensor], rows: Mapping[str, Rows]) -> None:
     """One process's file, atomically."""
     write_safetensors(path, copies, {"pieces": json.dumps({name: list(r) for name, r in rows.items()})})
 
 
-class Pieces:
-    """All pieces in the files of a folder, by name; read only where they are asked for."""
+class ShardFiles:
+    """The tensors in the files of a checkpoint; rows are read only when they are asked for."""
 
     def __init__(self, files: list[Path]):
         self._files = files
@@ -91,7 +92,7 @@ class Pieces:
         return set(self._found)
 
     def read_into(self, name: str, target: Tensor) -> None:
-        """Fills what this process holds of `target`.
+        """Fills the part of `target` that this process holds.
 
         Raises:
             BadInput: no such tensor, another shape, or rows that no file has.
