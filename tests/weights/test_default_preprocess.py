@@ -138,17 +138,17 @@ def timm_folder(path: Path, **settings: object) -> Path:
     return path
 
 
-def test_what_timm_asks_for_and_vitrail_lacks_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("odd", [{"crop_mode": "border"}, {"interpolation": "random"}, {"new_field": 3}], ids=str)
+def test_what_timm_asks_for_and_vitrail_lacks_is_refused(odd: dict[str, object], tmp_path: Path) -> None:
+    ((name, value),) = odd.items()
+    with pytest.raises(BadInput, match=f"{name} {value!r}"):
+        read_pretrained(timm_folder(tmp_path / "odd", **odd))
+
+
+def test_what_timm_asks_for_is_done(tmp_path: Path) -> None:
     assert not read_pretrained(timm_folder(tmp_path / "usual", crop_mode="center")).assumed
-    odd = read_pretrained(timm_folder(tmp_path / "odd", crop_mode="border", interpolation="lanczos"))
-    assert (odd.preprocess.resize, odd.preprocess.interpolation) == (CentreCrop(0.9), "bicubic")
-    said = capsys.readouterr().err
-    assert "vitrail has no crop_mode 'border' and takes the middle of the image" in said
-    assert "vitrail has no interpolation 'lanczos' and takes bicubic" in said
-    assert (
-        read_pretrained(timm_folder(tmp_path / "random", interpolation="random")).preprocess.interpolation == "bilinear"
-    )
-    assert "no interpolation 'random' and takes bilinear" in capsys.readouterr().err
+    squashed = read_pretrained(timm_folder(tmp_path / "squash", crop_mode="squash", interpolation="lanczos")).preprocess
+    assert (squashed.resize, squashed.interpolation) == (SquareResize(0.9), "lanczos")
 
 
 def test_a_mean_without_a_deviation_gets_a_sentence(tmp_path: Path) -> None:
@@ -181,19 +181,48 @@ def test_a_preprocessor_that_does_not_normalise(theirs: Path) -> None:
     assert (preprocess.mean, preprocess.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-def test_a_preprocessor_that_does_not_rescale_is_refused(theirs: Path) -> None:
-    edit(theirs / "preprocessor_config.json", do_rescale=False)
-    with pytest.raises(
-        BadInput, match=r"preprocessor_config\.json: do_rescale is false; this model reads pixels of 0 to"
-    ):
+@pytest.mark.parametrize(
+    ("changes", "white"), [({"do_rescale": False}, 255.0), ({"rescale_factor": 1 / 127.5}, 2.0)], ids=str
+)
+def test_a_preprocessor_that_rescales_otherwise(changes: dict[str, object], white: float, theirs: Path) -> None:
+    """(x · factor - mean) / std, as mean and deviation of pixels from 0 to 1."""
+    edit(theirs / "preprocessor_config.json", **changes)
+    preprocess = read_pretrained(theirs).preprocess
+    assert preprocess.mean == pytest.approx((0.5 / white,) * 3)
+    assert preprocess.std == pytest.approx((0.5 / white,) * 3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"do_flip_channel_order": True},
+        {"do_pad": True},
+        {"do_resize": False},
+        {"resample": 9},
+        {"image_processor_type": "SegformerImageProcessor"},
+        {"size": {"shortest_edge": 12}, "crop_size": 16, "do_center_crop": True},
+        {"size": {"longest_edge": 12}},
+        {"invented": 1},
+    ],
+    ids=str,
+)
+def test_a_preprocessor_that_does_something_else_is_refused_by_name(changes: dict[str, object], theirs: Path) -> None:
+    edit(theirs / "preprocessor_config.json", **changes)
+    with pytest.raises(BadInput, match=r"preprocessor_config\.json") as problem:
         read_pretrained(theirs)
+    assert any(name in str(problem.value) or str(value) in str(problem.value) for name, value in changes.items()) or (
+        "filled with zeros" in str(problem.value)
+    )
 
 
-def test_a_preprocessor_of_another_size_is_said(theirs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_size_of_the_preprocessor_wins_and_is_said(theirs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not read_pretrained(theirs).assumed
-    edit(theirs / "preprocessor_config.json", crop_size={"height": 12, "width": 12})
-    assert read_pretrained(theirs).preprocess.resolution == (16, 16)
-    assert "makes images of 12 x 12 pixels, config.json says image_size 16 x 16" in capsys.readouterr().err
+    said = {"size": {"shortest_edge": 16}, "crop_size": {"height": 12, "width": 12}, "do_center_crop": True}
+    edit(theirs / "preprocessor_config.json", image_processor_type="BitImageProcessor", **said)
+    assert vitrail.load(theirs).config.resolution == (12, 12)
+    assert "images of 12 x 12 pixels, its positions are of 16 x 16: they are resampled" in capsys.readouterr().err
+    whole = vitrail.load(theirs, resolution=16).state_dict()["pos_embed"]
+    assert torch.equal(whole, read_pretrained(theirs).state["pos_embed"])  # nothing of them is lost
 
 
 def test_a_folder_without_a_preprocessor_is_seen_as_transformers_sees(

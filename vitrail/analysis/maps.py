@@ -9,7 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitrail.models.attention import attention_weights
-from vitrail.models.head import AttentionPool, AttentionPooling, AveragePool, ClassToken, PoolConfig, TokenAndAverage
+from vitrail.models.head import (
+    AttentionPool,
+    AttentionPooling,
+    AveragePool,
+    ClassToken,
+    PoolConfig,
+    TokenAndAverage,
+    TokenAndDistilled,
+)
 
 
 def output_map(
@@ -42,6 +50,8 @@ def output_map(
             row = patches.mean(dim=-2)
         case TokenAndAverage():
             row = (weights[..., 0, prefix:] + patches.mean(dim=-2)) / 2
+        case TokenAndDistilled():
+            row = weights[..., :2, prefix:].mean(dim=-2)
     return row.unflatten(-1, grid)
 
 

@@ -116,7 +116,7 @@ def _rates(
 
 def _forward_pass(model: Model, dtype: torch.dtype, batch: int) -> Pass:
     device = next(model.parameters()).device
-    images = torch.zeros(batch, 3, *model.config.resolution, device=device)
+    images = torch.zeros(batch, model.config.channels, *model.config.resolution, device=device)
 
     def step() -> None:
         model.eval()
@@ -128,9 +128,9 @@ def _forward_pass(model: Model, dtype: torch.dtype, batch: int) -> Pass:
 
 def _training_pass(model: Model, dtype: torch.dtype, batch: int) -> Pass:
     config = TrainConfig("", steps=1_000_000, batch=batch)
-    return training_pass(
-        init_state(model, config, Broken(1)), config, Preprocess(model.config.resolution), dtype, batch
-    )
+    half = (0.5,) * model.config.channels
+    preprocess = Preprocess(model.config.resolution, mean=half, std=half)
+    return training_pass(init_state(model, config, Broken(1)), config, preprocess, dtype, batch)
 
 
 def _largest(model: Model, dtype: torch.dtype, training: bool, room: int | None) -> int | None:

@@ -97,7 +97,7 @@ def inference_activations(config: ModelConfig, bytes_per_number: int = 4) -> int
     what is computed from them alone, and what a kernel allocates for itself.
     """
     b = bytes_per_number
-    image = 3 * _area(config.resolution) * b
+    image = config.channels * _area(config.resolution) * b
     match config:
         case ResNetConfig(stages):
             last = _area(config.grid) * stages.channels
@@ -116,7 +116,7 @@ _GROUP_STATISTICS = 8 * GROUPS  # and a group norm for an image
 
 def _patch_numbers(config: ViTConfig) -> int:
     """The number of values in a patch."""
-    return (config.backbone.channels if config.backbone else 3) * config.patch**2
+    return (config.backbone.channels if config.backbone else config.channels) * config.patch**2
 
 
 def _feature_map(config: ViTConfig) -> int:

@@ -38,13 +38,18 @@ class TokenAndAverage:
     """The class token and the mean of the patches, side by side (DINOv2's classifiers)."""
 
 
-PoolConfig = ClassToken | AveragePool | AttentionPool | TokenAndAverage
+@dataclass(frozen=True)
+class TokenAndDistilled:
+    """The class token and the first register, side by side (DeiT's distillation token, and its two classifiers)."""
+
+
+PoolConfig = ClassToken | AveragePool | AttentionPool | TokenAndAverage | TokenAndDistilled
 
 
 def has_class_token(pool: PoolConfig) -> bool:
     """True where the sequence starts with a class token."""
     match pool:
-        case ClassToken() | TokenAndAverage():
+        case ClassToken() | TokenAndAverage() | TokenAndDistilled():
             return True
         case AveragePool(class_token):
             return class_token
@@ -54,7 +59,7 @@ def has_class_token(pool: PoolConfig) -> bool:
 
 def pooled_width(pool: PoolConfig, width: int) -> int:
     """The width of what `pool_tokens` returns."""
-    return 2 * width if isinstance(pool, TokenAndAverage) else width
+    return 2 * width if isinstance(pool, (TokenAndAverage, TokenAndDistilled)) else width
 
 
 def pool_tokens(
@@ -68,6 +73,8 @@ def pool_tokens(
             return tokens[:, prefix:].mean(dim=1)
         case TokenAndAverage():
             return torch.cat([tokens[:, 0], tokens[:, prefix:].mean(dim=1)], dim=-1)
+        case TokenAndDistilled():
+            return tokens[:, :2].flatten(1)
         case AttentionPool():
             assert attention_pool is not None
             return attention_pool(tokens[:, prefix:])

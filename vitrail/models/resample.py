@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Grid = tuple[int, int]
-Interpolation = Literal["bilinear", "bicubic", "bicubic plain"]
+Interpolation = Literal["bilinear", "bicubic", "bicubic plain", "bicubic aligned"]
 
 
 def resize_image(
@@ -22,9 +22,12 @@ def resize_image(
 
     Bicubic aligns edges and is antialiased: what timm does, and Meta for DINOv2 with registers. Plain, it is not
     antialiased and has a sharper kernel also where the grid grows: what transformers does, and Meta elsewhere.
+    Bicubic aligned is plain with aligned corners: what torchvision does.
     """
     if interpolation == "bilinear":
         return F.interpolate(images, size=size, mode="bilinear", align_corners=True)
+    if interpolation == "bicubic aligned":
+        return F.interpolate(images, size=size, mode="bicubic", align_corners=True)
     return F.interpolate(images, size=size, mode="bicubic", antialias=interpolation == "bicubic")
 
 

@@ -65,6 +65,11 @@ class ResNetConfig:
     head_bias: float = 0.0
 
     @property
+    def channels(self) -> int:
+        """Of the images."""
+        return 3
+
+    @property
     def grid(self) -> tuple[int, int]:
         """The last feature map (h, w)."""
         return self.stages.grid(self.resolution)

@@ -19,6 +19,7 @@ from vitrail.models.head import (
     AveragePool,
     ClassToken,
     PoolConfig,
+    TokenAndDistilled,
     classifier,
     has_class_token,
     hidden_layer,
@@ -60,6 +61,7 @@ class ViTConfig:
     layer_scale: float | None = None  # start of a learned factor for each channel of a branch (DeiT III, DINOv2)
     qk_norm: bool = False  # a layer norm of q and k in each head
     gated: bool = False  # silu(a) · b in place of the MLP's GELU (DINOv2's giant)
+    channels: int = 3  # of the images; 1: grey
     drop_path: float = 0.0  # stochastic depth: rate of the last block, rising evenly from 0 in the first (AugReg: 0.1)
 
     @property
@@ -95,12 +97,16 @@ class ViTConfig:
     def check(self) -> None:
         """Raises BadInput for sizes that do not fit together."""
         sizes, counts = (self.patch, self.width, self.depth, self.heads, self.mlp), (self.num_classes, self.registers)
-        if min(sizes) < 1 or min(counts) < 0:
+        if min(sizes) < 1 or min(counts) < 0 or self.channels < 1:
             raise BadInput(f"patch, width, depth, heads and mlp must be at least 1: {self}")
         if self.width % self.heads:
             raise BadInput(f"width {self.width} is not divisible by {self.heads} heads")
         if self.backbone:
             self.backbone.check()
+            if self.channels != 3:
+                raise BadInput(f"a hybrid's ResNet reads 3 channels, not {self.channels}")
+        if isinstance(self.pool, TokenAndDistilled) and not self.registers:
+            raise BadInput("TokenAndDistilled reads the first register, and there are no registers")
         if min(self.grid) < 1:
             size = f"{self.resolution[0]} x {self.resolution[1]}"
             raise BadInput(f"a resolution of {size} pixels is smaller than one patch of {self.stride} x {self.stride}")
@@ -143,7 +149,7 @@ class ViT(nn.Module):
         self.patch_embed = (
             PatchEmbedding(config.patch, width, under.channels, backbone(under))
             if under
-            else PatchEmbedding(config.patch, width)
+            else PatchEmbedding(config.patch, width, config.channels)
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if config.class_token else None
         self.reg_token = nn.Parameter(torch.randn(1, config.registers, width) * 1e-6) if config.registers else None

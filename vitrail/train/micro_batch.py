@@ -82,7 +82,7 @@ def _fits(state: TrainState, images: int, dtype: torch.dtype, moments: int) -> b
     try:
         if not state.optimizer.state:
             held = [torch.empty_like(p) for p in model.parameters() for _ in range(moments)]
-        blank = torch.zeros(images, 3, *model.config.resolution, device=device)
+        blank = torch.zeros(images, model.config.channels, *model.config.resolution, device=device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = model(blank).logits
         logits.float().logsumexp(dim=-1).sum().backward()

@@ -20,7 +20,7 @@ from vitrail.models.resample import Interpolation
 from vitrail.models.resnet import ResNetConfig
 from vitrail.weights.pretrained import PretrainedModel, check_state
 from vitrail.weights.tensors import read_safetensors, write_safetensors
-from vitrail.weights.timm import timm_keys
+from vitrail.weights.timm_write import timm_keys
 
 FORMAT = 1
 RESAMPLED = "positions_resampled"  # the provenance's key of how positions come to another grid; without it: bilinear
@@ -141,7 +141,7 @@ def _card(config: ModelConfig, preprocess: Preprocess, classes: tuple[str, ...],
     facts = "\n".join(
         f"| {key} | {value} |" for key, value in provenance.items() if not isinstance(value, (dict, list))
     )
-    crop = preprocess.resize
+    crop, (height, width) = preprocess.resize, preprocess.resolution
     resize = (
         f"the middle {crop.share:.1%} of the shorter side" if isinstance(crop, CentreCrop) else "both sides resized"
     )
@@ -155,7 +155,7 @@ library_name: vitrail
 
 {parameters(config):,} parameters: {_sizes(config)}.
 
-**Input:** RGB images of {config.resolution[0]} x {config.resolution[1]} pixels, {resize}, scaled by mean
+**Input:** {"grey" if config.channels == 1 else "RGB"} images of {height} x {width} pixels, {resize}, scaled by mean
 {preprocess.mean} and deviation {preprocess.std} of pixels in 0…1.
 
 **Classes:** {shown or "none (features only)"}.
@@ -187,6 +187,7 @@ def _sizes(config: ModelConfig) -> str:
         "AveragePool": "average pooling",
         "AttentionPool": "attention pooling",
         "TokenAndAverage": "class token and average",
+        "TokenAndDistilled": "class token and distillation token",
     }[type(config.pool).__name__]
     return (
         f"{config.depth} layers of width {config.width} with {config.heads} heads, MLP {config.mlp}, "

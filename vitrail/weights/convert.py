@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from vitrail.core.config import difference
@@ -17,11 +18,11 @@ from vitrail.models.resnet import ResNetConfig
 from vitrail.weights.bit import write_bit
 from vitrail.weights.bundle import RESAMPLED, save_bundle
 from vitrail.weights.google import write_google
-from vitrail.weights.huggingface import write_huggingface, write_preprocess
+from vitrail.weights.huggingface_write import write_huggingface, write_preprocess
 from vitrail.weights.load import model_of, read_pretrained, read_silently
 from vitrail.weights.pretrained import PretrainedModel
 from vitrail.weights.tensors import write_npz, write_safetensors
-from vitrail.weights.timm import timm_keys, write_timm
+from vitrail.weights.timm_write import timm_keys, write_timm
 
 Layout = Literal["bundle", "npz", "timm", "huggingface"]
 TOLERANCE = 1e-4  # of logits and representation, relative to the largest
@@ -79,12 +80,18 @@ def convert(
         wanted = "a file that ends in .npz" if layout == "npz" else "a folder, without .npz"
         raise BadInput(f"the layout {layout} is {wanted}, not {destination}")
     published = read_pretrained(source, resolution=resolution, model=model)
-    before = model_of(published).eval()
-    _WRITERS[layout](published, before, destination)
+    size = published.config.resolution  # images may be made of another size: preprocess.resolution
+    before = model_of(published, size).eval()
+    before.preprocess, before.temperature = published.preprocess, published.temperature
+    try:
+        _WRITERS[layout](published, before, destination)
+    except (OSError, SafetensorError) as problem:
+        raise BadInput(f"{destination} could not be written, and nothing of it is left: {problem}") from None
     back = _read_back(destination, published.config.resolution, model)
-    after = model_of(back).eval()
-    size = published.config.resolution
-    images = torch.randn(_IMAGES, 3, *size, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    after = model_of(back, size).eval()
+    images = torch.randn(_IMAGES, published.config.channels, *size, generator=torch.Generator().manual_seed(0)).clamp(
+        -1, 1
+    )
     with torch.inference_mode():
         wanted, got = before(images), after(images)
     logits, representation = _apart(got.logits, wanted.logits), _apart(got.representation, wanted.representation)

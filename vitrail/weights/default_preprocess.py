@@ -27,3 +27,9 @@ def as_sentence(preprocess: Preprocess) -> str:
         f"nothing says how its images were prepared; assumed are mean {preprocess.mean}, deviation {preprocess.std}, "
         f"{preprocess.interpolation}, {how}"
     )
+
+
+def other_size(made: tuple[int, int], positions: tuple[int, int]) -> str:
+    """For people: images are made of another size than the one that the positions were trained at."""
+    sizes = [f"{h} x {w}" for h, w in (made, positions)]
+    return f"its preprocessing makes images of {sizes[0]} pixels, its positions are of {sizes[1]}: they are resampled"

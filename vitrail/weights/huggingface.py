@@ -1,31 +1,63 @@
-"""transformers' folders: ViT, DINOv2 and DINOv2 with registers. One table of names serves reading and writing."""
+"""transformers' folders: ViT, DeiT, MAE, MSN, DINOv2 with and without registers. One table reads and writes."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
 from vitrail.core.errors import BadInput
-from vitrail.core.files import read_json
-from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize
-from vitrail.models.build import ModelConfig
-from vitrail.models.head import AveragePool, ClassToken, PoolConfig, TokenAndAverage
-from vitrail.models.position import Learned1d
+from vitrail.models.head import ClassToken, PoolConfig, TokenAndAverage, TokenAndDistilled
 from vitrail.models.resample import Interpolation
 from vitrail.models.vit import ViTConfig
-from vitrail.weights.default_preprocess import as_sentence, usual_preprocess
+from vitrail.weights.default_preprocess import other_size
 from vitrail.weights.foreign import what_type
-from vitrail.weights.key_map import Rule, read, same, stacked, unexpected_keys, write
+from vitrail.weights.huggingface_preprocess import read_preprocess
+from vitrail.weights.key_map import Rule, read, same, stacked, unexpected_keys
 from vitrail.weights.pretrained import PretrainedModel, check_state
-from vitrail.weights.timm import agree, three, whole
+from vitrail.weights.timm_config import agree, whole
 
-Kind = Literal["vit", "dinov2", "dinov2_with_registers"]
-KINDS: tuple[Kind, ...] = ("vit", "dinov2", "dinov2_with_registers")
+Kind = Literal["vit", "deit", "vit_mae", "vit_msn", "dinov2", "dinov2_with_registers"]
+KINDS = get_args(Kind)
+_DINO = ("dinov2", "dinov2_with_registers")
 _GELU = {"gelu": "exact", "gelu_pytorch_tanh": "tanh", "gelu_new": "tanh"}
-_IGNORED = ("embeddings.mask_token",)  # of pre-training; no part of the model
+_IGNORED = re.compile(r"embeddings\.mask_token|decoder\..*|pooler\..*")  # of pre-training; no part of the model
+
+# transformers 5 names parts otherwise in memory than in the files that it saves.
+_IN_MEMORY = [
+    (r"^layers\.", "encoder.layer."),
+    (r"\.attention\.q_proj\.", ".attention.attention.query."),
+    (r"\.attention\.k_proj\.", ".attention.attention.key."),
+    (r"\.attention\.v_proj\.", ".attention.attention.value."),
+    (r"\.attention\.o_proj\.", ".attention.output.dense."),
+]
+_IN_MEMORY_OF_VIT = [*_IN_MEMORY, (r"\.mlp\.fc1\.", ".intermediate.dense."), (r"\.mlp\.fc2\.", ".output.dense.")]
+
+# Fields of a config: those that are read, and those that change nothing of what a trained model computes.
+_READ = set(
+    "model_type hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act layer_norm_eps "
+    "image_size patch_size num_channels qkv_bias pooler_act pooler_output_size mlp_ratio layerscale_value "
+    "use_swiglu_ffn num_register_tokens id2label label2id num_labels".split()
+)
+_IRRELEVANT = set(
+    "architectures _name_or_path _commit_hash transformers_version torch_dtype dtype attn_implementation "
+    "_attn_implementation_autoset hidden_dropout_prob attention_probs_dropout_prob drop_path_rate "
+    "initializer_range encoder_stride use_mask_token mask_ratio norm_pix_loss decoder_hidden_size "
+    "decoder_num_hidden_layers decoder_num_attention_heads decoder_intermediate_size problem_type "
+    "finetuning_task return_dict output_hidden_states output_attentions torchscript use_bfloat16 use_cache "
+    "tie_word_embeddings chunk_size_feed_forward is_encoder_decoder is_decoder add_cross_attention "
+    "cross_attention_hidden_size tie_encoder_decoder max_length min_length do_sample early_stopping num_beams "
+    "num_beam_groups diversity_penalty temperature top_k top_p typical_p repetition_penalty length_penalty "
+    "no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_sequences output_scores "
+    "return_dict_in_generate forced_bos_token_id forced_eos_token_id remove_invalid_values tokenizer_class "
+    "prefix exponential_decay_length_penalty suppress_tokens begin_suppress_tokens bos_token_id pad_token_id "
+    "eos_token_id sep_token_id decoder_start_token_id task_specific_params tf_legacy_loss "
+    "gradient_checkpointing out_features out_indices _out_features _out_indices stage_names "
+    "reshape_hidden_states apply_layernorm".split()
+)
+_ONLY: dict[str, tuple[Any, ...]] = {"pruned_heads": ({},), "qkv_bias": (True,), "return_dict": (True, False)}
 
 
 def read_huggingface(tensors: Mapping[str, Tensor], folder: Path, about: Mapping[str, Any]) -> PretrainedModel:
@@ -39,25 +71,32 @@ def read_huggingface(tensors: Mapping[str, Tensor], folder: Path, about: Mapping
         raise BadInput(
             f"{folder} is a transformers model of type {kind!r}{what_type(str(kind))}; read are {', '.join(KINDS)}"
         )
-    prefix = f"{kind}."
-    names = {name.removeprefix(prefix): name for name in tensors}
-    bare = {short: tensors[name] for short, name in names.items()}
+    kind = cast(Kind, kind)
+    bare = {_as_saved(name, kind): tensor for name, tensor in tensors.items()}
     try:
-        config = _config(cast(Kind, kind), bare, about)
-        lines = layout(config, cast(Kind, kind))
+        check_config_fields(about)
+        bare = _two_classifiers(_one_classifier(bare))
+        config = _config(kind, bare, about)
+        lines = layout(config, kind)
         state = read(lines, bare)
+        if kind == "deit" and config.registers:  # the distillation token has a position; our registers have none
+            state["reg_token"] = state["reg_token"] + state["pos_embed"][:, 1:2]
+            state["pos_embed"] = torch.cat([state["pos_embed"][:, :1], state["pos_embed"][:, 2:]], dim=1)
+        classes = classes_of(about, config.num_classes)
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError, ArithmeticError) as problem:
         if isinstance(problem, BadInput):
             raise BadInput(f"{folder}: {problem}") from None
         raise BadInput(f"{folder} is no {kind} model of transformers: missing or misshapen {problem}") from None
     others = unexpected_keys(lines, bare)
-    unknown = [name for name in others if name not in _IGNORED and not name.startswith("pooler.")]
+    unknown = [name for name in others if not _IGNORED.fullmatch(name)]
     if unknown:
         raise BadInput(f"{folder} has the weights {unknown[0]!r}, which no {kind} model of transformers has")
     check_state(config, state, folder)
     provenance = {"source": str(about.get("_name_or_path") or folder.name), "layout": "transformers"}
-    classes = _classes(about, config.num_classes)
-    preprocess, assumed = _preprocess(folder, config, cast(Kind, kind))
+    preprocess, assumed = read_preprocess(folder, config, kind)
+    if preprocess.resolution != config.resolution:
+        assumed = (*assumed, other_size(preprocess.resolution, config.resolution))
+    assumed = (*assumed, *same_names(classes))
     # as its code does; only the kind with registers is antialiased
     interpolation: Interpolation = "bicubic" if kind == "dinov2_with_registers" else "bicubic plain"
     return PretrainedModel(config, state, preprocess, classes, provenance, others, interpolation, assumed)
@@ -73,9 +112,9 @@ def _config(kind: Kind, bare: Mapping[str, Tensor], about: Mapping[str, Any]) ->
     sides = (size, size) if isinstance(size, int) else (size[0], size[1])
     height, width = (whole(side, "image_size") for side in sides)
     classes = bare["classifier.weight"].shape[0] if "classifier.weight" in bare else 0
-    if kind == "vit":
+    if kind not in _DINO:
         mlp, gated = bare["encoder.layer.0.intermediate.dense.weight"].shape[0], False
-        pool: PoolConfig = ClassToken()
+        pool: PoolConfig = TokenAndDistilled() if classes and _reads_two_tokens(bare) else ClassToken()
         hidden = bare["pooler.dense.weight"].shape[0] if "pooler.dense.weight" in bare and not classes else None
         if hidden and about.get("pooler_act", "tanh") != "tanh":
             raise BadInput(f"the activation of the pooler is {about['pooler_act']!r}, vitrail has tanh")
@@ -85,8 +124,13 @@ def _config(kind: Kind, bare: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         mlp, hidden = last.shape[1], None
         pool = TokenAndAverage() if classes else ClassToken()
     sizes = {"hidden_size": projection.shape[0], "num_hidden_layers": depth, "patch_size": projection.shape[2]}
-    agree(sizes | ({"intermediate_size": mlp} if kind == "vit" else {}), about)
+    sizes["num_channels"] = projection.shape[1]
     registers = bare["embeddings.register_tokens"].shape[1] if "embeddings.register_tokens" in bare else 0
+    if kind in _DINO:
+        agree(sizes | {"num_register_tokens": registers, "use_swiglu_ffn": gated}, about)
+    else:
+        agree(sizes | {"intermediate_size": mlp}, about)
+        registers = int("embeddings.distillation_token" in bare)
     return ViTConfig(
         patch=projection.shape[2],
         width=projection.shape[0],
@@ -98,10 +142,11 @@ def _config(kind: Kind, bare: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         pool=pool,
         hidden=hidden,
         gelu=cast(Literal["tanh", "exact"], _GELU[activation]),
-        eps=float(about.get("layer_norm_eps", 1e-12 if kind == "vit" else 1e-6)),
+        eps=float(about.get("layer_norm_eps", 1e-6 if kind in (*_DINO, "vit_msn") else 1e-12)),
         registers=registers,
-        layer_scale=float(about.get("layerscale_value", 1.0)) if kind != "vit" else None,
+        layer_scale=float(about.get("layerscale_value", 1.0)) if kind in _DINO else None,
         gated=gated,
+        channels=projection.shape[1],
     )
 
 
@@ -114,7 +159,7 @@ def layout(config: ViTConfig, kind: Kind) -> list[Rule]:
         *_layer("norm", "layernorm"),
     ]
     if config.registers:
-        lines += same("reg_token", "embeddings.register_tokens")
+        lines += same("reg_token", f"embeddings.{'distillation_token' if kind == 'deit' else 'register_tokens'}")
     for i in range(config.depth):
         lines += _block(f"blocks.{i}", f"encoder.layer.{i}", config, kind)
     if config.hidden:
@@ -129,7 +174,7 @@ def _layer(ours: str, theirs: str) -> list[Rule]:
 
 
 def _block(ours: str, theirs: str, config: ViTConfig, kind: Kind) -> list[Rule]:
-    dino = kind != "vit"
+    dino = kind in _DINO
     parts = [f"{theirs}.attention.attention.{part}" for part in ("query", "key", "value")]
     lines = [
         Rule(f"{ours}.attn.qkv.weight", tuple(f"{part}.weight" for part in parts), stacked(3)),
@@ -149,174 +194,68 @@ def _block(ours: str, theirs: str, config: ViTConfig, kind: Kind) -> list[Rule]:
     return lines + _layer(f"{ours}.mlp.fc2", f"{theirs}.output.dense")
 
 
-def write_huggingface(
-    config: ModelConfig, state: Mapping[str, Tensor], classes: tuple[str, ...]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and config.json of a folder; a class token without a position entry gets one of zeros.
+def _as_saved(name: str, kind: Kind) -> str:
+    """The name in the files of the library, without the part that names the model."""
+    name = name.removeprefix("vit." if kind in ("vit_mae", "vit_msn") else f"{kind}.")
+    for pattern, saved in _IN_MEMORY if kind in _DINO else _IN_MEMORY_OF_VIT:
+        name = re.sub(pattern, saved, name)
+    return name
+
+
+def _one_classifier(bare: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A classifier that somebody put into a sequence with dropout (`classifier.1.weight`) is the classifier."""
+    found = [name for name in bare if re.fullmatch(r"classifier\.\d+\.weight", name)]
+    if len(found) != 1:
+        return bare
+    inner = found[0].removesuffix("weight")
+    return {"classifier." + n.removeprefix(inner) if n.startswith(inner) else n: t for n, t in bare.items()}
+
+
+def _two_classifiers(bare: dict[str, Tensor]) -> dict[str, Tensor]:
+    """DeiT's two classifiers as one of both tokens: what the library returns is their mean."""
+    if "cls_classifier.weight" not in bare:
+        return bare
+    one, two = "cls_classifier.", "distillation_classifier."
+    made = {name: tensor for name, tensor in bare.items() if not name.startswith((one, two))}
+    made["classifier.weight"] = torch.cat([bare[f"{one}weight"], bare[f"{two}weight"]], dim=1) / 2
+    made["classifier.bias"] = (bare[f"{one}bias"] + bare[f"{two}bias"]) / 2
+    return made
+
+
+def _reads_two_tokens(bare: Mapping[str, Tensor]) -> bool:
+    return bare["classifier.weight"].shape[1] == 2 * bare["embeddings.cls_token"].shape[2]
+
+
+def check_config_fields(about: Mapping[str, Any]) -> None:
+    """Raises BadInput for a field of config.json that is not known, or has a value that is not read."""
+    for name, value in about.items():
+        if name in _ONLY:
+            if value is not None and value not in _ONLY[name]:
+                raise BadInput(f"config.json says {name} {value!r}, which vitrail does not have")
+        elif name not in _READ and name not in _IRRELEVANT and value is not None:
+            raise BadInput(f"config.json says {name} {value!r}, which vitrail does not know")
+
+
+def classes_of(about: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
+    """The names in `id2label`; None where there are none.
 
     Raises:
-        BadInput: an architecture that transformers' ViT and DINOv2 do not have; the message names the part.
+        BadInput: other names than one for each class.
     """
-    kind = _kind(config)
-    assert isinstance(config, ViTConfig)
-    position = config.position
-    if isinstance(position, Learned1d) and not position.class_entry:
-        table = state["pos_embed"]
-        state = {**state, "pos_embed": torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)}
-    tensors = write(layout(config, kind), state)
-    if kind != "vit":
-        tensors["embeddings.mask_token"] = torch.zeros(1, config.width)
-    base = not config.num_classes
-    prefix = "" if base else f"{kind}."
-    named = {name if name.startswith("classifier.") else prefix + name: tensor for name, tensor in tensors.items()}
-    return named, _about(config, kind, classes)
-
-
-def _kind(config: ModelConfig) -> Kind:
-    if not isinstance(config, ViTConfig) or config.backbone:
-        raise BadInput("transformers' ViT and DINOv2 have no ResNet under them; a bundle or timm's folder keeps it")
-    position = config.position
-    dino = config.layer_scale is not None
-    kind: Kind = "vit" if not dino else "dinov2_with_registers" if config.registers else "dinov2"
-    pools = (TokenAndAverage,) if dino and config.num_classes else (ClassToken,)
-    lacking = {
-        f"pooling {type(config.pool).__name__}": not isinstance(config.pool, pools)
-        or isinstance(config.pool, AveragePool),
-        f"positions {type(position).__name__} of this kind": not (
-            isinstance(position, Learned1d) and position.where == "stem"
-        ),
-        "grid that is not square": dino and config.grid[0] != config.grid[1],
-        "registers without layer scale": config.registers and not dino,
-        "gated MLPs without layer scale": config.gated and not dino,
-        "norms of q and k": config.qk_norm,
-        "hidden layer before a classifier": config.hidden and (config.num_classes or dino),
-    }
-    for what, wanted in lacking.items():
-        if wanted:
-            raise BadInput(f"transformers' {kind} has no {what}; a bundle keeps everything")
-    if config.gated and config.mlp != gated_width(config.width, 4):
-        raise BadInput(f"transformers' {kind} computes the width of gated MLPs, {config.mlp} is another one")
-    if dino and not config.gated and config.mlp % config.width:
-        raise BadInput(f"transformers' {kind} has MLPs of a whole multiple of the width, not {config.mlp}")
-    return kind
-
-
-def gated_width(width: int, ratio: int) -> int:
-    """What DINOv2 makes of an MLP ratio where the MLP is gated: two thirds, rounded up to a multiple of 8."""
-    return (int(width * ratio * 2 / 3) + 7) // 8 * 8
-
-
-def _about(config: ViTConfig, kind: Kind, classes: tuple[str, ...]) -> dict[str, Any]:
-    model = {"vit": "ViT", "dinov2": "Dinov2", "dinov2_with_registers": "Dinov2WithRegisters"}[kind]
-    height, width = config.resolution
-    about: dict[str, Any] = {
-        "architectures": [f"{model}ForImageClassification" if config.num_classes else f"{model}Model"],
-        "model_type": kind,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
-        "hidden_act": "gelu" if config.gelu == "exact" else "gelu_pytorch_tanh",
-        "layer_norm_eps": config.eps,
-        "image_size": height if height == width else [height, width],
-        "patch_size": config.patch,
-        "num_channels": 3,
-        "qkv_bias": True,
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": 0.0,
-        "dtype": "float32",
-    }
-    if kind == "vit":
-        about["intermediate_size"] = config.mlp
-        if config.hidden:
-            about |= {"pooler_output_size": config.hidden, "pooler_act": "tanh"}
-    else:
-        about |= {
-            "mlp_ratio": 4 if config.gated else config.mlp // config.width,
-            "use_swiglu_ffn": config.gated,
-            "layerscale_value": config.layer_scale,
-        }
-        if config.registers:
-            about["num_register_tokens"] = config.registers
-    if config.num_classes:
-        about["id2label"] = {str(i): name for i, name in enumerate(classes)}
-        about["label2id"] = {name: i for i, name in enumerate(classes)}
-    return about
-
-
-def write_preprocess(preprocess: Preprocess) -> dict[str, Any]:
-    """preprocessor_config.json."""
-    height, width = preprocess.resolution
-    both = {"height": height, "width": width}
-    common = {
-        "do_normalize": True,
-        "do_rescale": True,
-        "do_resize": True,
-        "image_mean": list(preprocess.mean),
-        "image_std": list(preprocess.std),
-        "resample": 3 if preprocess.interpolation == "bicubic" else 2,
-        "rescale_factor": 1 / 255,
-    }
-    match preprocess.resize:
-        case SquareResize():
-            return {**common, "image_processor_type": "ViTImageProcessor", "size": both}
-        case CentreCrop(share):
-            shorter = {"shortest_edge": round(min(height, width) / share)}
-            crop = {"do_center_crop": True, "crop_size": both, "size": shorter}
-            return {**common, "image_processor_type": "BitImageProcessor", **crop}
-
-
-def _classes(about: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
     names = about.get("id2label")
-    if not count or not isinstance(names, dict) or len(names) != count:
+    if not count or names is None:
         return None
-    try:
-        return tuple(str(names[str(i)]) for i in range(count))
-    except KeyError:
-        return None
+    if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(count)):
+        number = len(names) if isinstance(names, (dict, list)) else repr(names)
+        raise BadInput(f"config.json names {number} classes (id2label), the classifier has {count}: mend id2label")
+    return tuple(str(names[str(i)]) for i in range(count))
 
 
-_RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # Pillow's numbers
-
-
-def _preprocess(folder: Path, config: ViTConfig, kind: Kind) -> tuple[Preprocess, tuple[str, ...]]:
-    """What preprocessor_config.json says, and sentences on what it does not say or vitrail does not have."""
-    path = folder / "preprocessor_config.json"
-    if not path.exists():
-        usual = usual_preprocess("transformers" if kind == "vit" else "meta", config.resolution)
-        return usual, (as_sentence(usual),)
-    said = read_json(path)
-    if not isinstance(said, dict):
-        raise BadInput(f"{path} holds no object")
-    size, crop = said.get("size"), said.get("crop_size")
-    resize: SquareResize | CentreCrop = SquareResize()
-    if said.get("do_center_crop") and isinstance(size, dict) and isinstance(size.get("shortest_edge"), int):
-        side, edge = crop.get("height") if isinstance(crop, dict) else crop, size["shortest_edge"]
-        if not isinstance(side, int) or min(side, edge) < 1:
-            raise BadInput(f"{path}: a crop of {side!r} of {edge!r} pixels; both must be positive numbers")
-        resize = CentreCrop(min(1.0, side / edge))
-    if said.get("do_rescale") is False:
-        raise BadInput(f"{path}: do_rescale is false; this model reads pixels of 0 to 255, which vitrail does not give")
-    assumed = []
-    kernel = _RESAMPLE.get(said["resample"], "?") if isinstance(said.get("resample"), int) else "bilinear"
-    nearest: Literal["bilinear", "bicubic"] = "bicubic" if kernel in ("bicubic", "lanczos") else "bilinear"
-    if kernel != nearest:
-        assumed.append(f"vitrail has no interpolation {kernel!r} and takes {nearest}")
-    cut = _sides(crop if isinstance(resize, CentreCrop) else size)
-    if cut is not None and cut != config.resolution:
-        pixels = "{} x {} pixels".format(*cut)
-        assumed.append(
-            f"preprocessor_config.json makes images of {pixels}, config.json says image_size "
-            f"{config.resolution[0]} x {config.resolution[1]}, which is taken; --resolution gives another"
-        )
-    made = Preprocess(config.resolution, resize, interpolation=nearest)
-    if said.get("do_normalize") is False:
-        made = replace(made, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    elif "image_mean" in said:
-        made = replace(made, mean=three(said["image_mean"], path), std=three(said.get("image_std"), path))
-    return made, tuple(assumed)
-
-
-def _sides(size: Any) -> tuple[int, int] | None:
-    """(height, width) of what a preprocessor makes, given as a number or an object; None where it does not say."""
-    sides = (size.get("height"), size.get("width")) if isinstance(size, dict) else (size, size)
-    return cast(tuple[int, int], sides) if all(type(side) is int for side in sides) else None
+def same_names(classes: tuple[str, ...] | None) -> tuple[str, ...]:
+    """A sentence for people where two classes have one name."""
+    names = classes or ()
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is None:
+        return ()
+    places = [str(i) for i, name in enumerate(names) if name == twice]
+    return (f"its classes {', '.join(places[:-1])} and {places[-1]} have one name, {twice!r}",)

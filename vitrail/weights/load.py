@@ -1,6 +1,6 @@
 """Any MODEL by its name: what kind of file or folder it is, and the model that is in it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,16 @@ from vitrail.weights.google import read_google
 from vitrail.weights.hub import PREFIX, fetch
 from vitrail.weights.huggingface import read_huggingface
 from vitrail.weights.pretrained import PretrainedModel
-from vitrail.weights.tensors import as_tensors, read_npz, read_pth, read_safetensors, read_sharded
+from vitrail.weights.state_dict import Weights, find_weights, without_prefix
+from vitrail.weights.tensors import as_tensors, read_npz, read_safetensors, read_sharded
 from vitrail.weights.timm import read_timm
+from vitrail.weights.torch_file import bounded, is_torch_file, read_torch
+from vitrail.weights.torchvision import read_torchvision
 from vitrail.weights.transplant import for_transfer, transplant
 
 EXPECTED = (
     "a bundle, a timm or transformers folder, an .npz (Google's ViT, big_vision, BiT), a .safetensors or .pth state "
-    "dict, or hf://owner/name"
+    "dict or training checkpoint, or hf://owner/name"
 )
 
 
@@ -83,46 +86,91 @@ def _folder(path: Path, size: tuple[int, int] | None, named: ModelConfig | None)
         raise BadInput(f"{path / 'config.json'} holds no object")
     if "model" in about:
         return read_bundle(path)
+    if about.get("model_type") == "timm_wrapper":
+        return _as_timm(_weights(path), path, about, size, named)
     if "model_type" in about:
-        return read_huggingface(_weights(path), path, about)
+        found = _weights(path)
+        made = read_huggingface(found.tensors, path, about)
+        return replace(made, left_over=(*made.left_over, *found.left_over), assumed=(*found.said, *made.assumed))
     if "architecture" in about:
-        return read_timm(_weights(path), path, about, size, named)
+        return _as_timm(_weights(path), path, about, size, named)
     raise BadInput(
         f"{path / 'config.json'} has neither 'model' (a bundle), 'architecture' (timm) nor 'model_type' (transformers)"
     )
 
 
-_READERS = {
-    "model.safetensors": read_safetensors,
-    "model.safetensors.index.json": read_sharded,
-    "pytorch_model.bin": read_pth,
-    "model.pth": read_pth,
+def _safetensors(path: Path) -> Weights:
+    return without_prefix(read_safetensors(path), path)
+
+
+def _torch(path: Path) -> Weights:
+    found = find_weights(read_torch(path), path)
+    bounded(found.tensors, path.stat().st_size, path)
+    return found
+
+
+def _torch_shard(path: Path) -> dict[str, Tensor]:
+    loaded = read_torch(path)
+    tensors = {n: t for n, t in loaded.items() if isinstance(t, Tensor)} if isinstance(loaded, dict) else {}
+    return bounded(tensors, path.stat().st_size, path)
+
+
+_READERS: dict[str, Callable[[Path], Weights]] = {
+    "model.safetensors": _safetensors,
+    "model.safetensors.index.json": lambda path: without_prefix(read_sharded(path), path),
+    "pytorch_model.bin": _torch,
+    "pytorch_model.bin.index.json": lambda path: without_prefix(read_sharded(path, _torch_shard), path),
+    "model.pth": _torch,
 }
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
-    for name, read in _READERS.items():
-        if (folder / name).exists():
-            return read(folder / name)
-    raise BadInput(f"{folder} has a config.json and no weights: model.safetensors is missing")
+def _weights(folder: Path) -> Weights:
+    """The weights of a folder; where it has two files of them they must be the same."""
+    found = [name for name in _READERS if (folder / name).exists()]
+    if not found:
+        raise BadInput(f"{folder} has a config.json and no weights: model.safetensors is missing")
+    first = _READERS[found[0]](folder / found[0])
+    for name in found[1:]:
+        other = _READERS[name](folder / name).tensors
+        same = other.keys() == first.tensors.keys() and all(torch.equal(t, other[n]) for n, t in first.tensors.items())
+        if not same:
+            raise BadInput(f"{folder}: {found[0]} and {name} hold different weights: remove the one that is not meant")
+    return first
 
 
 def _file(path: Path, size: tuple[int, int] | None, named: ModelConfig | None) -> PretrainedModel:
     if path.name in _READERS and _describes_a_model(path.parent / "config.json"):
         return _folder(path.parent, size, named)  # what lies beside it says what shapes cannot
-    match path.suffix:
-        case ".npz":
-            tensors = as_tensors(read_npz(path), path)
-            return read_bit(tensors, path, size) if _is_bit(tensors) else read_google(tensors, path, size)
-        case ".safetensors":
-            tensors = read_safetensors(path)
-        case ".pth" | ".pt" | ".bin":
-            tensors = read_pth(path)
-        case other:
-            raise BadInput(f"{path} is a {other or 'file'}; expected {EXPECTED}")
-    if any("embeddings.patch_embeddings.projection" in name for name in tensors):
+    if path.suffix == ".npz":
+        tensors = as_tensors(read_npz(path), path)
+        return read_bit(tensors, path, size) if _is_bit(tensors) else read_google(tensors, path, size)
+    if path.suffix == ".safetensors":
+        found = _safetensors(path)
+    elif path.suffix in (".pth", ".pt", ".bin", ".ckpt") or is_torch_file(path):
+        found = _torch(path)
+    elif _is_safetensors(path):
+        found = _safetensors(path)
+    else:
+        raise BadInput(f"{path} is a {path.suffix or 'file'}; expected {EXPECTED}")
+    if any("embeddings.patch_embeddings.projection" in name for name in found.tensors):
         raise BadInput(f"{path} are weights of transformers without their config.json: give the folder")
-    return read_timm(tensors, path, {}, size, named)
+    return _as_timm(found, path, {}, size, named)
+
+
+def _as_timm(
+    found: Weights, path: Path, about: Mapping[str, Any], size: tuple[int, int] | None, named: ModelConfig | None
+) -> PretrainedModel:
+    """By timm's names or torchvision's, with what was said while the weights were looked for."""
+    torchvision = "conv_proj.weight" in found.tensors
+    made = (read_torchvision if torchvision else read_timm)(found.tensors, path, about, size, named)
+    return replace(made, left_over=(*made.left_over, *found.left_over), assumed=(*found.said, *made.assumed))
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins with the length of a header, and the header."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
 def _describes_a_model(config: Path) -> bool:
@@ -159,7 +207,7 @@ def model_of(
     published: PretrainedModel, resolution: int | tuple[int, int] | None = None, num_classes: int | None = None
 ) -> Model:
     """The model that a file held, at another resolution or with a new classifier where they are given."""
-    size = as_size(resolution) if resolution is not None else published.config.resolution
+    size = as_size(resolution) if resolution is not None else published.preprocess.resolution
     new_head = num_classes is not None
     if num_classes is not None:
         config = for_transfer(published, num_classes, size)
@@ -168,7 +216,7 @@ def model_of(
     made, _ = transplant(published, config, new_head)
     classes = None if new_head else published.classes
     # a temperature belongs to the classifier and the resolution that it was fitted at
-    temperature = None if new_head or size != published.config.resolution else published.temperature
+    temperature = None if new_head or size != published.preprocess.resolution else published.temperature
     return attach(made, replace(published.preprocess, resolution=size), classes, temperature)
 
 

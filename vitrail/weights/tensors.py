@@ -1,12 +1,9 @@
-"""Tensors from files, with nothing executed and nothing believed: safetensors, `.npz`, and `.pth`."""
+"""Tensors from files, with nothing executed and nothing believed: safetensors and `.npz`; torch_file.py has `.pth`."""
 
 import io
-import pickle
-import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -39,8 +36,8 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
         safetensors.torch.save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, temporary, metadata)
 
 
-def read_sharded(index: Path) -> dict[str, Tensor]:
-    """All tensors of the files that a `model.safetensors.index.json` names; they lie beside it."""
+def read_sharded(index: Path, read: Callable[[Path], dict[str, Tensor]] = read_safetensors) -> dict[str, Tensor]:
+    """All tensors of the files that an index names (`model.safetensors.index.json`); they lie beside it."""
     table = read_json(index)
     names = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
@@ -49,63 +46,10 @@ def read_sharded(index: Path) -> dict[str, Tensor]:
     for file in sorted(set(names.values())):
         if Path(file).name != file:
             raise BadInput(f"{index} names {file!r}, which does not lie beside it")
-        tensors |= read_safetensors(index.parent / file)
-    return tensors
-
-
-def read_pth(path: Path) -> dict[str, Tensor]:
-    """The state dict of a `.pth`, `.pt` or `.bin` by torch's restricted reader, which builds tensors and nothing else.
-
-    A training checkpoint is searched for the weights of the model (`model`, `state_dict`, `teacher`, ...); where one of
-    self-supervision keeps a `backbone` beside its heads, the backbone is read alone.
-
-    Raises:
-        BadInput: not such a file, anything but plain values in it, or tensors that claim more than the file holds.
-    """
-    if not path.is_file():
-        raise BadInput(f"{path} does not exist")
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                claimed = sum(member.file_size for member in archive.infolist())
-            if claimed > path.stat().st_size + 1_000_000:  # torch never compresses
-                raise BadInput(f"{path} would unpack to {claimed / 2**30:.1f} GiB: this is no file of torch")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about how the file was made, which its owner cannot change
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except BadInput:
-        raise
-    except pickle.UnpicklingError as problem:
-        reason = str(problem).split("\n")[0][:200]
-        raise BadInput(f"{path} holds more than tensors and was not loaded, so nothing in it ran: {reason}") from None
-    except Exception as problem:  # the reader raises RuntimeError, EOFError, KeyError, AttributeError, ...
-        raise BadInput(f"{path} is not a whole file of torch: {str(problem)[:200]}") from None
-    return _bounded(_state_dict(loaded, path), path)
-
-
-def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """The weights, wherever a training script put them."""
-    for wrapper in ("state_dict_ema", "model_ema", "model", "state_dict", "teacher"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping):
-        raise BadInput(f"{path} holds a {type(loaded).__name__}, expected a state dict")
-    tensors = {str(n).removeprefix("module."): t for n, t in loaded.items() if isinstance(t, Tensor)}
-    of_backbone = {n.removeprefix("backbone."): t for n, t in tensors.items() if n.startswith("backbone.")}
-    tensors = of_backbone or tensors
-    if not tensors:
-        raise BadInput(f"{path} holds no tensors by name")
-    return tensors
-
-
-def _bounded(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """A tensor may claim any shape over one stored number: refuses those that would grow when they are copied."""
-    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    if claimed > 4 * path.stat().st_size:
-        raise BadInput(f"{path}: its tensors claim {claimed / 2**30:.1f} GiB, the file holds less")
-    for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-            raise BadInput(f"{path}: {name!r} is not a plain tensor")
+        tensors |= read(index.parent / file)
+    missing = sorted(names.keys() - tensors.keys())
+    if missing:
+        raise BadInput(f"{index} names {missing[0]!r}, which is not in {names[missing[0]]}")
     return tensors
 
 

@@ -6,23 +6,24 @@ L layers · D width · N positions
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from math import inf, isqrt, nextafter
+from math import isqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from vitrail.core.errors import BadInput
-from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize
 from vitrail.models.build import ModelConfig
-from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig, has_class_token
-from vitrail.models.position import Learned1d, NoPosition, PositionConfig, SinCos2d
+from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig, TokenAndDistilled, has_class_token
+from vitrail.models.position import Learned1d, NoPosition, PositionConfig
 from vitrail.models.resample import Interpolation
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
-from vitrail.weights.default_preprocess import as_sentence, usual_preprocess
+from vitrail.weights.default_preprocess import other_size
 from vitrail.weights.foreign import ROTARY, refuse_architecture, refuse_keys
 from vitrail.weights.pretrained import PretrainedModel, check_state
+from vitrail.weights.timm_config import agree, check_fields, preprocess_of, settings_of, size_of, whole
 
 # Heads of the published shapes, by width; a state dict does not hold them.
 _HEADS = {
@@ -43,8 +44,13 @@ _RENAMED = {
     "pre_logits.fc.bias": "pre_logits.bias",
 }
 _PARTS = {".mlp.w12.": ".mlp.fc1.", ".mlp.w3.": ".mlp.fc2.", ".gamma_1": ".ls1.gamma", ".gamma_2": ".ls2.gamma"}
-_IGNORED = ("mask_token",)  # of pre-training; no part of the classifier
-_METAS = re.compile(r"mask_token|register_tokens|blocks\.0\.(mlp\.w12\.weight|gamma_1)")  # names that only Meta's have
+# Of pre-training (masked patches, MAE's decoder, DINO's heads); no part of the classifier.
+_IGNORED = re.compile(
+    r"mask_token|decoder_(pos_embed|(embed|blocks|norm|pred)\..*)|(head|dino_head|ibot_head)\.(mlp|last_layer)\..*"
+)
+_METAS = re.compile(
+    r"mask_token|decoder_pos_embed|register_tokens|blocks\.0\.(mlp\.w12\.weight|gamma_1)"
+)  # names that only Meta's have
 
 
 def read_timm(
@@ -66,20 +72,23 @@ def read_timm(
     """
     try:
         if about:
+            check_fields(about)
             refuse_architecture(str(about.get("architecture", "")))
         state, ignored = _named(tensors)
         _refuse_what_names_cannot_say(tensors, about, named)
     except BadInput as problem:
         raise BadInput(f"{path}: {problem}") from None
-    settings = _pretrained(about)
+    settings = settings_of(about)
     metas = not about and any(_METAS.fullmatch(name) for name in tensors)
     try:
         arguments = dict(about.get("model_args") or {})
-        size = _size(arguments.get("img_size"), path) or _size(settings.get("input_size"), path) or resolution
+        size = size_of(arguments.get("img_size"), path) or size_of(settings.get("input_size"), path) or resolution
         if "stem.conv.weight" in state:
             config: ModelConfig = _resnet(state, size)
         elif "patch_embed.proj.weight" in state:
-            config = _vit(state, str(about.get("architecture", "")), arguments, settings, size, named)
+            config = _vit(
+                state, "dist_token" in tensors, str(about.get("architecture", "")), arguments, settings, size, named
+            )
         else:
             raise BadInput(f"{path} is neither a ViT nor a BiT ResNet: it has no patch embedding and no root")
     except (KeyError, IndexError, ValueError, AttributeError, TypeError, RuntimeError, ArithmeticError) as problem:
@@ -88,9 +97,13 @@ def read_timm(
         raise BadInput(f"{path} is no model in timm's layout: missing or misshapen {problem}") from None
     check_state(config, state, path)
     try:
-        preprocess, assumed = _preprocess(settings, config, path, metas or "blocks.0.ls1.gamma" in state)
+        seen = (size_of(arguments.get("img_size"), path) and config.resolution) or size or config.resolution
+        preprocess, assumed = preprocess_of(settings, config, seen, path, metas or "blocks.0.ls1.gamma" in state)
+        if seen != config.resolution:
+            assumed = (*assumed, other_size(seen, config.resolution))
     except (ValueError, TypeError) as problem:
-        raise BadInput(f"{path}: the preprocessing in config.json cannot be read: {problem}") from None
+        reason = str(problem).removeprefix(f"{path}: ")
+        raise BadInput(f"{path}: the preprocessing in config.json cannot be read: {reason}") from None
     labels = settings.get("label_names")
     classes = tuple(map(str, labels)) if isinstance(labels, list) and len(labels) == config.num_classes else None
     provenance = {"source": str(about.get("architecture") or path.name), "layout": "timm"}
@@ -106,14 +119,40 @@ def _named(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str,
         ours = _RENAMED.get(name, name)
         for part, known in _PARTS.items():
             ours = ours.replace(part, known)
-        if ours in _IGNORED:
+        if _IGNORED.fullmatch(ours):
             ignored.append(name)
         else:
             state[ours] = tensor.float()
     refuse_keys(state)
-    if "dist_token" in state:
-        raise BadInput("the weights hold 'dist_token': this is a distilled DeiT, which vitrail does not have")
-    return state, tuple(ignored)
+    return _distilled(_one_classifier(state)), tuple(ignored)
+
+
+def _one_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A classifier that somebody put into a sequence with dropout (`head.1.weight`) is `head`; more layers are none."""
+    found = [name for name in state if re.fullmatch(r"head(\.(\d+|fc))+\.weight", name) and state[name].ndim == 2]
+    if len(found) != 1 or "stem.conv.weight" in state:
+        return state
+    inner = found[0].removesuffix("weight")
+    return {"head." + n.removeprefix(inner) if n.startswith(inner) else n: t for n, t in state.items()}
+
+
+def _distilled(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """DeiT's distillation token as a register with its position in it, and its two classifiers as one of their mean."""
+    if "dist_token" not in state:
+        return state
+    if "head_dist.weight" not in state or "head.weight" not in state:
+        raise BadInput("the weights hold 'dist_token': a distilled DeiT is read with its two classifiers only")
+    table = state["pos_embed"]
+    made = {
+        name: tensor
+        for name, tensor in state.items()
+        if name not in ("dist_token", "head_dist.weight", "head_dist.bias")
+    }
+    made["reg_token"] = state["dist_token"] + table[:, 1:2]
+    made["pos_embed"] = torch.cat([table[:, :1], table[:, 2:]], dim=1)
+    made["head.weight"] = torch.cat([state["head.weight"], state["head_dist.weight"]], dim=1) / 2
+    made["head.bias"] = (state["head.bias"] + state["head_dist.bias"]) / 2
+    return made
 
 
 def _refuse_what_names_cannot_say(
@@ -136,22 +175,6 @@ def _refuse_what_names_cannot_say(
             f"which have the same names and shapes; if it is DeiT III, name a model with as many heads: "
             f"`vitrail convert FILE FOLDER --model {'S/16' if width == 384 else 'B/16'}`"
         )
-
-
-def _pretrained(about: Mapping[str, Any]) -> dict[str, Any]:
-    """timm keeps these under `pretrained_cfg`, or at the top."""
-    inner = about.get("pretrained_cfg")
-    return {**about, **(inner if isinstance(inner, dict) else {})}
-
-
-def _size(value: Any, path: Path) -> tuple[int, int] | None:
-    """(height, width) of timm's `img_size` (one number or two) or `input_size` (channels first)."""
-    if value is None:
-        return None
-    numbers = [value, value] if type(value) is int else list(value)[-2:]
-    if len(numbers) != 2 or not all(type(n) is int and n > 0 for n in numbers):  # True is an int
-        raise BadInput(f"{path}: the image size {value!r} is not one or two positive numbers")
-    return numbers[0], numbers[1]
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
@@ -177,14 +200,17 @@ def _backbone(state: Mapping[str, Tensor]) -> Stages | None:
 
 
 def _vit(
-    state: Mapping[str, Tensor],
+    state: dict[str, Tensor],
+    distilled: bool,
     architecture: str,
     arguments: Mapping[str, Any],
     settings: Mapping[str, Any],
     size: tuple[int, int] | None,
     named: ModelConfig | None,
 ) -> ViTConfig:
-    width, _, patch, other = state["patch_embed.proj.weight"].shape
+    width, channels, patch, other = state["patch_embed.proj.weight"].shape
+    under = _backbone(state)
+    inputs = 3 if under else channels
     if patch != other or not patch:
         raise BadInput(f"patches of {patch} x {other} pixels are not square")
     hidden = state["blocks.0.mlp.fc1.weight"].shape[0]
@@ -194,7 +220,7 @@ def _vit(
     if activation not in (("silu",) if gated else ("gelu", "gelu_tanh")):
         raise BadInput(f"vitrail has no {'gated ' if gated else ''}MLPs with the activation {activation!r}")
     registers = state["reg_token"].shape[1] if "reg_token" in state else 0
-    pool = _pool(state, arguments, settings)
+    pool = _pool(distilled, state, arguments, settings)
     config = ViTConfig(
         patch=patch,
         width=width,
@@ -204,23 +230,19 @@ def _vit(
         num_classes=state["head.weight"].shape[0] if "head.weight" in state else 0,
         pool=pool,
         hidden=state["pre_logits.weight"].shape[0] if "pre_logits.weight" in state else None,
-        backbone=_backbone(state),
+        backbone=under,
         gelu="tanh" if activation == "gelu_tanh" else "exact",
         registers=registers,
         layer_scale=float(arguments.get("init_values") or 1e-5) if "blocks.0.ls1.gamma" in state else None,
         qk_norm="blocks.0.attn.q_norm.weight" in state,
         gated=gated,
+        channels=inputs,
     )
-    agree({"embed_dim": config.width, "depth": config.depth}, arguments)
+    said = {"embed_dim": config.width, "depth": config.depth, "reg_tokens": registers, "in_chans": inputs}
+    agree(said | ({} if under else {"patch_size": patch}), arguments)
+    agree({"num_classes": config.num_classes} if config.num_classes else {}, settings)
     position, size = _positions(state, config, size)
     return replace(config, position=position, resolution=size)
-
-
-def agree(found: Mapping[str, int], said: Mapping[str, Any]) -> None:
-    """Raises BadInput where a config says another number than the weights."""
-    for name, number in found.items():
-        if said.get(name) is not None and said[name] != number:
-            raise BadInput(f"config.json says {name} {said[name]!r}, the weights have {number}")
 
 
 def _heads(
@@ -247,14 +269,11 @@ def _heads(
     )
 
 
-def whole(number: Any, name: str) -> int:
-    """A whole number of a config; raises BadInput for anything else, True included."""
-    if type(number) is not int:
-        raise BadInput(f"config.json says {name} {number!r}, expected a whole number")
-    return number
-
-
-def _pool(state: Mapping[str, Tensor], arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> PoolConfig:
+def _pool(
+    distilled: bool, state: Mapping[str, Tensor], arguments: Mapping[str, Any], settings: Mapping[str, Any]
+) -> PoolConfig:
+    if distilled:
+        return TokenAndDistilled()
     if "attn_pool.latent" in state:
         return AttentionPool()
     token, after = "cls_token" in state, "fc_norm.weight" in state
@@ -267,7 +286,7 @@ def _pool(state: Mapping[str, Tensor], arguments: Mapping[str, Any], settings: M
 
 
 def _positions(
-    state: Mapping[str, Tensor], config: ViTConfig, size: tuple[int, int] | None
+    state: dict[str, Tensor], config: ViTConfig, size: tuple[int, int] | None
 ) -> tuple[PositionConfig, tuple[int, int]]:
     table = state.get("pos_embed")
     if table is None:
@@ -276,180 +295,22 @@ def _positions(
                 "nothing says at which resolution this model was trained: give resolution=224 or --resolution"
             )
         return NoPosition(), size
-    token, rows = has_class_token(config.pool), table.shape[1]
-    if size is not None:
-        h, w = replace(config, resolution=size).grid
-        if rows in (h * w, h * w + token):
-            return Learned1d(class_entry=rows > h * w or not token), size
-    for entry in (token, False):  # the config may name another resolution than the one of these positions
-        side = isqrt(rows - entry)
-        if side * side == rows - entry and side:
-            return Learned1d(class_entry=entry or not token), (side * config.stride, side * config.stride)
+    token = has_class_token(config.pool)
+    grids = [replace(config, resolution=size).grid] if size is not None else []
+    for prefix in (0, int(token), int(token) + config.registers):  # which tokens before the patches have an entry
+        if table.shape[1] > prefix and (side := isqrt(table.shape[1] - prefix)) ** 2 == table.shape[1] - prefix:
+            grids.append((side, side))  # the config may name another resolution than the one of these positions
+    readings = [(grid, p) for grid in grids for p in {0, int(token), int(token) + config.registers}]
+    for (h, w), prefix in readings:
+        if h * w + prefix != table.shape[1]:
+            continue
+        if prefix > token:  # registers have positions too: these are added to them once and for all
+            state["reg_token"] = state["reg_token"] + table[:, int(token) : prefix]
+            state["pos_embed"] = torch.cat([table[:, : int(token)], table[:, prefix:]], dim=1)
+        fits = size is not None and (h, w) == replace(config, resolution=size).grid
+        found = size if fits and size is not None else (h * config.stride, w * config.stride)
+        return Learned1d(class_entry=prefix > 0 or not token), found
     raise BadInput(
-        f"{rows} positions are no square grid, and no image size says which: give resolution=(height, width)"
+        f"{table.shape[1]} positions are no square grid, with or without entries for the class token"
+        f"{' and registers' if config.registers else ''}, and no image size says which: give resolution=(height, width)"
     )
-
-
-def _preprocess(
-    settings: Mapping[str, Any], config: ModelConfig, path: Path, metas: bool
-) -> tuple[Preprocess, tuple[str, ...]]:
-    """What config.json says, and sentences on what it does not say or vitrail does not have."""
-    if "mean" not in settings:
-        made = usual_preprocess("meta" if metas else "google", config.resolution)
-        return made, (as_sentence(made),)
-    share = float(settings.get("crop_pct") or 0.875)
-    mode, kernel = settings.get("crop_mode") or "center", settings.get("interpolation") or "bicubic"
-    nearest: Literal["bilinear", "bicubic"] = "bicubic" if kernel in ("bicubic", "lanczos") else "bilinear"
-    assumed = []
-    if mode not in ("center", "squash"):
-        assumed.append(f"vitrail has no crop_mode {mode!r} and takes the middle of the image")
-    if kernel != nearest:
-        assumed.append(f"vitrail has no interpolation {kernel!r} and takes {nearest}")
-    resize = SquareResize() if mode == "squash" else CentreCrop(share)
-    mean, std = three(settings["mean"], path), three(settings.get("std"), path)
-    return Preprocess(config.resolution, resize, mean, std, nearest), tuple(assumed)
-
-
-def three(values: Any, path: Path) -> tuple[float, float, float]:
-    """Mean or deviation of the channels; raises BadInput for anything but three numbers."""
-    if not isinstance(values, (list, tuple)) or len(values) != 3:
-        raise BadInput(f"{path}: {values!r} are not the numbers of three channels")
-    return float(values[0]), float(values[1]), float(values[2])
-
-
-def write_timm(config: ModelConfig, state: Mapping[str, Tensor]) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """The config and state that timm expresses: registers have no position entry there, nor has the class token then.
-
-    Raises:
-        BadInput: an architecture that timm does not have.
-    """
-    refused = _lacking(config)
-    if refused:
-        raise BadInput(f"timm has no {refused}; a bundle keeps everything")
-    if _folds(config):
-        assert isinstance(config, ViTConfig)
-        table = state["pos_embed"]
-        folded = {**state, "cls_token": state["cls_token"] + table[:, :1], "pos_embed": table[:, 1:].contiguous()}
-        return replace(config, position=Learned1d(class_entry=False)), folded
-    return config, dict(state)
-
-
-def _folds(config: ModelConfig) -> bool:
-    if not isinstance(config, ViTConfig) or not config.registers or not config.class_token:
-        return False
-    position = config.position
-    return isinstance(position, SinCos2d) or (isinstance(position, Learned1d) and position.class_entry)
-
-
-_Architecture = tuple[tuple[int, ...], int]
-_HYBRIDS: dict[tuple[int, ...], str] = {
-    (): "vit_tiny_r_s16_p8_224",
-    (2, 2, 2, 2): "vit_small_r26_s32_224",
-    (3, 4, 9): "vit_base_r50_s16_224",
-    (3, 4, 6, 3): "vit_large_r50_s32_224",
-}
-_RESNETS: dict[_Architecture, str] = {
-    ((3, 4, 6, 3), 64): "resnetv2_50x1_bit",
-    ((3, 4, 6, 3), 192): "resnetv2_50x3_bit",
-    ((3, 4, 23, 3), 64): "resnetv2_101x1_bit",
-    ((3, 4, 23, 3), 192): "resnetv2_101x3_bit",
-    ((3, 8, 36, 3), 128): "resnetv2_152x2_bit",
-    ((3, 8, 36, 3), 256): "resnetv2_152x4_bit",
-}
-
-
-def _lacking(config: ModelConfig) -> str | None:
-    """What timm cannot say of a model; None when it can build it."""
-    if isinstance(config, ResNetConfig):
-        known = config.stages.order == "pre" and (config.stages.units, config.stages.width) in _RESNETS
-        return None if known else f"ResNet of stages {config.stages.units}, width {config.stages.width} and this kind"
-    position = config.position
-    stem = isinstance(position, (NoPosition, SinCos2d)) or (
-        isinstance(position, Learned1d) and position.where == "stem"
-    )
-    known_stages = config.backbone is None or (config.backbone.units in _HYBRIDS and config.backbone.width == 64)
-    lacking = {
-        "hidden layer before the classifier": config.hidden,
-        f"positions {type(position).__name__} of this kind": not stem,
-        f"pooling {type(config.pool).__name__}": not isinstance(config.pool, (ClassToken, AveragePool, AttentionPool)),
-        "gated MLPs beside attention pooling or a ResNet": config.gated
-        and (config.backbone is not None or isinstance(config.pool, AttentionPool)),
-        f"hybrid with the stages {config.backbone.units if config.backbone else ()}": not known_stages,
-    }
-    return next((what for what, wanted in lacking.items() if wanted), None)
-
-
-def timm_keys(config: ModelConfig, preprocess: Preprocess, classes: tuple[str, ...]) -> dict[str, Any]:
-    """timm's own description of the same architecture for config.json; empty where it has none, or other weights."""
-    if _lacking(config) or _folds(config):
-        return {}
-    resnet = isinstance(config, ResNetConfig)
-    described = _describe_resnet(config) if isinstance(config, ResNetConfig) else _describe_vit(config)
-    crop = preprocess.resize
-    centre = isinstance(crop, CentreCrop)
-    first = "stem.conv" if resnet else "patch_embed.proj"
-    if isinstance(config, ViTConfig) and config.backbone:
-        first = "patch_embed.backbone" + (".stem.conv" if config.backbone.units else ".conv")
-    return {
-        **described,
-        "num_classes": config.num_classes,
-        "pretrained_cfg": {
-            "input_size": [3, *config.resolution],
-            "mean": list(preprocess.mean),
-            "std": list(preprocess.std),
-            "interpolation": preprocess.interpolation,
-            "crop_pct": crop.share if isinstance(crop, CentreCrop) else 1.0,
-            "crop_mode": "center" if centre else "squash",
-            "num_classes": config.num_classes,
-            "label_names": list(classes),
-            "first_conv": first,
-            "classifier": "head.fc" if resnet else "head",
-        },
-    }
-
-
-def _describe_resnet(config: ResNetConfig) -> dict[str, Any]:
-    name = _RESNETS[config.stages.units, config.stages.width]
-    return {"architecture": name, "num_features": config.stages.channels, "model_args": {}}
-
-
-def _ratio(hidden: int, width: int) -> float:
-    """The number whose product with the width timm rounds down to `hidden`."""
-    ratio = hidden / width
-    return ratio if int(width * ratio) == hidden else nextafter(ratio, inf)
-
-
-def _describe_vit(config: ViTConfig) -> dict[str, Any]:
-    global_pool: Literal["token", "avg", "map"]
-    match config.pool:
-        case AveragePool():
-            global_pool = "avg"
-        case AttentionPool():
-            global_pool = "map"
-        case _:
-            global_pool = "token"
-    folded = isinstance(config.position, Learned1d) and not config.position.class_entry
-    arguments: dict[str, Any] = {
-        "img_size": list(config.resolution),
-        "patch_size": config.patch,
-        "embed_dim": config.width,
-        "depth": config.depth,
-        "num_heads": config.heads,
-        "mlp_ratio": _ratio(2 * config.mlp if config.gated else config.mlp, config.width),
-        "class_token": config.class_token,
-        "global_pool": global_pool,
-        "fc_norm": isinstance(config.pool, AveragePool) and config.pool.norm_after,
-        "act_layer": "silu" if config.gated else "gelu_tanh" if config.gelu == "tanh" else "gelu",
-    }
-    optional = {
-        "no_embed_class": (folded or bool(config.registers), False),
-        "pos_embed": ("none" if isinstance(config.position, NoPosition) else "learn", "learn"),
-        "reg_tokens": (config.registers, 0),
-        "init_values": (0.0 if config.gated and config.layer_scale is None else config.layer_scale, None),
-        "qk_norm": (config.qk_norm, False),
-    }
-    arguments |= {name: value for name, (value, usual) in optional.items() if value != usual}
-    name = _HYBRIDS[config.backbone.units] if config.backbone else "vit_base_patch16_224"
-    if config.gated:
-        name = "vit_giant_patch14_dinov2"  # the entry whose MLP is gated
-    return {"architecture": name, "num_features": config.width, "model_args": arguments}

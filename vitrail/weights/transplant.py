@@ -69,7 +69,16 @@ def transplant(published: PretrainedModel, config: ModelConfig, new_head: bool) 
 
 
 _ALLOWED = "only classes, resolution, patch size and pooling may differ"
-_ENCODER = ("width", "depth", "heads", "mlp", "backbone", "gated", "qk_norm")  # heads have no shape of their own
+_ENCODER = (
+    "width",
+    "depth",
+    "heads",
+    "mlp",
+    "backbone",
+    "gated",
+    "qk_norm",
+    "channels",
+)  # heads have no shape of their own
 
 
 def _same_encoder(old: ModelConfig, new: ModelConfig) -> None:
@@ -167,7 +176,7 @@ def for_transfer(
 ) -> ModelConfig:
     """The config of the fine-tuned model: no hidden layer, a bias of zero, and what else is given."""
     config = published.config
-    size = resolution or config.resolution
+    size = resolution or published.preprocess.resolution
     if isinstance(config, ResNetConfig):
         if patch or pool:
             raise BadInput("a ResNet has neither patches nor a choice of pooling")

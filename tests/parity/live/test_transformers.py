@@ -22,7 +22,7 @@ from vitrail.models.position import Learned1d
 from vitrail.models.vit import ViTConfig
 from vitrail.weights.bundle import save_bundle
 from vitrail.weights.convert import convert
-from vitrail.weights.huggingface import gated_width
+from vitrail.weights.huggingface_write import gated_width
 
 pytestmark = pytest.mark.slow
 

@@ -361,22 +361,37 @@ def eval_loader(
 
 def normalise(
     images: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"], preprocess: Preprocess, device: torch.device
-) -> Float[Tensor, "b 3 h w"]:
-    """Pixels from 0 to 255 to the numbers that the model expects, on the device: (x / 255 - mean) / std."""
+) -> Float[Tensor, "b c h w"]:
+    """Pixels from 0 to 255 to the numbers that the model expects, on the device: (x / 255 - mean) / std.
+
+    A model of one channel sees their grey value: Pillow's, 0.299 red + 0.587 green + 0.114 blue, rounded.
+
+    Raises:
+        BadInput: a model of other channels than one or three.
+    """
     shift, span = _scale(preprocess.mean, preprocess.std, device)
     numbers = images.to(device, non_blocking=True).to(torch.float32, memory_format=torch.contiguous_format)
+    if len(preprocess.mean) == 1:
+        numbers = torch.einsum("bchw,c->bhw", numbers, _grey(device))[:, None].add_(0.5).floor_()
+    elif len(preprocess.mean) != 3:
+        raise BadInput(f"this model reads {len(preprocess.mean)} channels; images are read as 3 (RGB) or 1 (grey)")
     # a division, as in the official code: a product with 1 / 127.5 would leave 255 at 1.0000001
     return torch.addcdiv(shift, numbers, span)
 
 
+@lru_cache(maxsize=4)
+def _grey(device: torch.device) -> Tensor:
+    """The weights of ITU-R 601 as Pillow rounds them; they add up to one, so grey images stay as they are."""
+    with torch.inference_mode(False):
+        return torch.tensor([19595.0, 38470.0, 7471.0], device=device) / 65536
+
+
 @lru_cache(maxsize=16)
-def _scale(
-    mean: tuple[float, float, float], std: tuple[float, float, float], device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _scale(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """-mean / std, and 255 std: made once, since a copy from the CPU would let the device wait at every step."""
     with torch.inference_mode(False):
-        span = torch.tensor(std, device=device).mul_(255).view(3, 1, 1)
-        return -torch.tensor(mean, device=device).div_(torch.tensor(std, device=device)).view(3, 1, 1), span
+        span = torch.tensor(std, device=device).mul_(255).view(-1, 1, 1)
+        return -torch.tensor(mean, device=device).div_(torch.tensor(std, device=device)).view(-1, 1, 1), span
 
 
 def stack(pixels: list[Pixels]) -> UInt8[Tensor, "b 3 h w"]:

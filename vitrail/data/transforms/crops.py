@@ -1,13 +1,13 @@
 """Augmentations: functions of (pixels, rng) to pixels. Pixels are uint8 [H, W, 3].
 
-Resizing is Pillow's bilinear or bicubic filter, which averages over the pixels that it removes when an image shrinks.
+Resizing is done by Pillow's filters (bilinear, bicubic, ...), which average over what is lost when an image shrinks.
 Random boxes are resized by torch's bilinear filter, which is the same but for rounding, and several times as fast.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
 from math import ceil, exp, floor, log, sqrt
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from vitrail.data.decode.image import Box, FloatBox, Picture, Pixels, Size, part_of, size_of
 
-Interpolation = Literal["bilinear", "bicubic"]
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
+_FILTERS = {name: Image.Resampling[name.upper()] for name in get_args(Interpolation)}
 
 # TensorFlow's default, which the official code leaves as it is: 1.33, not 4/3.
 ASPECT = (0.75, 1.33)  # width over height

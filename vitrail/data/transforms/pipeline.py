@@ -16,7 +16,12 @@ from vitrail.data.transforms.random_erasing import RandomErasing, erase
 
 @dataclass(frozen=True)
 class SquareResize:
-    """Both sides to the resolution, whatever the aspect: the test view of the official fine-tuning."""
+    """Both sides to the resolution, whatever the aspect: the test view of the official fine-tuning.
+
+    With a `share` below 1 both sides to resolution / `share`, then the middle (timm's "squash", transformers' DeiT).
+    """
+
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class Preprocess:
 
     resolution: tuple[int, int] = (224, 224)  # height, width
     resize: Resize = CentreCrop()
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of pixels in [0, 1]: the official range is [-1, 1]
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixels in [0, 1], for each channel: the official range is [-1, 1]
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)  # one number each: the model reads grey images
     interpolation: Interpolation = "bilinear"
 
 
@@ -127,8 +132,9 @@ def eval_transform(pixels: Pixels, preprocess: Preprocess) -> Pixels:
     """The image as a model is meant to see it: uint8 [H, W, 3] at the resolution."""
     size = preprocess.resolution
     match preprocess.resize:
-        case SquareResize():
-            return crops.resize(pixels, size, interpolation=preprocess.interpolation)
+        case SquareResize(share):
+            larger = (round(size[0] / share), round(size[1] / share))
+            return crops.centre_crop(crops.resize(pixels, larger, interpolation=preprocess.interpolation), size)
         case CentreCrop(share):
             return crops.centre_crop(crops.cover(pixels, size, share, preprocess.interpolation), size)
 

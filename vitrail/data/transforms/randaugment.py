@@ -53,7 +53,7 @@ def rand_augment(
     pixels: Pixels,
     config: RandAugment,
     rng: np.random.Generator,
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5),
 ) -> Pixels:
     """RandAugment: uint8 [H, W, 3] -> the same; timm fills what comes into view with `mean`, in [0, 1]."""
     match config.kind:
@@ -61,7 +61,7 @@ def rand_augment(
             for i in rng.integers(len(BIG_VISION), size=config.layers):
                 pixels = big_vision_operation(BIG_VISION[i], pixels, config.magnitude / 10, rng)
         case "timm":
-            red, green, blue = (min(255, round(255 * channel)) for channel in mean)
+            red, green, blue = (min(255, max(0, round(255 * channel))) for channel in (mean * 3)[:3])
             for i in rng.integers(len(TIMM), size=config.layers):
                 if rng.random() < config.probability:
                     level = _timm_level(config, rng)
