@@ -78,6 +78,10 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return _read_tuple((*get_args(kind), ...), value, where)
     if origin is tuple:
         return _read_tuple(get_args(kind), value, where)
+    if origin is Sequence:
+        return _read_tuple((*get_args(kind), ...), value, where)
+    if origin is Mapping and isinstance(value, Mapping):
+        return {key: _read(get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(typing.cast(type, kind), value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -126,15 +130,15 @@ def _read_dataclass(kind: type, value: Any, where: str) -> Any:
     named = value.get("type", kind.__name__)
     if named != kind.__name__:
         raise BadInput(f"{where}.type is {named!r}, expected {kind.__name__!r}")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
+    fields = {f.name.removesuffix("_"): f for f in dataclasses.fields(kind)}  # `from_` is the key "from"
     for key in value:
-        if key not in fields and key != "type":
+        if key not in fields and key != "type" and not getattr(kind, "IGNORES_UNKNOWN_KEYS", False):
             raise BadInput(f"{where} has an unknown key {key!r}{nearest(key, fields)}")
-    given = {k: _read(_hints(kind)[k], v, f"{where}.{k}") for k, v in value.items() if k != "type"}
-    for name, field in fields.items():
+    given = {f.name: _read(_hints(kind)[f.name], value[k], f"{where}.{k}") for k, f in fields.items() if k in value}
+    for key, field in fields.items():
         has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-        if name not in given and not has_default:
-            raise BadInput(f"{where} lacks the key {name!r}")
+        if key not in value and not has_default:
+            raise BadInput(f"{where} lacks the key {key!r}")
     return kind(**given)
 
 

@@ -1,0 +1,54 @@
+"""A few-shot evaluation (`vitrail linear --out`)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vitrail.core.estimate import Interval
+from vitrail.records.images import BrokenImage
+from vitrail.records.record import Files, Record, optional
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenStrength(Record):
+    """The strength of a logistic regression."""
+
+    strength: float
+    by_held_out: bool  # whether held-out images chose it
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearRow(Record):
+    """Some features, judged by a classifier that was fitted on so many images a class."""
+
+    features: Literal["pre-trained", "random initialisation", "raw pixels"]
+    layer: int | None  # layers passed; null: what the classifier reads
+    tokens: Literal["class token", "mean of patches"] | None
+    judge: Literal["ridge", "knn", "majority", "logistic"]
+    shots: int | Literal["all"]  # images a class
+    images: int  # of training
+    accuracies: Sequence[float]  # one a draw
+    mean: float
+    interval: Interval | None  # null for one draw
+    interval_over: Literal["draws", "images"] | None  # Student's over draws; Wilson's over the test images, of "all"
+    chosen: Sequence[ChosenStrength] | None = optional()  # (logistic) one a draw
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearResult(Record):
+    """What frozen features tell."""
+
+    model: str  # MODEL
+    train: str  # DATA
+    test: str  # DATA
+    view: Literal["own", "official"]  # official: both sides to 256, the middle 224, as big_vision does
+    ridge: float
+    neighbours: int
+    temperature: float  # of the votes of neighbours
+    classes: Sequence[str]
+    count: int  # test images that were judged
+    broken: Sequence[BrokenImage]  # test images that could not be read
+    rows: Sequence[LinearRow]
+
+
+FILES: Files = {"linear.json": LinearResult}

@@ -1,0 +1,180 @@
+"""A run (`vitrail pretrain`, `vitrail finetune`).
+
+One folder a run. A run that has a `result.json` is finished; started again, an unfinished one goes on exactly.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vitrail.core.estimate import Interval
+from vitrail.records.images import BrokenImage
+from vitrail.records.record import Files, Record, optional
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Record):
+    """What was asked for: the whole resolved config."""
+
+    format: int = 1
+    job: str  # "pretrain", "finetune", "suite", "speed"
+    recipe: str | None = None  # name of the recipe that it started from
+    config: Mapping[str, Any]  # every option; alternatives name their type under "type"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment(Record):
+    """Versions, machine and command of the last session."""
+
+    vitrail: str  # version
+    python: str  # version
+    torch: str  # version
+    platform: str
+    cores: int | None
+    command: Sequence[str]  # words of the command line
+    started: str  # time in ISO 8601, UTC
+    workers: int | None = optional()  # processes that make batches
+    processor: str
+    threads: int  # of the processor, for one operation
+    device: str  # cpu, cuda:0
+    precision: str  # of the matrix products: float32, bfloat16, float16
+    memory_gib: float | None  # memory of the device, GiB
+    peak_flops: float | None = optional()  # measured rate of matrix products, FLOP/s
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRow(Record):
+    """A line of metrics.jsonl about training: means since the last such line."""
+
+    kind: Literal["train"] = "train"
+    step: int  # updates so far
+    epoch: float  # passes over the training images so far
+    loss: float  # mean over the images, nats
+    accuracy: float  # of the training images, as they are augmented
+    learning_rate: float  # of the last step
+    gradient_norm: float  # of the last step, before clipping
+    images_per_second: float
+    waiting: float  # share of the time that waits for batches
+    copying: float  # share of the time that copies batches to the device
+    communicating: float | None = None  # share of the time that gradients are summed; null where it is not measured
+    flops_share: float | None = None  # of the measured peak
+    memory_gib: float | None = None  # most held so far, GiB
+    seconds: float  # of training, over all sessions
+    session: int  # how often the run had been started again
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationRow(Record):
+    """A line of metrics.jsonl about the validation images."""
+
+    kind: Literal["validation"] = "validation"
+    step: int
+    accuracy: float
+    loss: float  # mean cross-entropy, nats
+    count: int  # images
+    seconds: float  # of training, over all sessions
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult(Record):
+    """What a run reached; written last."""
+
+    job: str  # pretrain, finetune
+    steps: int  # updates
+    images: int  # seen in training, repeats counted
+    seconds: float  # of training, over all sessions
+    images_per_second: float
+    waiting: float  # share of the time that waited for batches
+    processes: int = 1
+    parameters: int
+    trained_parameters: int
+    macs_per_image: int  # multiply-adds of a forward pass
+    training_flops_per_image: int  # without what is frozen
+    total_flops: int
+    flops_share: float  # of the measured peak of all devices
+    memory_gib: float | None  # most held, GiB
+    loss: float | None  # of the last training row
+    accuracy: float | None  # of the final evaluation; null where there was none
+    interval: Interval | None  # of the accuracy
+    count: int | None  # images of the final evaluation
+    broken: Sequence[BrokenImage]  # training images that could not be read
+    skipped: Sequence[int] = ()  # steps whose batch broke the training and was left out
+    restarts: int
+    weights_sha256: str
+    last_accuracy: float | None = optional()  # (of the best weights kept) of the last weights
+    best_step: int | None = optional()  # (of the best weights kept) after how many steps they were
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedBatch(Record):
+    """A batch that broke the training and is left out since."""
+
+    step: int
+    reason: str
+    images: Sequence[str]  # keys
+    weights: Mapping[str, float | str]  # name of a weight -> its norm; one that is not finite as text
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch(Record):
+    """Only after a step that ran out of memory."""
+
+    micro_batch: int  # images in a forward pass from then on
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointState(Record):
+    """The numbers of a checkpoint."""
+
+    step: int
+    seconds: float  # of training
+    waited: float  # seconds for batches
+    restarts: int
+    micro_batch: int | None
+    broken: Mapping[str, str]  # key of an image -> why it cannot be read
+    skipped: Sequence[int]  # steps whose batch is left out
+    stopped: bool = False  # whether patience ended the training
+    losses: Sequence[float]  # of the latest steps, to notice one that jumps
+    format: int
+    parts: int  # files of weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovedTensor(Record):
+    """What became of one tensor of the model that fine-tuning started from."""
+
+    from_: Sequence[int] | None  # its shape there; null for a new one
+    to: Sequence[int] | None  # its shape in the new model; null for one that is left out
+    name: str
+    action: Literal["taken", "resampled", "new", "left out"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transplant(Record):
+    """(fine-tuning) What was taken, resampled, new and left out."""
+
+    source: str  # MODEL that it started from
+    rows: Sequence[MovedTensor]
+
+
+FILES: Files = {
+    "config.json": RunConfig,
+    "environment.json": Environment,
+    "metrics.jsonl": (TrainRow, ValidationRow),
+    "tensorboard/": "(where TensorBoard is installed) event files of the numbers of `metrics.jsonl`, as `train/loss`; each "
+    "session of a run adds a file, which takes back the steps that it does again",
+    "trackers.json": "(with `--track`) `{\"trackio\": id, \"wandb\": id}`: as what these know the run; wandb's own files lie "
+    "in `wandb/`",
+    "checkpoints/step-00001000/state.json": CheckpointState,
+    "checkpoints/step-00001000/part-0-of-1.safetensors": "the weights and the state of the optimiser, of each process",
+    "failures/step-00000123/batch.json": FailedBatch,
+    "micro_batch.json": MicroBatch,
+    "transplant.json": Transplant,
+    "best/": "(where the best weights are kept) the bundle of the best validation accuracy so far, with `step` and "
+    "`validation_accuracy` in its provenance",
+    "bundle/": "the model",
+    "evaluation/": "the final evaluation; where the best weights are kept, of these",
+    "inspection/": "an inspection of the model on the images of the final evaluation",
+    "result.json": RunResult,
+    "report.html": "the page",
+}
