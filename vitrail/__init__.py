@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vitrail.jobs.pretrain import Pretrain, pretrain
     from vitrail.models.build import create_model
     from vitrail.models.output import ModelOutput
+    from vitrail.records.read_run import read_run
     from vitrail.serve.predictor import Predictor
     from vitrail.train.callbacks import Callback
     from vitrail.weights.load import load
@@ -30,6 +31,7 @@ _HOMES = {
     "linear": "vitrail.jobs.linear_probe",
     "load": "vitrail.weights.load",
     "pretrain": "vitrail.jobs.pretrain",
+    "read_run": "vitrail.records.read_run",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "linear",
     "load",
     "pretrain",
+    "read_run",
 ]
 
 

@@ -14,7 +14,8 @@ from vitrail.core.errors import BadInput
 from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain, pretrain
 from vitrail.recipes import finetuning, pretraining
-from vitrail.recipes.reference_run import PROOFS, Proof, as_text, proof, thinned, write_proof
+from vitrail.recipes.reference_run import PROOFS, as_text, proof, thinned, write_proof
+from vitrail.records.reference_run import Proof
 
 KEPT = sorted(PROOFS.glob("*.json"))
 

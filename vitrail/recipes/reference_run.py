@@ -7,63 +7,26 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import NoReturn
 
-from vitrail.core.config import departures, from_json, to_json
+from vitrail.core.config import departures, to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_text_atomic
 from vitrail.core.run import read_metrics
 from vitrail.recipes import finetuning, pretraining
+from vitrail.records.record import as_json, load_record
+from vitrail.records.reference_run import Curve, On, Proof
 
 PROOFS = Path(__file__).parent / "proofs"
 POINTS = 200  # of a curve, at most
-
-Job = Literal["pretrain", "finetune"]
-
-
-@dataclass(frozen=True)
-class On:
-    """Where the run was made."""
-
-    processor: str
-    device: str
-    precision: str
-    threads: int
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Train: (step, mean loss since the point before); validation: (step, loss, accuracy)."""
-
-    train: tuple[tuple[int, float], ...]
-    validation: tuple[tuple[int, float, float], ...]
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What a recipe reached when it was run here; docs/files.md has the file."""
-
-    recipe: str
-    job: Job
-    config: Any  # the resolved config, as JSON
-    machine: On
-    vitrail: str  # version
-    date: str  # YYYY-MM-DD, when the run was last started
-    seconds: float  # of training
-    accuracy: float | None
-    interval: tuple[float, float] | None  # 95 %
-    count: int | None  # images of the final evaluation
-    weights_sha256: str
-    curve: Curve
 
 
 def proof(job: str, recipe: str, folder: Path = PROOFS) -> Proof | None:
     """The proof of a recipe; None where it was not run here. Raises BadInput for a damaged file."""
     path = folder / f"{job}-{recipe}.json"
-    return from_json(Proof, read_json(path), str(path)) if path.is_file() else None
+    return load_record(Proof, path) if path.is_file() else None
 
 
 def write_proof(run: Path, folder: Path = PROOFS) -> Path:
@@ -140,9 +103,7 @@ def thinned(rows: Sequence[tuple[int, float]], points: int = POINTS) -> tuple[tu
 
 def as_text(made: Proof) -> str:
     """The JSON file: one line a point of a curve, no names of types but in the config."""
-    plain = to_json(made)
-    for part in (plain, plain["machine"], plain["curve"]):
-        del part["type"]
+    plain = as_json(made)
     text = json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False)
     text = re.sub(r"\[\s+([-+\d.eE,\s]+?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text)
     assert json.loads(text) == plain

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from vitrail.core.estimate import Interval
 from vitrail.records.comparison import Comparison
 from vitrail.records.images import BrokenImage, ImageReference, Mistake, Pictures
-from vitrail.records.record import Files, Record, optional
+from vitrail.records.record import Files, Record
 
 
 @dataclass(frozen=True, kw_only=True)

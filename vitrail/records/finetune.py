@@ -12,12 +12,39 @@ from vitrail.records.images import BrokenImage
 from vitrail.records.record import Files, Record, optional
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is going to be done. Its type is written under "type"."""
+
+    rates: tuple[float, ...]  # a trial each; one rate alone needs none
+    seeds: tuple[int, ...]  # a final run each
+    steps: int  # of a trial and of a final run
+    batch: int
+    warmup: int
+    held_out: float | None  # share of the training images; null: the validation that the user names
+    classes: int
+    train_images: int
+    trial_images: int  # that trials learn from
+    judged_images: int  # that the rate is chosen by
+    test_images: int
+    seconds_per_step: float  # measured
+    seconds: float  # of everything
+    memory_gib: float  # by models.cost
+    memory_there: float | None  # GiB that are free
+    why: tuple[str, ...]  # sentences: the rule, what a budget took away, what was assumed
+
+    @property
+    def trials(self) -> int:
+        """How many trials there are."""
+        return len(self.rates) if len(self.rates) > 1 else 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlanFile(Record):
     """Written before the first step, followed after a restart."""
 
-    format: int
-    plan: Mapping[str, Any]  # PLAN
+    format: int = 1
+    plan: Plan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -124,8 +124,8 @@ FILES: Files = {
     "`position_similarity` float32 [h·w, h·w]: cosine similarity of the position embeddings (class token dropped; of "
     "the first layer's table where layers have their own), raster order; "
     "`attention_distance` float32 [depth, heads]: mean distance in pixels of the input; "
-    "`rollout` float32 [M, h, w]: attention of what the classifier reads (class token, mean of the patches, or both) on "
-    "each patch, not normalised; attention pooling weighs the patches; "
+    "`rollout` float32 [M, h, w]: attention of what the classifier reads (class token, mean of the patches, or both) "
+    "on each patch, not normalised; attention pooling weighs the patches; "
     "`images` uint8 [M, H, W, 3]: the images of the rollout, as the model sees them; "
     "`head_maps` float16 [M', layers, heads, h, w]: what single heads attend to, of the first M' images: all M where "
     "there are at most eight maps an image, otherwise two",

@@ -51,6 +51,6 @@ FILES: Files = {
     "OUT": "(`.jsonl`, `.csv`, `.parquet`) a row for each image",
     "OUT.json": PredictionsInfo,
     "OUT.parts/plan.json": PredictionsPlan,
-    "OUT.parts/000000000-000004096-2.jsonl": "while it is unfinished: rows from … to …, of which 2 are of broken images; CSV "
-    "without its header",
+    "OUT.parts/000000000-000004096-2.jsonl": "while it is unfinished: rows from … to …, of which 2 are of broken "
+    "images; CSV without its header",
 }

@@ -61,8 +61,8 @@ class PreparedData(Record):
 FILES: Files = {
     "shard-00000-of-00012.arrow": "Arrow IPC file, uncompressed, batches of 256 rows: `image` large_binary (an encoded "
     'image), `label` int32, `key` string; the schema\'s metadata has `vitrail`: `{"format": 1, "classes": [names]}`',
-    "shard-000000.tar": "(instead) `KEY.jpg` or `.png` or `.webp`, and `KEY.cls` (the label as text); KEY is the row in "
-    "the source and what the file was called",
+    "shard-000000.tar": "(instead) `KEY.jpg` or `.png` or `.webp`, and `KEY.cls` (the label as text); KEY is the row "
+    "in the source and what the file was called",
     "classes.json": "(tar) the names of the classes",
     "prepared.json": PreparedData,
     "README.md": "the same for people",

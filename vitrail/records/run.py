@@ -161,10 +161,10 @@ FILES: Files = {
     "config.json": RunConfig,
     "environment.json": Environment,
     "metrics.jsonl": (TrainRow, ValidationRow),
-    "tensorboard/": "(where TensorBoard is installed) event files of the numbers of `metrics.jsonl`, as `train/loss`; each "
-    "session of a run adds a file, which takes back the steps that it does again",
-    "trackers.json": "(with `--track`) `{\"trackio\": id, \"wandb\": id}`: as what these know the run; wandb's own files lie "
-    "in `wandb/`",
+    "tensorboard/": "(where TensorBoard is installed) event files of the numbers of `metrics.jsonl`, as `train/loss`; "
+    "each session of a run adds a file, which takes back the steps that it does again",
+    "trackers.json": '(with `--track`) `{"trackio": id, "wandb": id}`: as what these know the run; the files of wandb '
+    "lie in `wandb/`",
     "checkpoints/step-00001000/state.json": CheckpointState,
     "checkpoints/step-00001000/part-0-of-1.safetensors": "the weights and the state of the optimiser, of each process",
     "failures/step-00000123/batch.json": FailedBatch,

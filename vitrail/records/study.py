@@ -136,8 +136,8 @@ class ThroughputResult(Record):
 FILES: Files = {
     "STUDY/study.json": StudyResult,
     "STUDY/report.html": "the page",
-    "runs/STUDY-RUN-sSEED-DIGEST/": "a run, shared by all studies that ask for its config; `runs/....log`: what it said "
-    "where it had a process of its own",
+    "runs/STUDY-RUN-sSEED-DIGEST/": "a run, shared by all studies that ask for its config; `runs/....log`: what it "
+    "said where it had a process of its own",
     "runs/.../measured/DIGEST.json": Measured,
     "runs/....failed.json": FailedRun,
     "runs/.../result.json` of `cost": ThroughputResult,

@@ -156,7 +156,8 @@ class RidgeGrid(Record):
 FILES: Files = {
     "config.json": 'as of a run, of the job "suite", without its tasks',
     "suite.json": SuiteResult,
-    "model/TASK/": "a run (fine-tuned; of a task that judges another task's model an evaluation), or a few-shot evaluation",
+    "model/TASK/": "a run (fine-tuned; of a task that judges another task's model an evaluation), or a few-shot "
+    "evaluation",
     "against/TASK/": "(with `--against`) the same of the other model",
     "model/TASK/task.json": "(few shots) what it is of",
     "model/TASK/grid.json": RidgeGrid,

@@ -7,9 +7,10 @@ import pytest
 
 from vitrail.core.config import from_json, to_json
 from vitrail.core.errors import BadInput
-from vitrail.jobs.finetune.plan import Plan, Sizes, as_planned, make_plan
+from vitrail.jobs.finetune.plan import Sizes, as_planned, make_plan, plan_lines
 from vitrail.jobs.finetune.run import Finetune
 from vitrail.jobs.finetune.step_time import StepTime
+from vitrail.records.finetune import Plan
 from vitrail.train.schedule import Cosine
 
 SIZES = Sizes(train=1000, judged=100, test=200)
@@ -31,7 +32,7 @@ def test_everything_is_counted() -> None:
     assert plan.seconds_per_step == pytest.approx(1.0)
     # seven runs of 500 seconds; each trial judged twice, each final run once
     assert plan.seconds == pytest.approx(7 * 500 + 4 * 2 * 100 * 0.003 + 3 * 200 * 0.003)
-    said = "\n".join(plan.lines())
+    said = "\n".join(plan_lines(plan))
     for part in (
         "4 trials at rates 0.001, 0.003, 0.01, 0.03",
         "900 images",

@@ -10,57 +10,10 @@ from vitrail.core.text import ordinary_spaces
 from vitrail.jobs.finetune.run import Finetune
 from vitrail.jobs.finetune.schedule_rule import hyper_rule, seconds_of
 from vitrail.jobs.finetune.step_time import StepTime
+from vitrail.records.finetune import Plan
 
 FEWEST = 0.1  # of the steps: a budget takes these away first
 ASIDE = 0.9  # of a budget is planned: what starts, decodes and saves takes the rest
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Written to plan.json before the first step; what is started again follows it."""
-
-    rates: tuple[float, ...]  # a trial each; one rate alone needs none
-    seeds: tuple[int, ...]  # a final run each
-    steps: int  # of a trial and of a final run
-    batch: int
-    warmup: int
-    held_out: float | None  # share of the training images; None: the validation that the user names
-    classes: int
-    train_images: int
-    trial_images: int  # that trials learn from
-    judged_images: int  # that the rate is chosen by
-    test_images: int
-    seconds_per_step: float  # measured
-    seconds: float  # of everything
-    memory_gib: float  # by models.cost
-    memory_there: float | None  # GiB that are free
-    why: tuple[str, ...]  # sentences: the rule, what a budget took away, what was assumed
-
-    @property
-    def trials(self) -> int:
-        """How many trials there are."""
-        return len(self.rates) if len(self.rates) > 1 else 0
-
-    def lines(self) -> list[str]:
-        """The plan as lines of text, printed before it starts."""
-        said = f"{self.steps:,} steps of {self.batch:,} images (warm-up {self.warmup:,})"
-        rates = ", ".join(f"{rate:g}" for rate in self.rates)
-        lines = [f"plan: {said}, {self.classes} classes"]
-        if self.trials:
-            lines.append(
-                f"  {self.trials} trials at rates {rates}: learn from {self.trial_images:,} images, chosen by "
-                f"{self.judged_images:,} held out"
-            )
-        runs = "1 final run" if len(self.seeds) == 1 else f"{len(self.seeds)} final runs"
-        at = "the best rate" if self.trials else f"rate {rates}"
-        tested = f", tested once on {self.test_images:,}" if self.test_images else ", no test set"
-        lines.append(f"  {runs} at {at}: all {self.train_images:,} training images{tested}")
-        there = f" of {self.memory_there:,.1f} GiB free" if self.memory_there is not None else ""
-        lines.append(
-            f"  about {duration(self.seconds)} ({self.seconds_per_step:.3g} s a step, measured on grey images), "
-            f"about {self.memory_gib:.2g} GiB{there}"
-        )
-        return [ordinary_spaces(line) for line in (*lines, *(f"  {sentence}" for sentence in self.why))]
 
 
 @dataclass(frozen=True)
@@ -144,6 +97,28 @@ def as_planned(config: Finetune, plan: Plan) -> Finetune:
     schedule = replace(config.schedule, warmup=plan.warmup)
     single = replace(config, sweep=(), held_out=None, repeats=0, budget=None)
     return replace(single, steps=plan.steps, batch=plan.batch, schedule=schedule)
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The plan as lines of text, printed before it starts."""
+    said = f"{plan.steps:,} steps of {plan.batch:,} images (warm-up {plan.warmup:,})"
+    rates = ", ".join(f"{rate:g}" for rate in plan.rates)
+    lines = [f"plan: {said}, {plan.classes} classes"]
+    if plan.trials:
+        lines.append(
+            f"  {plan.trials} trials at rates {rates}: learn from {plan.trial_images:,} images, chosen by "
+            f"{plan.judged_images:,} held out"
+        )
+    runs = "1 final run" if len(plan.seeds) == 1 else f"{len(plan.seeds)} final runs"
+    at = "the best rate" if plan.trials else f"rate {rates}"
+    tested = f", tested once on {plan.test_images:,}" if plan.test_images else ", no test set"
+    lines.append(f"  {runs} at {at}: all {plan.train_images:,} training images{tested}")
+    there = f" of {plan.memory_there:,.1f} GiB free" if plan.memory_there is not None else ""
+    lines.append(
+        f"  about {duration(plan.seconds)} ({plan.seconds_per_step:.3g} s a step, measured on grey images), "
+        f"about {plan.memory_gib:.2g} GiB{there}"
+    )
+    return [ordinary_spaces(line) for line in (*lines, *(f"  {sentence}" for sentence in plan.why))]
 
 
 def _most(most: int, least: int, fits: Callable[[int], bool]) -> int:

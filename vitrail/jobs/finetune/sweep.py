@@ -26,7 +26,7 @@ from vitrail.core.progress import say
 from vitrail.core.run import RunFolder
 from vitrail.data.leakage import check_validation
 from vitrail.jobs.data_identity import check_same_data
-from vitrail.jobs.finetune.plan import Plan, Sizes, as_planned, held_out_share, make_plan
+from vitrail.jobs.finetune.plan import Sizes, as_planned, held_out_share, make_plan, plan_lines
 from vitrail.jobs.finetune.run import (
     Finetune,
     check_start,
@@ -38,6 +38,7 @@ from vitrail.jobs.finetune.run import (
 )
 from vitrail.jobs.finetune.step_time import measure_step_time
 from vitrail.jobs.training import Sources
+from vitrail.records.finetune import Plan
 from vitrail.train.callbacks import Callback
 from vitrail.train.config import check_training
 from vitrail.train.divergence import Diverged
@@ -136,7 +137,7 @@ def _plan(config: Finetune, run: RunFolder, data: Sources, machine: Machine, sta
         if run.writes:
             write_json(file, stored)
     plan = from_json(Plan, stored["plan"], str(file))
-    for line in plan.lines() if run.writes else ():
+    for line in plan_lines(plan) if run.writes else ():
         say(line)
     return plan
 
