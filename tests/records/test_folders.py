@@ -19,6 +19,7 @@ from vitrail.records.run import (
     CheckpointState,
     Environment,
     RunConfig,
+    RunData,
     RunResult,
     TrainRow,
     Transplant,
@@ -30,6 +31,7 @@ ROOT = Path(__file__).parent.parent.parent
 OLD = ROOT / "tests/fixtures/v0.1.0"
 FILES = {
     "config.json": RunConfig,
+    "data.json": RunData,
     "environment.json": Environment,
     "state.json": CheckpointState,
     "transplant.json": Transplant,

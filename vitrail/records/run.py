@@ -23,6 +23,23 @@ class RunConfig(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataPart(Record):
+    """The images of one part."""
+
+    count: int
+    classes: Mapping[str, int]  # name -> images
+    digest: str  # of the names of the images and their labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData(Record):
+    """The data of the run: started again with other images it is refused."""
+
+    format: int = 1
+    parts: Mapping[str, DataPart]  # "train", "validation", "test"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Environment(Record):
     """Versions, machine and command of the last session."""
 
@@ -159,6 +176,7 @@ class Transplant(Record):
 
 FILES: Files = {
     "config.json": RunConfig,
+    "data.json": RunData,
     "environment.json": Environment,
     "metrics.jsonl": (TrainRow, ValidationRow),
     "tensorboard/": "(where TensorBoard is installed) event files of the numbers of `metrics.jsonl`, as `train/loss`; "
