@@ -27,7 +27,7 @@ _PARTS_THAT_ARE_READ = re.compile(
     r"vit\d?|deit3?|flexivit|test|resnetv2|bit|\d+x\d|"  # families
     r"tiny|wee|xsmall|little|small|medium|mediumd|betwixt|base|large|huge|giant|giantopt|gigantic|so150m2?|so400m|"
     r"plus|patch\d+|\d+|r|r26|r50|s16|s32|p8|"  # sizes
-    r"gap|map|token|reg\d+|siglip|dinov2|dino|mae|augreg\d?|tipsv2|36x1"
+    r"gap|map|token|reg\d+|siglip|dinov2|dino|mae|augreg\d?|tipsv2|36x1|distilled"
 )
 _WHOLE_NAMES = {"eva_large_patch14_196", "eva_large_patch14_336"}  # plain ViTs, trained by EVA's method
 
