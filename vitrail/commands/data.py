@@ -61,10 +61,11 @@ def _prepare(args: list[str]) -> int:
         cluster: Literal["ray"] | None = None  # a shard a task on the cluster that RAY_ADDRESS names
         workers: int | None = None  # processes; None: one a core
         data_root: Path | None = None  # folder of the named data sets; otherwise the environment variable VITRAIL_DATA
+        columns: tuple[str, ...] = ()  # of tables: image=NAME label=NAME split=NAME
         json: bool = False  # one JSON object on standard output, alone
 
     chosen = _parse("prepare", Options, args)
-    common = Common(data_root=chosen.data_root, json=chosen.json)
+    common = Common(data_root=chosen.data_root, columns=chosen.columns, json=chosen.json)
     common.find_data()
     config = prepare_config(
         chosen.data,

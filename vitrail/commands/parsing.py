@@ -36,6 +36,7 @@ class Common:
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     workers: int | None = None  # processes that decode images; None: one fewer than there are cores
     data_root: Path | None = None  # folder of the named data sets; otherwise the environment variable VITRAIL_DATA
+    columns: tuple[str, ...] = ()  # of tables, where their names do not say it: image=NAME label=NAME split=NAME
     json: bool = False  # one JSON object on standard output, alone
 
     def machine(self) -> "Machine":
@@ -46,9 +47,20 @@ class Common:
         return Machine(self.device, self.workers)
 
     def find_data(self) -> None:
-        """Tells the named data sets where they lie."""
+        """Tells the named data sets where they lie, and tables which column is which; raises BadInput."""
+        if self.columns:
+            os.environ["VITRAIL_COLUMNS"] = json.dumps(_columns(self.columns))
         if self.data_root is not None:
             os.environ["VITRAIL_DATA"] = str(self.data_root)
+
+
+def _columns(told: tuple[str, ...]) -> dict[str, str]:
+    from vitrail.core.errors import BadInput
+
+    pairs = dict(text.partition("=")[::2] for text in told)
+    if not pairs.keys() <= {"image", "label", "split"} or not all(pairs.values()):
+        raise BadInput(f"--columns {' '.join(told)}: expected image=NAME, label=NAME or split=NAME")
+    return pairs
 
 
 def parse(command: Command, kind: Any, args: list[str], default: Any = None) -> Any:

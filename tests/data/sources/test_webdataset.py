@@ -77,6 +77,62 @@ def test_labels_in_json(tmp_path: Path) -> None:
     assert source[1].key == f"{tmp_path}/x.tar:s/1.jpg"
 
 
+@pytest.mark.parametrize(
+    ("suffix", "labels"),
+    [
+        ("index", ["3", "5", "3"]),
+        ("txt", ["tabby cat", "ant", "tabby cat"]),
+        (
+            "json",
+            [
+                '{"annotation": {"label": "cat"}}',
+                '{"image": {"id": 7}, "m": {"class": 1}}',
+                '{"label": ["cat"]}',
+            ],
+        ),
+        ("json", ['{"label": {"id": 3, "name": "cat"}}', '{"label": {"name": "ant"}}', '{"label": {"name": "cat"}}']),
+    ],
+)
+def test_labels_in_other_members(tmp_path: Path, suffix: str, labels: list[str]) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for i, label in enumerate(labels):
+            add_member(tar, f"{i}.jpg", PICTURES[i])
+            add_member(tar, f"{i}.{suffix}", label.encode())
+    source = TarSource([str(tmp_path / "x.tar")])
+    assert len(source.classes) == 2
+    assert source.labels[0] == source.labels[2] != source.labels[1]
+
+
+def test_captions_are_no_labels(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for i in range(3):
+            add_member(tar, f"{i}.jpg", PICTURES[i])
+            add_member(tar, f"{i}.txt", b"a photograph of " + bytes(str(i), "ascii") * 60)
+    with pytest.raises(BadInput, match="holds no image with a label: 3 a caption, not a label"):
+        TarSource([str(tmp_path / "x.tar")])
+
+
+def test_names_with_dots_are_taken_whole(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for i in range(4):
+            add_member(tar, f"n0144.{i}.jpg", PICTURES[i])
+            add_member(tar, f"n0144.{i}.cls", str(i % 2).encode())
+    source = TarSource([str(tmp_path / "x.tar")])
+    assert source.labels.tolist() == [0, 1, 0, 1]
+    assert source.skipped is not None
+    assert len(source.skipped) == 0
+
+
+def test_folders_are_the_labels_where_there_are_no_others(tmp_path: Path) -> None:
+    for n, names in enumerate((["./ant/0.jpg", "./ant/1.jpg"], ["./ant/2.jpg", "./bee/a.b.jpg", "./bee/a.c.jpg"])):
+        with tarfile.open(tmp_path / f"{n}.tar", "w") as tar:
+            for i, name in enumerate(names):
+                add_member(tar, name, PICTURES[i])
+    source = TarSource([str(tmp_path / f"{n}.tar") for n in range(2)])
+    assert source.classes == ("ant", "bee")
+    assert source.labels.tolist() == [0, 0, 0, 1, 1]
+
+
 def hostile(path: Path, outside: Path) -> Path:
     with tarfile.open(path, "w") as tar:
         for name in ("../escape.png", f"{outside}/absolute.png", "a/../../up.png", "C:evil.png", "ok.png"):

@@ -186,7 +186,7 @@ def expand(pattern: str) -> list[str]:
 def detect_folder(path: Path, split: str | None = None) -> Layout:
     """A folder: shards, a table beside images, or images by class; each of them by split or not."""
     if not any(path.iterdir()):
-        raise BadInput(f"{path} is empty; expected one folder of images for each class")
+        raise BadInput(f"{path} holds no images: it is empty; expected one folder of images for each class")
     for configs in (configurations(path), _configurations(str(path), _shards_below(path), f"{path}/")):
         if configs:
             return _of_configurations(str(path), configs)
