@@ -16,6 +16,6 @@ def test_pillow_is_not_older_than_its_safe_decoders() -> None:
 
 
 def test_no_extra_pulls_it_lower() -> None:
-    """trackio asks for pillow<12 and is installed by hand by those who want it."""
+    """trackio 0.43 asks for pillow<13 and is installed by hand by those who want it."""
     extras = [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
     assert not [line for line in extras if line.startswith("trackio")]
