@@ -200,3 +200,31 @@ def test_what_was_assumed_of_a_model_is_kept(data: str, tmp_path: Path) -> None:
     save_file(model.state_dict(), str(tmp_path / "bare.safetensors"))
     result = evaluate(Evaluate(str(tmp_path / "bare.safetensors"), data, resolutions=(16,)))
     assert any("preprocess" in said or "prepared" in said for said in result["assumed"]), result["assumed"]
+
+
+def test_a_checkpoint_is_not_taken_for_the_data_that_a_model_was_trained_on(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Bundles of version 0.1.0 name the checkpoint that they began with where they should name its data."""
+    torch.manual_seed(0)
+    provenance = {"init": "tiny.pth", "init_trained_on": "tiny.pth"}
+    save_bundle(tmp_path / "m", build(CONFIG), Preprocess(CONFIG.resolution), NAMES, provenance)
+    evaluate(Evaluate(str(tmp_path / "m"), data))
+    assert "which is not here" not in capsys.readouterr().err
+
+
+def test_folders_of_numbers_are_judged_in_the_order_of_numbers_or_as_it_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A model without names that is always right by number; twelve folders whose order of text is another."""
+    config = replace(CONFIG, num_classes=12)
+    save_bundle(tmp_path / "m", build(config), Preprocess(config.resolution), tuple(map(str, range(12))), {})
+    root = image_folder(tmp_path / "numbers", classes=12, each=1)
+    for i, folder in enumerate(sorted(root.iterdir())):
+        folder.rename(root / str(i + 1))
+    result = evaluate(Evaluate(str(tmp_path / "m"), str(root)))
+    said = capsys.readouterr().err
+    assert "in the order of number: 1 = class 0, 2 = class 1, 3 = class 2" in said
+    assert [row["name"] for row in result["per_class"]] == [str(i + 1) for i in range(12)]
+    by_text = evaluate(Evaluate(str(tmp_path / "m"), str(root), classes="folders-by-text"))
+    assert [row["name"] for row in by_text["per_class"]][:4] == ["1", "10", "11", "12"]

@@ -54,5 +54,5 @@ COMMAND = Command(
     "Accuracy with its interval, per class, calibration, against another model, without copies of training images.",
     "vitrail evaluate --model runs/cifar10 --data cifar10@test --against runs/other --out runs/judged",
     run,
-    ("model", "data", "against", "calibrate-on", "store-temperature", "crops", "resolutions", "out", "device", "json"),
+    ("model", "data", "against", "calibrate-on", "store-temperature", "crops", "classes", "out", "device", "json"),
 )

@@ -25,6 +25,7 @@ def trained_on(provenance: dict[str, Any], images: int) -> list[str]:
     None where there are more than UNASKED images to look at together with the `images` that are judged.
     """
     names = [name for key in TRAINED_ON if isinstance(name := provenance.get(key), str) and name]
+    names = [name for name in names if name != provenance.get("init")]  # the checkpoint, in bundles of version 0.1.0
     found, total = [], images
     for name in dict.fromkeys(names):
         try:

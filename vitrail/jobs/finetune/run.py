@@ -175,4 +175,4 @@ def with_defaults_for(config: Finetune, images: int) -> Finetune:
 
 
 def _origin(published: PretrainedModel) -> Any:
-    return published.provenance.get("trained_on") or published.provenance.get("source")
+    return published.provenance.get("trained_on")  # a checkpoint of others does not say it
