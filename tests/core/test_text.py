@@ -1,6 +1,8 @@
-"""Tables of plain text."""
+"""Tables and lists of plain text."""
 
-from vitrail.core.text import table
+import pytest
+
+from vitrail.core.text import listed, table
 
 
 def test_columns_are_aligned_and_short_rows_end_early() -> None:
@@ -11,3 +13,8 @@ def test_columns_are_aligned_and_short_rows_end_early() -> None:
         "long name      2  said",
     ]
     assert table([]) == []
+
+
+@pytest.mark.parametrize("said", ["", "a", "a and b", "a, b and c"])
+def test_names_within_a_sentence(said: str) -> None:
+    assert listed([letter for letter in said.replace("and", "") if letter.isalpha()]) == said

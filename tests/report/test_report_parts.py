@@ -20,7 +20,7 @@ from vitrail.report.charts.images import (
     position_tiles,
     viridis,
 )
-from vitrail.report.charts.lines import Line, line_chart
+from vitrail.report.charts.lines import Line, interval_line, line_chart
 from vitrail.report.charts.stacked_area import Layer, stack_chart
 from vitrail.report.folder import Folder, share_interval
 from vitrail.report.pages.demo import compare
@@ -35,6 +35,13 @@ from vitrail.report.sections import bottleneck
         (numbers.percent(math.nan), "–"),
         (numbers.interval([0.921, 0.943]), "92.1–94.3 %"),
         (numbers.interval([None, 1]), "–"),
+        (numbers.measured(0.93, [0.921, 0.943]), "93.0 % (92.1–94.3 %)"),
+        (numbers.measured(0.93, None), "93.0 %"),
+        (numbers.measured(None, [0, 1]), "–"),
+        (numbers.within([0.921, 0.943]), " (95 % interval 92.1–94.3 %)"),
+        (numbers.within([0.921, None]), ""),
+        (numbers.gib(1.5), "1.50 GiB"),
+        (numbers.gib(None), "–"),
         (numbers.duration(3.21), "3.2 s"),
         (numbers.duration(95), "1 min 35 s"),
         (numbers.duration(7300), "2 h 1 min"),
@@ -172,3 +179,17 @@ def test_findings_name_the_shots_that_may_be_chance() -> None:
     )
     assert "with 1 image a class the intervals overlap" in between_features(rows)[-1]
     assert between_features(rows[:1]) == []
+
+
+def test_a_row_without_an_interval_has_no_whisker() -> None:
+    rows = [
+        {"x": 1, "mean": 0.4, "interval": [-0.1, 0.6]},
+        {"x": 5, "mean": 0.5},
+        {"x": 10, "mean": 0.9, "interval": None},
+    ]
+    line = interval_line("k-NN", rows, "x", "mean")
+    assert line.low is not None
+    assert line.high is not None
+    np.testing.assert_array_equal(line.low, [0.0, math.nan, math.nan])
+    np.testing.assert_array_equal(line.high, [0.6, math.nan, math.nan])
+    assert line_chart([line], title="t", x_label="x", y_label="y").count('class="whisker"') == 2  # of two widths

@@ -23,6 +23,16 @@ def interval(bounds: object) -> str:
     return f"{100 * pair[0]:.1f}–{100 * pair[1]:.1f}{_SPACE}%" if pair else UNKNOWN
 
 
+def measured(share: Number | None, bounds: object) -> str:
+    """0.934, [0.92, 0.95] -> "93.4 % (92.0–95.0 %)"; the share alone where there is no interval."""
+    return percent(share) + (f" ({interval(bounds)})" if known(share) and ends(bounds) else "")
+
+
+def within(bounds: object) -> str:
+    """[0.92, 0.95] -> " (95 % interval 92.0–95.0 %)", to go on in a sentence; empty where there is no interval."""
+    return f" (95 % interval {interval(bounds)})" if ends(bounds) else ""
+
+
 def ends(bounds: object) -> tuple[float, float] | None:
     """The two finite ends of an interval read from JSON, or None."""
     if isinstance(bounds, list | tuple) and len(bounds) == 2 and all(known(end) for end in bounds):
@@ -51,6 +61,11 @@ def plain(number: Number | None, digits: int = 3) -> str:
     if known(number) and abs(number) >= 1000:  # type: ignore[arg-type]
         return count(number)
     return f"{number:#.{digits}g}".rstrip(".") if known(number) else UNKNOWN
+
+
+def gib(number: Number | None) -> str:
+    """1.5 -> "1.50 GiB"."""
+    return f"{number:.2f} GiB" if known(number) else UNKNOWN
 
 
 def duration(seconds: Number | None) -> str:

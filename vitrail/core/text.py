@@ -1,4 +1,4 @@
-"""Plain text for terminals: tables, and spaces that can be searched for."""
+"""Plain text: tables and spaces for terminals, lists within a sentence."""
 
 from collections.abc import Sequence
 
@@ -13,6 +13,11 @@ def table(rows: Sequence[Sequence[str]], align: str = "<") -> list[str]:
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(columns)]
     lines = ("  ".join(f"{cell:{align[i]}{widths[i]}}" for i, cell in enumerate(row)) for row in rows)
     return [ordinary_spaces(line.rstrip()) for line in lines]
+
+
+def listed(names: Sequence[str], last: str = " and ") -> str:
+    """["a", "b", "c"] -> "a, b and c"."""
+    return last.join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def ordinary_spaces(text: str) -> str:

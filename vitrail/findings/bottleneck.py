@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any, Literal, NamedTuple
 
 from vitrail.core import numbers
+from vitrail.core.text import listed
 
 Json = dict[str, Any]
 
@@ -141,7 +142,7 @@ def _waiting(used: Usage, environment: Json, resident: bool) -> str:
     others = ["keep a small set on the device (--resident)", "prepare the images at a smaller size"]
     if not isinstance(workers, int):
         others.insert(0, "add workers (--workers)")
-        return f"Data-bound: data come at {numbers.plain(rate)} images/s, {could}: {_or(others)}"
+        return f"Data-bound: data come at {numbers.plain(rate)} images/s, {could}: {listed(others, ', or ')}"
     if workers == 0:
         said = f"Data-bound: images are prepared between the steps, at {numbers.plain(rate)} images/s, {could}"
         needed = max(1, ceil(used.waiting / max(1e-3, 1 - used.waiting) - 1e-9))
@@ -152,11 +153,11 @@ def _waiting(used: Usage, environment: Json, resident: bool) -> str:
     free = _free_cores(environment, workers)
     more = f"{needed} more worker{'' if needed == 1 else 's'}"
     if free is None or needed <= free:
-        return f"{said}: {_or([f'add {more} (--workers {workers + needed})', *others])}"
+        return f"{said}: {listed([f'add {more} (--workers {workers + needed})', *others], ', or ')}"
     cores = f"this machine has {environment['cores']} core{'' if environment['cores'] == 1 else 's'}"
     if free == 0:
-        return f"{said}: {more} would be needed, but {cores}, all in use: {_or(others)}"
-    part = f"--workers {workers + free} helps in part; {_or(others)}"
+        return f"{said}: {more} would be needed, but {cores}, all in use: {listed(others, ', or ')}"
+    part = f"--workers {workers + free} helps in part; {listed(others, ', or ')}"
     return f"{said}: {more} would be needed, but {cores}, {free} free: {part}"
 
 
@@ -208,7 +209,3 @@ def _memory(rows: Sequence[Json], environment: Json) -> str:
 
 def _percent(share: float) -> str:
     return numbers.percent(share, 0 if share >= 0.1 else 1)
-
-
-def _or(choices: Sequence[str]) -> str:
-    return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])}, or {choices[-1]}"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitrail.core import numbers
+from vitrail.core.text import listed
 
 Json = dict[str, Any]
 
@@ -17,7 +18,7 @@ def choice(chosen: Json, judged: Sequence[Json]) -> str:
     )
     alike = [f"{row['learning_rate']:g}" for row in judged if row["folder"] != chosen["folder"] and _alike(row, chosen)]
     if alike:
-        said += f" So few images do not tell it from {_listed(alike)}: the intervals overlap."
+        said += f" So few images do not tell it from {listed(alike)}: the intervals overlap."
     rates = [row["learning_rate"] for row in judged]
     if len(rates) > 1 and chosen["learning_rate"] in (rates[0], rates[-1]):
         side = "lower" if chosen["learning_rate"] == rates[0] else "higher"
@@ -31,12 +32,11 @@ def comparison(rows: Sequence[Json]) -> str:
     if best is None:
         return ""
     said = f"{best['name']} is the most accurate: {numbers.percent(best['accuracy'])}"
-    bounds = numbers.ends(best.get("interval"))
-    said += f" (95 % interval {numbers.interval(bounds)})." if bounds else "."
+    said += f"{numbers.within(best.get('interval'))}."
     others = [row for row in rows if row is not best]
     alike = [str(row["name"]) for row in others if _alike(row, best)]
     if alike:
-        said += f" The intervals of {_listed(alike)} overlap with it: the difference may be chance."
+        said += f" The intervals of {listed(alike)} overlap with it: the difference may be chance."
     elif others:
         said += " No other interval overlaps with it."
     least = min(rows, key=lambda row: row.get("trained_parameters") or math.inf)
@@ -49,7 +49,3 @@ def comparison(rows: Sequence[Json]) -> str:
 
 def _alike(one: Json, other: Json) -> bool | None:
     return numbers.overlap(one.get("interval"), other.get("interval"))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -5,6 +5,7 @@ from typing import Any
 
 from vitrail.core import numbers
 from vitrail.core.numbers import Number
+from vitrail.core.text import listed
 
 Json = dict[str, Any]
 
@@ -86,15 +87,14 @@ def between_judges(rows: Sequence[Json], judges: Sequence[str]) -> list[str]:
 def by_layer(rows: Sequence[Json], whole: Sequence[Json], depths: Sequence[int]) -> str:
     """Where the best is, whether the last layer is as good, and what the classifier reads."""
     best = max(rows, key=lambda row: row["mean"])
-    bounds = numbers.ends(best.get("interval"))
-    shown = f" (95 % interval {numbers.interval(bounds)})" if bounds else ""
+    shown = numbers.within(best.get("interval"))
     sentence = (
         f"By {SPOKEN.get(best['judge'], best['judge'])}, layer {best['layer']} of {depths[-1]} tells the most, "
         f"{best['tokens']}: {numbers.percent(best['mean'])}{shown}"
     )
     if whole:
         final = whole[0]
-        apart = numbers.overlap(bounds, final.get("interval")) is False
+        apart = numbers.overlap(best.get("interval"), final.get("interval")) is False
         sentence += f"; what the classifier reads gives {numbers.percent(final['mean'])}"
         sentence += "" if apart else ", a difference that may be chance"
     return sentence + "."
@@ -110,10 +110,7 @@ def _images(shots: int) -> str:
 
 
 def _list(items: Sequence[int]) -> str:
-    shown = [numbers.count(item) for item in items]
-    if len(shown) == 1:
-        return _images(items[0])
-    return f"{', '.join(shown[:-1])} and {shown[-1]} images a class"
+    return _images(items[0]) if len(items) == 1 else f"{listed(list(map(numbers.count, items)))} images a class"
 
 
 def _capital(name: str) -> str:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from vitrail.core.numbers import UNKNOWN
+
 
 class Block(ABC):
     """A piece of a section; it is false where it holds nothing. templates/blocks.html.j2 has a macro for each."""
@@ -69,13 +71,13 @@ class Table(Block):
 
 @dataclass(frozen=True)
 class Facts(Block):
-    """Names with their values; those without a value are left out."""
+    """Names with their values; those whose value is not known are left out."""
 
     pairs: Sequence[tuple[str, object]]
 
     @property
     def known(self) -> list[tuple[str, object]]:
-        return [(name, value) for name, value in self.pairs if value not in (None, "")]
+        return [(name, value) for name, value in self.pairs if value not in (None, "", UNKNOWN)]
 
     def __bool__(self) -> bool:
         return bool(self.known)

@@ -37,6 +37,12 @@ PAPER_MODELS = {
     "R152x2": ("ResNet", "jft-r152x2"),
 }
 
+# Models and steps of the two smaller scales.
+SMALL_MODELS: dict[Scale, tuple[tuple[str, ...], int]] = {
+    "smoke": (("ViT-64/4", "R8x0.5"), 300),
+    "small": (("ViT-128/8", "ViT-192/8", "R11x0.5", "R11x1"), 1000),
+}
+
 
 def data_size(scale: Scale) -> Study:
     """Models of two families over sizes of the training set."""
@@ -86,14 +92,10 @@ def _at(scale: Scale) -> tuple[dict[str, tuple[str, EarlyStopping]], tuple[Measu
             for label, (family, recipe) in PAPER_MODELS.items()
         }
         return runs, (setups.IMAGENET, Tuned(finetuning("paper-imagenet")))
-    if scale == "smoke":
-        models = {name: setups.SMOKE_MODELS[name] for name in ("ViT-64/4", "R8x0.5")}
-        runs = {name: (family, _early(setups.scattered_digits(model))) for name, (family, model) in models.items()}
-        return runs, (setups.SCATTERED_DIGITS,)
-    models = {name: setups.SMALL_MODELS[name] for name in ("ViT-128/8", "ViT-192/8", "R11x0.5", "R11x1")}
-    configs = {name: (family, setups.tiny_imagenet(model)) for name, (family, model) in models.items()}
-    runs = {name: (family, _early(replace(config, steps=1000))) for name, (family, config) in configs.items()}
-    return runs, (setups.CIFAR10,)
+    names, steps = SMALL_MODELS[scale]
+    configs, target = setups.small_runs(scale, names)
+    runs = {name: (family, _early(replace(config, steps=steps))) for name, (family, config) in configs.items()}
+    return runs, (target,)
 
 
 def _early(config: Pretrain) -> EarlyStopping:

@@ -7,11 +7,10 @@ from vitrail.core.figures import Figure, Line, Lines, Point, point
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.head import AveragePool, ClassToken, PoolConfig
 from vitrail.models.vit import ViTConfig
-from vitrail.recipes import pretraining
 from vitrail.studies import setups
 from vitrail.studies.engine.findings import differs, middle, percent, unfinished
 from vitrail.studies.engine.results import Results, Row
-from vitrail.studies.engine.runs import FewShot, Run, Scale
+from vitrail.studies.engine.runs import Run, Scale
 from vitrail.studies.engine.study import Study
 
 HEADS: dict[str, PoolConfig] = {"class token": ClassToken(), "average": AveragePool()}
@@ -26,7 +25,7 @@ RATES: dict[Scale, tuple[float, ...]] = {
 
 def head(scale: Scale) -> Study:
     """Two heads over learning rates."""
-    base, target, seeds = _at(scale)
+    base, target, seeds = setups.varied_vit(scale)
     return Study(
         name="head",
         question="Class token or average pooling?",
@@ -65,17 +64,6 @@ def _run(base: Pretrain, name: str, rate: float) -> Pretrain:
     hidden = base.model.hidden if name == "class token" else None
     model = replace(base.model, pool=HEADS[name], hidden=hidden)
     return replace(base, model=model, optimizer=replace(base.optimizer, lr=rate))  # the two things that vary
-
-
-def _at(scale: Scale) -> tuple[Pretrain, FewShot, int]:
-    """The base, the target, and how often each run is repeated."""
-    match scale:
-        case "smoke":
-            return setups.placed_digits(), setups.PLACED_DIGITS, 2
-        case "small":
-            return setups.tiny_imagenet(), setups.CIFAR10, 2
-        case "paper":
-            return pretraining("jft-b16"), setups.IMAGENET, 1
 
 
 def finding(results: Results) -> str:

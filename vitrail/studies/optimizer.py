@@ -67,18 +67,11 @@ def _sgd(base: Pretrain, scale: Scale) -> Pretrain:
 
 def _at(scale: Scale) -> tuple[dict[str, Pretrain], tuple[Measure, ...], int]:
     """The ResNets with Adam, which at the two smaller scales are runs of the scaling study too."""
-    match scale:
-        case "smoke":
-            names = ("R5x0.5", "R8x0.5")
-            models = {name: setups.scattered_digits(setups.SMOKE_MODELS[name][1]) for name in names}
-            return models, (setups.SCATTERED_DIGITS,), 1
-        case "small":
-            names = ("R11x0.5", "R20x0.5")
-            models = {name: setups.tiny_imagenet(setups.SMALL_MODELS[name][1]) for name in names}
-            return models, (setups.CIFAR10,), 2
-        case "paper":
-            models = {"R50x1": pretraining("jft-r50x1"), "R152x2": pretraining("jft-r152x2")}
-            return models, tuple(Tuned(finetuning(recipe), name) for name, recipe in TASKS.items()), 1
+    if scale == "paper":
+        models = {"R50x1": pretraining("jft-r50x1"), "R152x2": pretraining("jft-r152x2")}
+        return models, tuple(Tuned(finetuning(recipe), name) for name, recipe in TASKS.items()), 1
+    runs, target = setups.small_runs(scale, ("R5x0.5", "R8x0.5") if scale == "smoke" else ("R11x0.5", "R20x0.5"))
+    return {name: config for name, (_, config) in runs.items()}, (target,), 1 if scale == "smoke" else 2
 
 
 def finding(results: Results) -> str:

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vitrail.core.figures import Dot, Dots, Figure, Panel, dot
-from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.position import Learned1d, Learned2d, NoPosition, PositionConfig, Relative
 from vitrail.models.vit import ViTConfig
-from vitrail.recipes import pretraining
 from vitrail.studies import setups
 from vitrail.studies.engine.findings import differs, middle, no_more_than_noise, unfinished
 from vitrail.studies.engine.results import Results
-from vitrail.studies.engine.runs import FewShot, Run, Scale
+from vitrail.studies.engine.runs import Run, Scale
 from vitrail.studies.engine.study import Study
 
 # kind, where it acts, its config, 5-shot accuracy on ImageNet in Table 8; the default of the paper is the base
@@ -29,7 +27,7 @@ CELLS: tuple[tuple[str, str, PositionConfig, float], ...] = (
 
 def position(scale: Scale) -> Study:
     """The eight cells of Table 8."""
-    base, target, seeds = _at(scale)
+    base, target, seeds = setups.varied_vit(scale)
 
     def run(kind: str, where: str, config: PositionConfig) -> Run:
         assert isinstance(base.model, ViTConfig)
@@ -60,17 +58,6 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
     "small": (setups.SMALL_REMARK,),
     "paper": (),
 }
-
-
-def _at(scale: Scale) -> tuple[Pretrain, FewShot, int]:
-    """The base, the target, and how often each run is repeated."""
-    match scale:
-        case "smoke":
-            return setups.placed_digits(), setups.PLACED_DIGITS, 2
-        case "small":
-            return setups.tiny_imagenet(), setups.CIFAR10, 2
-        case "paper":
-            return pretraining("jft-b16"), setups.IMAGENET, 1
 
 
 def _name(kind: str, where: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Estimate
 from vitrail.core.figures import Figure, Line, Lines, Point, point
+from vitrail.evals.paired import mean_of
 from vitrail.models.cost import multiply_adds
 from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
@@ -85,14 +86,9 @@ def _at(scale: Scale) -> tuple[tuple[Run, ...], tuple[Measure, ...]]:
     if scale == "paper":
         configs = {name: (family, pretraining(recipe)) for name, (family, recipe) in RECIPES.items()}
         measures: tuple[Measure, ...] = tuple(Tuned(finetuning(task), name=task) for task in TASKS)
-    elif scale == "smoke":
-        configs = {
-            name: (family, setups.scattered_digits(model)) for name, (family, model) in setups.SMOKE_MODELS.items()
-        }
-        measures = (setups.SCATTERED_DIGITS,)
     else:
-        configs = {name: (family, setups.tiny_imagenet(model)) for name, (family, model) in setups.SMALL_MODELS.items()}
-        measures = (setups.CIFAR10,)
+        configs, target = setups.small_runs(scale)
+        measures = (target,)
     return tuple(Run(name, config, {"family": family}) for name, (family, config) in configs.items()), measures
 
 
@@ -133,23 +129,9 @@ def places(results: Results, measure: str) -> dict[str, Places]:
     for family in FAMILIES:
         rows = [row for row in results.rows if row.run.at["family"] == family and all(row.values.get(n) for n in names)]
         rows = sorted(rows, key=_compute)
-        values = [_averaged([results.value(row, name) for name in names]) for row in rows]
+        values = [mean_of([results.value(row, name) for name in names]) for row in rows]
         families[family] = Places([_compute(row) for row in rows], values, [row.run.name for row in rows])
     return {family: some for family, some in families.items() if some.names}
-
-
-def _averaged(values: Sequence[Estimate]) -> Estimate:
-    """The mean over several tasks, whose errors count as independent."""
-    value = mean(estimate.value for estimate in values)
-    halves = [
-        (estimate.high - estimate.low) / 2
-        for estimate in values
-        if estimate.high is not None and estimate.low is not None
-    ]
-    if len(halves) < len(values):
-        return Estimate(value)
-    half = float(np.sqrt(np.sum(np.square(halves)))) / len(halves)
-    return Estimate(value, (value - half, value + half))
 
 
 def _compute(row: Row) -> float:

@@ -7,6 +7,7 @@ Models of three families cost about the same: on 32 pixels a ViT has 16 patches 
 with the width factor 1/2 or 1 has two stages or three; a hybrid reads the feature map of two stages.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from vitrail.data.transforms.pipeline import Augment, PadCrop, SquareResize, WholeImage
@@ -14,7 +15,8 @@ from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.build import ModelConfig
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
-from vitrail.studies.engine.runs import FewShot
+from vitrail.recipes import pretraining
+from vitrail.studies.engine.runs import FewShot, Scale
 from vitrail.train.optim import Adam
 from vitrail.train.schedule import Cosine
 
@@ -65,6 +67,24 @@ SMOKE_MODELS: dict[str, tuple[str, ModelConfig]] = {
     "R14x0.5": ("ResNet", resnet((2, 2), 32, 24)),
     "R5x0.5+64/4": ("hybrid", hybrid(64, 2, 24, units=(1,))),
 }
+
+
+def varied_vit(scale: Scale) -> tuple[Pretrain, FewShot, int]:
+    """The ViT of which some studies vary one thing, its target, and how often each run is repeated."""
+    match scale:
+        case "smoke":
+            return placed_digits(), PLACED_DIGITS, 2
+        case "small":
+            return tiny_imagenet(), CIFAR10, 2
+        case "paper":
+            return pretraining("jft-b16"), IMAGENET, 1
+
+
+def small_runs(scale: Scale, names: Collection[str] = ()) -> tuple[dict[str, tuple[str, Pretrain]], FewShot]:
+    """The family and the run of each model of `smoke` or `small` (or of those named), and their target."""
+    models = SMOKE_MODELS if scale == "smoke" else SMALL_MODELS
+    base, target = (scattered_digits, SCATTERED_DIGITS) if scale == "smoke" else (tiny_imagenet, CIFAR10)
+    return {name: (models[name][0], base(models[name][1])) for name in names or models}, target
 
 
 def placed_digits() -> Pretrain:

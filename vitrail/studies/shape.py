@@ -6,19 +6,19 @@ from math import log2
 
 from vitrail.core.estimate import Estimate
 from vitrail.core.figures import Figure, Line, Lines, Point, point
-from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.cost import training_flops
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes import pretraining
 from vitrail.studies import setups
 from vitrail.studies.engine.findings import middle, points, unfinished
 from vitrail.studies.engine.results import Results, Row
-from vitrail.studies.engine.runs import FewShot, Run, Scale
+from vitrail.studies.engine.runs import Run, Scale
 from vitrail.studies.engine.study import Study
 
 # layers, width, MLP, patch
 Shape = tuple[int, int, int, int]
 
+PAPER_BASE = ViTConfig(patch=32, width=1024, depth=8, heads=16, mlp=2048, hidden=1024)
 HEAD_WIDTH = {"smoke": 16, "small": 32, "paper": 64}
 
 # What each line of the figure changes of the base, which is on all of them. The paper gives the base and that depth
@@ -50,7 +50,9 @@ LINES: dict[Scale, dict[str, tuple[Shape, ...]]] = {
 
 def shape(scale: Scale) -> Study:
     """Lines through one base, each changing one size."""
-    base, target = _at(scale)
+    base, target, _ = setups.varied_vit(scale)
+    if scale == "paper":
+        base = replace(pretraining("jft-b32"), model=PAPER_BASE)
     assert isinstance(base.model, ViTConfig)
     first = training_flops(base.model)
     runs = [Run("base", base, {"line": "base", "compute": 1.0})]
@@ -83,18 +85,6 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
         "training (7 epochs of JFT as its B/32) are chosen here.",
     ),
 }
-
-
-def _at(scale: Scale) -> tuple[Pretrain, FewShot]:
-    match scale:
-        case "smoke":
-            return setups.placed_digits(), setups.PLACED_DIGITS
-        case "small":
-            return setups.tiny_imagenet(), setups.CIFAR10
-        case "paper":
-            recipe = pretraining("jft-b32")
-            model = ViTConfig(patch=32, width=1024, depth=8, heads=16, mlp=2048, hidden=1024)
-            return replace(recipe, model=model), setups.IMAGENET
 
 
 def _name(line: str, sizes: Shape) -> str:

@@ -54,6 +54,12 @@ def photograph(pixels: np.ndarray, alt: str, *, width: int) -> Picture:
     return Picture(uri, alt, width, height)
 
 
+def fitted(pixels: np.ndarray, alt: str, side: int) -> Picture:
+    """As `picture`, with a longer side of `side` CSS pixels."""
+    height, width = pixels.shape[:2]
+    return picture(pixels, alt, width=max(16, round(side * width / max(height, width))))
+
+
 def data_uri(pixels: np.ndarray) -> str:
     """Pixels as a PNG inside the page."""
     return _png(as_image(pixels))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from vitrail.core import numbers
@@ -39,6 +40,25 @@ class Reference:
 
     value: Number
     name: str
+
+
+def interval_line(name: str, rows: Sequence[dict[str, Any]], x: str, y: str, *, colour: int = 0) -> Line:
+    """A share in rows of JSON over a number in them, with the 95 % interval of each row that has one."""
+    bounds = [numbers.ends(row.get("interval")) or (math.nan, math.nan) for row in rows]
+    low, high = np.clip(np.array(bounds).reshape(-1, 2), 0, 1).T.tolist()
+    return Line(name, [row[x] for row in rows], [row[y] for row in rows], low, high, colour=colour, dots=True)
+
+
+def guessing(classes: object) -> list[Reference]:
+    """The accuracy of guessing among so many classes, as a line; none where their number is not known."""
+    return [Reference(1 / classes, "guessing")] if numbers.known(classes) and classes > 1 else []  # type: ignore
+
+
+def ranges(lines: Sequence[Line]) -> str:
+    """Where each line starts and ends, in words, of shares."""
+    return "; ".join(
+        f"{line.name} from {numbers.percent(line.y[0])} to {numbers.percent(line.y[-1])}" for line in lines
+    )
 
 
 def line_chart(

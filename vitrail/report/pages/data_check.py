@@ -1,20 +1,19 @@
 """The pages of `data check` (what was found, with pictures) and of `data duplicates` (copies in training and test)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from vitrail.core import numbers
 from vitrail.report.blocks import Block, Chart, Images, Picture, Section, Table, Text, Tile, paragraphs
-from vitrail.report.charts.images import picture
+from vitrail.report.charts.images import fitted
 from vitrail.report.charts.intervals import Bar, bar_chart
 from vitrail.report.folder import Folder, Json, objects
 from vitrail.report.page import page
+from vitrail.report.sections.train_test_overlap import WIDTH, pair_tile
 
 SHOWN = 24  # items of a finding in its table
 CLASSES = 40  # bars of class sizes; above, the ends of the list
-WIDTH = 104  # CSS pixels of a picture
 
 
 def check_page(folder: Folder) -> str:
@@ -110,13 +109,10 @@ def _other(item: Json) -> str:
 def _pictures(item: Json, pictures: dict[str, np.ndarray]) -> list[Picture]:
     held = [pictures.get(str(number)) for number in item.get("pictures") or []]
     return [
-        _shown(pixels, str(item.get("key") or "image")) for pixels in held if pixels is not None and pixels.ndim == 3
+        fitted(pixels, str(item.get("key") or "image"), WIDTH)
+        for pixels in held
+        if pixels is not None and pixels.ndim == 3
     ]
-
-
-def _shown(pixels: np.ndarray, alt: str) -> Picture:
-    height, width = pixels.shape[:2]
-    return picture(pixels, alt, width=max(16, round(WIDTH * width / max(height, width))))
 
 
 def _classes(one: Json) -> Section | None:
@@ -156,7 +152,7 @@ def duplicates_page(folder: Folder) -> str:
     which = "#also in training" if tested else "#have a copy"
     with_pictures = [pair for pair in pairs if pair.get("pictures") and numbers.known(pair.get("similarity"))]
     with_pictures.sort(key=lambda pair: float(pair["similarity"]))
-    drawn = Images([[Tile(_pair(pair, pictures), _said(pair)) for pair in with_pictures]])
+    drawn = Images([[pair_tile(pair, ("first", "second"), pictures) for pair in with_pictures]])
     kinds = [str(pair.get("kind")) for pair in pairs]
     counts = ", ".join(f"{kinds.count(kind):,} {kind}" for kind in dict.fromkeys(kinds))
     sentences = [f"{numbers.count(content.get('found'))} pairs: {counts}." if pairs else "No image has a copy."]
@@ -176,30 +172,3 @@ def duplicates_page(folder: Folder) -> str:
     title = f"Copies in {content.get('train', 'data')}"
     kind = f"Duplicates in folder {folder.path.resolve().name}"
     return page(title, lead, sections, kind=kind, problems=folder.problems)
-
-
-def _pair(pair: Json, pictures: dict[str, np.ndarray]) -> list[Picture]:
-    ends = [pair.get("first"), pair.get("second")]
-    held = zip(ends, pair.get("pictures") or [], strict=False)
-    return [
-        _shown(pictures[str(number)], str(end.get("key")))
-        for end, number in held
-        if isinstance(end, dict) and str(number) in pictures
-    ]
-
-
-def _said(pair: Json) -> str:
-    labels = [str(end.get("label")) for end in (pair.get("first"), pair.get("second")) if isinstance(end, dict)]
-    named = labels[0] if len(set(labels)) == 1 else " and ".join(labels)
-    return f"{named}; {_kind(pair)}"
-
-
-def _kind(pair: Json) -> Any:
-    if pair.get("kind") == "exact":
-        return "the same pixels"
-    alike = numbers.plain(pair.get("similarity"), 2)
-    return (
-        f"{alike} alike"
-        + (" to the model" if pair.get("kind") == "features" else "")
-        + (", mirrored" if pair.get("mirrored") else "")
-    )

@@ -6,6 +6,7 @@ from urllib.parse import quote
 import numpy as np
 
 from vitrail.core import numbers
+from vitrail.core.text import listed
 from vitrail.report.blocks import Block, Chart, Images, Links, Part, Section, Table, Text, Tile, paragraphs
 from vitrail.report.charts.images import cut_into_patches, picture
 from vitrail.report.charts.lines import Line, line_chart
@@ -249,8 +250,12 @@ def _cost(runs: dict[str, Folder | None], content: Json) -> Section | None:
     columns = {name: dict(cost_facts(result)) for name, result in found.items() if result}
     if not columns:
         return None
-    facts = [fact for fact in next(iter(columns.values())) if any(column[fact] for column in columns.values())]
-    rows = [(fact, *(column[fact] or numbers.UNKNOWN for column in columns.values())) for fact in facts]
+    facts = [
+        fact
+        for fact in next(iter(columns.values()))
+        if any(column[fact] != numbers.UNKNOWN for column in columns.values())
+    ]
+    rows = [(fact, *(column[fact] for column in columns.values())) for fact in facts]
     known = numbers.known(content.get("seconds"))
     said = f"Everything on this page took {numbers.duration(content['seconds'])}." if known else ""
     return Section("What it cost", "cost", [Text(said), Table(["", *(f"#{name}" for name in columns)], rows)])
@@ -277,7 +282,7 @@ def _final(run: Folder | None) -> Json | None:
 
 def _named(end: Json) -> str:
     images = f"{numbers.count(end['count'])} of them" if numbers.known(end.get("count")) else "them"
-    within = f" (95 % interval {numbers.interval(end['interval'])})" if numbers.ends(end.get("interval")) else ""
+    within = numbers.within(end.get("interval"))
     return f"It gave the right name to {numbers.percent(end['accuracy'])} of {images}{within}."
 
 
@@ -287,4 +292,4 @@ def _chance(classes: int) -> str:
 
 def _words(names: Sequence[str]) -> str:
     shown = list(names) if len(names) <= 12 else [*names[:10], f"{len(names) - 10} more"]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""
+    return listed(shown)

@@ -55,11 +55,9 @@ def headline(content: Json) -> str:
     """The accuracy in a sentence, from an evaluation.json or a result.json; empty where there is none."""
     if not numbers.known(content.get("accuracy")):
         return ""
-    bounds = numbers.ends(content.get("interval"))
-    within = f" (95 % interval {numbers.interval(bounds)})" if bounds else ""
     images = content.get("count")
     on = f" on {numbers.count(images)} test images" if numbers.known(images) else ""
-    return f"Accuracy {numbers.percent(content['accuracy'])}{on}{within}."
+    return f"Accuracy {numbers.percent(content['accuracy'])}{on}{numbers.within(content.get('interval'))}."
 
 
 def section(
@@ -143,16 +141,16 @@ def _figures(content: Json, calibration: Json, tempered: Json) -> list[tuple[str
         ("Views of each image", _views(content.get("views"))),
         ("Assumed of the model", " ".join(f"{said}." for said in texts(content.get("assumed"))) or None),
         ("Several right labels", "an answer is right where it is any of them" if content.get("several") else None),
-        ("Right answer among the first five", _with_interval(content.get("top5"), content.get("top5_interval"))),
+        ("Right answer among the first five", numbers.measured(content.get("top5"), content.get("top5_interval"))),
         (
             "Mean accuracy of the classes",
-            _with_interval(content.get("balanced_accuracy"), content.get("balanced_accuracy_interval")),
+            numbers.measured(content.get("balanced_accuracy"), content.get("balanced_accuracy_interval")),
         ),
         ("Loss, 95 % interval", _loss_interval(content.get("loss_interval"))),
-        ("Calibration error (ECE)", _with_interval(calibration.get("ece"), calibration.get("ece_interval"))),
+        ("Calibration error (ECE)", numbers.measured(calibration.get("ece"), calibration.get("ece_interval"))),
         ("Temperature", f"{tempered['value']:.3g}{on}" if numbers.known(tempered.get("value")) else None),
-        ("Time", _if(content.get("seconds"), numbers.duration)),
-        ("Images a second", _if(content.get("images_per_second"), numbers.count)),
+        ("Time", numbers.duration(content.get("seconds"))),
+        ("Images a second", numbers.count(content.get("images_per_second"))),
     ]
 
 
@@ -165,12 +163,6 @@ def _views(views: Any) -> str | None:
     if crops == 1 and len(sizes) < 2:
         return f"one, at {said} pixels" if said else None
     return f"mean of {crops} crop{'' if crops == 1 else 's'} at {said} pixels"
-
-
-def _with_interval(value: Any, bounds: Any) -> str | None:
-    if not numbers.known(value):
-        return None
-    return numbers.percent(value) + (f" ({numbers.interval(bounds)})" if numbers.ends(bounds) else "")
 
 
 def _loss_interval(bounds: Any) -> str | None:
@@ -199,10 +191,6 @@ def _tempered(tempered: Json, content: Json) -> str:
         f"Logits divided by a temperature of {numbers.plain(tempered.get('value'))} change the calibration error "
         f"{errors} and the loss {losses}; the answers stay as they are."
     )
-
-
-def _if(value: Any, shown: Any) -> str | None:
-    return shown(value) if numbers.known(value) else None
 
 
 def _square(confusion: object, size: int) -> list[list[int]]:

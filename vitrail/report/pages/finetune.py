@@ -1,15 +1,13 @@
 """Fine-tuning by the protocol: how the rate was chosen, the final runs; and several choices of what is trained."""
 
-import math
 from collections.abc import Sequence
-from typing import Any
 from urllib.parse import quote
 
 from vitrail.core import numbers
 from vitrail.findings import finetune as findings
 from vitrail.report.blocks import Chart, Facts, Section, Table, Text, paragraphs
 from vitrail.report.charts.intervals import Bar, bar_chart
-from vitrail.report.charts.lines import Line, Reference, line_chart
+from vitrail.report.charts.lines import guessing, interval_line, line_chart
 from vitrail.report.folder import Folder, Json, objects, texts
 from vitrail.report.page import page
 from vitrail.report.pages import evaluation
@@ -110,20 +108,17 @@ def _choice(content: Json, plan: Json) -> Section | None:
     sentences += [f"The rate {row['learning_rate']:g} failed: {row['failed']}" for row in failed]
     drawing = None
     if len(judged) > 1:
-        xs, ys = [row["learning_rate"] for row in judged], [row["accuracy"] for row in judged]
-        ends = [numbers.ends(row.get("interval")) or (math.nan, math.nan) for row in judged]
-        classes = plan.get("classes")
-        guess = 1 / classes if numbers.known(classes) and classes > 1 else 0.0  # type: ignore[operator]
-        said = ", ".join(f"{numbers.percent(y)} at {x:g}" for x, y in zip(xs, ys, strict=True))
+        line = interval_line("", judged, "learning_rate", "accuracy")
+        said = ", ".join(f"{numbers.percent(y)} at {x:g}" for x, y in zip(line.x, line.y, strict=True))
         drawing = line_chart(
-            [Line("", xs, ys, [low for low, _ in ends], [high for _, high in ends], dots=True)],
+            [line],
             title=f"Accuracy on held-out images over the learning rate: {said}.",
             x_label="learning rate",
             y_label="accuracy on held-out images",
             percent=True,
             log_x=True,
-            x_ticks=xs,
-            references=[Reference(guess, "guessing")] if min(ys) < 3 * guess else [],
+            x_ticks=line.x,
+            references=[guess for guess in guessing(plan.get("classes")) if min(line.y) < 3 * guess.value],
         )
     rows = [
         (
@@ -164,7 +159,7 @@ def _finals(runs: Sequence[Json], result: Json | None) -> Section | None:
             numbers.percent(row.get("accuracy"), 2),
             numbers.interval(row.get("interval")),
             numbers.duration(row.get("seconds")),
-            f"{row['memory_gib']:.2f} GiB" if numbers.known(row.get("memory_gib")) else numbers.UNKNOWN,
+            numbers.gib(row.get("memory_gib")),
         )
         for row in runs
     ]
@@ -182,8 +177,7 @@ def _finals(runs: Sequence[Json], result: Json | None) -> Section | None:
 def _plan(plan: Json, result: Json | None) -> Section | None:
     if not plan:
         return None
-    took = numbers.duration((result or {}).get("seconds")) if result else None
-    memory = (result or {}).get("memory_gib")
+    taken = result or {}
     pairs = [
         ("Steps of a run", numbers.count(plan.get("steps"))),
         ("Images a step", numbers.count(plan.get("batch"))),
@@ -192,13 +186,12 @@ def _plan(plan: Json, result: Json | None) -> Section | None:
         ("Held out for the choice", numbers.count(plan.get("judged_images"))),
         ("Test images", numbers.count(plan.get("test_images"))),
         ("Time that was planned", numbers.duration(plan.get("seconds"))),
-        ("Training time that it took", took),
-        ("Memory that was planned", _gib(plan.get("memory_gib"))),
-        ("Memory that it took", _gib(memory)),
+        ("Training time that it took", numbers.duration(taken.get("seconds"))),
+        ("Memory that was planned", numbers.gib(plan.get("memory_gib"))),
+        ("Memory that it took", numbers.gib(taken.get("memory_gib"))),
     ]
     said = [sentence[:1].upper() + sentence[1:] + "." for sentence in texts(plan.get("why"))]
-    figures = Facts([(name, value) for name, value in pairs if value != numbers.UNKNOWN])
-    return Section("The plan", "plan", [*paragraphs(said), figures])
+    return Section("The plan", "plan", [*paragraphs(said), Facts(pairs)])
 
 
 _ABOUT = (("Learned from", "train"), ("Tested on", "test"), ("Started from", "init"))
@@ -213,14 +206,10 @@ def _tuning(row: Json) -> tuple[str, ...]:
         f"{rate:g}" if numbers.known(rate) else numbers.UNKNOWN,
         numbers.count(row.get("trained_parameters")),
         numbers.duration(row.get("seconds")),
-        _gib(row.get("memory_gib")),
+        numbers.gib(row.get("memory_gib")),
     )
 
 
 def _trained(row: Json) -> str:
     trained = row.get("trained_parameters")
     return f"({numbers.quantity(trained)} trained)" if numbers.known(trained) else ""
-
-
-def _gib(value: Any) -> str:
-    return f"{value:.2f} GiB" if numbers.known(value) else numbers.UNKNOWN

@@ -1,16 +1,15 @@
 """Frozen features as judged: accuracy over images a class, by judge, and layer by layer."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from vitrail.core import numbers
 from vitrail.findings import linear_probe as findings
 from vitrail.report.blocks import Chart, Facts, Section, Table, paragraphs
-from vitrail.report.charts.lines import Line, Reference, line_chart
+from vitrail.report.charts.lines import guessing, interval_line, line_chart, ranges
 from vitrail.report.folder import Folder, Json, objects
 from vitrail.report.page import page
-from vitrail.report.sections.layer_probes import JUDGES, layers_section
+from vitrail.report.sections.layer_probes import JUDGES, layers_section, mean_cell
 
 
 def linear_page(folder: Folder) -> str:
@@ -21,8 +20,7 @@ def linear_page(folder: Folder) -> str:
     best = max(plain, key=lambda row: row["mean"], default=None)
     lead = "This evaluation holds no accuracy yet."
     if best:
-        within = numbers.ends(best.get("interval"))
-        shown = f" (95 % interval {numbers.interval(within)})" if within else ""
+        shown = numbers.within(best.get("interval"))
         by = (
             f", by {findings.SPOKEN.get(best['judge'], best['judge'])}"
             if len({row["judge"] for row in rows}) > 1
@@ -52,8 +50,8 @@ def section(
     pairs = [
         ("Classifier learned on", content.get("train")),
         ("Tested on", content.get("test")),
-        ("Classes", numbers.count(number) if numbers.known(number) else None),
-        ("Test images", numbers.count(content.get("count")) if numbers.known(content.get("count")) else None),
+        ("Classes", numbers.count(number)),
+        ("Test images", numbers.count(content.get("count"))),
     ]
     if not judges or "ridge" in judges:
         pairs.append(("Ridge strength", f"{content['ridge']:,.10g}" if numbers.known(content.get("ridge")) else None))
@@ -95,7 +93,7 @@ def _table(rows: Sequence[Json], names: Sequence[str], several: bool) -> tuple[l
     if not several:
         return (
             ["images a class", *(f"#{name}" for name in names)],
-            [(label, *(_cell(by_place.get((name, label))) for name in names)) for _, label in shots],
+            [(label, *(mean_cell(by_place.get((name, label))) for name in names)) for _, label in shots],
         )
     head = ["images a class", *(f"#{label}" for _, label in shots)]
     return head, [(name, *(_short(by_place.get((name, label))) for _, label in shots)) for name in names]
@@ -105,7 +103,7 @@ def _short(row: Json | None) -> str:
     """The mean and half of the interval."""
     bounds = numbers.ends(row.get("interval")) if row else None
     if row is None or bounds is None:
-        return _cell(row)
+        return mean_cell(row)
     return f"{100 * row['mean']:.1f}\u00a0±\u00a0{50 * (bounds[1] - bounds[0]):.1f}\u00a0%"
 
 
@@ -127,32 +125,17 @@ def _chart(rows: Sequence[Json], names: Sequence[str], classes: Any) -> Any:
     lines = []
     for colour, name in enumerate(names):
         mine = sorted((row for row in rows if row["line"] == name), key=lambda row: row["x"])
-        bounds = [numbers.ends(row.get("interval")) or (math.nan, math.nan) for row in mine]
-        lows, highs = [low for low, _ in bounds], [min(1.0, high) for _, high in bounds]
-        lines.append(
-            Line(name, [r["x"] for r in mine], [r["mean"] for r in mine], lows, highs, colour=colour, dots=True)
-        )
+        lines.append(interval_line(name, mine, "x", "mean", colour=colour))
     if not lines:
         return None
-    chance = [Reference(1 / classes, "guessing")] if numbers.known(classes) and classes > 1 else []
-    said = "; ".join(
-        f"{line.name} from {numbers.percent(line.y[0])} to {numbers.percent(line.y[-1])}" for line in lines
-    )
     return line_chart(
         lines,
-        title=f"Accuracy over the number of images a class: {said}.",
+        title=f"Accuracy over the number of images a class: {ranges(lines)}.",
         x_label="images a class",
         y_label="accuracy",
         percent=True,
         log_x=True,
         x_ticks=sorted({row["x"] for row in rows}),
-        references=chance,
+        references=guessing(classes),
         height=340,
     )
-
-
-def _cell(row: Json | None) -> str:
-    if row is None:
-        return numbers.UNKNOWN
-    bounds = numbers.ends(row.get("interval"))
-    return numbers.percent(row["mean"]) + (f" ({numbers.interval(bounds)})" if bounds else "")

@@ -106,25 +106,21 @@ def cost(result: Json | None, *, title: str = "Cost") -> Section | None:
     return Section(title, "cost", [Facts(cost_facts(result)), evaluation.broken_images(result)])
 
 
-def cost_facts(result: Json) -> list[tuple[str, str | None]]:
-    """The rows of the cost table; None where a number is not known."""
-
-    def of(key: str, shown: Any, *more: Any) -> str | None:
-        return shown(result[key], *more) if numbers.known(result.get(key)) else None
-
+def cost_facts(result: Json) -> list[tuple[str, str]]:
+    """The rows of the cost table; a dash where a number is not known."""
     return [
-        ("Training time", of("seconds", numbers.duration)),
-        ("Steps", of("steps", numbers.count)),
-        ("Images seen", of("images", numbers.count)),
-        ("Images a second", of("images_per_second", numbers.count)),
-        ("Time spent waiting for data", of("waiting", numbers.percent)),
-        ("Parameters", of("parameters", numbers.quantity)),
-        ("Multiply-adds of a forward pass", of("macs_per_image", numbers.quantity)),
-        ("Training arithmetic an image", of("training_flops_per_image", numbers.quantity, "FLOP")),
-        ("Training arithmetic in total", of("total_flops", numbers.quantity, "FLOP")),
-        ("Share of the machine's measured peak", of("flops_share", numbers.percent)),
-        ("Loss at the end", of("loss", numbers.plain)),
-        ("Restarts", of("restarts", numbers.count)),
+        ("Training time", numbers.duration(result.get("seconds"))),
+        ("Steps", numbers.count(result.get("steps"))),
+        ("Images seen", numbers.count(result.get("images"))),
+        ("Images a second", numbers.count(result.get("images_per_second"))),
+        ("Time spent waiting for data", numbers.percent(result.get("waiting"))),
+        ("Parameters", numbers.quantity(result.get("parameters"))),
+        ("Multiply-adds of a forward pass", numbers.quantity(result.get("macs_per_image"))),
+        ("Training arithmetic an image", numbers.quantity(result.get("training_flops_per_image"), "FLOP")),
+        ("Training arithmetic in total", numbers.quantity(result.get("total_flops"), "FLOP")),
+        ("Share of the machine's measured peak", numbers.percent(result.get("flops_share"))),
+        ("Loss at the end", numbers.plain(result.get("loss"))),
+        ("Restarts", numbers.count(result.get("restarts"))),
     ]
 
 

@@ -63,8 +63,7 @@ def _cell(row: Json, measure: Json) -> str:
         return numbers.UNKNOWN
     if not measure.get("share", True):
         return numbers.plain(found.get("mean"))
-    bounds = numbers.ends(found.get("interval"))
-    return numbers.percent(found.get("mean")) + (f" ({numbers.interval(bounds)})" if bounds else "")
+    return numbers.measured(found.get("mean"), found.get("interval"))
 
 
 def _sizes(row: Json) -> tuple[str, str, str]:

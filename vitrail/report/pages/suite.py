@@ -148,10 +148,7 @@ def _over(row: Json) -> str:
 
 
 def _cell(score: Json) -> str:
-    if not numbers.known(score.get("accuracy")):
-        return numbers.UNKNOWN
-    within = numbers.ends(score.get("interval"))
-    return numbers.percent(score["accuracy"]) + (f" ({numbers.interval(within)})" if within else "")
+    return numbers.measured(score.get("accuracy"), score.get("interval"))
 
 
 def _published(task: Json, model: str) -> str:

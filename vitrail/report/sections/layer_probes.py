@@ -1,13 +1,12 @@
 """Accuracy by depth: what a judge makes of the tokens after each layer."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from vitrail.core import numbers
 from vitrail.findings import linear_probe as findings
 from vitrail.report.blocks import Chart, Section, Table, paragraphs
-from vitrail.report.charts.lines import Line, Reference, line_chart
+from vitrail.report.charts.lines import guessing, interval_line, line_chart, ranges
 from vitrail.report.folder import Json
 
 JUDGES = {"ridge": "ridge", "knn": "k-NN", "majority": "k-NN by majority", "logistic": "logistic"}  # in a chart
@@ -34,22 +33,20 @@ def layers_section(rows: Sequence[Json], classes: Any) -> Section | None:
     drawn = dict.fromkeys(row["line"] for row in probed if row["judge"] in judges[:DRAWN])
     for colour, name in enumerate(drawn):
         mine = sorted((row for row in probed if row["line"] == name), key=lambda row: row["layer"])
-        bounds = [numbers.ends(row.get("interval")) or (math.nan, math.nan) for row in mine]
-        depth, mean = [row["layer"] for row in mine], [row["mean"] for row in mine]
-        low, high = [max(0.0, low) for low, _ in bounds], [min(1.0, high) for _, high in bounds]
-        lines.append(Line(name, depth, mean, low, high, colour=colour, dots=True))
+        lines.append(interval_line(name, mine, "layer", "mean", colour=colour))
     drawing = line_chart(
         lines,
-        title=f"Accuracy by depth, learned from {learned}: " + _ends(lines),
+        title=f"Accuracy by depth, learned from {learned}: {ranges(lines)}",
         x_label="layers passed",
         y_label="accuracy",
         percent=True,
-        references=[Reference(1 / classes, "guessing")] if numbers.known(classes) and classes > 1 else [],
+        references=guessing(classes),
         height=340,
     )
     by_place = {(row["line"], row["layer"]): row for row in probed}
     table = [
-        (numbers.count(depth), *(_cell(by_place.get((name, depth))) for name in names)) for depth in reversed(depths)
+        (numbers.count(depth), *(mean_cell(by_place.get((name, depth))) for name in names))
+        for depth in reversed(depths)
     ]
     sentences = [
         findings.by_layer(
@@ -66,14 +63,6 @@ def layers_section(rows: Sequence[Json], classes: Any) -> Section | None:
     return Section("By layer", "layers", [*paragraphs(sentences), Chart(drawing, note), Table(head, table)])
 
 
-def _ends(lines: Sequence[Line]) -> str:
-    return "; ".join(
-        f"{line.name} from {numbers.percent(line.y[0])} to {numbers.percent(line.y[-1])}" for line in lines
-    )
-
-
-def _cell(row: Json | None) -> str:
-    if row is None:
-        return numbers.UNKNOWN
-    bounds = numbers.ends(row.get("interval"))
-    return numbers.percent(row["mean"]) + (f" ({numbers.interval(bounds)})" if bounds else "")
+def mean_cell(row: Json | None) -> str:
+    """The mean with its interval; a dash where there is no row."""
+    return numbers.measured(row["mean"], row.get("interval")) if row else numbers.UNKNOWN

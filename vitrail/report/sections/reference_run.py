@@ -11,6 +11,7 @@ import numpy as np
 from vitrail.core import numbers
 from vitrail.core.config import departures, shown
 from vitrail.core.numbers import Number
+from vitrail.core.text import listed
 from vitrail.report.blocks import Block, Chart, Part, Section, Table, Text, paragraphs
 from vitrail.report.charts.lines import Line, line_chart
 from vitrail.report.folder import Folder, Json
@@ -108,7 +109,7 @@ def _off(point: Point) -> str:
 
 def _shares(points: Sequence[Point]) -> str:
     shares = [f"{100 * at:.0f}" for point in points for at in point.at]
-    return (shares[0] if len(shares) == 1 else f"{', '.join(shares[:-1])} and {shares[-1]}") + "\u00a0%"
+    return listed(shares) + "\u00a0%"
 
 
 def _row(point: Point, planned: int, *, judged: bool) -> list[str]:
@@ -130,8 +131,7 @@ def _what(proof: Json, steps: int) -> str:
         said += f" in {numbers.duration(proof['seconds'])}"
     if numbers.known(proof.get("accuracy")):
         said += f", accuracy {numbers.percent(proof['accuracy'])}"
-        if numbers.ends(proof.get("interval")):
-            said += f" (95 % interval {numbers.interval(proof['interval'])})".replace(" %", "\u00a0%", 1)
+        said += numbers.within(proof.get("interval")).replace(" %", "\u00a0%", 1)
     return f"{said}."
 
 

@@ -4,8 +4,10 @@ import numpy as np
 
 from vitrail.core import numbers
 from vitrail.report.blocks import Images, Section, Table, Text, Tile
-from vitrail.report.charts.images import picture
+from vitrail.report.charts.images import fitted
 from vitrail.report.folder import Json, objects, texts
+
+WIDTH = 104  # CSS pixels of the longer side of a picture
 
 
 def headline(content: Json) -> str:
@@ -50,21 +52,20 @@ def section(content: Json, pictures: dict[str, np.ndarray]) -> Section | None:
         ),
         ("the copies alone", numbers.count(found["copies"]), numbers.percent(found.get("accuracy_of_copies")), ""),
     ]
-    pairs = [_pair(pair, pictures) for pair in objects(found.get("pairs")) if pair.get("pictures")]
+    listed = [pair for pair in objects(found.get("pairs")) if pair.get("pictures")]
+    pairs = [pair_tile(pair, ("test", "train"), pictures) for pair in listed]
     note = "Left the test image, right the training image; the least similar pairs first."
     blocks = [Text(said), Images([pairs], note), Table(["test images", "#images", "#accuracy", "95 % interval"], rows)]
     return Section("Copies in the training data", "copies", blocks)
 
 
-def _pair(pair: Json, pictures: dict[str, np.ndarray]) -> Tile:
-    ends = [pair.get("test"), pair.get("train")]
+def pair_tile(pair: Json, names: tuple[str, str], pictures: dict[str, np.ndarray]) -> Tile:
+    """Two images that are copies, side by side, with their classes and how alike they are; `names` are their keys."""
+    ends = [end for end in map(pair.get, names) if isinstance(end, dict)]
     held = zip(ends, pair.get("pictures") or [], strict=False)
-    shown = [
-        picture(pictures[str(number)], str(end.get("key")), width=96)
-        for end, number in held
-        if isinstance(end, dict) and str(number) in pictures
-    ]
-    labels = [str(end.get("label")) for end in ends if isinstance(end, dict)]
-    named = labels[0] if len(set(labels)) == 1 else " and ".join(labels)
-    alike = "the same pixels" if pair.get("kind") == "exact" else f"{numbers.plain(pair.get('similarity'), 2)} alike"
-    return Tile(shown, f"{named}; {alike}")
+    shown = [fitted(pictures[str(n)], str(end.get("key")), WIDTH) for end, n in held if str(n) in pictures]
+    labels = dict.fromkeys(str(end.get("label")) for end in ends)
+    alike = f"{numbers.plain(pair.get('similarity'), 2)} alike"
+    alike += " to the model" if pair.get("kind") == "features" else ""
+    alike += ", mirrored" if pair.get("mirrored") else ""
+    return Tile(shown, f"{' and '.join(labels)}; {'the same pixels' if pair.get('kind') == 'exact' else alike}")
