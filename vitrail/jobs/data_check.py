@@ -3,7 +3,7 @@
 import csv
 import io
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from vitrail.data.open.filtered import write_filtered
 from vitrail.data.open.names import open_data, splits_of
 from vitrail.data.quality.findings import UNLIKELY, Finding, Issue, findings
 from vitrail.data.quality.near_duplicates import find_near_duplicates
-from vitrail.data.quality.scan import ScannedSet, scan
+from vitrail.data.quality.scan import ScannedSet, scan_sets
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.split_names import DataName, meaning
@@ -91,18 +91,12 @@ def check(
 
 def _scanned(config: Check, workers: int | None) -> list[ScannedSet]:
     """All sets, examined: the splits of the data, then those that they are compared with."""
-    named = _splits(config.data)
-    opened = [(name, open_data(name, "train"), True) for name in named]
-    opened += [(name, open_data(name, "test"), False) for name in config.against]
-    for name, source, _ in opened:
+    judged = [(name, open_data(name, "train")) for name in _splits(config.data)]
+    opened = [*judged, *((name, open_data(name, "test")) for name in config.against)]
+    for name, source in opened:
         say(f"{name}: {len(source):,} images in {len(source.classes):,} classes")
-    sets, start = [], 0
-    for name, source, judged in opened:
-        indices = _sample(source) if config.quick else None
-        table = scan(source, indices, workers=1 if config.quick else workers, title=name)
-        sets.append(ScannedSet(name, source, table, start, judged))
-        start += len(table)
-    return sets
+    sets = scan_sets(opened, 1, sample=_sample) if config.quick else scan_sets(opened, workers)
+    return [replace(scanned, judged=i < len(judged)) for i, scanned in enumerate(sets)]
 
 
 def _splits(data: str) -> list[str]:

@@ -29,6 +29,7 @@ FAMILIES = ("ViT", "ResNet", "hybrid")
 AVERAGE5 = ("ImageNet", "CIFAR-10", "CIFAR-100", "Oxford-IIIT Pets", "Oxford Flowers-102")
 TASKS = ("paper-imagenet", "paper-cifar10", "paper-cifar100", "paper-pets", "paper-flowers")
 UNITS = (("exaFLOPs", 1e18), ("petaFLOPs", 1e15), ("teraFLOPs", 1e12))
+NOTE = "Curves: error = a · compute^b, fitted to the points of a family."
 CURVE = 40  # places at which a fitted law is drawn
 
 # Table 6 but for R200x3 and the long R152x2, whose rates Table 3 does not have.
@@ -215,7 +216,6 @@ def _over_compute(
     points: Mapping[str, Sequence[Point]],
     laws: Mapping[str, PowerLaw | None],
     scale: float,
-    note: str = "Curves: error = a · compute^b, fitted to the points of a family.",
 ) -> Lines:
     lines = []
     points = _named_apart(points)
@@ -228,7 +228,7 @@ def _over_compute(
             xs = np.geomspace(*law.span, CURVE)
             curve = [Point(float(x) / scale, 1 - law.at(float(x)).value) for x in xs]
             lines.append(Line(family, curve, dots=False, colour=colour))
-    return Lines(title, f"compute of pre-training, {unit}", label, lines, log_x=True, note=note)
+    return Lines(title, f"compute of pre-training, {unit}", label, lines, log_x=True, note=NOTE)
 
 
 def _named_apart(points: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:

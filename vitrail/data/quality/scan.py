@@ -3,7 +3,7 @@
 import hashlib
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import PurePath
 from typing import Any
@@ -128,12 +128,18 @@ class ScannedSet:
         return {"data": self.name, "index": index, "key": key, "label": self.label(row)}
 
 
-def scan_sets(named: Iterable[tuple[str, Source]], workers: int | None = None) -> list[ScannedSet]:
-    """Scans each set whole; places count on through them."""
+def scan_sets(
+    named: Iterable[tuple[str, Source]],
+    workers: int | None = None,
+    *,
+    sample: Callable[[Source], np.ndarray] | None = None,
+) -> list[ScannedSet]:
+    """Scans each set, whole or at the indices that `sample` returns; places count on through them."""
     sets, start = [], 0
     for name, source in named:
-        sets.append(ScannedSet(name, source, scan(source, workers=workers, title=name), start))
-        start += len(source)
+        indices = None if sample is None else sample(source)
+        sets.append(ScannedSet(name, source, scan(source, indices, workers=workers, title=name), start))
+        start += len(sets[-1].table)
     return sets
 
 

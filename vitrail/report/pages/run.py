@@ -99,11 +99,11 @@ def planned_steps(config: Json) -> int | None:
     return None
 
 
-def cost(result: Json | None, *, title: str = "Cost") -> Section | None:
+def cost(result: Json | None) -> Section | None:
     """Time, speed, arithmetic, and how much of the machine was used."""
     if result is None:
         return None
-    return Section(title, "cost", [Facts(cost_facts(result)), evaluation.broken_images(result)])
+    return Section("Cost", "cost", [Facts(cost_facts(result)), evaluation.broken_images(result)])
 
 
 def cost_facts(result: Json) -> list[tuple[str, str]]:
