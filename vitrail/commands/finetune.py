@@ -20,12 +20,19 @@ def run(args: list[str]) -> int:
     """`vitrail finetune`; returns the exit code."""
     from vitrail.core.dist import launched
     from vitrail.core.errors import BadInput
+    from vitrail.jobs.finetune.auto import automatic
     from vitrail.jobs.finetune.compare import compare, parse_trainable
     from vitrail.jobs.finetune.finetune import Finetune, finetune
-    from vitrail.recipes import FINETUNING
+    from vitrail.recipes import FINETUNING, small
 
-    name, given = read_options(COMMAND, _automatic(args), FINETUNING, Finetune, CommonFinetune)
+    recipes = {"auto": small.finetune_auto, **FINETUNING}
+    name, given = read_options(COMMAND, _zeros(_with_recipe(args)), recipes, Finetune, CommonFinetune)
     common, config = given.common, given.config
+    if name == "auto":
+        if common.tune is not None or common.compare is not None:
+            raise BadInput("finetune auto chooses what is trained: leave out --tune and --compare, or name a recipe")
+        result = automatic(config, given.out, common.machine())
+        return _show_protocol(given, result) if launched().first else 0
     if common.tune is not None and common.compare is not None:
         raise BadInput("--tune and --compare both say what is trained; give one of them")
     if common.compare is not None:
@@ -39,7 +46,15 @@ def run(args: list[str]) -> int:
     return _show_protocol(given, result) if "runs" in result else show_run(given, result)
 
 
-def _automatic(args: list[str]) -> list[str]:
+def _with_recipe(args: list[str]) -> list[str]:
+    """Options without a recipe's name, and without a file, are those of `auto`."""
+    first = args[0] if args else "--help"
+    configured = any(word.split("=", 1)[0] == "--config" for word in args)
+    named = not first.startswith("-") or first in ("-h", "--help", "--help-all")
+    return args if named or configured else ["auto", *args]
+
+
+def _zeros(args: list[str]) -> list[str]:
     """`--steps auto` and `--batch auto` are 0, which is scaled to the data."""
     after = [None, *args]
     return [
@@ -53,7 +68,9 @@ def _show_protocol(given: Any, result: dict[str, Any]) -> int:
 
     page = make(given.out, PROOFS)
     lines = []
-    if result["trials"]:
+    if result.get("recipe") == "auto":
+        lines += _tried(result)
+    elif result["trials"]:
         shown = ", ".join(
             f"{row['learning_rate']:g}: {'failed' if row['failed'] else format(row['accuracy'], '.1%')}"
             for row in result["trials"]
@@ -67,6 +84,18 @@ def _show_protocol(given: Any, result: dict[str, Any]) -> int:
     lines += [f"{result['seconds']:.0f} s of training in all", f"model: {given.out / 'bundle'}", str(page)]
     show({**result, "folder": str(given.out)}, given.common, "\n".join(lines))
     return 0
+
+
+def _tried(result: dict[str, Any]) -> list[str]:
+    shown = ", ".join(
+        f"{row['name']}: {'failed' if row['failed'] else format(row['accuracy'], '.1%')}"
+        for row in result["trials"]
+        if row["failed"] or row["accuracy"] is not None
+    )
+    chosen = result["chosen"]["name"]
+    on = f" on held-out images ({shown})" if shown else ""
+    said = f"{chosen} chosen{on}" if result["steps"] else f"the linear judge of frozen features is the model{on}"
+    return [said, *([f"the final run failed: {result['failed']}"] if result["failed"] else [])]
 
 
 def _show_comparison(given: Any, result: dict[str, Any]) -> int:
@@ -85,7 +114,7 @@ def _show_comparison(given: Any, result: dict[str, Any]) -> int:
 COMMAND = Command(
     "finetune",
     "Fine-tune a model to your classes.",
-    "vitrail finetune folder --init runs/cifar10 --train photos@train --test photos@test --out runs/photos",
+    "vitrail finetune --init runs/cifar10 --train photos@train --test photos@test --budget 10m --out runs/photos",
     run,
-    ("out", "init", "train", "test", "tune", "resolution", "epochs", "steps", "batch", "optimizer.lr"),
+    ("out", "init", "train", "test", "budget", "tune", "resolution", "epochs", "steps", "batch", "optimizer.lr"),
 )

@@ -26,6 +26,21 @@ def choice(chosen: Json, judged: Sequence[Json]) -> str:
     return said
 
 
+def chosen_of(chosen: Json, tried: Sequence[Json]) -> str:
+    """What `finetune auto` chose of all that it tried, and by how much it is above the linear judge, the first."""
+    if not numbers.known(chosen.get("accuracy")):
+        return "The linear judge of frozen features is the model; nothing could be held out to choose by."
+    images = f"{numbers.count(chosen.get('count'))} held-out training images"
+    said = f"The {chosen['name']} gave {numbers.percent(chosen['accuracy'])} of {images}"
+    judge = tried[0] if tried else chosen
+    if chosen["name"] == judge.get("name"):
+        others = "nothing else was tried" if len(tried) < 2 else "nothing that was tried is above it"
+        return f"{said} and is the model: {others}."
+    gain = numbers.points(chosen["accuracy"] - judge["accuracy"])
+    said += f" and was chosen; the linear judge gave {numbers.percent(judge['accuracy'])}, {gain} less."
+    return said + (" Their intervals overlap." if _alike(judge, chosen) else "")
+
+
 def comparison(rows: Sequence[Json]) -> str:
     """The best, whether the next may be as good, and what the cheapest costs; empty for none."""
     best = max(rows, key=lambda row: row["accuracy"], default=None)

@@ -7,11 +7,13 @@ from vitrail.data.transforms.pipeline import (
     CentreCrop,
     InceptionCrop,
     PadCrop,
+    RandomResizedCrop,
     ResizeCrop,
     SquareResize,
     WholeImage,
 )
 from vitrail.jobs.demo import Demo
+from vitrail.jobs.finetune.auto_plan import DEFAULT_BUDGET
 from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.linear_probe import Linear
 from vitrail.jobs.pretrain import Pretrain
@@ -197,6 +199,21 @@ def finetune_cifar10() -> Finetune:
         augment=Augment(crop=PadCrop(padding=4)),
         optimizer=Momentum(lr=0.01),
         schedule=Cosine(warmup=50),
+    )
+
+
+def finetune_auto() -> Finetune:
+    """What `vitrail finetune` starts from when no recipe is named: see jobs/finetune/auto.py."""
+    return Finetune(
+        train="",
+        steps=0,
+        batch=0,
+        augment=Augment(crop=RandomResizedCrop(area=(0.25, 1.0))),
+        optimizer=Adam(lr=1e-4, weight_decay=0.05),
+        budget=DEFAULT_BUDGET,
+        log_every=10,
+        evaluate_every=10_000,
+        save_every=20,
     )
 
 

@@ -17,6 +17,7 @@ from vitrail.core.seeds import torch_seed
 from vitrail.data.leakage import check_train_test
 from vitrail.data.sources.subset import stratified
 from vitrail.data.transforms.pipeline import Preprocess, Resize, SquareResize
+from vitrail.evals.fewshot import Linear
 from vitrail.jobs.data_identity import check_same_data
 from vitrail.jobs.finetune.schedule_rule import batch_for, hyper_rule
 from vitrail.jobs.training import Sources, check_keep_best, open_training_data, run_training
@@ -66,12 +67,14 @@ def finetune_once(
     inside: bool = True,
     start: PretrainedModel | None = None,
     callbacks: Sequence[Callback] = (),
+    head: Linear | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes in `folder`, or continues there, and returns the result (docs/files.md: result.json).
 
     Args:
         data: the sources, where they are open already.
         start: the model of `config.init`, where it is read already; it stays as it is.
+        head: what the classifier starts from, in place of zero.
         inside: whether the finished model is looked into.
 
     Raises:
@@ -92,7 +95,7 @@ def finetune_once(
         if run.state == "finished":
             return run.result()
         check_same_data(run, parts, accept=machine.accept_changed_data)
-        model, rows, preprocess = build_pretrained(config, published, data[0].classes)
+        model, rows, preprocess = build_pretrained(config, published, data[0].classes, head)
         if run.writes:
             write_json(run.path / "transplant.json", as_json(rows, config.init))
             say(summary(rows, config.init))
@@ -104,15 +107,29 @@ def finetune_once(
 
 
 def build_pretrained(
-    config: Finetune, published: PretrainedModel, classes: tuple[str, ...]
+    config: Finetune, published: PretrainedModel, classes: tuple[str, ...], head: Linear | None = None
 ) -> tuple[Model, list[Row], Preprocess]:
-    """The model as training starts from it, what became of each tensor, and how its images are prepared."""
+    """The model as training starts from it, what became of each tensor, and how its images are prepared.
+
+    `head`: a classifier of the model's representation, which its own starts from in place of zero.
+    """
     torch.manual_seed(torch_seed(config.seed, "initialise"))
     model, rows = transplant(published, model_config(config, published, len(classes)), new_head=True)
+    if head is not None:
+        set_classifier(model, head)
     make_trainable(model, config.tuned)
     preprocess = replace(published.preprocess, resolution=model.config.resolution, resize=config.resize)
     attach(model, preprocess, classes)
     return model, rows, preprocess
+
+
+def set_classifier(model: Model, head: Linear) -> None:
+    """Makes the model's logits the scores of `head` for its representation, up to rounding to float32."""
+    assert model.head is not None, "fine-tuning gives every model a classifier"
+    weight, bias = (next(p for n, p in model.head.named_parameters() if n.endswith(end)) for end in ("weight", "bias"))
+    with torch.no_grad():
+        weight.copy_(torch.from_numpy(head.weights.T.copy()).view_as(weight))
+        bias.copy_(torch.from_numpy(head.bias))
 
 
 def model_config(config: Finetune, published: PretrainedModel, classes: int) -> ModelConfig:

@@ -23,11 +23,11 @@ def transfer_page(folder: Folder) -> str:
     data = inner.get("train") if isinstance(inner, dict) else None
     runs = objects(content.get("runs"))
     first = folder.within(runs[0].get("folder")) if runs else None
-    tested = first.within("evaluation") if first else None
+    tested = folder.within("evaluation") or (first.within("evaluation") if first else None)
     sections = [
-        _choice(content, plan),
+        _tried(content) if config.get("recipe") == "auto" else _choice(content, plan),
         _finals(runs, result),
-        evaluation.section(tested, title=f"Evaluation of seed {runs[0].get('seed')}") if tested else None,
+        evaluation.section(tested, title=f"Evaluation of seed {runs[0].get('seed')}") if tested and runs else None,
         transplant(first) if first else None,
         _plan(plan, result),
         environment(first, config) if first else None,
@@ -42,6 +42,9 @@ def transfer_summary(folder: Folder) -> str:
     content, result = folder.json("transfer.json") or {}, folder.json("result.json")
     plan = (folder.json("plan.json") or {}).get("plan") or {}
     trials, runs = objects(content.get("trials")), objects(content.get("runs"))
+    if result is None and "candidates" in plan:
+        done, wanted = max(0, len(trials) - 1), len(plan["candidates"] or ())
+        return f"Unfinished: {done} of {wanted} trials, {len(runs)} of 1 final runs."
     if result is None:
         rates, seeds = len(plan.get("rates") or ()), len(plan.get("seeds") or ())
         return f"Unfinished: {len(trials)} of {rates if rates > 1 else 0} trials, {len(runs)} of {seeds} final runs."
@@ -52,7 +55,9 @@ def transfer_summary(folder: Folder) -> str:
         )
         said += f" Their standard deviation is {numbers.points(result['spread'])}."
     chosen = content.get("chosen")
-    if isinstance(chosen, dict):
+    if isinstance(chosen, dict) and chosen.get("name"):
+        said += " " + findings.chosen_of(chosen, trials)
+    elif isinstance(chosen, dict):
         said += (
             f" The learning rate {chosen['learning_rate']:g} was chosen from {len(trials)} on "
             f"{numbers.count(chosen.get('count'))} held-out training images."
@@ -140,9 +145,35 @@ def _choice(content: Json, plan: Json) -> Section | None:
     return Section("The choice of the learning rate", "choice", blocks)
 
 
+def _tried(content: Json) -> Section | None:
+    """What `finetune auto` tried, on held-out images."""
+    trials, chosen = objects(content.get("trials")), content.get("chosen") or {}
+    if not trials:
+        return None
+    rows = [
+        (
+            str(row.get("name")),
+            "failed" if row.get("failed") else numbers.percent(row.get("accuracy")),
+            numbers.interval(row.get("interval")),
+            numbers.plain(row.get("loss")),
+            numbers.duration(row.get("wall")),
+        )
+        for row in trials
+    ]
+    best = next((i for i, row in enumerate(trials) if row.get("name") == chosen.get("name")), None)
+    head = ["tried", "#held-out accuracy", "#95 % interval", "#held-out loss", "#time"]
+    sentences = [findings.chosen_of(chosen, trials)] if chosen else []
+    sentences += [f"{row['name']} failed: {row['failed']}" for row in trials if row.get("failed")]
+    table = Table(head, rows, strong=best, links=_links(trials))
+    return Section("What was tried", "choice", [*paragraphs(sentences), table, Facts([("Rule", content.get("rule"))])])
+
+
 def _links(rows: Sequence[Json]) -> list[str]:
-    """The page of each row's run; none of a run that failed."""
-    return ["" if row.get("failed") else f"{quote(str(row.get('folder')))}/report.html" for row in rows]
+    """The page of each row's run; none where there is none, or where it failed."""
+    return [
+        "" if row.get("failed") or not row.get("folder") else f"{quote(str(row.get('folder')))}/report.html"
+        for row in rows
+    ]
 
 
 def _finals(runs: Sequence[Json], result: Json | None) -> Section | None:
@@ -164,6 +195,8 @@ def _finals(runs: Sequence[Json], result: Json | None) -> Section | None:
         for row in runs
     ]
     sentences = ["Trained on all training images, and tested once."]
+    if not runs[0].get("folder"):
+        sentences = ["The linear judge, fitted on the features of all training images, and tested once."]
     if result and len(known) > 1 and numbers.known(result.get("spread")):
         sentences.append(
             f"Mean {numbers.percent(result['accuracy'], 2)} with a standard deviation of "

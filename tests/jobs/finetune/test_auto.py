@@ -1,0 +1,305 @@
+"""`finetune auto` on small images: the judge's logits, kills, a test set that says nothing, few and unequal classes."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vitrail.core.device import Machine
+from vitrail.core.errors import BadInput
+from vitrail.core.files import read_json
+from vitrail.data.open.names import open_data
+from vitrail.data.sources.subset import Subset
+from vitrail.evals.features import features
+from vitrail.evals.inference import run_inference
+from vitrail.jobs import training
+from vitrail.jobs.finetune import auto as job
+from vitrail.jobs.finetune.auto import automatic, choose
+from vitrail.jobs.finetune.auto_plan import CANDIDATES, Sizes, Times, final_steps, make_auto_plan
+from vitrail.jobs.finetune.linear_judge import judge_logits, linear_judge, make_folds
+from vitrail.jobs.finetune.run import Finetune, build_pretrained
+from vitrail.weights.bundle import read_bundle
+from vitrail.weights.load import load, read_pretrained
+
+from .test_sweep import Killed, config, model_bundle, pictures
+
+HERE = Machine(device="cpu", workers=0)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("auto")
+    pictures(root / "photos" / "train", 90, seed=0)
+    pictures(root / "photos" / "test", 15, seed=1)
+    return root
+
+
+def asked(root: Path, **changes: Any) -> Finetune:
+    """Eight steps of the final run, four of a trial."""
+    names = {"train": f"{root / 'photos'}@train", "test": f"{root / 'photos'}@test"}
+    return replace(config(root), **{**names, "steps": 8, "batch": 0, "save_every": 2, "budget": "10m", **changes})
+
+
+def better(monkeypatch: pytest.MonkeyPatch, accuracy: float = 1.0) -> None:
+    """The images are so easy that only a made-up accuracy is above the linear judge."""
+    original = job.judge_logits
+    monkeypatch.setattr(job, "judge_logits", lambda *given: original(*given)._replace(accuracy=accuracy, loss=-1.0))
+
+
+@pytest.fixture(scope="module")
+def done(data: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VITRAIL_CACHE", str(data / "cache"))
+        better(patch)
+        automatic(asked(data), data / "done", HERE)
+    return data / "done"
+
+
+def test_logits_before_the_first_step_are_the_scores_of_the_judge(data: Path, tmp_path: Path) -> None:
+    """Within 1e-4 of logits of about 1: the classifier is rounded to float32, and so are its products."""
+    source, start = open_data(f"{data / 'photos'}@train"), read_pretrained(model_bundle(data))
+    model, _, preprocess = build_pretrained(asked(data), start, source.classes)
+    frozen = features(model, source, preprocess, dtype=torch.float32)
+    judge = linear_judge(frozen, 3, make_folds(source, 0), tmp_path / "judge.npz", 0.0)
+    ready, _, _ = build_pretrained(asked(data), start, source.classes, judge.whole)
+    parts = run_inference(ready, source, preprocess, dtype=torch.float32)
+    logits = torch.cat([part.logits for part in parts]).numpy()
+    np.testing.assert_allclose(logits, judge.whole.scores(frozen.values), atol=1e-4)
+    assert np.ptp(logits) > 0.5
+    assert linear_judge(frozen, 3, (), tmp_path / "judge.npz", 0.0).judged == judge.judged, "read, not fitted again"
+
+
+def test_confidence_of_the_judge_is_right_on_held_out_images(data: Path, tmp_path: Path) -> None:
+    source = open_data(f"{data / 'photos'}@train")
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((270, 5)).astype(np.float32)
+    values[:, 0] += source.labels  # overlapping classes
+    frozen = features(load(model_bundle(data)), source, read_pretrained(model_bundle(data)).preprocess)
+    frozen = frozen._replace(values=values)
+    (fold,) = make_folds(source, 0)
+    judge = linear_judge(frozen, 3, (fold,), tmp_path / "judge.npz", 0.0)
+    scores = torch.from_numpy(judge.folds[0].scores(values[fold.held]).astype(np.float32))
+    assert judge_logits(scores, torch.from_numpy(source.labels[fold.held])).temperature == pytest.approx(1, abs=1e-3)
+    assert judge.judged is not None
+    assert judge.judged.temperature != pytest.approx(1, abs=1e-3)
+
+
+def test_the_folder_holds_everything(done: Path) -> None:
+    result = read_json(done / "result.json")
+    assert [row["name"] for row in result["trials"]] == ["linear judge", "all-layers"]
+    assert (result["chosen"]["name"], result["steps"], result["count"]) == ("all-layers", 8, 45)
+    assert result["trials"][0]["count"] == 54
+    bundle = read_bundle(done / "bundle")
+    assert bundle.temperature == result["chosen"]["temperature"]
+    assert bundle.provenance["temperature_fitted"]["count"] == 54
+    evaluation = read_json(done / "evaluation" / "evaluation.json")
+    assert evaluation["accuracy"] == result["accuracy"]
+    assert evaluation["temperature"]["value"] == bundle.temperature
+    for run in ("trials/all-layers", "final/seed-0"):
+        about = read_json(done / run / "config.json")["config"]
+        assert (about["test"], about["tuned"]["type"]) == (None, "LayerDecay")
+    assert read_json(done / "trials/all-layers/config.json")["config"]["steps"] == 4
+
+
+def test_wrong_test_labels_change_no_byte_of_the_bundle(done: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
+    better(monkeypatch)
+    kept = shutil.copytree(data / "photos" / "test", tmp_path / "kept")
+    shutil.rmtree(data / "photos" / "test")
+    pictures(data / "photos" / "test", 15, seed=1, labels=lambda label: (label + 1) % 3)
+    try:
+        result = automatic(asked(data), tmp_path / "out", HERE)
+    finally:
+        shutil.rmtree(data / "photos" / "test")
+        shutil.copytree(kept, data / "photos" / "test")
+    for file in sorted((done / "bundle").iterdir()):
+        assert (tmp_path / "out" / "bundle" / file.name).read_bytes() == file.read_bytes(), file.name
+    assert result["accuracy"] != read_json(done / "result.json")["accuracy"], "the test labels did arrive at the test"
+
+
+def test_kills_between_parts_and_inside_a_trial_cost_nothing(
+    done: Path, data: Path, tmp_path: Path, monkeypatch
+) -> None:
+    better(monkeypatch)
+    original, taken = training.train_step, 0
+
+    def until(last: int) -> Callable[..., Any]:
+        def step(state: Any, batch: Any, **options: Any) -> Any:
+            nonlocal taken
+            taken += 1
+            if taken == last:
+                raise Killed
+            return original(state, batch, **options)
+
+        return step
+
+    def dying(*_: Any, **__: Any) -> Any:
+        raise Killed
+
+    kills = {  # and a file that is there then, and one that is not
+        "before the features": (job, "stored_features", dying, "plan.json", "judge.json"),
+        "in the judge": (job, "linear_judge", dying, "plan.json", "judge.json"),
+        "inside the trial": (training, "train_step", until(4), "judge.json", "trials/all-layers/result.json"),
+        "before it is judged": (job, "_held_out_logits", dying, "trials/all-layers/result.json", "final.json"),
+        "before the choice": (job, "final_steps", dying, "trials/all-layers/judged.json", "final.json"),
+        "inside the final run": (training, "train_step", until(4), "final.json", "final/seed-0/result.json"),
+        "before the end": (job, "finish_auto", dying, "final/seed-0/result.json", "bundle/config.json"),
+    }
+    for place, (module, name, fatal, there, absent) in kills.items():
+        taken = 0
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(module, name, fatal)
+            automatic(asked(data), tmp_path / "out", HERE)
+        assert (tmp_path / "out" / there).exists(), place
+        assert not (tmp_path / "out" / absent).exists(), place
+    result = automatic(asked(data), tmp_path / "out", HERE)
+    assert result["weights_sha256"] == read_json(done / "result.json")["weights_sha256"]
+    assert result["restarts"] == 1
+    assert (tmp_path / "out" / "bundle" / "config.json").read_bytes() == (done / "bundle" / "config.json").read_bytes()
+
+
+def test_a_finished_one_is_shown_and_another_question_refused(done: Path, data: Path) -> None:
+    assert automatic(asked(data), done, HERE) == read_json(done / "result.json")
+    with pytest.raises(BadInput, match="steps: 8 → 9"):
+        automatic(asked(data, steps=9), done, HERE)
+
+
+def test_the_linear_judge_is_the_model_where_nothing_is_above_it(data: Path, tmp_path: Path, monkeypatch) -> None:
+    better(monkeypatch, accuracy=0.1)
+    result = automatic(asked(data), tmp_path / "out", HERE)
+    assert (result["chosen"]["name"], result["steps"]) == ("linear judge", 0)
+    assert not (tmp_path / "out" / "final").exists()
+    model, began = load(tmp_path / "out"), load(data / "model")
+    assert model.temperature == 1.0
+    kept = [n for n in model.state_dict() if not n.startswith("head.")]
+    assert all(torch.equal(model.state_dict()[name], began.state_dict()[name]) for name in kept)
+    assert result["trained_parameters"] == 16 * 3 + 3
+    with np.load(tmp_path / "out" / "judge.npz") as arrays:
+        np.testing.assert_allclose(model.head.weight.detach().numpy(), arrays["weights"][-1].T, rtol=1e-6)
+    assert result["accuracy"] > 0.5
+
+
+def test_a_final_run_that_diverges_leaves_the_judge(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    better(monkeypatch)
+    original = job.finetune_once
+
+    def failing(asked: Any, folder: Path, *more: Any, **named: Any) -> Any:
+        if folder.parent.name == "final":
+            raise job.Diverged("the loss is NaN")
+        return original(asked, folder, *more, **named)
+
+    monkeypatch.setattr(job, "finetune_once", failing)
+    result = automatic(asked(data), tmp_path / "out", HERE)
+    assert (result["failed"], result["chosen"]["name"]) == ("the loss is NaN", "linear judge")
+    assert "the final run failed (the loss is NaN)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("counts", [(2, 2, 2), (60, 5, 2), (4, 30), (1, 3, 9)])
+def test_few_images_and_unequal_classes(data: Path, tmp_path: Path, counts: tuple[int, ...], capsys) -> None:
+    many = pictures(tmp_path / "all", max(counts), seed=3)
+    for label, count in enumerate(counts):
+        for i in range(count):
+            target = tmp_path / "few" / f"class-{label}" / f"{i}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(many / f"class-{label}" / f"{label}-{i}.png", target)
+    result = automatic(asked(data, train=str(tmp_path / "few"), test=None), tmp_path / "out", HERE)
+    judge, trial = result["trials"]
+    assert judge["count"] == trial["count"] == sum(count for count in counts if count > 1)
+    assert "each image is held out once" in capsys.readouterr().err
+    assert result["accuracy"] is None
+    assert result["chosen"]["accuracy"] >= judge["accuracy"]
+    assert read_bundle(tmp_path / "out" / "bundle").temperature is not None
+
+
+def test_one_image_a_class_leaves_nothing_to_choose_by(data: Path, tmp_path: Path, capsys) -> None:
+    few = pictures(tmp_path / "few", 1, seed=3)
+    result = automatic(asked(data, train=str(few)), tmp_path / "out", HERE)
+    assert (result["chosen"]["name"], result["chosen"]["accuracy"]) == ("linear judge", None)
+    assert "nothing can be held out to choose by" in capsys.readouterr().err
+    assert read_bundle(tmp_path / "out" / "bundle").temperature is None
+    assert result["count"] == 45
+
+
+def test_every_image_is_held_out_once_and_learned_from_elsewhere(data: Path) -> None:
+    source = open_data(f"{data / 'photos'}@train")
+    few = Subset(
+        source, np.concatenate([np.flatnonzero(source.labels == label)[:n] for label, n in enumerate((1, 2, 7))])
+    )
+    folds = make_folds(few, 0)
+    held = np.concatenate([fold.held for fold in folds])
+    assert sorted(held) == list(range(1, 10))
+    for fold in folds:
+        assert not set(fold.train) & set(fold.held)
+        assert set(few.labels[fold.train]) == {0, 1, 2}
+
+
+def test_low_rank_trials_start_from_the_judge_too(data: Path, tmp_path: Path, monkeypatch) -> None:
+    better(monkeypatch)
+    monkeypatch.setattr(job, "CANDIDATES", CANDIDATES[1:2])
+    monkeypatch.setattr("vitrail.jobs.finetune.auto_plan.CANDIDATES", CANDIDATES[1:2])
+    result = automatic(asked(data), tmp_path / "out", HERE)
+    assert result["chosen"]["name"] == "lora-8"
+    assert not [name for name in load(tmp_path / "out").state_dict() if "lora" in name]
+
+
+def test_the_plan_keeps_to_its_budget() -> None:
+    sizes, times = Sizes(1000, 200, 500, 10, 1), Times(2.5, 0.04, 5.0)
+    for budget, tried in {120.0: 0, 360.0: 1, 1200.0: 3, 36_000.0: 3}.items():
+        plan = make_auto_plan(sizes, times, budget, 32, 0, 3)
+        assert plan.seconds <= 0.9 * budget
+        assert len(plan.candidates) == tried
+    assert plan.steps == 625  # 20 epochs
+    assert make_auto_plan(sizes, times, 30.0, 32, 0, 3).candidates == ()
+    plan = make_auto_plan(sizes, times, 360.0, 32, 0, 3)
+    assert 50 < plan.steps < 80
+    assert plan.steps > final_steps(plan, 250.0, 2.5, 3.0) > 10
+    given = make_auto_plan(sizes, times, 30.0, 32, 40, 3)
+    assert (given.steps, given.trial_steps, final_steps(given, 1e9, 1.0, 1.0)) == (40, 20, 40)
+
+
+def test_equal_accuracies_go_to_the_lower_loss_and_failed_trials_never_win() -> None:
+    def row(name: str, accuracy: float | None, loss: float, failed: str | None = None) -> dict[str, Any]:
+        return {"name": name, "accuracy": accuracy, "loss": loss, "failed": failed}
+
+    judge = row("linear judge", 0.9, 0.3)
+    assert choose([judge, row("a", 0.9, 0.2)])["name"] == "a"
+    assert choose([judge, row("a", 0.9, 0.3)])["name"] == "linear judge"
+    assert choose([judge, row("a", 0.899, 0.1), row("b", None, 0.0, "NaN")])["name"] == "linear judge"
+
+
+def test_what_auto_chooses_itself_is_refused(data: Path, tmp_path: Path) -> None:
+    for changes, named in (
+        ({"sweep": (0.1, 0.2)}, "sweep"),
+        ({"validation": "x"}, "validation"),
+        ({"repeats": 1}, "repeats"),
+    ):
+        with pytest.raises(BadInput, match=f"leave out {named}"):
+            automatic(asked(data, **changes), tmp_path / "out", HERE)
+
+
+def test_the_page_and_the_command_without_a_recipe(data: Path, tmp_path: Path, capsys) -> None:
+    from vitrail.cli import main
+    from vitrail.report import make
+
+    words = ["--init", model_bundle(data), "--train", f"{data / 'photos'}@train", "--test", f"{data / 'photos'}@test"]
+    words += ["--steps", "4", "--resolution", "8", "--device", "cpu", "--workers", "0", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        main(["finetune", *words])
+    assert ended.value.code == 0
+    assert "on held-out images (linear judge: " in capsys.readouterr().out
+    assert read_json(tmp_path / "out" / "config.json")["recipe"] == "auto"
+    text = make(tmp_path / "out").read_text()
+    for part in ("What was tried", "linear judge", "all-layers", "held-out training images"):
+        assert part in text
+    with pytest.raises(SystemExit) as ended:
+        main(["finetune", "auto", *words, "--tune", "head"])
+    assert ended.value.code == 2

@@ -1,0 +1,282 @@
+"""`finetune auto`: the best model for the time there is, and never one below the linear judge of its frozen features.
+
+OUT/plan.json, OUT/judge.npz and .json (the linear judge), OUT/trials/NAME/ (runs that start from it, and judged.json),
+OUT/final.json (what was chosen, and its steps), OUT/final/seed-0/ (a run, unless the judge is the model),
+OUT/transfer.json (what is known so far), OUT/bundle, OUT/evaluation (the test), OUT/result.json. Every one is whole or
+absent, so all of it can be continued.
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitrail.core.cache import cache_folder
+from vitrail.core.config import from_json, to_json
+from vitrail.core.device import Machine, choose_device, choose_precision
+from vitrail.core.dist import joined, launched
+from vitrail.core.errors import BadInput
+from vitrail.core.files import read_json, write_json
+from vitrail.core.pool import usable_cores
+from vitrail.core.progress import say
+from vitrail.core.run import RunFolder
+from vitrail.core.seeds import generator
+from vitrail.data.decode.image import to_picture
+from vitrail.data.loader.num_workers import seconds_an_image
+from vitrail.data.sources.base import Source
+from vitrail.data.sources.subset import Subset
+from vitrail.data.transforms.pipeline import train_transform
+from vitrail.evals.feature_cache import stored_features
+from vitrail.evals.fewshot import Linear
+from vitrail.evals.inference import run_inference
+from vitrail.jobs.data_identity import check_same_data
+from vitrail.jobs.finetune.auto_finish import JUDGE, Outcome, finish_auto, note
+from vitrail.jobs.finetune.auto_plan import (
+    CANDIDATES,
+    DEFAULT_BUDGET,
+    START,
+    AutoPlan,
+    Candidate,
+    Sizes,
+    Times,
+    final_steps,
+    make_auto_plan,
+)
+from vitrail.jobs.finetune.linear_judge import (
+    Fold,
+    Judged,
+    LinearJudge,
+    judge_logits,
+    judged_from_json,
+    linear_judge,
+    make_folds,
+)
+from vitrail.jobs.finetune.run import Finetune, build_pretrained, check_start, finetune_once, open_checked
+from vitrail.jobs.finetune.schedule_rule import batch_for, seconds_of
+from vitrail.jobs.finetune.step_time import measure_step_time
+from vitrail.models.resnet import ResNetConfig
+from vitrail.train.config import check_training
+from vitrail.train.divergence import Diverged
+from vitrail.train.schedule import Cosine
+from vitrail.train.trainable import LayerDecay, Whole
+from vitrail.weights.load import load, read_pretrained
+from vitrail.weights.pretrained import PretrainedModel
+
+BATCH = 32  # images a step, and fewer of few images
+
+
+@dataclass(frozen=True)
+class _Auto:
+    """What all parts of it need."""
+
+    config: Finetune
+    run: RunFolder
+    machine: Machine
+    start: PretrainedModel
+    train: Source  # its readable images
+    folds: tuple[Fold, ...]
+    judge: LinearJudge
+    plan: AutoPlan
+
+    def train_one(self, one: Candidate, where: Path, source: Source, head: Linear, steps: int) -> dict[str, Any]:
+        """Fine-tunes in `where` from the classifier `head`, without looking at any other image."""
+        optimizer = replace(self.config.optimizer, lr=self.config.optimizer.lr * one.rate)
+        schedule = Cosine(warmup=steps // 10)
+        config = replace(
+            self.config, tuned=one.tuned, optimizer=optimizer, schedule=schedule, steps=steps, test=None, budget=None
+        )
+        data, recipe = (source, None, None), "auto"
+        return finetune_once(config, where, self.machine, recipe, data, False, self.start, head=head)
+
+
+def automatic(config: Finetune, folder: Path, machine: Machine | None = None) -> dict[str, Any]:
+    """Does what is missing of it in `folder`, and returns its result (docs/files.md).
+
+    `config.steps` of AUTO: as many as the budget allows; given ones make the result independent of the clock.
+
+    Raises:
+        BadInput: a model, data, options or a folder that cannot be used.
+        Interrupted: after a signal, once the run is saved.
+    """
+    check_start(config)
+    _check_options(config)
+    machine = machine or Machine()
+    budget = seconds_of(config.budget or DEFAULT_BUDGET)
+    with joined(choose_device(machine.device)):
+        data = open_checked(config)
+        whole = replace(config, batch=config.batch or min(BATCH, batch_for(len(data[0]))))
+        check_training(replace(whole, steps=whole.steps or 1, schedule=Cosine()))
+        with RunFolder(folder, "finetune", config, "auto") as run:
+            if run.state == "finished":
+                return run.result()
+            check_same_data(run, data, accept=machine.accept_changed_data)
+            start = read_pretrained(config.init, resolution=config.resolution)
+            plan = _plan(whole, run, data[0], data[2], machine, start, budget)
+            auto = _prepare(whole, run, data[0], machine, start, plan)
+            outcome = _choose_and_train(auto)
+            return finish_auto(outcome, whole, run, data[0].classes, data[2], machine, start)
+
+
+def _check_options(config: Finetune) -> None:
+    for name, usual in (("sweep", ()), ("repeats", 0), ("held_out", None), ("validation", None), ("keep", "last")):
+        if getattr(config, name) != usual:
+            raise BadInput(f"finetune auto chooses by images that it holds out itself: leave out {name}")
+    if not isinstance(config.tuned, Whole):
+        raise BadInput("finetune auto chooses what is trained: leave out tuned, or name a recipe such as folder")
+    if launched().size > 1:
+        raise BadInput("finetune auto runs in one process; under torchrun name a recipe, such as folder")
+
+
+def _plan(
+    config: Finetune,
+    run: RunFolder,
+    train: Source,
+    test: Source | None,
+    machine: Machine,
+    start: PretrainedModel,
+    budget: float,
+) -> AutoPlan:
+    """The plan in the folder, or a new one; it is printed before anything starts."""
+    file = run.path / "plan.json"
+    if not file.exists():
+        started = time.perf_counter()
+        tried = replace(config, tuned=LayerDecay(), steps=config.steps or 1)
+        pace = measure_step_time(tried, start, train.classes, machine)
+        preprocess = build_pretrained(config, start, train.classes)[2]
+        rng = generator(config.seed, "measured")
+        decode = seconds_an_image(
+            train, lambda i: train_transform(to_picture(train[i].image), config.augment, preprocess, rng)
+        )
+        step = pace.seconds(config.batch) + config.batch * decode / usable_cores()
+        times = Times(step, pace.judged + decode / usable_cores(), time.perf_counter() - started)
+        folds = make_folds(train, config.seed)
+        held = sum(len(fold.held) for fold in folds)
+        sizes = Sizes(len(train), held, len(test) if test is not None else 0, len(train.classes), len(folds))
+        known = 1 if isinstance(start.config, ResNetConfig) else len(CANDIDATES)
+        plan = make_auto_plan(sizes, times, budget, config.batch, config.steps, known)
+        plan = replace(plan, why=(*plan.why, *start.assumed))
+        write_json(file, {"format": 1, "plan": to_json(plan)})
+    plan = from_json(AutoPlan, read_json(file)["plan"], str(file))
+    for line in plan.lines():
+        say(line)
+    return plan
+
+
+def _prepare(
+    config: Finetune, run: RunFolder, train: Source, machine: Machine, start: PretrainedModel, plan: AutoPlan
+) -> _Auto:
+    """Frozen features of every readable image, and the linear judge of them."""
+    started = time.perf_counter()
+    device = choose_device(machine.device)
+    model, _, preprocess = build_pretrained(config, start, train.classes)
+    dtype = choose_precision(config.precision, device)
+    kept = cache_folder() / "features"
+    frozen = stored_features(model.to(device).eval(), train, preprocess, kept, dtype=dtype, workers=machine.workers)
+    readable = train if len(frozen.places) == len(train) else Subset(train, frozen.places)
+    if readable is not train:
+        say(f"{len(train) - len(readable)} of {len(train):,} training images cannot be read and are left out")
+    folds = make_folds(readable, config.seed) if plan.folds else ()
+    judge = linear_judge(frozen, len(train.classes), folds, run.path / "judge.npz", started)
+    if judge.judged:
+        say(f"linear judge: {judge.judged.accuracy:.1%} of {judge.judged.count:,} held-out images")
+    return _Auto(config, run, machine, start, readable, folds, judge, plan)
+
+
+def _choose_and_train(auto: _Auto) -> Outcome:
+    """The trials, the choice, and the final run; or the linear judge where nothing is above it."""
+    plan, run = auto.plan, auto.run
+    trials = [_judge_row(auto.judge)]
+    for one in CANDIDATES:
+        if one.name in plan.candidates and auto.folds:
+            note(run, trials, None, [])
+            trials.append(_trial(auto, one))
+    chosen = choose(trials)
+    file = run.path / "final.json"
+    if not file.exists():
+        steps = 0
+        if chosen["name"] != JUDGE:
+            spent = sum(row["wall"] for row in trials)
+            steps = final_steps(plan, spent, chosen["step"], chosen["start"])
+        write_json(file, {"chosen": chosen["name"], "steps": steps, "failed": None})
+    decided = read_json(file)
+    if decided["chosen"] != JUDGE and decided["failed"] is None:
+        one = next(one for one in CANDIDATES if one.name == decided["chosen"])
+        say(
+            f"chosen: {one.name}, {chosen['accuracy']:.1%} of {chosen['count']:,} held-out images; now on all "
+            f"{len(auto.train):,} for {decided['steps']:,} steps"
+        )
+        note(run, trials, chosen, [])
+        try:
+            where = run.path / "final" / "seed-0"
+            result = auto.train_one(one, where, auto.train, auto.judge.whole, decided["steps"])
+            return Outcome(trials, chosen, result, None, load(where / "bundle", device="cpu"))
+        except Diverged as problem:
+            decided = {**decided, "failed": str(problem)}
+            write_json(file, decided)
+    if decided["failed"]:
+        say(f"the final run failed ({decided['failed']})")
+        chosen = trials[0]
+    say("nothing tried is above the linear judge: it is the model")
+    model, _, _ = build_pretrained(auto.config, auto.start, auto.train.classes, auto.judge.whole)
+    return Outcome(trials, chosen, None, decided["failed"], model)
+
+
+def choose(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The trial that RULE says; the first of the trials is the linear judge, which stands where nothing was judged."""
+    judged = [row for row in trials if row["failed"] is None and row["accuracy"] is not None]
+    return min(judged, key=lambda row: (-row["accuracy"], row["loss"])) if judged else trials[0]
+
+
+def _trial(auto: _Auto, one: Candidate) -> dict[str, Any]:
+    """A candidate trained on the rest of each fold, judged on what the fold holds out; kept in judged.json."""
+    where = auto.run.path / "trials" / one.name
+    places = [where] if len(auto.folds) == 1 else [where / f"fold-{i}" for i in range(len(auto.folds))]
+    done = where / "judged.json"
+    if not done.exists():
+        started, training, found, failed = time.perf_counter(), 0.0, [], None
+        try:
+            for fold, head, place in zip(auto.folds, auto.judge.folds, places, strict=True):
+                part = Subset(auto.train, fold.train)
+                training += auto.train_one(one, place, part, head, auto.plan.trial_steps)["seconds"]
+                found.append(_held_out_logits(auto, place, fold))
+                shutil.rmtree(place / "checkpoints", ignore_errors=True)  # a finished run never goes back to them
+        except Diverged as problem:
+            failed = str(problem)
+            say(f"the trial {one.name} failed: {problem}")
+        judged = judge_logits(*(torch.cat(parts) for parts in zip(*found, strict=True))) if not failed else None
+        wall = max(time.perf_counter() - started, training)
+        runs, steps = len(places), auto.plan.trial_steps * len(places)
+        facts = {"seconds": training, "wall": wall, "step": training / steps, "start": (wall - training) / runs}
+        write_json(done, {**facts, "judged": judged and judged._asdict(), "failed": failed})
+    stored = read_json(done)
+    judged = judged_from_json(stored.pop("judged"))
+    if judged:
+        say(f"{one.name}: {judged.accuracy:.1%} of {judged.count:,} held-out images")
+    folder = places[0].relative_to(auto.run.path).as_posix()
+    rate = auto.config.optimizer.lr * one.rate
+    return {"name": one.name, "folder": folder, "learning_rate": rate, **_figures(judged), **stored}
+
+
+def _held_out_logits(auto: _Auto, place: Path, fold: Fold) -> tuple[torch.Tensor, torch.Tensor]:
+    """[M, K] and the labels [M]."""
+    device = choose_device(auto.machine.device)
+    model = load(place / "bundle", device=device)
+    dtype = choose_precision(auto.config.precision, device)
+    held = Subset(auto.train, fold.held)
+    parts = list(
+        run_inference(model, held, model.preprocess, dtype=dtype, workers=auto.machine.workers, title="held out")
+    )
+    return torch.cat([part.logits for part in parts]), torch.cat([part.batch.labels for part in parts])
+
+
+def _judge_row(judge: LinearJudge) -> dict[str, Any]:
+    more = {"seconds": judge.seconds, "wall": judge.seconds, "step": 0.0, "start": START, "failed": None}
+    return {"name": JUDGE, "folder": None, "learning_rate": None, **_figures(judge.judged), **more}
+
+
+def _figures(judged: Judged | None) -> dict[str, Any]:
+    return judged._asdict() if judged else dict.fromkeys(Judged._fields)

@@ -1,0 +1,137 @@
+"""The end of `finetune auto`: the bundle with its temperature, the test images once, the result."""
+
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from vitrail.core.device import Machine, choose_device, choose_precision
+from vitrail.core.files import write_json
+from vitrail.core.run import RunFolder
+from vitrail.data.loader.loader import Broken
+from vitrail.data.sources.base import Source
+from vitrail.evals.classify import Evaluation, judge
+from vitrail.evals.inference import run_inference
+from vitrail.jobs.finetune.run import Finetune
+from vitrail.models.build import Model
+from vitrail.models.cost import multiply_adds, parameters
+from vitrail.models.resnet import ResNetConfig
+from vitrail.train.trainable import HeadOnly, make_trainable, trained_parameters
+from vitrail.weights.bundle import RESAMPLED, save_bundle
+from vitrail.weights.pretrained import PretrainedModel
+
+JUDGE = "linear judge"
+RULE = (
+    "the highest accuracy on the held-out images; among equal ones the lower loss there; never one below the linear "
+    "judge, which is the model where nothing is above it"
+)
+
+
+class Outcome(NamedTuple):
+    """What was tried, what was chosen, and the model."""
+
+    trials: list[dict[str, Any]]
+    chosen: dict[str, Any]
+    result: dict[str, Any] | None  # of the final run; None: the linear judge is the model
+    failed: str | None  # why the final run has no model
+    model: Model
+
+
+def finish_auto(
+    outcome: Outcome,
+    config: Finetune,
+    run: RunFolder,
+    classes: tuple[str, ...],
+    test: Source | None,
+    machine: Machine,
+    start: PretrainedModel,
+) -> dict[str, Any]:
+    """Writes the bundle, judges the test images, where there are any, and writes the result."""
+    model, chosen, final = outcome.model, outcome.chosen, outcome.result
+    temperature = None
+    if chosen["temperature"] is not None:  # the linear judge is divided by its own already
+        temperature = 1.0 if final is None else chosen["temperature"]
+    about = {
+        "job": "finetune",
+        "recipe": "auto",
+        "init": config.init,
+        "init_trained_on": start.provenance.get("trained_on") or start.provenance.get("source"),
+        **({} if isinstance(model.config, ResNetConfig) else {RESAMPLED: start.interpolation}),
+        "trained_on": config.train,
+        "chosen": chosen["name"],
+        "steps": final["steps"] if final else 0,
+        "vitrail": version("vitrail"),
+    }
+    if temperature is not None:
+        about["temperature_fitted"] = {"data": f"held-out images of {config.train}", "count": chosen["count"]}
+    bundle = run.path / "bundle"
+    digest = save_bundle(bundle, model, model.preprocess, classes, about, temperature)
+    tested = _test(model, test, config, machine, temperature) if test is not None else None
+    if tested is not None:
+        tested.write(run.path / "evaluation", config.test or "", str(bundle))
+    result = _result(outcome, tested, model, digest)
+    note(run, outcome.trials, chosen, result["runs"])
+    run.finish(result)
+    return run.result()
+
+
+def note(
+    run: RunFolder, trials: list[dict[str, Any]], chosen: dict[str, Any] | None, runs: list[dict[str, Any]]
+) -> None:
+    """transfer.json: what is known so far."""
+    write_json(
+        run.path / "transfer.json", {"format": 1, "rule": RULE, "trials": trials, "chosen": chosen, "runs": runs}
+    )
+
+
+def _test(model: Model, test: Source, config: Finetune, machine: Machine, temperature: float | None) -> Evaluation:
+    device = choose_device(machine.device)
+    dtype, broken, view = choose_precision(config.precision, device), Broken(len(test)), model.preprocess
+    parts = run_inference(
+        model.to(device).eval(), test, view, broken=broken, dtype=dtype, workers=machine.workers, title="test"
+    )
+    outputs = ((part.batch, part.logits) for part in parts)
+    return judge(outputs, test, broken, view.resolution, temperature=temperature)
+
+
+def _result(outcome: Outcome, tested: Evaluation | None, model: Model, digest: str) -> dict[str, Any]:
+    """The keys of a fine-tuning by the protocol."""
+    chosen, final = outcome.chosen, outcome.result or {}
+    if not final:
+        make_trainable(model, HeadOnly())
+    figures = {
+        "accuracy": tested.accuracy if tested else None,
+        "interval": list(tested.interval) if tested else None,
+        "count": tested.count if tested else None,
+    }
+    row = {
+        "folder": "final/seed-0" if final else None,
+        "learning_rate": chosen["learning_rate"],
+        "seed": 0,
+        **figures,
+        "seconds": final.get("seconds", 0.0),
+        "memory_gib": final.get("memory_gib"),
+        "weights_sha256": digest,
+    }
+    return {
+        "job": "finetune",
+        "recipe": "auto",
+        "steps": final.get("steps", 0),
+        "images": final.get("images", 0),
+        "parameters": parameters(model.config),
+        "trained_parameters": final.get("trained_parameters") or trained_parameters(model),
+        "macs_per_image": multiply_adds(model.config),
+        "training_flops_per_image": final.get("training_flops_per_image", 0),
+        **figures,
+        "spread": None,
+        "seconds": sum(one["wall"] for one in outcome.trials) + final.get("seconds", 0.0),
+        "images_per_second": final.get("images_per_second"),
+        "memory_gib": final.get("memory_gib"),
+        "learning_rate": chosen["learning_rate"],
+        "rule": RULE,
+        "chosen": chosen,
+        "failed": outcome.failed,
+        "trials": outcome.trials,
+        "runs": [row],
+        "broken": tested.broken.rows() if tested else [],
+        "restarts": final.get("restarts", 0),
+        "weights_sha256": digest,
+    }

@@ -1,0 +1,168 @@
+"""The plan of `finetune auto`: what is tried, for how many steps, in which time."""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import NamedTuple
+
+from vitrail.jobs.finetune.plan import in_words
+from vitrail.train.trainable import LayerDecay, Lora, Tuned
+
+DEFAULT_BUDGET = "10m"
+PLANNED = 0.9  # of the budget: reading, saving and what measurements missed take the rest
+EPOCHS = 20  # of the training images, at most; for few images at least USEFUL steps
+USEFUL = 100  # steps of the final run that another trial must leave
+FEWEST = 8  # steps of the final run, below which nothing is trained but the classifier
+START = 2.0  # seconds that a run takes besides its steps: checkpoint, bundle, reading it again
+
+
+class Candidate(NamedTuple):
+    """A way to fine-tune from the linear judge: its name, what is trained, and its rate by that of the config."""
+
+    name: str
+    tuned: Tuned
+    rate: float
+
+
+CANDIDATES = (
+    Candidate("all-layers", LayerDecay(0.75), 1.0),
+    Candidate("lora-8", Lora(8, 16.0), 5.0),
+    Candidate("all-layers-faster", LayerDecay(0.75), 3.0),
+)
+
+
+class Times(NamedTuple):
+    """Seconds, measured on this machine with this model and these images."""
+
+    step: float  # with the training views of its images
+    judge: float  # an image, without gradients, decoded
+    measured: float  # what measuring took
+
+
+@dataclass(frozen=True)
+class AutoPlan:
+    """Written to plan.json before anything is computed; what is started again follows it."""
+
+    candidates: tuple[str, ...]  # names in CANDIDATES; none: the linear judge is the model
+    folds: int  # 1: one part is held out; more: each image is held out once; 0: none is
+    steps: int  # of the final run; after the trials it is settled by the time that is left
+    trial_steps: int
+    batch: int
+    classes: int
+    train_images: int
+    judged_images: int
+    test_images: int
+    budget_seconds: float
+    timed: bool  # False: the steps were given
+    seconds_per_step: float
+    judge_seconds: float  # an image
+    seconds: float  # of everything
+    why: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """The plan as lines of text, printed before it starts."""
+        held = f"{self.judged_images:,} held-out images"
+        lines = [
+            f"plan: frozen features of {self.train_images:,} training images in {self.classes} classes, a linear judge "
+            + (f"judged on {held}" if self.folds else "on all of them")
+        ]
+        if self.candidates:
+            runs = f" in {self.folds} folds" if self.folds > 1 else ""
+            lines.append(
+                f"  tried from it: {', '.join(self.candidates)}; {self.trial_steps:,} steps of {self.batch} images "
+                f"each{runs}, judged on {held}"
+            )
+            about = "about " if self.timed else ""
+            lines.append(f"  the best on all training images: {about}{self.steps:,} steps")
+        tested = f"; {self.test_images:,} test images, judged once at the end" if self.test_images else ""
+        lines.append(
+            f"  about {in_words(self.seconds)} of {in_words(self.budget_seconds)} "
+            f"({self.seconds_per_step:.3g} s a step, with decoding){tested}"
+        )
+        return [*lines, *(f"  {sentence}" for sentence in self.why)]
+
+
+class Sizes(NamedTuple):
+    """How many images and classes there are; `held` and `folds` as in linear_judge."""
+
+    train: int
+    held: int
+    test: int
+    classes: int
+    folds: int
+
+
+def make_auto_plan(sizes: Sizes, times: Times, budget: float, batch: int, steps: int, known: int) -> AutoPlan:
+    """The plan for a budget in seconds, or for `steps` of the final run where they are not 0.
+
+    Trials take half of the steps of the final run. As many candidates are tried as leave USEFUL steps.
+
+    Args:
+        known: how many of CANDIDATES the model can be trained by.
+    """
+    most = max(USEFUL, ceil(EPOCHS * sizes.train / batch))
+    fixed = times.measured + times.judge * (sizes.train + sizes.test) + START
+    runs = max(1, sizes.folds)
+
+    def seconds(candidates: int, steps: int) -> float:
+        trials = candidates * (runs * (ceil(steps / 2) * times.step + START) + sizes.held * times.judge)
+        return fixed + (trials + steps * times.step + START if candidates else 0.0)
+
+    def fitting(candidates: int) -> int:
+        left = PLANNED * budget - seconds(candidates, 0)
+        return max(0, min(most, int(left / (times.step * (1 + candidates * runs / 2)))))
+
+    why: list[str] = []
+    candidates = 1
+    if steps == 0:
+        while candidates < known and fitting(candidates + 1) >= min(USEFUL, most):
+            candidates += 1
+        steps = fitting(candidates)
+        if steps < FEWEST:
+            candidates, steps = 0, 0
+            why.append("the budget leaves no time for fine-tuning: the linear judge is the model; give a longer one")
+        elif steps == most:
+            why.append(f"the final run ends after {most:,} steps, {most * batch / sizes.train:.0f} epochs")
+        timed = True
+    else:
+        timed = False
+        why.append("steps are as given, the budget does not change them")
+    if sizes.folds == 0:
+        candidates, steps = 0, 0
+        why = ["no class has two images, so nothing can be held out to choose by: the linear judge is the model"]
+    elif sizes.folds > 1:
+        why.append(
+            f"a fifth of {sizes.train:,} images is too few to choose by: each image is held out once, in "
+            f"{sizes.folds} folds"
+        )
+    return AutoPlan(
+        candidates=tuple(one.name for one in CANDIDATES[:candidates]),
+        folds=sizes.folds,
+        steps=steps,
+        trial_steps=ceil(steps / 2),
+        batch=batch,
+        classes=sizes.classes,
+        train_images=sizes.train,
+        judged_images=sizes.held,
+        test_images=sizes.test,
+        budget_seconds=budget,
+        timed=timed,
+        seconds_per_step=times.step,
+        judge_seconds=times.judge,
+        seconds=seconds(candidates, steps),
+        why=tuple(why),
+    )
+
+
+def final_steps(plan: AutoPlan, spent: float, step: float, start: float) -> int:
+    """The steps of the final run by the time that is left, from `plan.steps` of a plan without a clock.
+
+    Args:
+        spent: seconds until now.
+        step: seconds of a step, as the trial took it.
+        start: seconds of a run besides its steps, as the trial took them.
+    """
+    if not plan.timed:
+        return plan.steps
+    most = max(USEFUL, ceil(EPOCHS * plan.train_images / plan.batch))
+    left = PLANNED * plan.budget_seconds - spent - start - plan.judge_seconds * plan.test_images
+    return max(1, min(most, int(left / step)))
