@@ -23,6 +23,7 @@ from vitrail.jobs.finetune.auto import automatic, choose
 from vitrail.jobs.finetune.auto_plan import CANDIDATES, Sizes, Times, final_steps, make_auto_plan
 from vitrail.jobs.finetune.linear_judge import judge_logits, linear_judge, make_folds
 from vitrail.jobs.finetune.run import Finetune, build_pretrained
+from vitrail.train.schedule import Cosine
 from vitrail.weights.bundle import read_bundle
 from vitrail.weights.load import load, read_pretrained
 
@@ -47,7 +48,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asked(root: Path, **changes: Any) -> Finetune:
     """Eight steps of the final run, four of a trial."""
     names = {"train": f"{root / 'photos'}@train", "test": f"{root / 'photos'}@test"}
-    return replace(config(root), **{**names, "steps": 8, "batch": 0, "save_every": 2, "budget": "10m", **changes})
+    return replace(
+        config(root),
+        **{**names, "steps": 8, "batch": 0, "save_every": 2, "budget": "10m", "schedule": Cosine(), **changes},
+    )
 
 
 def better(monkeypatch: pytest.MonkeyPatch, accuracy: float = 1.0) -> None:
@@ -281,6 +285,7 @@ def test_what_auto_chooses_itself_is_refused(data: Path, tmp_path: Path) -> None
         ({"sweep": (0.1, 0.2)}, "sweep"),
         ({"validation": "x"}, "validation"),
         ({"repeats": 1}, "repeats"),
+        ({"schedule": Cosine(5)}, "schedule"),
     ):
         with pytest.raises(BadInput, match=f"leave out {named}"):
             automatic(asked(data, **changes), tmp_path / "out", HERE)

@@ -66,7 +66,7 @@ from vitrail.train.trainable import LayerDecay, Whole
 from vitrail.weights.load import load, read_pretrained
 from vitrail.weights.pretrained import PretrainedModel
 
-BATCH = 32  # images a step, and fewer of few images
+BATCH = 32  # images a step where none are given; never more than batch_for says
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,11 @@ class _Auto:
     def train_one(self, one: Candidate, where: Path, source: Source, head: Linear, steps: int) -> dict[str, Any]:
         """Fine-tunes in `where` from the classifier `head`, without looking at any other image."""
         optimizer = replace(self.config.optimizer, lr=self.config.optimizer.lr * one.rate)
+        given, tuned = optimizer.layer_decay, one.tuned
+        tuned = LayerDecay(given) if given is not None and isinstance(tuned, LayerDecay) else tuned
         schedule = Cosine(warmup=steps // 10)
         config = replace(
-            self.config, tuned=one.tuned, optimizer=optimizer, schedule=schedule, steps=steps, test=None, budget=None
+            self.config, tuned=tuned, optimizer=optimizer, schedule=schedule, steps=steps, test=None, budget=None
         )
         data, recipe = (source, None, None), "auto"
         return finetune_once(config, where, self.machine, recipe, data, False, self.start, head=head)
@@ -103,17 +105,17 @@ def automatic(config: Finetune, folder: Path, machine: Machine | None = None) ->
         Interrupted: after a signal, once the run is saved.
     """
     check_start(config)
-    _check_options(config)
     machine = machine or Machine()
+    _check_options(config, machine)
     budget = seconds_of(config.budget or DEFAULT_BUDGET)
     with joined(choose_device(machine.device)):
         data = open_checked(config)
-        whole = replace(config, batch=config.batch or min(BATCH, batch_for(len(data[0]))))
+        whole = replace(config, batch=min(config.batch or BATCH, batch_for(len(data[0]))))
         check_training(replace(whole, steps=whole.steps or 1, schedule=Cosine()))
         with RunFolder(folder, "finetune", config, "auto") as run:
             if run.state == "finished":
                 return run.result()
-            check_same_data(run, data, accept=machine.accept_changed_data)
+            check_same_data(run, data)
             start = read_pretrained(config.init, resolution=config.resolution)
             plan = _plan(whole, run, data[0], data[2], machine, start, budget)
             auto = _prepare(whole, run, data[0], machine, start, plan)
@@ -121,10 +123,14 @@ def automatic(config: Finetune, folder: Path, machine: Machine | None = None) ->
             return finish_auto(outcome, whole, run, data[0].classes, data[2], machine, start)
 
 
-def _check_options(config: Finetune) -> None:
+def _check_options(config: Finetune, machine: Machine) -> None:
     for name, usual in (("sweep", ()), ("repeats", 0), ("held_out", None), ("validation", None), ("keep", "last")):
         if getattr(config, name) != usual:
             raise BadInput(f"finetune auto chooses by images that it holds out itself: leave out {name}")
+    if config.schedule != Cosine():
+        raise BadInput("finetune auto warms up for a tenth of the steps and falls with a cosine: leave out schedule")
+    if machine.accept_changed_data:
+        raise BadInput("the linear judge of finetune auto is of the data that it began with: give another --out")
     if not isinstance(config.tuned, Whole):
         raise BadInput("finetune auto chooses what is trained: leave out tuned, or name a recipe such as folder")
     if launched().size > 1:

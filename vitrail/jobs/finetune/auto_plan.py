@@ -134,6 +134,8 @@ def make_auto_plan(sizes: Sizes, times: Times, budget: float, batch: int, steps:
             f"a fifth of {sizes.train:,} images is too few to choose by: each image is held out once, in "
             f"{sizes.folds} folds"
         )
+    if fixed > budget:
+        why.append("the features of training and test images alone take longer than the budget; fewer pixels help")
     return AutoPlan(
         candidates=tuple(one.name for one in CANDIDATES[:candidates]),
         folds=sizes.folds,
