@@ -47,12 +47,41 @@ class PlanFile(Record):
     plan: Plan
 
 
+@dataclass(frozen=True)
+class AutoPlan:
+    """What `finetune auto` is going to do."""
+
+    candidates: tuple[str, ...]  # names; none: the linear judge is the model
+    folds: int  # 1: one part is held out; more: each image is held out once; 0: none is
+    steps: int  # of the final run; after the trials it is settled by the time that is left
+    trial_steps: int
+    batch: int  # images a step
+    classes: int
+    train_images: int
+    judged_images: int
+    test_images: int
+    budget_seconds: float
+    timed: bool  # False: the steps were given
+    seconds_per_step: float
+    judge_seconds: float  # an image
+    seconds: float  # of everything
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoPlanFile(Record):
+    """Of `finetune auto`: written before anything is computed, followed after a restart."""
+
+    format: int = 1
+    plan: AutoPlan
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trial(Record):
-    """A run of the sweep, judged on held-out images."""
+    """A run of the sweep, judged on held-out images; of `finetune auto` also the linear judge, without a folder."""
 
-    folder: str
-    learning_rate: float
+    folder: str | None
+    learning_rate: float | None
     accuracy: float | None  # on the held-out images; this and all below are null where it failed
     interval: Interval | None
     count: int | None  # held-out images
@@ -63,14 +92,19 @@ class Trial(Record):
     restarts: int | None
     loss: float | None  # on the held-out images
     failed: str | None  # why it failed; null where it did not
+    name: str | None = optional()  # this and what follows of finetune auto: what was tried
+    temperature: float | None = optional()  # fitted on the held-out images, for the loss
+    wall: float | None = optional()  # seconds that it took, with reading and judging
+    step: float | None = optional()  # seconds
+    start: float | None = optional()  # seconds of a run besides its steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinalRun(Record):
     """A run on all training images, tested once."""
 
-    folder: str
-    learning_rate: float
+    folder: str | None  # null, as the rate, where the linear judge is the model
+    learning_rate: float | None
     seed: int
     accuracy: float | None  # on the test images; null without any
     interval: Interval | None
@@ -116,9 +150,9 @@ class FinetuneResult(Record):
     spread: float | None  # standard deviation of the final runs; null for one
     count: int | None  # test images
     seconds: float  # of all training
-    images_per_second: float
+    images_per_second: float | None
     memory_gib: float | None  # most of all runs, GiB
-    learning_rate: float
+    learning_rate: float | None
     rule: str  # by which a trial is chosen
     chosen: Trial | None
     trials: Sequence[Trial]
@@ -126,6 +160,7 @@ class FinetuneResult(Record):
     broken: Sequence[BrokenImage]
     restarts: int  # of all runs
     weights_sha256: str
+    recipe: str | None = optional()  # "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,10 +198,14 @@ class TuningComparison(Record):
 
 FILES: Files = {
     "config.json": "as of a run; `steps` and `batch` of 0 are scaled to the data",
-    "plan.json": PlanFile,
+    "plan.json": (PlanFile, AutoPlanFile),
     "transfer.json": Sweep,
     "trials/lr-0.003/": "a run that is judged on held-out images; finished, it keeps no checkpoints",
     "trials/lr-0.003/failed.json": FailedTrial,
+    "judge.npz": "of `finetune auto`: `weights` [folds + 1, D, K], `bias` [folds + 1, K]; the last of all images",
+    "judge.json": "how the linear judge was judged",
+    "trials/NAME/judged.json": "how a trial of `finetune auto` was judged",
+    "final.json": "what `finetune auto` chose, and the steps of its final run",
     "final/seed-0/": "a run on all training images, tested once",
     "bundle/": "the model of the first final run",
     "result.json": FinetuneResult,

@@ -23,6 +23,8 @@ from vitrail.jobs.finetune.auto import automatic, choose
 from vitrail.jobs.finetune.auto_plan import CANDIDATES, Sizes, Times, final_steps, make_auto_plan
 from vitrail.jobs.finetune.linear_judge import judge_logits, linear_judge, make_folds
 from vitrail.jobs.finetune.run import Finetune, build_pretrained
+from vitrail.records.finetune import AutoPlanFile, FinetuneResult, Sweep
+from vitrail.records.record import load_record
 from vitrail.train.schedule import Cosine
 from vitrail.weights.bundle import read_bundle
 from vitrail.weights.load import load, read_pretrained
@@ -100,6 +102,8 @@ def test_confidence_of_the_judge_is_right_on_held_out_images(data: Path, tmp_pat
 
 def test_the_folder_holds_everything(done: Path) -> None:
     result = read_json(done / "result.json")
+    for name, kind in (("plan.json", AutoPlanFile), ("transfer.json", Sweep), ("result.json", FinetuneResult)):
+        load_record(kind, done / name)
     assert [row["name"] for row in result["trials"]] == ["linear judge", "all-layers"]
     assert (result["chosen"]["name"], result["steps"], result["count"]) == ("all-layers", 8, 45)
     assert result["trials"][0]["count"] == 54

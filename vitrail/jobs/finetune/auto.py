@@ -39,12 +39,12 @@ from vitrail.jobs.finetune.auto_plan import (
     CANDIDATES,
     DEFAULT_BUDGET,
     START,
-    AutoPlan,
     Candidate,
     Sizes,
     Times,
     final_steps,
     make_auto_plan,
+    plan_lines,
 )
 from vitrail.jobs.finetune.linear_judge import (
     Fold,
@@ -59,6 +59,7 @@ from vitrail.jobs.finetune.run import Finetune, build_pretrained, check_start, f
 from vitrail.jobs.finetune.schedule_rule import batch_for, seconds_of
 from vitrail.jobs.finetune.step_time import measure_step_time
 from vitrail.models.resnet import ResNetConfig
+from vitrail.records.finetune import AutoPlan
 from vitrail.train.config import check_training
 from vitrail.train.divergence import Diverged
 from vitrail.train.schedule import Cosine
@@ -167,7 +168,7 @@ def _plan(
         plan = replace(plan, why=(*plan.why, *start.assumed))
         write_json(file, {"format": 1, "plan": to_json(plan)})
     plan = from_json(AutoPlan, read_json(file)["plan"], str(file))
-    for line in plan.lines():
+    for line in plan_lines(plan):
         say(line)
     return plan
 
@@ -264,7 +265,7 @@ def _trial(auto: _Auto, one: Candidate) -> dict[str, Any]:
         say(f"{one.name}: {judged.accuracy:.1%} of {judged.count:,} held-out images")
     folder = places[0].relative_to(auto.run.path).as_posix()
     rate = auto.config.optimizer.lr * one.rate
-    return {"name": one.name, "folder": folder, "learning_rate": rate, **_figures(judged), **stored}
+    return {"name": one.name, "folder": folder, "learning_rate": rate, **_figures(judged), **_UNKNOWN, **stored}
 
 
 def _held_out_logits(auto: _Auto, place: Path, fold: Fold) -> tuple[torch.Tensor, torch.Tensor]:
@@ -281,7 +282,10 @@ def _held_out_logits(auto: _Auto, place: Path, fold: Fold) -> tuple[torch.Tensor
 
 def _judge_row(judge: LinearJudge) -> dict[str, Any]:
     more = {"seconds": judge.seconds, "wall": judge.seconds, "step": 0.0, "start": START, "failed": None}
-    return {"name": JUDGE, "folder": None, "learning_rate": None, **_figures(judge.judged), **more}
+    return {"name": JUDGE, "folder": None, "learning_rate": None, **_figures(judge.judged), **_UNKNOWN, **more}
+
+
+_UNKNOWN = dict.fromkeys(("memory_gib", "images_per_second", "weights_sha256", "restarts"))
 
 
 def _figures(judged: Judged | None) -> dict[str, Any]:

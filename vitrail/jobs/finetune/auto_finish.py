@@ -109,7 +109,9 @@ def _result(outcome: Outcome, tested: Evaluation | None, model: Model, digest: s
         **figures,
         "seconds": final.get("seconds", 0.0),
         "memory_gib": final.get("memory_gib"),
+        "images_per_second": final.get("images_per_second"),
         "weights_sha256": digest,
+        "restarts": final.get("restarts", 0),
     }
     return {
         "job": "finetune",

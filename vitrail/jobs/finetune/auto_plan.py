@@ -1,10 +1,11 @@
 """The plan of `finetune auto`: what is tried, for how many steps, in which time."""
 
-from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
-from vitrail.jobs.finetune.plan import in_words
+from vitrail.core.numbers import duration
+from vitrail.core.text import ordinary_spaces
+from vitrail.records.finetune import AutoPlan
 from vitrail.train.trainable import LayerDecay, Lora, Tuned
 
 DEFAULT_BUDGET = "10m"
@@ -38,47 +39,27 @@ class Times(NamedTuple):
     measured: float  # what measuring took
 
 
-@dataclass(frozen=True)
-class AutoPlan:
-    """Written to plan.json before anything is computed; what is started again follows it."""
-
-    candidates: tuple[str, ...]  # names in CANDIDATES; none: the linear judge is the model
-    folds: int  # 1: one part is held out; more: each image is held out once; 0: none is
-    steps: int  # of the final run; after the trials it is settled by the time that is left
-    trial_steps: int
-    batch: int
-    classes: int
-    train_images: int
-    judged_images: int
-    test_images: int
-    budget_seconds: float
-    timed: bool  # False: the steps were given
-    seconds_per_step: float
-    judge_seconds: float  # an image
-    seconds: float  # of everything
-    why: tuple[str, ...]
-
-    def lines(self) -> list[str]:
-        """The plan as lines of text, printed before it starts."""
-        held = f"{self.judged_images:,} held-out images"
-        lines = [
-            f"plan: frozen features of {self.train_images:,} training images in {self.classes} classes, a linear judge "
-            + (f"judged on {held}" if self.folds else "on all of them")
-        ]
-        if self.candidates:
-            runs = f" in {self.folds} folds" if self.folds > 1 else ""
-            lines.append(
-                f"  tried from it: {', '.join(self.candidates)}; {self.trial_steps:,} steps of {self.batch} images "
-                f"each{runs}, judged on {held}"
-            )
-            about = "about " if self.timed else ""
-            lines.append(f"  the best on all training images: {about}{self.steps:,} steps")
-        tested = f"; {self.test_images:,} test images, judged once at the end" if self.test_images else ""
+def plan_lines(plan: AutoPlan) -> list[str]:
+    """The plan as lines of text, printed before it starts."""
+    held = f"{plan.judged_images:,} held-out images"
+    lines = [
+        f"plan: frozen features of {plan.train_images:,} training images in {plan.classes} classes, a linear judge "
+        + (f"judged on {held}" if plan.folds else "on all of them")
+    ]
+    if plan.candidates:
+        runs = f" in {plan.folds} folds" if plan.folds > 1 else ""
         lines.append(
-            f"  about {in_words(self.seconds)} of {in_words(self.budget_seconds)} "
-            f"({self.seconds_per_step:.3g} s a step, with decoding){tested}"
+            f"  tried from it: {', '.join(plan.candidates)}; {plan.trial_steps:,} steps of {plan.batch} images "
+            f"each{runs}, judged on {held}"
         )
-        return [*lines, *(f"  {sentence}" for sentence in self.why)]
+        about = "about " if plan.timed else ""
+        lines.append(f"  the best on all training images: {about}{plan.steps:,} steps")
+    tested = f"; {plan.test_images:,} test images, judged once at the end" if plan.test_images else ""
+    lines.append(
+        f"  about {duration(plan.seconds)} of {duration(plan.budget_seconds)} "
+        f"({plan.seconds_per_step:.3g} s a step, with decoding){tested}"
+    )
+    return [ordinary_spaces(line) for line in [*lines, *(f"  {sentence}" for sentence in plan.why)]]
 
 
 class Sizes(NamedTuple):
