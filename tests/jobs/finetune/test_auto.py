@@ -59,7 +59,7 @@ def asked(root: Path, **changes: Any) -> Finetune:
 def better(monkeypatch: pytest.MonkeyPatch, accuracy: float = 1.0) -> None:
     """The images are so easy that only a made-up accuracy is above the linear judge."""
     original = job.judge_logits
-    monkeypatch.setattr(job, "judge_logits", lambda *given: original(*given)._replace(accuracy=accuracy, loss=-1.0))
+    monkeypatch.setattr(job, "judge_logits", lambda *given: replace(original(*given), accuracy=accuracy, loss=-1.0))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ absent, so all of it can be continued.
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +258,7 @@ def _trial(auto: _Auto, one: Candidate) -> dict[str, Any]:
         wall = max(time.perf_counter() - started, training)
         runs, steps = len(places), auto.plan.trial_steps * len(places)
         facts = {"seconds": training, "wall": wall, "step": training / steps, "start": (wall - training) / runs}
-        write_json(done, {**facts, "judged": judged and judged._asdict(), "failed": failed})
+        write_json(done, {**facts, "judged": judged and asdict(judged), "failed": failed})
     stored = read_json(done)
     judged = judged_from_json(stored.pop("judged"))
     if judged:
@@ -289,4 +289,4 @@ _UNKNOWN = dict.fromkeys(("memory_gib", "images_per_second", "weights_sha256", "
 
 
 def _figures(judged: Judged | None) -> dict[str, Any]:
-    return judged._asdict() if judged else dict.fromkeys(Judged._fields)
+    return asdict(judged) if judged else dict.fromkeys(field.name for field in fields(Judged))

@@ -8,6 +8,7 @@ N images · D features · K classes · F folds · M images that are held out, of
 
 import json
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +42,8 @@ class Fold(NamedTuple):
     held: Int64[np.ndarray, " m"]
 
 
-class Judged(NamedTuple):
+@dataclass(frozen=True)
+class Judged:
     """What some classifier makes of the held-out images; the loss is that at its temperature."""
 
     accuracy: float
@@ -110,7 +112,7 @@ def linear_judge(features: Features, classes: int, folds: tuple[Fold, ...], file
         with atomic_path(file) as temporary:
             np.savez(temporary, weights=np.stack([f.weights for f in every]), bias=np.stack([f.bias for f in every]))
         seconds = time.perf_counter() - started
-        write_json(about, {"judged": judged and judged._asdict(), "strength": strength, "seconds": seconds})
+        write_json(about, {"judged": judged and asdict(judged), "strength": strength, "seconds": seconds})
     stored = read_json(about)
     try:
         with np.load(file, allow_pickle=False) as arrays:
@@ -122,7 +124,7 @@ def linear_judge(features: Features, classes: int, folds: tuple[Fold, ...], file
 
 
 def judged_from_json(stored: dict[str, object] | None) -> Judged | None:
-    """What `Judged._asdict` became in a file."""
+    """What `asdict` of it became in a file."""
     if stored is None:
         return None
     text = json.loads(json.dumps(stored))
