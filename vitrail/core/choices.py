@@ -15,7 +15,7 @@ NAMES = {
     "ViTConfig": "vit", "ResNetConfig": "resnet", "Stages": "resnet",  # named in full by models.variants: "R50+B/16"
     "NoPosition": "none", "Learned1d": "1d", "Learned2d": "2d", "Relative": "relative", "SinCos2d": "sincos",
     "ClassToken": "token", "AveragePool": "average", "AttentionPool": "attention",
-    "TokenAndAverage": "token-and-average",
+    "TokenAndAverage": "token-and-average", "TokenAndDistilled": "token-and-distilled",
     "Adam": "adam", "Momentum": "sgd",
     "Linear": "linear", "Cosine": "cosine", "Rsqrt": "rsqrt", "Steps": "steps",
     "Softmax": "softmax", "Sigmoid": "sigmoid",
