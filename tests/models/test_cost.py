@@ -31,7 +31,7 @@ from vitrail.models.cost import (
 from vitrail.models.head import AttentionPool, AveragePool
 from vitrail.models.position import Learned1d, Relative
 from vitrail.models.resnet import ResNetConfig, Stages
-from vitrail.models.summary import describe, names
+from vitrail.models.summary import describe
 from vitrail.models.variants import NAMES, variant
 from vitrail.models.vit import ViTConfig
 
@@ -309,7 +309,7 @@ def test_in_bfloat16_a_number_takes_two_bytes(name: str, monkeypatch: pytest.Mon
 
 
 def test_every_name_is_described_by_its_kind() -> None:
-    rows = {name: describe(name, 224, 1000) for name in names()}
+    rows = {name: describe(name, 224, 1000) for name in NAMES}
     assert [row["name"] for row in rows.values()] == list(NAMES)
     for name, row in rows.items():
         assert row["kind"] == ("hybrid" if "+" in name else "ViT" if "/" in name else "ResNet")

@@ -12,8 +12,7 @@ from vitrail.models.cost import multiply_adds, parameters
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
 from vitrail.models.position import Learned1d
 from vitrail.models.resnet import ResNetConfig
-from vitrail.models.summary import names
-from vitrail.models.variants import variant
+from vitrail.models.variants import list_models, variant
 from vitrail.models.vit import ViTConfig
 
 
@@ -170,7 +169,7 @@ def instantiated(config: ModelConfig) -> int:
 
 
 def test_no_named_model_lacks_a_row() -> None:
-    assert set(names()) == {*SIZES, *PRE, *(name for name, *_ in WITHOUT_CLASS_POSITION)}
+    assert set(list_models()) == {*SIZES, *PRE, *(name for name, *_ in WITHOUT_CLASS_POSITION)}
 
 
 @pytest.mark.parametrize("name", SIZES)

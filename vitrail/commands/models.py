@@ -11,7 +11,8 @@ def run(args: list[str]) -> int:
     """`vitrail models`; returns the exit code."""
     import tyro
 
-    from vitrail.models.summary import describe, facts, listing, names
+    from vitrail.models.summary import describe, facts, listing
+    from vitrail.models.variants import list_models
 
     @dataclass(frozen=True)
     class Options:
@@ -21,7 +22,7 @@ def run(args: list[str]) -> int:
         json: bool = False  # one JSON object on standard output, alone
 
     options = parse(COMMAND, Options, args)
-    rows = [describe(name, options.resolution, options.num_classes) for name in options.name or names()]
+    rows = [describe(name, options.resolution, options.num_classes) for name in options.name or list_models()]
     if options.json:
         print(json.dumps({"models": rows}))
         return 0

@@ -113,10 +113,10 @@ def _help(command: Command, rows: list[Option], config: Any, full: bool) -> str:
     named = choices(config) if config is not None else {}
     options = {f"--{path}".replace("_", "-") for path in named}
     if "model" in named:
-        from vitrail.models.variants import NAMES
+        from vitrail.models.variants import list_models
 
         rows = [
-            row._replace(values="NAME", about=f"its sizes: {', '.join(NAMES)}", default="as the recipe says")
+            row._replace(values="NAME", about=f"its sizes: {', '.join(list_models())}", default="as the recipe says")
             if row.name == "--model"
             else row
             for row in rows

@@ -7,15 +7,10 @@ from vitrail.core.text import table
 from vitrail.models.build import ModelConfig, as_size
 from vitrail.models.cost import inference_activations, multiply_adds, parameters, training_activations, training_memory
 from vitrail.models.resnet import ResNetConfig, Stages
-from vitrail.models.variants import NAMES, variant
+from vitrail.models.variants import variant
 from vitrail.models.vit import ViTConfig
 
 MEMORIES = {"24 GB": 24e9, "80 GB": 80e9}  # of common accelerators; 10^9 bytes, so that some is left
-
-
-def names() -> tuple[str, ...]:
-    """All named variants."""
-    return NAMES
 
 
 def describe(name: str, resolution: int, num_classes: int) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """The tables of sizes: a name such as "B/16", "R50+L/32" or "R152x2" -> a config (Table 1, Table 3, official code)."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from vitrail.core.errors import BadInput, unknown
@@ -52,6 +54,30 @@ NAMES = (
 )
 # fmt: on
 
+_REGISTERED: dict[str, Callable[[], ViTConfig | ResNetConfig]] = {}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The names of the models, registered ones last; those that match a pattern such as "R50*" or "*/16"."""
+    return [name for name in (*NAMES, *_REGISTERED) if fnmatchcase(name, pattern)]
+
+
+def register_model(name: str, function: Callable[[], ViTConfig | ResNetConfig]) -> None:
+    """Gives a model a name, for `create_model` and `--model` in the processes that have registered it.
+
+    Args:
+        function: returns the config; classes and resolution are those of whoever asks for the model.
+
+    Raises:
+        BadInput: the name is taken.
+    """
+    try:
+        variant(name)
+    except BadInput:
+        _REGISTERED[name] = function
+    else:
+        raise BadInput(f"the model {name!r} exists already; register it by another name")
+
 
 def variant(name: str) -> ViTConfig | ResNetConfig:
     """The config of "Ti/16", "R50+B/16", "R101x3", ... at 224 pixels and without a classifier.
@@ -59,13 +85,18 @@ def variant(name: str) -> ViTConfig | ResNetConfig:
     Raises:
         BadInput: no such size, no patch after the slash, or a ResNet with a stride that it does not have.
     """
+    if name in _REGISTERED:
+        own = _REGISTERED[name]()
+        if not isinstance(own, ViTConfig | ResNetConfig):
+            raise BadInput(f"the model {name!r} was registered with a function that returns {own!r}, not a ViTConfig")
+        return own
     resnet = re.fullmatch(r"(?:BiT-)?(?P<stages>R\d+)x(?P<width>\d+(?:\.\d+)?)", name)
     if resnet and resnet["stages"] in STAGES:
         stages = replace(BIT, units=STAGES[resnet["stages"]], width=round(64 * float(resnet["width"])))
         return ResNetConfig(stages)
     match = re.fullmatch(r"(?:(?P<stages>R\d*)(?:x1)?\+)?(?:ViT-)?(?P<shape>\w+)/(?P<patch>\d+)", name)
     if match is None or match["shape"] not in SHAPES or (match["stages"] or "R") not in ("R", *STAGES):
-        raise unknown("model", name, NAMES)
+        raise unknown("model", name, list_models())
     patch, shape = int(match["patch"]), SHAPES[match["shape"]]
     if patch < 1:
         raise BadInput(f"model {name!r}: a patch has at least one pixel")
@@ -95,10 +126,10 @@ def variant_like(name: str, like: ViTConfig | ResNetConfig) -> ViTConfig | ResNe
     """The variant of that name in the place of `like`: its sizes, and all else of `like` that it has too.
 
     Resolution and classes stay; between two ViTs position, pooling, dropout and the like stay too, and a hidden layer
-    as wide as the encoder stays so. Raises BadInput as `variant` does.
+    as wide as the encoder stays so. A registered model keeps all else of its own. Raises BadInput as `variant` does.
     """
     config = replace(variant(name), resolution=like.resolution, num_classes=like.num_classes, head_bias=like.head_bias)
-    if not isinstance(config, ViTConfig) or not isinstance(like, ViTConfig):
+    if name in _REGISTERED or not isinstance(config, ViTConfig) or not isinstance(like, ViTConfig):
         return config
     sizes = {key: getattr(config, key) for key in ("patch", "width", "depth", "heads", "mlp", "backbone")}
     return replace(like, **sizes, hidden=config.width if like.hidden == like.width else like.hidden)

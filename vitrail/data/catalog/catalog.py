@@ -1,13 +1,14 @@
 """Data sets by name: their splits, and where they come from."""
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from vitrail.core.cache import cache_folder
-from vitrail.core.errors import BadInput
+from vitrail.core.errors import BadInput, unknown
 from vitrail.data.catalog import original_files
 from vitrail.data.catalog.digits import digits, placed_digits, scattered_digits
 from vitrail.data.catalog.downloads import Archive, fetch, offline
@@ -194,6 +195,37 @@ def _vtab(task: VtabTask) -> NamedDataset:
 
 NAMED |= {f"vtab-{task.name}": _vtab(task) for task in VTAB_TASKS}
 VTAB = tuple(f"vtab-{task.name}" for task in VTAB_TASKS)
+
+
+def register_data(
+    name: str, function: Callable[[str], Source], splits: tuple[str, ...] = ("train", "test"), about: str = ""
+) -> None:
+    """Gives data of one's own a name, for DATA (`name@train[:90%]`) in the processes that have registered it.
+
+    Args:
+        function: returns the source of a split.
+        splits: that there are.
+        about: a line for people.
+
+    Raises:
+        BadInput: the name is taken, or cannot be told from a path, a split or a pattern; or there are no splits.
+    """
+    if name in NAMED:
+        raise BadInput(f"the data {name!r} exist already; register them by another name")
+    if not re.fullmatch(r"[\w-]+", name):
+        raise BadInput(f"the name {name!r} of data may have letters, digits, - and _")
+    if not splits:
+        raise BadInput(f"the data {name!r} need a split, such as 'train'")
+
+    def opened(split: str) -> Source:
+        if split not in splits:
+            raise unknown(f"split of {name}", split, splits)
+        source = function(split)
+        if not isinstance(source, Source):
+            raise BadInput(f"the data {name!r} were registered with a function that returns {source!r}, not a Source")
+        return source
+
+    NAMED[name] = NamedDataset(about, splits, opened)
 
 
 def place_of(name: str) -> Path:

@@ -40,6 +40,10 @@ class Source(ABC):
     def __getitem__(self, index: int) -> Example:
         """The example; raises BrokenImage when its file cannot be read."""
 
+    def __repr__(self) -> str:
+        shown = ", ".join(self.classes[:3]) + (", …" if len(self.classes) > 3 else "")
+        return f"{type(self).__name__} of {len(self):,} images, {len(self.classes)} classes ({shown})"
+
     def valid_labels(self, key: str) -> tuple[int, ...]:
         """All labels that are right for the image of that name; only where there are `several`."""
         raise ValueError(f"each image of a {type(self).__name__} has one right label")
