@@ -20,7 +20,7 @@ HOUSE = [
     {"jobs"},
     {"recipes"},
     {"studies"},
-    {"commands"},
+    {"commands", "api"},
     {"cli"},
     {"__main__", "__init__"},
 ]

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from vitrail.api.models import create_model
 from vitrail.core.errors import BadInput
-from vitrail.models.build import ModelConfig, build, create_model
+from vitrail.models.build import ModelConfig, build
 from vitrail.models.cost import multiply_adds, parameters
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
 from vitrail.models.position import Learned1d

@@ -15,6 +15,7 @@ from vitrail.core import dist
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Interval, wilson
 from vitrail.core.files import atomic_path, write_json
+from vitrail.core.frames import to_pandas
 from vitrail.data.loader.loader import Batch, Broken, BrokenExample
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
@@ -30,7 +31,7 @@ __all__ = ["DENSE", "MISTAKES", "Evaluation", "as_judged", "evaluate", "figures_
 DENSE = 1000  # classes up to which there is a confusion matrix: that of 21,843 would take 4 GB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """The measured numbers; `images` holds the mistakes."""
 
@@ -43,6 +44,23 @@ class Evaluation:
     temperature: float | None = None  # of the calibrated columns of `outcomes`
     thresholds: tuple[float | None, ...] | None = None  # confidences for TARGETS, chosen on other images
     several: bool = False  # images have several right labels
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        bounds = f"95 % interval {low:.1%} to {high:.1%}"
+        return f"accuracy {self.accuracy:.1%} ({bounds}) of {self.count:,} images, loss {self.loss:.3f} nats"
+
+    def to_pandas(self) -> Any:
+        """A pandas.DataFrame with a row an image: key, label, predicted, correct, confidence, loss (nats), top5, ...
+
+        Raises:
+            BadInput: pandas is not installed.
+        """
+        rows = self.outcomes
+        names = np.array(self.classes)
+        columns = {"key": rows.keys, "label": names[rows.labels], "predicted": names[rows.predicted]}
+        others = {name: getattr(rows, name) for name in ("correct", "confidence", "loss", "top5", "calibrated")}
+        return to_pandas(columns | {name: values for name, values in others.items() if values is not None})
 
     @property
     def count(self) -> int:

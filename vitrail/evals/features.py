@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from vitrail.core.errors import BadInput
+from vitrail.core.frames import to_pandas
 from vitrail.data.loader.loader import Broken, eval_loader
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
@@ -52,6 +53,18 @@ class Features(NamedTuple):
     labels: Int64[np.ndarray, " n"]
     broken: tuple[tuple[str, str], ...]
     places: Int64[np.ndarray, " n"]
+
+    def __repr__(self) -> str:
+        broken = f", {len(self.broken)} images cannot be read" if self.broken else ""
+        return f"Features of {len(self.labels):,} images, {self.values.dtype} {self.values.shape}{broken}"
+
+    def to_pandas(self) -> Any:
+        """A pandas.DataFrame with a row an image: place, label, and the features as columns 0, 1, ...
+
+        Raises:
+            BadInput: pandas is not installed.
+        """
+        return to_pandas({"place": self.places, "label": self.labels, **dict(enumerate(self.values.T))})
 
 
 class Part(NamedTuple):

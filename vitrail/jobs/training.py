@@ -21,7 +21,7 @@ from vitrail.core.progress import say
 from vitrail.core.run import RunFolder, environment
 from vitrail.data.loader.loader import Batches, Broken, choose_workers, train_loader
 from vitrail.data.loader.on_device import OnDeviceDataset
-from vitrail.data.open.names import Role, open_data, require_classes
+from vitrail.data.open.names import open_data, require_classes
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.class_names import composed, folded
 from vitrail.data.sources.relabelled import Relabelled
@@ -57,13 +57,15 @@ def open_training_data(config: TrainConfig) -> Sources:
     """
     train = open_data(config.train, "train")
     require_classes(train, config.train)
-    return train, _same_classes(config.validation, train), _same_classes(config.test, train)
+    validation, test = (
+        None if name is None else same_classes(open_data(name, "test"), train, name)
+        for name in (config.validation, config.test)
+    )
+    return train, validation, test
 
 
-def _same_classes(name: str | None, train: Source, role: Role = "test") -> Source | None:
-    if name is None:
-        return None
-    source = open_data(name, role)
+def same_classes(source: Source, train: Source, name: str) -> Source:
+    """The source with the classes of the training data; raises BadInput where it has others."""
     if source.classes == train.classes:
         return source
     labels, other = [], []

@@ -1,10 +1,7 @@
 """From a config to a model: the only list of architectures."""
 
-from dataclasses import replace
-
 from vitrail.core.errors import BadInput
 from vitrail.models.resnet import ResNet, ResNetConfig
-from vitrail.models.variants import variant
 from vitrail.models.vit import ViT, ViTConfig
 
 ModelConfig = ViTConfig | ResNetConfig
@@ -18,21 +15,6 @@ def build(config: ModelConfig) -> Model:
             return ViT(config)
         case ResNetConfig():
             return ResNet(config)
-
-
-def create_model(
-    name: str, *, num_classes: int = 0, resolution: int | tuple[int, int] = 224, hidden: int | None = None
-) -> Model:
-    """A named variant ("B/16"), officially initialised from torch's global generator, with a zero classifier.
-
-    `hidden`: the width of the hidden tanh layer that pre-training heads of ViTs have.
-    """
-    config = replace(variant(name), num_classes=num_classes, resolution=as_size(resolution))
-    if hidden is not None:
-        if isinstance(config, ResNetConfig):
-            raise BadInput(f"{name} is a ResNet: it has no hidden layer before its classifier")
-        config = replace(config, hidden=hidden)
-    return build(config)
 
 
 def as_size(resolution: int | tuple[int, int]) -> tuple[int, int]:

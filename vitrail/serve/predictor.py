@@ -6,7 +6,7 @@ n images · k labels that are asked for · C classes · D features
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64, UInt8
@@ -17,11 +17,13 @@ from vitrail.core.device import choose_device, choose_precision
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
 from vitrail.data.decode import image
+from vitrail.data.decode.array import from_array
 from vitrail.data.decode.image import BrokenImage, Pixels
 from vitrail.data.loader.loader import Batch, BrokenExample, eval_loader, stack
 from vitrail.data.open.inputs import Images
 from vitrail.data.transforms.pipeline import eval_transform
 from vitrail.evals.inference import LOADER_FROM, inference_batch_size, outputs
+from vitrail.models.build import Model
 from vitrail.weights.load import load
 from vitrail.weights.pretrained import unusable_classifier
 
@@ -66,20 +68,25 @@ class Predictor:
     evaluate` fitted on held-out images, so that a probability is the share of times that it is right.
 
     Args:
-        source: any MODEL that docs/checkpoints.md lists. What its file does not say, and a classifier that was never
-            meant to be used, is said on standard error.
+        source: any MODEL that docs/checkpoints.md lists, or a model. What a file does not say, and a classifier that
+            was never meant to be used, is said on standard error.
         features: a model without a classifier is welcome too; it has features and no labels.
     """
 
     def __init__(
         self,
-        source: str | Path,
+        source: str | Path | Model,
         device: str = "auto",
         resolution: int | tuple[int, int] | None = None,
         features: bool = False,
     ):
         self.device = choose_device(device)
-        self.model = load(source, resolution=resolution, device=self.device)
+        if isinstance(source, str | Path):
+            self.model = load(source, resolution=resolution, device=self.device)
+        elif resolution is not None or source.preprocess is None:
+            raise BadInput("give the resolution to vitrail.load or vitrail.create_model, whose models say how they see")
+        else:
+            self.model, source = source.to(self.device).eval(), "the model"
         if not self.model.config.num_classes and not features:
             raise BadInput(f"{source} has no classifier: it gives features, not labels")
         unusable = unusable_classifier(self.model)
@@ -92,12 +99,27 @@ class Predictor:
         """The names of the classes; none for a model without a classifier."""
         return tuple(self.model.classes or ()) if self.model.config.num_classes else ()
 
-    def predict(self, images: Sequence[Any], top: int = 5) -> list[list[Label]]:
-        """The `top` labels of each image: a path, encoded bytes, an array uint8 [H, W, 3], or a Pillow image.
+    @overload
+    def predict(self, images: str | Path | bytes | Image.Image, top: int = 5) -> list[Label]: ...
+
+    @overload
+    def predict(self, images: Sequence[Any], top: int = 5) -> list[list[Label]]: ...
+
+    @overload
+    def predict(self, images: np.ndarray | Tensor, top: int = 5) -> Any: ...
+
+    def predict(self, images: Any, top: int = 5) -> Any:
+        """The `top` labels of one image, the most likely first; of several images a list of these.
+
+        Args:
+            images: a path, encoded bytes, a Pillow image, or an array or tensor: [H, W], [H, W, C] or [C, H, W] with 1,
+                3 or 4 channels, uint8 or floats from 0 to 1. Several: a list, or an array with one dimension more.
 
         Raises:
-            BadInput: an image that cannot be read; the message names it.
+            BadInput: an image that cannot be read; the message names it. Addresses are not fetched.
         """
+        if isinstance(images, str | Path | bytes | Image.Image) or getattr(images, "ndim", 4) < 4:
+            return self.predict([images], top)[0]
         results = []
         for prediction in self.stream(images, top=top):
             if prediction.error is not None:
@@ -200,13 +222,16 @@ def _in_order(part: Batch) -> tuple[list[str], list[str | None]]:
 
 def _pixels(item: Any) -> Pixels:
     if isinstance(item, (str, Path)):
+        if isinstance(item, str) and "://" in item:
+            raise BrokenImage("an address, and nothing is fetched; download the image and give its path")
         return image.decode(image.read(Path(item)))
     if isinstance(item, bytes):
         return image.decode(item)
+    if isinstance(item, Tensor):
+        item = item.detach().cpu()
+        item = (item.float() if item.is_floating_point() else item).numpy()
     if isinstance(item, np.ndarray):
-        if item.dtype != np.uint8 or item.ndim != 3 or item.shape[-1] != 3 or not item.size:
-            raise BrokenImage(f"an array of {item.dtype} {item.shape}; expected uint8 [H, W, 3]")
-        return item
+        return from_array(item)
     if isinstance(item, Image.Image):
         return image.from_pillow(item)
     raise BrokenImage(f"a {type(item).__name__}; expected a path, bytes, an array or a Pillow image")
