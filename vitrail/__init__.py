@@ -10,11 +10,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vitrail.analysis.look import look
     from vitrail.api.configs import command_of, recipe
     from vitrail.api.data import ImageDataset, data_loader, load_data
     from vitrail.api.evaluation import evaluate, features
     from vitrail.api.models import create_model
     from vitrail.api.training import train
+    from vitrail.core.device import Machine
     from vitrail.core.errors import BadInput
     from vitrail.data.catalog.catalog import register_data
     from vitrail.data.sources.base import Example, Source
@@ -40,6 +42,7 @@ _HOMES = {
     "Finetune": "vitrail.jobs.finetune.finetune",
     "ImageDataset": "vitrail.api.data",
     "Linear": "vitrail.jobs.linear_probe",
+    "Machine": "vitrail.core.device",
     "ModelOutput": "vitrail.models.output",
     "Predictor": "vitrail.serve.predictor",
     "Preprocess": "vitrail.data.transforms.pipeline",
@@ -58,6 +61,7 @@ _HOMES = {
     "list_models": "vitrail.models.variants",
     "load": "vitrail.weights.load",
     "load_data": "vitrail.api.data",
+    "look": "vitrail.analysis.look",
     "pretrain": "vitrail.jobs.pretrain",
     "read_run": "vitrail.records.read_run",
     "recipe": "vitrail.api.configs",
@@ -74,6 +78,7 @@ __all__ = [
     "Finetune",
     "ImageDataset",
     "Linear",
+    "Machine",
     "ModelOutput",
     "Predictor",
     "Preprocess",
@@ -93,6 +98,7 @@ __all__ = [
     "list_models",
     "load",
     "load_data",
+    "look",
     "pretrain",
     "read_run",
     "recipe",

@@ -14,7 +14,7 @@ from vitrail.recipes import FINETUNING, PRETRAINING, finetuning, pretraining
 
 
 def recipe(name: str, **options: Any) -> Pretrain | Finetune:
-    """The config of a recipe (`vitrail recipes`), a pre-training of that name before a fine-tuning.
+    """The config of a recipe (`vitrail recipes`): "digits" or "pretrain digits", "finetune digits".
 
     Args:
         options: as on the command line: fields, alternatives by their names, dotted paths in `**{}`, as in
@@ -23,7 +23,10 @@ def recipe(name: str, **options: Any) -> Pretrain | Finetune:
     Raises:
         BadInput: no such recipe, option or alternative, or a value of another type.
     """
-    config: Any = finetuning(name) if name in FINETUNING and name not in PRETRAINING else pretraining(name)
+    job, _, name = name.rpartition(" ")
+    if job not in ("", "pretrain", "finetune"):
+        raise unknown("job", job, ("pretrain", "finetune"))
+    config: Any = finetuning(name) if job == "finetune" else pretraining(name)
     for path, value in sorted(options.items(), key=lambda option: option[0].count(".")):
         config = _with(config, path, value)
     made: Pretrain | Finetune = from_json(type(config), to_json(config))

@@ -14,6 +14,7 @@ from vitrail.core.run import RunFolder
 from vitrail.data.open.names import require_classes
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
+from vitrail.jobs.data_identity import check_same_data
 from vitrail.jobs.training import check_keep_best, run_training, same_classes
 from vitrail.models.build import Model, ModelConfig
 from vitrail.models.vit import ViTConfig
@@ -71,27 +72,24 @@ def train(
             f"the model has {classes} classes, the training data have {count}: make it with num_classes={count}"
         )
     held_out: list[Source | None] = []
-    names: dict[str, str | None] = {"train": _name(data)}
+    names: dict[str, str | None] = {"train": str(data)}
     for key, asked in {"validation": validation, "test": test}.items():
         asked = getattr(config, key) if asked is None else asked
         held_out.append(None if asked is None else same_classes(load_data(asked, "test"), source, str(asked)))
-        names[key] = None if asked is None else _name(asked)
+        names[key] = None if asked is None else str(asked)
     preprocess = replace(preprocess_of(model), resolution=model.config.resolution)
     shared = {field.name: getattr(config, field.name) for field in fields(TrainConfig)}
     whole = Train(**shared | names, model=model.config, preprocess=preprocess)
     check_training(whole)
     check_keep_best(whole, held_out[0], machine)
     with joined(choose_device(machine.device)), RunFolder(Path(folder), "train", whole) as run:
-        result = run.result() if run.state == "finished" else None
-        if result is None:
+        if run.state == "finished":
+            result = run.result()
+        else:
+            parts = source, held_out[0], held_out[1]
+            check_same_data(run, parts, accept=machine.accept_changed_data)
             about = {"job": "train"}
-            sources = source, held_out[0], held_out[1]
-            result = run_training(whole, run, model, preprocess, sources, machine, about, callbacks=callbacks)
+            result = run_training(whole, run, model, preprocess, parts, machine, about, callbacks=callbacks)
     model.load_state_dict(read_safetensors(Path(folder) / "bundle/model.safetensors"))
     attach(model, preprocess, source.classes).eval()
     return result
-
-
-def _name(data: str | Path | Source) -> str:
-    """DATA; of a source what it is, and which images, so that a run goes on with none but its own."""
-    return f"{data!r}, {data.content_hash()[:16]}" if isinstance(data, Source) else str(data)

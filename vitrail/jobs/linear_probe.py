@@ -70,7 +70,7 @@ class _Kind(NamedTuple):
     layers: bool = False
 
 
-def linear(config: Linear, folder: Path | None = None, machine: Machine | None = None) -> dict[str, Any]:
+def linear(config: Linear, folder: str | Path | None = None, machine: Machine | None = None) -> dict[str, Any]:
     """Evaluates, writes linear.json into `folder` where one is given, and returns its content (docs/files.md).
 
     Of the processes of a launcher each computes a part of the features, and the first judges them; the others return no

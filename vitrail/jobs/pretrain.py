@@ -45,7 +45,7 @@ class EarlyStopping(Pretrain):
 
 def pretrain(
     config: Pretrain,
-    folder: Path,
+    folder: str | Path,
     machine: Machine | None = None,
     recipe: str | None = None,
     *,
@@ -69,7 +69,7 @@ def pretrain(
     model_config = with_classes(config.model, len(train.classes))
     if not model_config.head_bias:
         model_config = replace(model_config, head_bias=head_bias(config.loss, model_config.num_classes))
-    with joined(choose_device(machine.device)), RunFolder(folder, job, config, recipe) as run:
+    with joined(choose_device(machine.device)), RunFolder(Path(folder), job, config, recipe) as run:
         if run.state == "finished":
             return run.result()
         data = train, validation, test

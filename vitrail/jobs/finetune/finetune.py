@@ -15,7 +15,7 @@ __all__ = ["Finetune", "finetune"]
 
 def finetune(
     config: Finetune,
-    folder: Path,
+    folder: str | Path,
     machine: Machine | None = None,
     recipe: str | None = None,
     start: PretrainedModel | None = None,
@@ -32,6 +32,7 @@ def finetune(
         BadInput: a model, data, sizes or a folder that cannot be used.
         Interrupted: after a signal, once the run is saved.
     """
+    folder = Path(folder)
     if config.sweep or config.repeats or config.budget:
         return sweep(config, folder, machine, recipe, start, callbacks)
     return finetune_once(config, folder, machine, recipe, start=start, callbacks=callbacks)
