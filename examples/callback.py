@@ -23,5 +23,5 @@ print(vitrail.command_of(config))  # the command that trains by this config
 
 torch.manual_seed(0)
 model = vitrail.create_model(config.model, num_classes=10)  # or vitrail.load("checkpoint.npz", num_classes=10)
-result = vitrail.train(model, "digits@train", config, folder, callbacks=[GoodEnough()])
-print(f"accuracy {result['accuracy']:.1%} after {result['steps']} steps; the model is in {folder}/bundle")
+run = vitrail.train(model, "digits@train", config, folder, callbacks=[GoodEnough()])
+print(run)

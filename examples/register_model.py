@@ -3,9 +3,8 @@
 import sys
 
 import vitrail
-from vitrail import ViTConfig
 
-vitrail.register_model("mine/2", lambda: ViTConfig(patch=2, width=48, depth=2, heads=3, mlp=96))
+vitrail.register_model("mine/2", lambda: vitrail.ViTConfig(patch=2, width=48, depth=2, heads=3, mlp=96))
 print(vitrail.list_models("mine*"), vitrail.list_models("R50*"))
 
 model = vitrail.create_model("mine/2", num_classes=10, resolution=8)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from vitrail.jobs.linear_probe import Linear, linear
     from vitrail.jobs.pretrain import Pretrain, pretrain
     from vitrail.models.output import ModelOutput
-    from vitrail.records.read_run import read_run
     from vitrail.models.resnet import ResNetConfig
     from vitrail.models.variants import list_models, register_model
     from vitrail.models.vit import ViTConfig
+    from vitrail.records.read_run import read_run
     from vitrail.serve.predictor import Predictor
     from vitrail.train.callbacks import Callback
     from vitrail.train.config import TrainConfig

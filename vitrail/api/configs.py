@@ -62,10 +62,11 @@ def command_of(config: Pretrain | Finetune, recipe: str | None = None, folder: s
     known = dict(PRETRAINING if isinstance(config, Pretrain) else FINETUNING)
     if recipe is not None and recipe not in known:
         raise unknown("recipe", recipe, known)
-    found = {name: list(_options(make(), config)) for name, make in known.items() if recipe in (None, name)}
-    name = min(found, key=lambda name: len(found[name]))
+    name = recipe or min(known, key=lambda name: len(list(_changed(known[name](), config))))
     job = "pretrain" if isinstance(config, Pretrain) else "finetune"
-    return f"vitrail {job} {name} --out {shlex.quote(folder)}" + "".join(f" {option}" for option in found[name])
+    return f"vitrail {job} {name} --out {shlex.quote(folder)}" + "".join(
+        f" {option}" for option in _options(known[name](), config)
+    )
 
 
 def _options(start: Any, config: Any) -> Iterator[str]:

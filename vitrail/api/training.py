@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from vitrail.api.data import load_data
 from vitrail.api.models import preprocess_of
@@ -18,6 +17,7 @@ from vitrail.jobs.data_identity import check_same_data
 from vitrail.jobs.training import check_keep_best, run_training, same_classes
 from vitrail.models.build import Model, ModelConfig
 from vitrail.models.vit import ViTConfig
+from vitrail.records.read_run import Run, read_run
 from vitrail.train.callbacks import Callback
 from vitrail.train.config import TrainConfig, check_training
 from vitrail.weights.load import attach
@@ -42,7 +42,7 @@ def train(
     test: str | Path | Source | None = None,
     callbacks: Sequence[Callback] = (),
     machine: Machine | None = None,
-) -> dict[str, Any]:
+) -> Run:
     """Trains all weights of `model` in a run folder, or continues there; the model holds the final weights afterwards.
 
     A run that goes on takes the weights of its last checkpoint, whatever those of `model` are. Reports, `load` and
@@ -57,7 +57,7 @@ def train(
         callbacks: called besides our own, before checkpoints are saved.
 
     Returns:
-        What result.json holds (docs/files.md).
+        The run, as `read_run` reads it: `result.accuracy`, `metrics()`, `predictions()`.
 
     Raises:
         BadInput: data, classes, numbers or a folder that cannot be used.
@@ -83,13 +83,11 @@ def train(
     check_training(whole)
     check_keep_best(whole, held_out[0], machine)
     with joined(choose_device(machine.device)), RunFolder(Path(folder), "train", whole) as run:
-        if run.state == "finished":
-            result = run.result()
-        else:
+        if run.state != "finished":
             parts = source, held_out[0], held_out[1]
             check_same_data(run, parts, accept=machine.accept_changed_data)
             about = {"job": "train"}
-            result = run_training(whole, run, model, preprocess, parts, machine, about, callbacks=callbacks)
+            run_training(whole, run, model, preprocess, parts, machine, about, callbacks=callbacks)
     model.load_state_dict(read_safetensors(Path(folder) / "bundle/model.safetensors"))
     attach(model, preprocess, source.classes).eval()
-    return result
+    return read_run(folder)

@@ -15,7 +15,6 @@ from vitrail.core import dist
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Interval, wilson
 from vitrail.core.files import atomic_path, write_json
-from vitrail.core.frames import to_pandas
 from vitrail.data.loader.loader import Batch, Broken, BrokenExample
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
@@ -25,6 +24,7 @@ from vitrail.evals.intervals import Figure, balanced, bootstrap, mean_of
 from vitrail.evals.predictions import MISTAKES, PredictionCollector, Predictions, StoredPredictions, write_predictions
 from vitrail.evals.selective import TARGETS, answered, risk_coverage, threshold
 from vitrail.models.build import Model
+from vitrail.records.read_run import Columns
 
 __all__ = ["DENSE", "MISTAKES", "Evaluation", "as_judged", "evaluate", "figures_of", "judge"]
 
@@ -58,9 +58,9 @@ class Evaluation:
         """
         rows = self.outcomes
         names = np.array(self.classes)
-        columns = {"key": rows.keys, "label": names[rows.labels], "predicted": names[rows.predicted]}
+        columns = {"key": np.array(rows.keys), "label": names[rows.labels], "predicted": names[rows.predicted]}
         others = {name: getattr(rows, name) for name in ("correct", "confidence", "loss", "top5", "calibrated")}
-        return to_pandas(columns | {name: values for name, values in others.items() if values is not None})
+        return Columns(columns | {name: values for name, values in others.items() if values is not None}).to_pandas()
 
     @property
     def count(self) -> int:

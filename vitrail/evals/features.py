@@ -14,7 +14,6 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from vitrail.core.errors import BadInput
-from vitrail.core.frames import to_pandas
 from vitrail.data.loader.loader import Broken, eval_loader
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
@@ -22,6 +21,7 @@ from vitrail.evals.inference import run_inference
 from vitrail.models.build import Model, ModelConfig
 from vitrail.models.resnet import ResNetConfig
 from vitrail.models.vit import ViT, ViTConfig
+from vitrail.records.read_run import Columns
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,13 @@ class Features(NamedTuple):
         return f"Features of {len(self.labels):,} images, {self.values.dtype} {self.values.shape}{broken}"
 
     def to_pandas(self) -> Any:
-        """A pandas.DataFrame with a row an image: place, label, and the features as columns 0, 1, ...
+        """A pandas.DataFrame with a row an image: place, label, and the features as columns "0", "1", ...
 
         Raises:
             BadInput: pandas is not installed.
         """
-        return to_pandas({"place": self.places, "label": self.labels, **dict(enumerate(self.values.T))})
+        values = {str(i): column for i, column in enumerate(self.values.reshape(len(self.labels), -1).T)}
+        return Columns({"place": self.places, "label": self.labels, **values}).to_pandas()
 
 
 class Part(NamedTuple):

@@ -122,7 +122,7 @@ def linear(config: Linear, folder: str | Path | None = None, machine: Machine | 
         "rows": rows,
     }
     if folder is not None and launched().first:
-        write_json(folder / "linear.json", result)
+        write_json(Path(folder) / "linear.json", result)
     return result
 
 
