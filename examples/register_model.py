@@ -10,6 +10,6 @@ print(vitrail.list_models("mine*"), vitrail.list_models("R50*"))
 model = vitrail.create_model("mine/2", num_classes=10, resolution=8)
 print(f"{sum(weights.numel() for weights in model.parameters()):,} parameters")
 
-config = vitrail.recipe("digits", model="mine/2", steps=60)
+config: vitrail.Pretrain = vitrail.recipe("digits", model="mine/2", steps=60)
 folder = sys.argv[1] if len(sys.argv) > 1 else "runs/mine"
 print(vitrail.pretrain(config, folder)["accuracy"])

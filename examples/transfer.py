@@ -9,7 +9,7 @@ machine = vitrail.Machine(device="cpu", workers=0)
 vitrail.pretrain(vitrail.recipe("digits", steps=60), f"{folder}/pretrain", machine)
 
 data = {"train": "digits@train[:200]", "validation": "digits@train[200:300]", "test": "digits@test"}
-config = vitrail.recipe("finetune digits", init=f"{folder}/pretrain", resolution=8, steps=20, **data)
+config: vitrail.Finetune = vitrail.recipe("finetune digits", init=f"{folder}/pretrain", resolution=8, steps=20, **data)
 print(vitrail.command_of(config, folder=f"{folder}/finetune"))
 print(vitrail.finetune(config, f"{folder}/finetune", machine)["accuracy"])
 print(vitrail.read_run(f"{folder}/finetune").metrics())

@@ -11,6 +11,7 @@ from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.variants import list_models, variant_like
 from vitrail.recipes import FINETUNING, PRETRAINING, finetuning, pretraining
+from vitrail.train.config import TrainConfig
 
 
 def recipe(name: str, **options: Any) -> Pretrain | Finetune:
@@ -29,7 +30,7 @@ def recipe(name: str, **options: Any) -> Pretrain | Finetune:
     config: Any = finetuning(name) if job == "finetune" else pretraining(name)
     for path, value in sorted(options.items(), key=lambda option: option[0].count(".")):
         config = _with(config, path, value)
-    made: Pretrain | Finetune = from_json(type(config), to_json(config))
+    made: Pretrain | Finetune = config
     return made
 
 
@@ -43,10 +44,15 @@ def _with(config: Any, path: str, value: Any) -> Any:
     holder = part(config, owner) if owner else config
     if not hasattr(holder, field):
         raise unknown("option", path, (f"{owner}.{name}".lstrip(".") for name in vars(holder)))
-    return with_part(config, path, value)
+    stored = to_json(config)
+    place = stored
+    for name in filter(None, owner.split(".")):
+        place = place[name]
+    place[field] = to_json(value)
+    return from_json(type(config), stored)
 
 
-def command_of(config: Pretrain | Finetune, recipe: str | None = None, folder: str = "DIR") -> str:
+def command_of(config: TrainConfig, recipe: str | None = None, folder: str = "DIR") -> str:
     """The command that trains by a config: the nearest recipe, and the options in which the config differs.
 
     Args:
