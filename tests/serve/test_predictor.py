@@ -100,7 +100,7 @@ def test_a_broken_image_is_named(predictor: Predictor, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "item",
-    [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8), 7, None, b"", b"garbage"],
+    [np.full((4, 4, 3), 2.5), np.zeros((5, 5, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), 7, None, b"", b"garbage"],
     ids=str,
 )
 def test_what_is_no_image_is_refused_with_a_sentence(predictor: Predictor, item: object) -> None:

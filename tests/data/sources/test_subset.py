@@ -7,7 +7,7 @@ from tests.data.pictures import noise
 from vitrail.core.errors import BadInput
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.base import ArraySource
-from vitrail.data.sources.subset import Subset, few, sample, share, shots, slice_of, some_classes, stratified
+from vitrail.data.sources.subset import Subset, few, sample, share, shots, slice_of, stratified
 
 
 def source_of(labels: list[int], classes: int = 3) -> ArraySource:
@@ -61,16 +61,11 @@ def test_an_empty_slice_is_refused(start: str, stop: str) -> None:
 
 def test_a_subset_says_the_same_by_labels_and_by_item() -> None:
     source = source_of([0, 2, 1, 0, 2, 1])
-    part = some_classes(source, ["c", "a"])
+    part = Subset(source, np.array([0, 1, 3, 4]), ("c", "a"))
     assert part.classes == ("c", "a")
     assert keys(part) == ["k0", "k1", "k3", "k4"]
     assert part.labels.tolist() == [1, 0, 1, 0] == [part[i].label for i in range(4)]
     assert np.array_equal(np.asarray(part[1].image), source.images[1])
-
-
-def test_an_unknown_class_names_the_nearest() -> None:
-    with pytest.raises(BadInput, match="unknown class 'A'; did you mean 'a'"):
-        some_classes(source_of([0, 1]), ["A"])
 
 
 def test_fewer_shots_are_a_part_of_more() -> None:

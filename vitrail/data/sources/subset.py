@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.core.errors import BadInput, unknown
+from vitrail.core.errors import BadInput
 from vitrail.core.seeds import generator
 from vitrail.data.sources.base import Example, Source, add_to
 
@@ -58,15 +58,6 @@ def _place(text: str, default: int, size: int) -> int:
         return default
     place = round(size * float(text[:-1]) / 100) if text.endswith("%") else int(text)
     return min(size, place) if place >= 0 else max(0, size + place)
-
-
-def some_classes(source: Source, names: Sequence[str]) -> Subset:
-    """Only the examples of these classes, whose labels become 0, 1, … in the order of `names`."""
-    for name in names:
-        if name not in source.classes:
-            raise unknown("class", name, source.classes)
-    wanted = [source.classes.index(name) for name in names]
-    return Subset(source, np.flatnonzero(np.isin(source.labels, wanted)), tuple(names))
 
 
 def sample(source: Source, count: int, seed: int) -> Subset:
