@@ -40,7 +40,7 @@ def _check(args: list[str]) -> int:
     show(result, chosen.common, "\n".join(lines))
     if chosen.common.json:
         say(summary(result))
-    return 1 if result["findings"] else 0
+    return 1 if result.findings else 0
 
 
 def _prepare(args: list[str]) -> int:
@@ -77,8 +77,8 @@ def _prepare(args: list[str]) -> int:
         shard_images=chosen.shard_images,
     )
     prepared = prepare(config, chosen.out, chosen.workers, chosen.cluster)
-    show({"folder": str(chosen.out), "prepared": prepared}, common, summary(prepared, chosen.out))
-    return 1 if any(part["dropped"] for part in prepared) else 0
+    show({"folder": str(chosen.out)}, common, summary(prepared, chosen.out), prepared=prepared)
+    return 1 if any(part.dropped for part in prepared) else 0
 
 
 def _duplicates(args: list[str]) -> int:
@@ -105,7 +105,7 @@ def _duplicates(args: list[str]) -> int:
 
         lines.append(str(make(chosen.out)))
     show(result, chosen.common, "\n".join(lines))
-    return 1 if result["pairs"] else 0
+    return 1 if result.pairs else 0
 
 
 def _gathered(option: str, args: list[str]) -> list[str]:

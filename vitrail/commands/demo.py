@@ -25,10 +25,10 @@ def run(args: list[str]) -> int:
 
     options = parse(COMMAND, Options, args)
     result = demo(DEMOS[options.story](), options.out, options.common.machine())
-    for run in result["runs"].values():
+    for run in result.runs.values():
         make(options.out / run)
     page = make(options.out)
-    show({**result, "report": str(page)}, options.common, f"{result['seconds']:.0f} s; open {page}")
+    show(result, options.common, f"{result.seconds:.0f} s; open {page}", report=str(page))
     return 0
 
 

@@ -1,51 +1,55 @@
 """`vitrail evaluate`: a classifier, judged, and compared with another."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vitrail.commands.parsing import Command, parse, percent, show
 from vitrail.commands.parsing import options as options_of
+
+if TYPE_CHECKING:
+    from vitrail.records.evaluation import EvaluationResult
 
 
 def run(args: list[str]) -> int:
     """`vitrail evaluate`; returns the exit code."""
     from vitrail.jobs.evaluate import Evaluate, evaluate
+    from vitrail.records.comparison import Comparison
+    from vitrail.records.evaluation import EvaluationResult
 
     kind, _ = options_of(Evaluate, default=None)
     options = parse(COMMAND, kind, args)
     result = evaluate(options.config, options.out, options.common.machine())
-    lines = _said(result)
+    lines = [result.sentence] if isinstance(result, Comparison) else _said(result)
     if options.out is not None:
         from vitrail.report import make
 
         lines.append(str(make(options.out)))
     show(result, options.common, "\n".join(lines))
-    return 1 if result.get("broken") else 0
+    return 1 if isinstance(result, EvaluationResult) and result.broken else 0
 
 
-def _said(result: dict[str, Any]) -> list[str]:
+def _said(result: "EvaluationResult") -> list[str]:
     """For people, a line a finding."""
     from vitrail.jobs.train_test_overlap import sentence
 
-    if "mcnemar" in result:
-        return [result["sentence"]]
-    calibration, tempered, views = result["calibration"], result["temperature"], result["views"]
-    mean = f"; mean of {views['crops']} crops" if views["crops"] > 1 else ""
-    if len(views["resolutions"]) > 1:
-        mean += "; mean of " + " and ".join(f"{height} x {width}" for height, width in views["resolutions"])
-    line = f"accuracy {percent(result)} of {result['count']:,} images; loss {result['loss']:.3f}"
-    lines = [f"{line}; calibration error {calibration['ece']:.1%}{mean}"]
-    if result["top5"] is not None:
-        lines.append(f"top-5 accuracy {result['top5']:.1%}; balanced accuracy {result['balanced_accuracy']:.1%}")
+    calibration, tempered, views = result.calibration, result.temperature, result.views
+    assert views is not None
+    mean = f"; mean of {views.crops} crops" if views.crops > 1 else ""
+    if len(views.resolutions) > 1:
+        mean += "; mean of " + " and ".join(f"{height} x {width}" for height, width in views.resolutions)
+    line = f"accuracy {percent(result.accuracy, result.interval)} of {result.count:,} images; loss {result.loss:.3f}"
+    lines = [f"{line}; calibration error {calibration.ece:.1%}{mean}"]
+    if result.top5 is not None:
+        lines.append(f"top-5 accuracy {result.top5:.1%}; balanced accuracy {result.balanced_accuracy:.1%}")
     if tempered:
-        after = f"loss {tempered['loss']:.3f}; calibration error {tempered['calibration']['ece']:.1%}"
-        lines.append(f"with temperature {tempered['value']:.3g}: {after}")
-    if result["copies"]:
-        said = sentence(result["copies"], result["count"])
-        lines.append(f"warning: {said}" if result["copies"]["copies"] else said)
-    if result["comparison"]:
-        lines.append(result["comparison"]["sentence"])
-    if result["broken"]:
-        lines += ["broken images:", *(f"  {b['key']}: {b['reason']}" for b in result["broken"])]
+        after = f"loss {tempered.loss:.3f}; calibration error {tempered.calibration.ece:.1%}"
+        lines.append(f"with temperature {tempered.value:.3g}: {after}")
+    if result.copies:
+        said = sentence(result.copies, result.count)
+        lines.append(f"warning: {said}" if result.copies.copies else said)
+    if result.comparison:
+        lines.append(result.comparison.sentence)
+    if result.broken:
+        lines += ["broken images:", *(f"  {b.key}: {b.reason}" for b in result.broken)]
     return lines
 
 

@@ -1,11 +1,14 @@
 """`vitrail finetune`."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitrail.commands.parsing import PROOFS, Command, percent, show
 from vitrail.commands.training import CommonTraining, read_options, show_run
 from vitrail.core.text import table
+
+if TYPE_CHECKING:
+    from vitrail.records.finetune import FinetuneResult, TuningComparison
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ def run(args: list[str]) -> int:
     from vitrail.jobs.finetune.compare import compare, parse_trainable
     from vitrail.jobs.finetune.finetune import Finetune, finetune
     from vitrail.recipes import FINETUNING, small
+    from vitrail.records.finetune import FinetuneResult
 
     recipes = {"auto": small.finetune_auto, **FINETUNING}
     name, given = read_options(COMMAND, _zeros(_with_recipe(args)), recipes, Finetune, CommonFinetune)
@@ -36,14 +40,14 @@ def run(args: list[str]) -> int:
     if common.tune is not None and common.compare is not None:
         raise BadInput("--tune and --compare both say what is trained; give one of them")
     if common.compare is not None:
-        result = compare(config, common.compare, given.out, common.machine(), name)
-        return _show_comparison(given, result) if launched().first else 0
+        table_of_choices = compare(config, common.compare, given.out, common.machine(), name)
+        return _show_comparison(given, table_of_choices) if launched().first else 0
     if common.tune is not None:
         config = replace(config, tuned=parse_trainable(common.tune))
     result = finetune(config, given.out, common.machine(), name)
     if not launched().first:
         return 0
-    return _show_protocol(given, result) if "runs" in result else show_run(given, result)
+    return _show_protocol(given, result) if isinstance(result, FinetuneResult) else show_run(given, result)
 
 
 def _with_recipe(args: list[str]) -> list[str]:
@@ -63,51 +67,50 @@ def _zeros(args: list[str]) -> list[str]:
     ]
 
 
-def _show_protocol(given: Any, result: dict[str, Any]) -> int:
+def _show_protocol(given: Any, result: "FinetuneResult") -> int:
     from vitrail.report import make
 
     page = make(given.out, PROOFS)
     lines = []
-    if result.get("recipe") == "auto":
+    if result.recipe == "auto":
         lines += _tried(result)
-    elif result["trials"]:
+    elif result.trials:
         shown = ", ".join(
-            f"{row['learning_rate']:g}: {'failed' if row['failed'] else format(row['accuracy'], '.1%')}"
-            for row in result["trials"]
+            f"{row.learning_rate:g}: {'failed' if row.failed else format(row.accuracy, '.1%')}" for row in result.trials
         )
-        lines.append(f"rate {result['learning_rate']:g} chosen on held-out images ({shown})")
-    if result["accuracy"] is not None:
-        runs = len(result["runs"])
-        of = f" of {result['count']:,} test images"
-        spread = f", {runs} runs with a standard deviation of {result['spread']:.2%}" if runs > 1 else ""
-        lines.append(f"accuracy {percent(result)}{of}{spread}")
-    lines += [f"{result['seconds']:.0f} s of training in all", f"model: {given.out / 'bundle'}", str(page)]
-    show({**result, "folder": str(given.out)}, given.common, "\n".join(lines))
+        lines.append(f"rate {result.learning_rate:g} chosen on held-out images ({shown})")
+    if result.accuracy is not None:
+        runs = len(result.runs)
+        of = f" of {result.count:,} test images"
+        spread = f", {runs} runs with a standard deviation of {result.spread:.2%}" if runs > 1 else ""
+        lines.append(f"accuracy {percent(result.accuracy, result.interval)}{of}{spread}")
+    lines += [f"{result.seconds:.0f} s of training in all", f"model: {given.out / 'bundle'}", str(page)]
+    show(result, given.common, "\n".join(lines), folder=str(given.out))
     return 0
 
 
-def _tried(result: dict[str, Any]) -> list[str]:
+def _tried(result: "FinetuneResult") -> list[str]:
     shown = ", ".join(
-        f"{row['name']}: {'failed' if row['failed'] else format(row['accuracy'], '.1%')}"
-        for row in result["trials"]
-        if row["failed"] or row["accuracy"] is not None
+        f"{row.name}: {'failed' if row.failed else format(row.accuracy, '.1%')}"
+        for row in result.trials
+        if row.failed or row.accuracy is not None
     )
-    chosen = result["chosen"]["name"]
     on = f" on held-out images ({shown})" if shown else ""
-    said = f"{chosen} chosen{on}" if result["steps"] else f"the linear judge of frozen features is the model{on}"
-    return [said, *([f"the final run failed: {result['failed']}"] if result["failed"] else [])]
+    chosen = result.chosen.name if result.chosen and result.steps else "the linear judge of frozen features"
+    said = f"{chosen} chosen{on}" if result.steps else f"{chosen} is the model{on}"
+    return [said, *([f"the final run failed: {result.failed}"] if result.failed else [])]
 
 
-def _show_comparison(given: Any, result: dict[str, Any]) -> int:
+def _show_comparison(given: Any, result: "TuningComparison") -> int:
     from vitrail.report import make
 
     page = make(given.out, PROOFS)
     rows = [["trained", "parameters", "seconds", "memory", "accuracy"]]
-    for row in result["rows"]:
-        accuracy = percent(row) if row["accuracy"] is not None else "not tested"
-        memory = f"{row['memory_gib']:.2f} GiB" if row["memory_gib"] else "–"
-        rows.append([row["name"], f"{row['trained_parameters']:,}", f"{row['seconds']:.1f}", memory, accuracy])
-    show({**result, "folder": str(given.out)}, given.common, "\n".join([*table(rows, "<>>><"), str(page)]))
+    for row in result.rows:
+        accuracy = percent(row.accuracy, row.interval) if row.accuracy is not None else "not tested"
+        memory = f"{row.memory_gib:.2f} GiB" if row.memory_gib else "–"
+        rows.append([row.name, f"{row.trained_parameters:,}", f"{row.seconds:.1f}", memory, accuracy])
+    show(result, given.common, "\n".join([*table(rows, "<>>><"), str(page)]), folder=str(given.out))
     return 0
 
 

@@ -9,6 +9,7 @@ def run(args: list[str]) -> int:
     """`vitrail inspect`; returns the exit code."""
     from vitrail.findings.inspection import findings
     from vitrail.jobs.inspect import Inspect, inspect
+    from vitrail.records.record import as_json
     from vitrail.report import make
 
     kind, _ = options_of(Inspect, default=None)
@@ -16,10 +17,10 @@ def run(args: list[str]) -> int:
     if options.out is None:
         raise BadInput("vitrail inspect needs --out DIR for its figures")
     result = inspect(options.config, options.out, options.common.machine())
-    said = findings(result)
-    said += [f"broken: {broken['key']}: {broken['reason']}" for broken in result["broken"]]
+    said = findings(as_json(result))
+    said += [f"broken: {broken.key}: {broken.reason}" for broken in result.broken]
     show(result, options.common, "\n".join([*said, str(make(options.out))]))
-    return 1 if result["broken"] else 0
+    return 1 if result.broken else 0
 
 
 COMMAND = Command(

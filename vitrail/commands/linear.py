@@ -1,9 +1,12 @@
 """`vitrail linear`: frozen features, judged."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vitrail.commands.parsing import Command, parse, show
 from vitrail.commands.parsing import options as options_of
+
+if TYPE_CHECKING:
+    from vitrail.records.linear import LinearRow
 
 
 def run(args: list[str]) -> int:
@@ -16,27 +19,27 @@ def run(args: list[str]) -> int:
     result = linear(options.config, options.out, options.common.machine())
     if not launched().first:
         return 0
-    lines = [_line(row) for row in result["rows"]]
-    lines += [f"broken: {b['key']}: {b['reason']}" for b in result["broken"]]
+    lines = [_line(row) for row in result.rows]
+    lines += [f"broken: {b.key}: {b.reason}" for b in result.broken]
     if options.out is not None:
         from vitrail.report import make
 
         lines.append(str(make(options.out)))
     show(result, options.common, "\n".join(lines))
-    return 1 if result["broken"] else 0
+    return 1 if result.broken else 0
 
 
-def _line(row: dict[str, Any]) -> str:
-    what = row["features"]
-    if row["layer"] is not None:
-        what = f"layer {row['layer']}, {row['tokens']}"
-    how = "all images" if row["shots"] == "all" else f"{row['shots']} shots"
+def _line(row: "LinearRow") -> str:
+    what: str = row.features
+    if row.layer is not None:
+        what = f"layer {row.layer}, {row.tokens}"
+    how = "all images" if row.shots == "all" else f"{row.shots} shots"
     spread = ""
-    if row["interval"]:
-        low, high = row["interval"]
-        over = f"over {len(row['accuracies'])} draws" if row["interval_over"] == "draws" else "over the test images"
+    if row.interval:
+        low, high = row.interval
+        over = f"over {len(row.accuracies)} draws" if row.interval_over == "draws" else "over the test images"
         spread = f"  ({low:.1%} to {high:.1%} {over})"
-    return f"{what:>26}  {row['judge']:>8}  {how:>10}  {row['mean']:.1%}{spread}"
+    return f"{what:>26}  {row.judge:>8}  {how:>10}  {row.mean:.1%}{spread}"
 
 
 COMMAND = Command(

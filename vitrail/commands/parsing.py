@@ -15,6 +15,7 @@ from vitrail.core.choices import choices
 
 if TYPE_CHECKING:
     from vitrail.core.device import Machine
+    from vitrail.core.estimate import Interval
 
 PROOFS = Path(__file__).parent.parent / "recipes/proofs"  # as recipes.proof says; a report is to start without torch
 
@@ -192,12 +193,13 @@ def options(kind: type, *, default: Any, common: type = Common) -> tuple[Any, An
     return made, None if default is None else made(default)
 
 
-def show(result: dict[str, Any], common: Common, text: str) -> None:
-    """The result as JSON, or the text for people."""
-    print(json.dumps(result) if common.json else text)
+def show(result: Any, common: Common, text: str, **more: Any) -> None:
+    """Prints the result, a record, as JSON with `more` keys, or the text for people."""
+    from vitrail.records.record import as_json
+
+    print(json.dumps({**as_json(result), **as_json(more)}) if common.json else text)
 
 
-def percent(result: dict[str, Any]) -> str:
+def percent(accuracy: float, interval: "Interval | None") -> str:
     """An accuracy with its interval, for people."""
-    low, high = result["interval"]
-    return f"{result['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})"
+    return f"{accuracy:.1%}" + (f" (95 % interval {interval[0]:.1%} to {interval[1]:.1%})" if interval else "")

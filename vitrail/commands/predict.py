@@ -42,11 +42,13 @@ def run(args: list[str]) -> int:
         return _shown(predict(config, options.common.machine()), options.model, options.common.json)
     result = predict_table(config, options.out, options.common.machine())
     if options.common.json:
-        print(json.dumps({"model": options.model, "out": str(options.out), **result}))
+        from vitrail.records.record import as_json
+
+        print(json.dumps({"model": options.model, "out": str(options.out), **as_json(result)}))
     else:
-        broken = f", of which {result['broken']:,} cannot be read" if result["broken"] else ""
-        print(f"{result['rows']:,} images{broken}: {options.out}")
-    return 1 if result["broken"] else 0
+        broken = f", of which {result.broken:,} cannot be read" if result.broken else ""
+        print(f"{result.rows:,} images{broken}: {options.out}")
+    return 1 if result.broken else 0
 
 
 def _shown(predictions: Iterable["Prediction"], model: str, as_json: bool) -> int:

@@ -91,8 +91,9 @@ def _study(options: Options, overrides: list[str]) -> "Study":
 
 def _carry_out(options: Options, study: "Study", args: list[str]) -> int:
     from vitrail.core.progress import say
+    from vitrail.records.record import as_json
     from vitrail.report import make
-    from vitrail.studies.engine.execute import execute_only, failures, finish, run_study, study_json
+    from vitrail.studies.engine.execute import execute_only, failures, finish, run_study, study_result
     from vitrail.studies.engine.launch import on_ray, spread
 
     assert options.out is not None
@@ -110,13 +111,13 @@ def _carry_out(options: Options, study: "Study", args: list[str]) -> int:
         run_study(study, options.out, machine)
     results = finish(study, options.out, ["vitrail", "study", *args])
     page = make(options.out / study.name)
-    content = study_json(study, results)
+    content = study_result(study, results)
     if options.json:
-        print(json.dumps({**content, "folder": str(options.out / study.name)}))
+        print(json.dumps({**as_json(content), "folder": str(options.out / study.name)}))
     else:
-        print("\n".join([_table(results), "", content["finding"], str(page)]))
-    for failed in failures(results):
-        say(f"failed: {failed['name']}, seed {failed['seed']}: {failed['failure']}")
+        print("\n".join([_table(results), "", content.finding, str(page)]))
+    for name, failed in failures(results):
+        say(f"failed: {name}, seed {failed.seed}: {failed.failure}")
     return 1 if failures(results) else 0
 
 

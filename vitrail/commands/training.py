@@ -12,6 +12,7 @@ from vitrail.core.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from vitrail.core.device import Machine
+    from vitrail.records.run import RunResult
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def train(
     args: list[str],
     recipes: Mapping[str, Callable[[], Any]],
     kind: type,
-    job: Callable[..., dict[str, Any]],
+    job: "Callable[..., RunResult]",
 ) -> int:
     """Runs `job` with the config of the recipe that `args` name, their options put in; returns the exit code."""
     name, options = read_options(command, args, recipes, kind, CommonTraining)
@@ -180,17 +181,17 @@ def train(
     return show_run(options, result) if launched().first else 0
 
 
-def show_run(options: Any, result: dict[str, Any]) -> int:
+def show_run(options: Any, result: "RunResult") -> int:
     """The page, and what a person or a program wants to know of a finished run; returns the exit code."""
     from vitrail.report import make
     from vitrail.report.sections.bottleneck import of_run
 
     page = make(options.out, PROOFS)
     verdict = of_run(options.out)
-    text = f"{result['steps']} steps in {result['seconds']:.0f} s, {result['images_per_second']:,.0f} images/s"
-    if result["accuracy"] is not None:
-        text = f"accuracy {percent(result)} of {result['count']:,} images; {text}"
+    text = f"{result.steps} steps in {result.seconds:.0f} s, {result.images_per_second:,.0f} images/s"
+    if result.accuracy is not None:
+        text = f"accuracy {percent(result.accuracy, result.interval)} of {result.count:,} images; {text}"
     said = None if verdict is None else {"bound": verdict.bound, "said": str(verdict)}
     lines = [text, *([] if verdict is None else [str(verdict)]), f"model: {options.out / 'bundle'}", str(page)]
-    show({**result, "folder": str(options.out), "verdict": said}, options.common, "\n".join(lines))
+    show(result, options.common, "\n".join(lines), folder=str(options.out), verdict=said)
     return 0

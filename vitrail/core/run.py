@@ -121,11 +121,6 @@ class RunFolder:
         """Writes result.json, the last file of a run."""
         write_json(self.path / "result.json", result)
 
-    def result(self) -> dict[str, Any]:
-        """The result of a finished run."""
-        result: dict[str, Any] = read_json(self.path / "result.json")
-        return result
-
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a last line that a kill tore in two is left out."""

@@ -4,14 +4,13 @@ Guo et al. 2017 (arXiv 1706.04599): logits divided by one number, fitted on imag
 answer and change only how sure it is.
 """
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float32, Int64
 from scipy.optimize import brentq
 from torch import Tensor
 
 from vitrail.core.estimate import Interval
+from vitrail.records.evaluation import Calibration, CalibrationBin
 
 BINS = 15
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures that are tried: beyond, answers are all sure or all the same
@@ -19,27 +18,26 @@ SIMULATED = 1000
 ROWS = 4096  # of logits that are held in float64
 
 
-def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> dict[str, Any]:
-    """`ece` and the reliability diagram's bins.
+def calibration(confidence: np.ndarray, correct: np.ndarray) -> Calibration:
+    """The expected calibration error with its interval, and the bins of the reliability diagram.
 
     Args:
         confidence: [N], the probability of the predicted class.
         correct: [N], whether it was the true one.
     """
-    edges = np.linspace(0, 1, bins + 1)
-    which = bin_of(confidence, bins)
+    edges = np.linspace(0, 1, BINS + 1)
+    which = bin_of(confidence)
     rows, ece = [], 0.0
-    for i in range(bins):
+    for i in range(BINS):
         inside = which == i
         count = int(inside.sum())
         sure = float(confidence[inside].mean()) if count else None
         right = float(correct[inside].mean()) if count else None
         if sure is not None and right is not None:
             ece += count / len(confidence) * abs(sure - right)
-        rows.append(
-            {"low": float(edges[i]), "high": float(edges[i + 1]), "count": count, "confidence": sure, "accuracy": right}
-        )
-    return {"ece": ece, "bins": rows}
+        low, high = float(edges[i]), float(edges[i + 1])
+        rows.append(CalibrationBin(low=low, high=high, count=count, confidence=sure, accuracy=right))
+    return Calibration(ece=ece, ece_interval=ece_interval(confidence, correct), bins=rows)
 
 
 def bin_of(confidence: np.ndarray, bins: int = BINS) -> Int64[np.ndarray, " n"]:

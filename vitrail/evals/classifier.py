@@ -24,6 +24,7 @@ from vitrail.evals.multi_crop import Crops, multi_crop_logits
 from vitrail.evals.predictions import pixel_digests
 from vitrail.evals.selective import TARGETS, threshold
 from vitrail.models.build import Model
+from vitrail.records.evaluation import Views
 from vitrail.weights.load import model_of, read_pretrained
 from vitrail.weights.pretrained import unusable_classifier
 
@@ -51,9 +52,9 @@ class LoadedClassifier:
         """That it carries, which was fitted to one view at its own resolution."""
         return self.models[0].temperature if self.crops == 1 and len(self.models) == 1 else None
 
-    def views(self) -> dict[str, Any]:
-        """What the probabilities are averaged over, for JSON."""
-        return {"crops": self.crops, "resolutions": [list(model.config.resolution) for model in self.models]}
+    def views(self) -> Views:
+        """Of what the probabilities are the mean."""
+        return Views(crops=self.crops, resolutions=[model.config.resolution for model in self.models])
 
     def logits(self, source: Source, broken: Broken, title: str) -> Iterator[tuple[Batch, Tensor]]:
         """Yields the logits of each batch of a source; with several views, the logarithms of mean probabilities."""

@@ -14,17 +14,20 @@ from torch import Tensor
 from vitrail.core import dist
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Interval, wilson
-from vitrail.core.files import atomic_path, write_json
+from vitrail.core.files import atomic_path
 from vitrail.data.loader.loader import Batch, Broken, BrokenExample
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
-from vitrail.evals.calibration import calibration, ece_interval
+from vitrail.evals.calibration import calibration
 from vitrail.evals.inference import run_inference
 from vitrail.evals.intervals import Figure, balanced, bootstrap, mean_of
 from vitrail.evals.predictions import MISTAKES, PredictionCollector, Predictions, StoredPredictions, write_predictions
-from vitrail.evals.selective import TARGETS, answered, risk_coverage, threshold
+from vitrail.evals.selective import selective
 from vitrail.models.build import Model
+from vitrail.records.evaluation import ClassAccuracy, EvaluationSummary, Temperature
+from vitrail.records.images import Mistake
 from vitrail.records.read_run import Columns
+from vitrail.records.record import write_record
 
 __all__ = ["DENSE", "MISTAKES", "Evaluation", "as_judged", "evaluate", "figures_of", "judge"]
 
@@ -37,7 +40,7 @@ class Evaluation:
 
     classes: tuple[str, ...]
     outcomes: Predictions
-    mistakes: list[dict[str, Any]]
+    mistakes: list[Mistake]
     images: np.ndarray
     broken: Broken
     seconds: float
@@ -111,70 +114,61 @@ class Evaluation:
         cells = self.outcomes.labels * size + self.outcomes.predicted
         return np.bincount(cells, minlength=size * size).reshape(size, size)
 
-    def as_json(self, data: str, model: str) -> dict[str, Any]:
-        """Returns the content of evaluation.json (docs/files.md)."""
+    def summary(self, data: str, model: str) -> EvaluationSummary:
+        """What evaluation.json holds (docs/files.md)."""
         rows = self.outcomes
         sure = rows.confidence if rows.calibrated is None else rows.calibrated  # as predictions show it
         counted = zip(self.classes, self.counts.tolist(), self.rights.tolist(), strict=True)
-        per_class = [_class_row(*row) for row in counted]
-        shares = [row["accuracy"] for row in per_class if row["accuracy"] is not None]
+        per_class = [_class_accuracy(*row) for row in counted]
         intervals = bootstrap(figures_of(rows), self.count)
         hits = None if rows.top5 is None else int(rows.top5.sum())
-        return {
-            "data": data,
-            "model": model,
-            "count": self.count,
-            "correct": self.correct,
-            "accuracy": self.accuracy,
-            "interval": list(self.interval),
-            "top5": self.top5,
-            "top5_interval": None if hits is None else list(wilson(hits, self.count)),
-            "loss": self.loss,
-            "loss_interval": list(intervals["loss"]),
-            "balanced_accuracy": float(np.mean(shares)),
-            "balanced_accuracy_interval": list(intervals["balanced_accuracy"]),
-            "several": self.several,
-            "classes": list(self.classes),
-            "confusion": None if self.confusion is None else self.confusion.tolist(),
-            "per_class": per_class,
-            "calibration": _calibrated(rows.confidence, rows.correct),
-            "temperature": self._tempered(intervals),
-            "abstention": {**risk_coverage(sure, rows.correct), **self._answered(sure, rows.correct)},
-            "mistakes": self.mistakes,
-            "broken": self.broken.rows(),
-            "seconds": self.seconds,
-            "images_per_second": self.count / self.seconds,
-        }
+        return EvaluationSummary(
+            data=data,
+            model=model,
+            count=self.count,
+            correct=self.correct,
+            accuracy=self.accuracy,
+            interval=self.interval,
+            top5=self.top5,
+            top5_interval=None if hits is None else wilson(hits, self.count),
+            loss=self.loss,
+            loss_interval=intervals["loss"],
+            balanced_accuracy=float(np.mean([row.accuracy for row in per_class if row.accuracy is not None])),
+            balanced_accuracy_interval=intervals["balanced_accuracy"],
+            several=self.several,
+            classes=self.classes,
+            confusion=None if self.confusion is None else self.confusion.tolist(),
+            per_class=per_class,
+            calibration=calibration(rows.confidence, rows.correct),
+            temperature=self._tempered(intervals),
+            abstention=selective(sure, rows.correct, self.thresholds),
+            mistakes=self.mistakes,
+            broken=self.broken.rows(),
+            seconds=self.seconds,
+            images_per_second=self.count / self.seconds,
+        )
 
-    def _tempered(self, intervals: dict[str, Interval]) -> dict[str, Any] | None:
+    def _tempered(self, intervals: dict[str, Interval]) -> Temperature | None:
         rows = self.outcomes
-        if rows.calibrated is None or rows.calibrated_loss is None:
+        if self.temperature is None or rows.calibrated is None or rows.calibrated_loss is None:
             return None
-        return {
-            "value": self.temperature,
-            "loss": float(rows.calibrated_loss.mean(dtype=np.float64)),
-            "loss_interval": list(intervals["calibrated_loss"]),
-            "calibration": _calibrated(rows.calibrated, rows.correct),
-        }
+        return Temperature(
+            value=self.temperature,
+            loss=float(rows.calibrated_loss.mean(dtype=np.float64)),
+            loss_interval=intervals["calibrated_loss"],
+            calibration=calibration(rows.calibrated, rows.correct),
+        )
 
-    def _answered(self, sure: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-        """Accuracy and coverage at the confidences that promise TARGETS; chosen on these images they promise more."""
-        chosen = self.thresholds or [threshold(sure, right, target) for target in TARGETS]
-        rows = [answered(sure, right, target, least) for target, least in zip(TARGETS, chosen, strict=True)]
-        return {"answered": rows, "chosen_elsewhere": self.thresholds is not None}
-
-    def write(self, folder: Path, data: str, model: str, summary: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Writes evaluation.json, predictions.parquet and mistakes.npz, and returns the former.
+    def write(self, folder: Path, data: str, model: str, summary: EvaluationSummary | None = None) -> None:
+        """Writes evaluation.json, predictions.parquet and mistakes.npz.
 
         Args:
-            summary: `as_json`, with what else is to be said.
+            summary: `summary`, with what else is to be said.
         """
-        summary = summary or self.as_json(data, model)
         write_predictions(folder, StoredPredictions(self.outcomes, self.classes, model, data, self.several))
         with atomic_path(folder / "mistakes.npz") as temporary:
             np.savez_compressed(temporary, images=self.images)
-        write_json(folder / "evaluation.json", summary)
-        return summary
+        write_record(folder / "evaluation.json", summary or self.summary(data, model))
 
 
 def figures_of(rows: Predictions) -> dict[str, Figure]:
@@ -185,14 +179,9 @@ def figures_of(rows: Predictions) -> dict[str, Figure]:
     return figures
 
 
-def _calibrated(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    measured = calibration(confidence, right)
-    return {"ece": measured["ece"], "ece_interval": list(ece_interval(confidence, right)), "bins": measured["bins"]}
-
-
-def _class_row(name: str, count: int, correct: int) -> dict[str, Any]:
+def _class_accuracy(name: str, count: int, correct: int) -> ClassAccuracy:
     share = correct / count if count else None
-    return {"name": name, "count": count, "correct": correct, "accuracy": share, "interval": wilson(correct, count)}
+    return ClassAccuracy(name=name, count=count, correct=correct, accuracy=share, interval=wilson(correct, count))
 
 
 def evaluate(

@@ -1,8 +1,8 @@
 """Two classifiers on the same images: which is better, by how much, and whether that is more than chance."""
 
+from dataclasses import replace
 from math import sqrt
 from pathlib import PurePath
-from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import binom, binomtest, chi2
@@ -11,33 +11,31 @@ from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Interval, Z
 from vitrail.evals.intervals import Figure, Weights, balanced, bootstrap, mean_of
 from vitrail.evals.predictions import Predictions, StoredPredictions, occurrences
+from vitrail.records.comparison import (
+    Better,
+    ComparedClass,
+    ComparedFigure,
+    Comparison,
+    Figures,
+    McNemar,
+    OnlyOneRight,
+)
+from vitrail.records.images import Mistake
 
 LEVEL = 0.05
 LISTED = 12  # images that only one of the two recognises, of each
-
-
-class McNemar(NamedTuple):
-    """P values of McNemar's test of equal accuracy, from the images that only one of two models recognises.
-
-    exact: two-sided binomial, as scipy's binomtest; mid_p: less the half of the probability of what was seen, which
-    is nearer to the level where images are few (Fagerland 2013); chi2: with Edwards' correction, for many images.
-    """
-
-    exact: float
-    mid_p: float
-    chi2: float
 
 
 def mcnemar(only_first: int, only_second: int) -> McNemar:
     """McNemar's test (1947) of how many images only the first, and only the second, of two models recognises."""
     total = only_first + only_second
     if total == 0:
-        return McNemar(1.0, 1.0, 1.0)
+        return McNemar(exact=1.0, mid_p=1.0, chi2=1.0)
     exact = float(binomtest(only_first, total).pvalue)
     observed = float(binom.pmf(only_first, total, 0.5))
     middle = exact - observed / (1 if only_first != only_second else 2)  # half of both tails, or of the one middle
     distance = max(0, abs(only_first - only_second) - 1) ** 2 / total
-    return McNemar(exact, middle, float(chi2.sf(distance, 1)))
+    return McNemar(exact=exact, mid_p=middle, chi2=float(chi2.sf(distance, 1)))
 
 
 def difference_interval(only_first: int, only_second: int, count: int) -> Interval:
@@ -47,8 +45,8 @@ def difference_interval(only_first: int, only_second: int, count: int) -> Interv
     return max(-1.0, first - second - spread), min(1.0, first - second + spread)
 
 
-def compare(first: StoredPredictions, second: StoredPredictions) -> dict[str, Any]:
-    """Compares two models on the images that both have judged; returns the content of comparison.json (docs/files.md).
+def compare(first: StoredPredictions, second: StoredPredictions) -> Comparison:
+    """Compares two models on the images that both have judged.
 
     Raises:
         BadInput: other classes, no image in common, or images that have other labels.
@@ -59,29 +57,30 @@ def compare(first: StoredPredictions, second: StoredPredictions) -> dict[str, An
     tested = mcnemar(int(only_one.sum()), int(only_other.sum()))
     bounds = difference_interval(int(only_one.sum()), int(only_other.sum()), count)
     accuracy = _row("accuracy", float(one.correct.mean()), float(other.correct.mean()), bounds)
-    better = accuracy["better"] if tested.exact < LEVEL else None
-    result = {
-        "first": first.model,
-        "second": second.model,
-        "names": list(short(first.model, second.model)),
-        "data": first.data,
-        "count": count,
-        "left_out": alone,
-        "both": int((one.correct & other.correct).sum()),
-        "only_first": int(only_one.sum()),
-        "only_second": int(only_other.sum()),
-        "neither": int((~one.correct & ~other.correct).sum()),
-        "same_answer": int((one.predicted == other.predicted).sum()),
-        "mcnemar": tested._asdict(),
-        "better": better,
-        "rows": [accuracy | {"better": better}, *_others(one, other)],
-        "classes": _by_class(one, only_one, only_other, first.classes),
-        "examples": {
-            "only_first": _listed(one, other, only_one, first.classes),
-            "only_second": _listed(other, one, only_other, first.classes),
-        },
-    }
-    return {"sentence": _sentence(result), **result}
+    better = accuracy.better if tested.exact < LEVEL else None
+    result = Comparison(
+        sentence="",
+        first=first.model,
+        second=second.model,
+        names=short(first.model, second.model),
+        data=first.data,
+        count=count,
+        left_out=alone,
+        both=int((one.correct & other.correct).sum()),
+        only_first=int(only_one.sum()),
+        only_second=int(only_other.sum()),
+        neither=int((~one.correct & ~other.correct).sum()),
+        same_answer=int((one.predicted == other.predicted).sum()),
+        mcnemar=tested,
+        better=better,
+        rows=[replace(accuracy, better=better), *_others(one, other)],
+        classes=_by_class(one, only_one, only_other, first.classes),
+        examples=OnlyOneRight(
+            only_first=_listed(one, other, only_one, first.classes),
+            only_second=_listed(other, one, only_other, first.classes),
+        ),
+    )
+    return replace(result, sentence=_sentence(result))
 
 
 def _paired(first: StoredPredictions, second: StoredPredictions) -> tuple[Predictions, Predictions, int]:
@@ -122,9 +121,9 @@ def _some(rows: Predictions, which: np.ndarray, named: np.ndarray | None = None)
     )
 
 
-def _others(one: Predictions, other: Predictions) -> list[dict[str, Any]]:
+def _others(one: Predictions, other: Predictions) -> list[ComparedFigure]:
     """The figures other than accuracy: a bootstrap of the same resamples for both."""
-    pairs = {
+    pairs: dict[Figures, tuple[Figure, Figure]] = {
         "balanced_accuracy": (balanced(one.labels, one.correct), balanced(other.labels, other.correct)),
         "loss": (mean_of(one.loss), mean_of(other.loss)),
     }
@@ -145,47 +144,49 @@ def _difference(ours: Figure, theirs: Figure) -> Figure:
     return figure
 
 
-def _row(name: str, first: float, second: float, bounds: Interval) -> dict[str, Any]:
-    better = None if bounds[0] <= 0 <= bounds[1] else "first" if (bounds[0] > 0) != (name == "loss") else "second"
-    change = {"difference": first - second, "interval": list(bounds), "better": better}
-    return {"figure": name, "first": first, "second": second, **change}
+def _row(name: Figures, first: float, second: float, bounds: Interval) -> ComparedFigure:
+    better: Better | None = None
+    if not bounds[0] <= 0 <= bounds[1]:
+        better = "first" if (bounds[0] > 0) != (name == "loss") else "second"
+    difference = first - second
+    return ComparedFigure(
+        figure=name, first=first, second=second, difference=difference, interval=bounds, better=better
+    )
 
 
 def _by_class(
     rows: Predictions, only_first: np.ndarray, only_second: np.ndarray, classes: tuple[str, ...]
-) -> list[dict[str, Any]]:
+) -> list[ComparedClass]:
     """The classes in which the two differ, the largest p last; p times the number of classes (Bonferroni)."""
     size = len(classes)
     counts, ours, theirs = (
         np.bincount(rows.labels[which], minlength=size) for which in (slice(None), only_first, only_second)
     )
     differ = np.flatnonzero(ours + theirs)
-    rows_by_class = [
-        {
-            "name": classes[i],
-            "count": int(counts[i]),
-            "only_first": int(ours[i]),
-            "only_second": int(theirs[i]),
-            "p": min(1.0, mcnemar(int(ours[i]), int(theirs[i])).exact * len(differ)),
-        }
+    compared = [
+        ComparedClass(
+            name=classes[i],
+            count=int(counts[i]),
+            only_first=int(ours[i]),
+            only_second=int(theirs[i]),
+            p=min(1.0, mcnemar(int(ours[i]), int(theirs[i])).exact * len(differ)),
+        )
         for i in differ.tolist()
     ]
-    return sorted(rows_by_class, key=lambda row: (row["p"], -abs(row["only_first"] - row["only_second"])))
+    return sorted(compared, key=lambda row: (row.p, -abs(row.only_first - row.only_second)))
 
 
-def _listed(
-    right: Predictions, wrong: Predictions, which: np.ndarray, classes: tuple[str, ...]
-) -> list[dict[str, Any]]:
+def _listed(right: Predictions, wrong: Predictions, which: np.ndarray, classes: tuple[str, ...]) -> list[Mistake]:
     """Images that one recognises and the other takes for something else; the surest errors first."""
     places = np.flatnonzero(which)
     order = places[np.argsort(-wrong.confidence[places], kind="stable")][:LISTED]
     return [
-        {
-            "key": right.keys[i],
-            "label": classes[int(right.labels[i])],
-            "predicted": classes[int(wrong.predicted[i])],
-            "confidence": float(wrong.confidence[i]),
-        }
+        Mistake(
+            key=right.keys[i],
+            label=classes[int(right.labels[i])],
+            predicted=classes[int(wrong.predicted[i])],
+            confidence=float(wrong.confidence[i]),
+        )
         for i in order.tolist()
     ]
 
@@ -199,17 +200,17 @@ def short(first: str, second: str) -> tuple[str, str]:
     return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
 
 
-def _sentence(result: dict[str, Any]) -> str:
+def _sentence(result: Comparison) -> str:
     """A sentence to quote: which model is better, by how much, on how many images, and how sure that is."""
-    (first, second), row, count = result["names"], result["rows"][0], result["count"]
-    low, high = (100 * end for end in row["interval"])
-    points = 100 * row["difference"]
+    (first, second), row, count = result.names, result.rows[0], result.count
+    low, high = (100 * end for end in row.interval)
+    points = 100 * row.difference
     if points < 0:
         first, second, points, low, high = second, first, -points, -high, -low
-    p = result["mcnemar"]["exact"]
+    p = result.mcnemar.exact
     bounds = f"{low:.1f} to {high:.1f}".replace("-", "−")  # a minus, not a hyphen
     sure = f"95 % interval {bounds}; McNemar p {f'= {p:.2g}' if p >= 0.001 else '< 0.001'}"
     same = f"on the same {count:,} images"
-    if result["better"] is None:
+    if result.better is None:
         return f"{first} and {second} cannot be told apart {same}: {points:.1f} points between them ({sure})"
     return f"{first} is better than {second} by {points:.1f} points ({sure}) {same}"

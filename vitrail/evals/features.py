@@ -21,6 +21,7 @@ from vitrail.evals.inference import run_inference
 from vitrail.models.build import Model, ModelConfig
 from vitrail.models.resnet import ResNetConfig
 from vitrail.models.vit import ViT, ViTConfig
+from vitrail.records.linear import Tokens
 from vitrail.records.read_run import Columns
 
 
@@ -128,7 +129,7 @@ class Layer(NamedTuple):
     """Features [N, D] after layer `depth` (0: before the first) of one kind of token; all None: the representation."""
 
     depth: int | None
-    tokens: str | None
+    tokens: Tokens | None
     values: Float[np.ndarray, "n d"]
 
 
@@ -143,7 +144,7 @@ def layers_of(values: Float[np.ndarray, "n d"], config: ModelConfig) -> Iterator
             start += config.width
 
 
-def _poolings(config: ViTConfig) -> tuple[str, ...]:
+def _poolings(config: ViTConfig) -> tuple[Tokens, ...]:
     return ("class token", "mean of patches") if config.class_token else ("mean of patches",)
 
 

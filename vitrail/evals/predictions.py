@@ -20,6 +20,8 @@ from torch.nn import functional as F
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path
 from vitrail.data.loader.loader import Batch
+from vitrail.records.images import Mistake
+from vitrail.records.record import as_json
 
 FILE = "predictions.parquet"
 FORMAT = 1
@@ -135,7 +137,7 @@ MISTAKES = 24  # how many are kept with their images
 class Wrong(NamedTuple):
     """An image that was not recognised: uint8 [3, H, W]."""
 
-    row: dict[str, Any]
+    row: Mistake
     image: np.ndarray
 
 
@@ -171,12 +173,12 @@ class PredictionCollector:
             self.columns.setdefault("digest", []).append(pixel_digests(batch.images))
         wrong = torch.nonzero(predicted != batch.labels).flatten()
         for i in wrong[confidence[wrong].argsort(descending=True)][:MISTAKES].tolist():
-            row = {
-                "key": batch.keys[i],
-                "label": self.classes[int(batch.labels[i])],
-                "predicted": self.classes[int(predicted[i])],
-                "confidence": float(confidence[i]),
-            }
+            row = Mistake(
+                key=batch.keys[i],
+                label=self.classes[int(batch.labels[i])],
+                predicted=self.classes[int(predicted[i])],
+                confidence=float(confidence[i]),
+            )
             self.worst.append(Wrong(row, batch.images[i].numpy().copy()))
         self._keep_the_worst()
 
@@ -193,12 +195,14 @@ class PredictionCollector:
             self.keys += texts["keys"]
             for name in texts["columns"]:
                 self.columns.setdefault(name, []).append(arrays[name])
-            self.worst += [Wrong(row, image) for row, image in zip(texts["rows"], arrays["images"], strict=True)]
+            self.worst += [
+                Wrong(Mistake(**row), image) for row, image in zip(texts["rows"], arrays["images"], strict=True)
+            ]
         self._keep_the_worst()
 
     def pack(self) -> bytes:
         """Encodes the predictions for another process, without pickle."""
-        texts = {"keys": self.keys, "columns": list(self.columns), "rows": [wrong.row for wrong in self.worst]}
+        texts = {"keys": self.keys, "columns": list(self.columns), "rows": [as_json(wrong.row) for wrong in self.worst]}
         columns: dict[str, Any] = {name: np.concatenate(parts) for name, parts in self.columns.items()}
         images = np.stack([wrong.image for wrong in self.worst]) if self.worst else np.zeros(0)
         buffer = io.BytesIO()
@@ -207,7 +211,7 @@ class PredictionCollector:
 
     def _keep_the_worst(self) -> None:
         """The most confident first; the name breaks ties."""
-        severity = sorted(self.worst, key=lambda wrong: (wrong.row["confidence"], wrong.row["key"]), reverse=True)
+        severity = sorted(self.worst, key=lambda wrong: (wrong.row.confidence, wrong.row.key), reverse=True)
         self.worst = severity[:MISTAKES]
 
 

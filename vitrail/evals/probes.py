@@ -4,7 +4,7 @@ N training images · M test images · D features
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,8 +13,7 @@ from vitrail.core.errors import BadInput
 from vitrail.evals.fewshot import RIDGE, few_shot_fits
 from vitrail.evals.knn import majority_votes, nearest, weighted_votes
 from vitrail.evals.logistic import STRENGTHS, logistic_regression
-
-JudgeName = Literal["ridge", "knn", "majority", "logistic"]
+from vitrail.records.linear import ChosenStrength
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class ProbeResult(NamedTuple):
     correct: int
     tested: int
     learned: int
-    chosen: dict[str, Any]
+    chosen: ChosenStrength | None
 
     @property
     def accuracy(self) -> float:
@@ -84,7 +83,7 @@ def probe(
     classes: int,
 ) -> ProbeResult:
     """Fits the judge on `train` and asks it for the classes of `test`; both may lie in a file."""
-    chosen: dict[str, Any] = {}
+    chosen = None
     match judge:
         case Ridge(strength):
             (fit,) = few_shot_fits(train, labels, classes, (strength,))
@@ -95,5 +94,6 @@ def probe(
             scores = majority_votes(nearest(train, test, count), labels, classes)
         case Logistic(strengths, seed):
             result = logistic_regression(train, labels, classes, strengths=strengths, seed=seed)
-            chosen, scores = {"strength": result.strength, "by_held_out": result.chosen}, result.fit.scores(test)
+            chosen = ChosenStrength(strength=result.strength, by_held_out=result.chosen)
+            scores = result.fit.scores(test)
     return ProbeResult(int((scores.argmax(axis=1) == test_labels).sum()), len(test_labels), len(labels), chosen)

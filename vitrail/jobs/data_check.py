@@ -5,12 +5,11 @@ import io
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vitrail.core.errors import BadInput
-from vitrail.core.files import write_json, write_text_atomic
+from vitrail.core.files import write_text_atomic
 from vitrail.core.progress import say
 from vitrail.core.seeds import generator
 from vitrail.data.open.filtered import write_filtered
@@ -22,6 +21,9 @@ from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.split_names import DataName, meaning
 from vitrail.data.sources.subset import Subset
+from vitrail.records.data_check import CheckFinding, DataCheck, ScannedData
+from vitrail.records.images import ClassCount
+from vitrail.records.record import write_record
 
 SAMPLE = 1000  # images that --quick reads of each set
 LISTED = 1000  # items of a finding in the JSON, and ten times as many unreadable ones; the CSV holds all
@@ -42,10 +44,8 @@ class Check:
     few: int = 10
 
 
-def check(
-    config: Check, folder: Path | None = None, *, workers: int | None = None, device: str = "auto"
-) -> dict[str, Any]:
-    """Examines the data and returns the content of check.json (docs/files.md); the data themselves are only read.
+def check(config: Check, folder: Path | None = None, *, workers: int | None = None, device: str = "auto") -> DataCheck:
+    """Examines the data; the data themselves are only read.
 
     Where a folder is given, it holds after that check.json, findings.csv, drop.csv, pictures.npz, and for each set a
     filtered view without what is to be dropped, which is DATA.
@@ -67,25 +67,24 @@ def check(
     gallery = Gallery()
     rows = [_row(finding, gallery) for finding in found]
     drops = _drops(found)
-    result: dict[str, Any] = {
-        "data": config.data,
-        "against": list(config.against),
-        "model": config.model,
-        "quick": config.quick,
-        "count": sum(len(p.source) for p in sets if p.judged),
-        "examined": sum(len(p.table) for p in sets if p.judged),
-        "sets": [_about(p) for p in sets],
-        "findings": rows,
-        "dropped": len(drops),
-        "views": {},
-        "seconds": time.perf_counter() - started,
-    }
+    result = DataCheck(
+        data=config.data,
+        against=config.against,
+        model=config.model,
+        quick=config.quick,
+        count=sum(len(p.source) for p in sets if p.judged),
+        examined=sum(len(p.table) for p in sets if p.judged),
+        sets=[_about(p) for p in sets],
+        findings=rows,
+        dropped=len(drops),
+        views=_write_views(folder, sets, found) if folder is not None else {},
+        seconds=time.perf_counter() - started,
+    )
     if folder is not None:
-        result["views"] = _write_views(folder, sets, found)
         write_text_atomic(folder / "findings.csv", _table([(f, item) for f in found for item in f.items]))
         write_text_atomic(folder / "drop.csv", _table(drops))
         gallery.write(folder / "pictures.npz")
-        write_json(folder / "check.json", result)
+        write_record(folder / "check.json", result)
     return result
 
 
@@ -161,25 +160,26 @@ def _unlikely(model: str, judged: list[ScannedSet], device: str) -> list[Finding
     return [Finding("unlikely", *UNLIKELY, items)] if items else []
 
 
-def _row(finding: Finding, gallery: Gallery) -> dict[str, Any]:
+def _row(finding: Finding, gallery: Gallery) -> CheckFinding:
     """A finding for check.json, with pictures of its first items."""
     most = 10 * LISTED if finding.kind == "unreadable" else LISTED
-    items = [{**item.as_json(), "pictures": []} for item in finding.items[:most]]
-    for told, item in zip(items[:DRAWN], finding.items, strict=False):
-        ends = [(item.scanned, item.row), *([item.other] if item.other else [])]
-        numbers = [
-            gallery.add(str(p.start), p.source, int(p.table.index[row]))
-            for p, row in ends
-            if row is not None and p.table.readable[row]
-        ]
-        told["pictures"] = [number for number in numbers if number is not None]
-    return {
-        "kind": finding.kind,
-        "title": finding.title,
-        "advice": finding.advice,
-        "count": len(finding.items),
-        "items": items,
-    }
+    items = [
+        item.item(_pictures(item, gallery) if number < DRAWN else ())
+        for number, item in enumerate(finding.items[:most])
+    ]
+    title, advice = finding.title, finding.advice
+    return CheckFinding(kind=finding.kind, title=title, advice=advice, count=len(finding.items), items=items)
+
+
+def _pictures(item: Issue, gallery: Gallery) -> list[int]:
+    """The numbers of the pictures of an item and its copy, those that can be drawn."""
+    ends = [(item.scanned, item.row), *([item.other] if item.other else [])]
+    numbers = [
+        gallery.add(str(p.start), p.source, int(p.table.index[row]))
+        for p, row in ends
+        if row is not None and p.table.readable[row]
+    ]
+    return [number for number in numbers if number is not None]
 
 
 def _drops(found: list[Finding]) -> list[tuple[Finding, Issue]]:
@@ -192,22 +192,22 @@ def _drops(found: list[Finding]) -> list[tuple[Finding, Issue]]:
     return [seen[key] for key in sorted(seen)]
 
 
-def _about(scanned: ScannedSet) -> dict[str, Any]:
+def _about(scanned: ScannedSet) -> ScannedData:
     """A set for check.json."""
     table, readable = scanned.table, scanned.table.readable
     counts = np.bincount(scanned.source.labels, minlength=len(scanned.source.classes)).tolist()
     sides = np.sort(table.size[readable].min(axis=1)) if readable.any() else np.zeros(0)
-    return {
-        "data": scanned.name,
-        "judged": scanned.judged,
-        "count": len(scanned.source),
-        "examined": len(table),
-        "readable": int(readable.sum()),
-        "classes": [{"name": name, "count": count} for name, count in zip(scanned.source.classes, counts, strict=True)],
-        "formats": _tally(table.kind[readable], "pixels"),
-        "modes": _tally(table.mode[readable], "RGB"),
-        "short_side": [int(sides[i]) for i in (0, len(sides) // 2, -1)] if len(sides) else None,
-    }
+    return ScannedData(
+        data=scanned.name,
+        judged=scanned.judged,
+        count=len(scanned.source),
+        examined=len(table),
+        readable=int(readable.sum()),
+        classes=[ClassCount(name=name, count=n) for name, n in zip(scanned.source.classes, counts, strict=True)],
+        formats=_tally(table.kind[readable], "pixels"),
+        modes=_tally(table.mode[readable], "RGB"),
+        short_side=[int(sides[i]) for i in (0, len(sides) // 2, -1)] if len(sides) else None,
+    )
 
 
 def _tally(texts: np.ndarray, empty: str) -> dict[str, int]:
@@ -242,22 +242,21 @@ def _table(rows: list[tuple[Finding, Issue]]) -> str:
     names = ("data", "index", "key", "label")
     writer.writerow([*names, "finding", "said", "drop", *(f"other_{name}" for name in names)])
     for finding, item in rows:
-        told = item.as_json()
-        other = told.get("other", {})
-        line = [*(told[name] for name in names), finding.kind, told["said"], told["drop"]]
-        writer.writerow([*line, *(other.get(name) for name in names)])
+        told = item.item()
+        line = [*(getattr(told, name) for name in names), finding.kind, told.said, told.drop]
+        writer.writerow([*line, *(getattr(told.other, name, None) for name in names)])
     return text.getvalue()
 
 
-def summary(result: dict[str, Any]) -> str:
+def summary(result: DataCheck) -> str:
     """For people: a line for each kind of finding, with its first item."""
-    looked = "" if result["examined"] == result["count"] else f" ({result['examined']:,} of them read)"
-    lines = [f"{result['data']}: {result['count']:,} images{looked}"]
-    for finding in result["findings"]:
-        first = finding["items"][0]
-        name = f"{first['key']}: " if first["key"] else ""
-        lines.append(f"  {finding['title'].lower():<36} {finding['count']:>8,}   {name}{first['said']}")
-    if not result["findings"]:
+    looked = "" if result.examined == result.count else f" ({result.examined:,} of them read)"
+    lines = [f"{result.data}: {result.count:,} images{looked}"]
+    for finding in result.findings:
+        first = finding.items[0]
+        name = f"{first.key}: " if first.key else ""
+        lines.append(f"  {finding.title.lower():<36} {finding.count:>8,}   {name}{first.said}")
+    if not result.findings:
         lines.append("  nothing found")
-    lines.append(f"{result['dropped']:,} images are to be left out")
+    lines.append(f"{result.dropped:,} images are to be left out")
     return "\n".join(lines)

@@ -3,13 +3,12 @@
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
-from vitrail.core.files import atomic_path, read_json, write_json
+from vitrail.core.files import atomic_path
 from vitrail.core.progress import say
 from vitrail.data.decode.image import decode
 from vitrail.data.open.names import open_data
@@ -17,6 +16,10 @@ from vitrail.data.transforms.pipeline import eval_transform
 from vitrail.jobs.finetune.finetune import Finetune, finetune
 from vitrail.jobs.linear_probe import Linear, linear
 from vitrail.jobs.pretrain import Pretrain, pretrain
+from vitrail.records.demo import DemoResult
+from vitrail.records.finetune import FinetuneResult
+from vitrail.records.record import load_record, write_record
+from vitrail.records.run import RunResult
 from vitrail.weights.load import read_pretrained
 
 EXAMPLES = 24
@@ -33,15 +36,15 @@ class Demo:
     chapters: tuple[str, str, str, str]  # what is said as each of them begins
 
 
-def demo(config: Demo, folder: Path, machine: Machine | None = None) -> dict[str, Any]:
-    """Runs what is missing of the story in `folder` and returns what demo.json holds (docs/files.md)."""
+def demo(config: Demo, folder: Path, machine: Machine | None = None) -> DemoResult:
+    """Runs what is missing of the story in `folder`."""
     started = time.perf_counter()
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "pretrain").is_dir():
         raise BadInput(f"--out {folder} holds other files and no demo; give a new or an empty folder")
     story = folder / "demo.json"
-    spent = read_json(story)["seconds"] if story.exists() else 0.0
+    spent = load_record(DemoResult, story).seconds if story.exists() else 0.0
     say(f"1/4  {config.chapters[0]}")
-    trained = [pretrain(config.pretrain, folder / "pretrain", machine)]
+    trained: list[RunResult | FinetuneResult] = [pretrain(config.pretrain, folder / "pretrain", machine)]
     bundle = str(folder / "pretrain" / "bundle")
     say(f"2/4  {config.chapters[1]}")
     if not (folder / "linear" / "linear.json").exists():
@@ -52,18 +55,18 @@ def demo(config: Demo, folder: Path, machine: Machine | None = None) -> dict[str
     trained.append(pretrain(config.scratch, folder / "scratch", machine))
     _write_examples(config, bundle, folder / "examples.npz")
     seen, shown = open_data(config.pretrain.train).classes, open_data(config.linear.train).classes
-    summary = {
-        "title": "What pre-training buys",
-        "seconds": spent or max(time.perf_counter() - started, sum(run["seconds"] for run in trained)),  # continued
-        "seen": list(seen),
-        "unseen": [name for name in shown if name not in seen],
-        "runs": {"pretrain": "pretrain", "finetune": "finetune", "scratch": "scratch"},
-        "linear": "linear",
-        "inspection": "pretrain/inspection",
-        "examples": "examples.npz",
-    }
-    write_json(story, summary)
-    return summary
+    result = DemoResult(
+        title="What pre-training buys",
+        seconds=spent or max(time.perf_counter() - started, sum(run.seconds for run in trained)),  # continued
+        seen=seen,
+        unseen=[name for name in shown if name not in seen],
+        runs={"pretrain": "pretrain", "finetune": "finetune", "scratch": "scratch"},
+        linear="linear",
+        inspection="pretrain/inspection",
+        examples="examples.npz",
+    )
+    write_record(story, result)
+    return result
 
 
 def _write_examples(config: Demo, bundle: str, path: Path) -> None:

@@ -3,14 +3,13 @@
 import csv
 import io
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vitrail.core.errors import BadInput
-from vitrail.core.files import write_json, write_text_atomic
+from vitrail.core.files import write_text_atomic
 from vitrail.core.progress import say
 from vitrail.data.open.filtered import write_filtered
 from vitrail.data.open.names import open_data
@@ -18,6 +17,8 @@ from vitrail.data.quality.near_duplicates import DuplicatePairs, Pair, find_near
 from vitrail.data.quality.scan import ScannedSet, scan_sets
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.subset import Subset
+from vitrail.records.duplicates import CopiedSet, CopyPair, DuplicatesResult, UnreadableInSet
+from vitrail.records.record import write_record
 
 LISTED = 10_000  # pairs in the JSON; the CSV holds all
 DRAWN = 24  # pairs on the page: half of them the least similar, which are most in doubt
@@ -35,8 +36,8 @@ class Duplicates:
 
 def duplicates(
     config: Duplicates, folder: Path | None = None, *, workers: int | None = None, device: str = "auto"
-) -> dict[str, Any]:
-    """Finds the copies and returns the content of duplicates.json (docs/files.md).
+) -> DuplicatesResult:
+    """Finds the copies of `against` in `train`, or those within `train`.
 
     Where a folder is given, it holds after that duplicates.json, duplicates.csv, pictures.npz and kept.json, the
     filtered view of `train`, which is DATA.
@@ -70,31 +71,29 @@ def duplicates(
     rows = [_row(train, other, pair) for other, pair in pairs]
     gallery = Gallery()
     for i in _drawn(rows):
-        ends = (train, rows[i]["first"]), (pairs[i][0], rows[i]["second"])
-        numbers = [gallery.add(str(one.start), one.source, end["index"]) for one, end in ends]
-        rows[i]["pictures"] = None if None in numbers else numbers
-    result = {
-        "train": config.train,
-        "against": list(config.against),
-        "model": config.model,
-        "count": len(train.table),
-        "unreadable": [
-            _broken(c, row) for c in compared for row in np.flatnonzero(~c.table.readable)[:LISTED].tolist()
-        ],
-        "sets": sets,
-        "found": len(rows),
-        "pairs": rows[:LISTED],
-        "dropped": len(dropped),
-        "kept": len(train.table) - len(dropped),
-        "view": "kept.json" if folder else None,
-        "seconds": time.perf_counter() - started,
-        "comparing_seconds": time.perf_counter() - examined,
-    }
+        ends = (train, rows[i].first.index), (pairs[i][0], rows[i].second.index)
+        pictures = gallery.add_all(*((str(one.start), one.source, index) for one, index in ends))
+        rows[i] = replace(rows[i], pictures=pictures)
+    result = DuplicatesResult(
+        train=config.train,
+        against=config.against,
+        model=config.model,
+        count=len(train.table),
+        unreadable=[_broken(c, row) for c in compared for row in np.flatnonzero(~c.table.readable)[:LISTED].tolist()],
+        sets=sets,
+        found=len(rows),
+        pairs=rows[:LISTED],
+        dropped=len(dropped),
+        kept=len(train.table) - len(dropped),
+        view="kept.json" if folder else None,
+        seconds=time.perf_counter() - started,
+        comparing_seconds=time.perf_counter() - examined,
+    )
     if folder is not None:
         write_filtered(folder / "kept.json", config.train, train.source, train.table.index[dropped])
         write_text_atomic(folder / "duplicates.csv", _table(rows))
         gallery.write(folder / "pictures.npz")
-        write_json(folder / "duplicates.json", result)
+        write_record(folder / "duplicates.json", result)
     return result
 
 
@@ -119,7 +118,7 @@ def features_of(model: str, compared: list[ScannedSet], device: str) -> np.ndarr
 
 def _across(
     train: ScannedSet, tests: list[ScannedSet], copies: DuplicatePairs
-) -> tuple[list[tuple[ScannedSet, Pair]], list[dict[str, Any]]]:
+) -> tuple[list[tuple[ScannedSet, Pair]], list[CopiedSet]]:
     """The pairs of a training image and a test image, and for each test set how much of it is in `train`."""
     pairs, sets = [], []
     for test in tests:
@@ -132,13 +131,11 @@ def _across(
                 touched.add(pair.second)
                 if same and train.label(train.row_of(place)) != test.label(test.row_of(pair.second)):
                     conflicts.add(pair.second)
-        count = len(test.table)
-        row = {"data": test.name, "count": count, "copies": len(touched), "share": len(touched) / count}
-        sets.append({**row, "conflicts": len(conflicts) if same else None})
+        sets.append(_copied(test, touched, conflicts if same else None))
     return pairs, sets
 
 
-def _within(train: ScannedSet, copies: DuplicatePairs) -> tuple[list[tuple[ScannedSet, Pair]], list[dict[str, Any]]]:
+def _within(train: ScannedSet, copies: DuplicatePairs) -> tuple[list[tuple[ScannedSet, Pair]], list[CopiedSet]]:
     """The pairs within `train`, each once, and how many images have a copy."""
     pairs: list[tuple[ScannedSet, Pair]] = []
     touched: set[int] = set()
@@ -150,57 +147,61 @@ def _within(train: ScannedSet, copies: DuplicatePairs) -> tuple[list[tuple[Scann
                 conflicts.add(place)
             if pair.first == place:
                 pairs.append((train, pair))
-    count = len(train.table)
-    row = {"data": train.name, "count": count, "copies": len(touched), "share": len(touched) / count}
-    return pairs, [{**row, "conflicts": len(conflicts)}]
+    return pairs, [_copied(train, touched, conflicts)]
 
 
-def _row(train: ScannedSet, other: ScannedSet, pair: Pair) -> dict[str, Any]:
-    return {
-        "first": train.about(train.row_of(pair.first)),
-        "second": other.about(other.row_of(pair.second)),
-        "kind": pair.kind,
-        "similarity": round(pair.similarity, 4),
-        "mirrored": pair.mirrored,
-        "pictures": None,
-    }
+def _copied(scanned: ScannedSet, touched: set[int], conflicts: set[int] | None) -> CopiedSet:
+    count, copies = len(scanned.table), len(touched)
+    different = None if conflicts is None else len(conflicts)
+    return CopiedSet(data=scanned.name, count=count, copies=copies, share=copies / count, conflicts=different)
 
 
-def _drawn(rows: list[dict[str, Any]]) -> list[int]:
+def _row(train: ScannedSet, other: ScannedSet, pair: Pair) -> CopyPair:
+    return CopyPair(
+        first=train.about(train.row_of(pair.first)),
+        second=other.about(other.row_of(pair.second)),
+        kind=pair.kind,
+        similarity=round(pair.similarity, 4),
+        mirrored=pair.mirrored,
+        pictures=None,
+    )
+
+
+def _drawn(rows: list[CopyPair]) -> list[int]:
     """Which pairs are shown: the least similar ones, and others from among all; of each image one pair."""
     first: dict[tuple[str, int], int] = {}
-    for i in sorted(range(len(rows)), key=lambda i: rows[i]["similarity"]):
-        first.setdefault((rows[i]["second"]["data"], rows[i]["second"]["index"]), i)
+    for i in sorted(range(len(rows)), key=lambda i: rows[i].similarity):
+        first.setdefault((rows[i].second.data, rows[i].second.index), i)
     order = list(first.values())
     doubtful, others = order[: DRAWN // 2], order[DRAWN // 2 :]
     even = np.linspace(0, len(others) - 1, min(len(others), DRAWN // 2)).astype(int).tolist()
     return [*doubtful, *(others[i] for i in even)]
 
 
-def _broken(one: ScannedSet, row: int) -> dict[str, Any]:
-    return {"data": one.name, "key": str(one.table.key[row]), "reason": str(one.table.reason[row])}
+def _broken(one: ScannedSet, row: int) -> UnreadableInSet:
+    return UnreadableInSet(data=one.name, key=str(one.table.key[row]), reason=str(one.table.reason[row]))
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _table(rows: list[CopyPair]) -> str:
     """One line a pair."""
     text = io.StringIO()
     writer = csv.writer(text)
     names = ("data", "index", "key", "label")
     writer.writerow([*names, *(f"copy_{name}" for name in names), "kind", "similarity", "mirrored"])
     for row in rows:
-        ends = [row[end][name] for end in ("first", "second") for name in names]
-        writer.writerow([*ends, row["kind"], row["similarity"], row["mirrored"]])
+        ends = [getattr(end, name) for end in (row.first, row.second) for name in names]
+        writer.writerow([*ends, row.kind, row.similarity, row.mirrored])
     return text.getvalue()
 
 
-def summary(result: dict[str, Any]) -> str:
+def summary(result: DuplicatesResult) -> str:
     """For people: a line for each set, and what is left."""
     lines = []
-    for row in result["sets"]:
-        where = f"also in {result['train']}" if result["against"] else "copies of another"
-        said = f"{row['data']}: {row['copies']:,} of {row['count']:,} images ({row['share']:.2%}) are {where}"
-        lines.append(said + (f", {row['conflicts']:,} under another label" if row["conflicts"] else ""))
-    lines.append(f"{result['dropped']:,} of the {result['count']:,} images of {result['train']} are to be left out")
-    if result["unreadable"]:
-        lines.append(f"{len(result['unreadable']):,} images cannot be read: vitrail data check names them")
+    for row in result.sets:
+        where = f"also in {result.train}" if result.against else "copies of another"
+        said = f"{row.data}: {row.copies:,} of {row.count:,} images ({row.share:.2%}) are {where}"
+        lines.append(said + (f", {row.conflicts:,} under another label" if row.conflicts else ""))
+    lines.append(f"{result.dropped:,} of the {result.count:,} images of {result.train} are to be left out")
+    if result.unreadable:
+        lines.append(f"{len(result.unreadable):,} images cannot be read: vitrail data check names them")
     return "\n".join(lines)

@@ -6,7 +6,6 @@ from typing import Any
 
 from vitrail.core.device import Machine, Precision
 from vitrail.core.errors import BadInput
-from vitrail.core.files import write_json
 from vitrail.data.open.names import open_data
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.evals.classifier import (
@@ -22,6 +21,9 @@ from vitrail.evals.comparison import compare
 from vitrail.evals.multi_crop import Crops
 from vitrail.evals.predictions import StoredPredictions, is_evaluation, read_predictions
 from vitrail.jobs.train_test_overlap import find_overlap, trained_on
+from vitrail.records.comparison import Comparison
+from vitrail.records.evaluation import EvaluationResult
+from vitrail.records.record import write_record
 from vitrail.weights.bundle import bundle_of, store_temperature
 
 
@@ -43,10 +45,12 @@ class Evaluate:
     )
 
 
-def evaluate(config: Evaluate, folder: Path | None = None, machine: Machine | None = None) -> dict[str, Any]:
-    """Evaluates, and returns the content of evaluation.json, or of comparison.json where two folders are compared.
+def evaluate(
+    config: Evaluate, folder: Path | None = None, machine: Machine | None = None
+) -> EvaluationResult | Comparison:
+    """Evaluates; where two folders are given, compares them.
 
-    Where a folder is given, these are written into it, and what became of each image (docs/files.md).
+    Where a folder is given, evaluation.json or comparison.json is written into it, and what became of each image.
 
     Raises:
         BadInput: a model without a classifier, data with classes that the model does not know, a temperature that
@@ -70,18 +74,18 @@ def evaluate(config: Evaluate, folder: Path | None = None, machine: Machine | No
     workers = machine.workers
     copies = find_overlap(config.data, source, evaluation.outcomes, trains, gallery, workers) if trains else None
     comparison = _against(config, evaluation, machine) if config.against else None
-    summary = evaluation.as_json(config.data, config.model)
-    tempered = summary["temperature"]
-    result = {
-        **summary,
-        "temperature": tempered and {**tempered, "fitted_on": fitted.about if fitted else _carried(classifier)},
-        "views": classifier.views(),
-        "assumed": list(classifier.assumed),
-        "copies": copies,
-        "comparison": comparison,
-    }
+    result = EvaluationResult(
+        **vars(evaluation.summary(config.data, config.model)),
+        views=classifier.views(),
+        assumed=classifier.assumed,
+        copies=copies,
+        comparison=comparison,
+    )
+    if result.temperature:
+        fitted_on = fitted.about if fitted else _carried(classifier)
+        result = replace(result, temperature=replace(result.temperature, fitted_on=fitted_on))
     if fitted and config.store_temperature:
-        _store(config, fitted, summary)
+        _store(config, fitted, result)
     if folder is not None:
         if copies:
             gallery.write(folder / "pictures.npz")
@@ -89,7 +93,7 @@ def evaluate(config: Evaluate, folder: Path | None = None, machine: Machine | No
     return result
 
 
-def _compare_folders(config: Evaluate, folder: Path | None) -> dict[str, Any]:
+def _compare_folders(config: Evaluate, folder: Path | None) -> Comparison:
     others = replace(config, model="", against=None)
     if config.against is None or not is_evaluation(config.against) or others != Evaluate(""):
         raise BadInput(
@@ -98,11 +102,11 @@ def _compare_folders(config: Evaluate, folder: Path | None) -> dict[str, Any]:
         )
     result = compare(read_predictions(config.model), read_predictions(config.against))
     if folder is not None:
-        write_json(folder / "comparison.json", result)
+        write_record(folder / "comparison.json", result)
     return result
 
 
-def _against(config: Evaluate, evaluation: Evaluation, machine: Machine) -> dict[str, Any]:
+def _against(config: Evaluate, evaluation: Evaluation, machine: Machine) -> Comparison:
     assert config.against is not None
     assert config.data is not None
     ours = StoredPredictions(evaluation.outcomes, evaluation.classes, config.model, config.data, evaluation.several)
@@ -133,7 +137,8 @@ def _check_storing(config: Evaluate) -> None:
     bundle_of(config.model)
 
 
-def _store(config: Evaluate, fitted: TemperatureFit, summary: dict[str, Any]) -> None:
-    before, after = summary["calibration"]["ece"], summary["temperature"]["calibration"]["ece"]
+def _store(config: Evaluate, fitted: TemperatureFit, result: EvaluationResult) -> None:
+    assert result.temperature is not None
+    before, after = result.calibration.ece, result.temperature.calibration.ece
     judged = {"judged_on": config.data, "ece_before": before, "ece_after": after}
     store_temperature(bundle_of(config.model), fitted.temperature, {**fitted.about, **judged})

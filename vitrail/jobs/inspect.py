@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from vitrail.analysis.similarity import position_similarity
 from vitrail.core.device import Machine, available_memory, choose_device
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import over_seeds, wilson
-from vitrail.core.files import atomic_path, write_json
+from vitrail.core.files import atomic_path
 from vitrail.core.progress import progress, say
 from vitrail.core.seeds import generator
 from vitrail.data.loader.loader import Batch, BrokenExample, eval_loader, normalise
@@ -32,6 +32,20 @@ from vitrail.models.build import Model
 from vitrail.models.position import Learned1d, Learned2d, NoPosition, PositionConfig, Relative, SinCos2d
 from vitrail.models.resnet import ResNet
 from vitrail.models.vit import ViT, ViTConfig
+from vitrail.records.images import UnreadableImage
+from vitrail.records.inspection import (
+    AttentionDistance,
+    HeadMaps,
+    InspectedImage,
+    Inspection,
+    Mean,
+    MeanOfLayers,
+    NearestImage,
+    NearestImages,
+    QueryImage,
+    Rollout,
+)
+from vitrail.records.record import write_record
 from vitrail.weights.load import load
 
 LOOKING_BYTES = 512 << 20  # of activations and attention held at a time
@@ -72,8 +86,8 @@ class Set(NamedTuple):
     source: Source
 
 
-def inspect(config: Inspect, folder: Path, machine: Machine | None = None) -> dict[str, Any]:
-    """Inspects a model into `folder`; returns what inspection.json holds (docs/files.md).
+def inspect(config: Inspect, folder: Path, machine: Machine | None = None) -> Inspection:
+    """Inspects a model into `folder` (docs/files.md).
 
     Raises:
         BadInput: a model or images that cannot be used, no images asked for, all of those chosen are broken, layers,
@@ -111,27 +125,27 @@ def look_inside(
     name: str,
     asked: Inspect | None = None,
     among: Set | None = None,
-) -> dict[str, Any]:
+) -> Inspection:
     """`inspect` for a model in memory. The images are a seeded choice of `count`, `shown` of them drawn."""
     asked = asked or Inspect(name, count=32)
     config = model.config
     filters, variance = embedding_filters(first_layer(model).cpu())
     arrays = {"filters": for_display(filters).numpy()}
     transformer = config if isinstance(config, ViTConfig) else None
-    summary: dict[str, Any] = {
-        "model": name,
-        "resolution": list(config.resolution),
-        "patch": transformer.stride if transformer else None,
-        "grid": list(config.grid),
-        "depth": transformer.depth if transformer else None,
-        "heads": transformer.heads if transformer else None,
-        "class_token": bool(transformer and transformer.class_token),
-        "positions": _kind_of(transformer.position) if transformer else "none",
-        "images": [],
-        "filters_variance": variance.tolist(),
-        "distance_images": 0,
-        "broken": [],
-    }
+    summary = Inspection(
+        model=name,
+        resolution=config.resolution,
+        patch=transformer.stride if transformer else None,
+        grid=config.grid,
+        depth=transformer.depth if transformer else None,
+        heads=transformer.heads if transformer else None,
+        class_token=bool(transformer and transformer.class_token),
+        positions=_kind_of(transformer.position) if transformer else "none",
+        images=(),
+        filters_variance=variance.tolist(),
+        distance_images=0,
+        broken=(),
+    )
     chosen = None
     if source is not None:
         chosen = Subset(source, generator(0, "inspect").permutation(len(source))[: asked.count])
@@ -142,14 +156,14 @@ def look_inside(
         if chosen is not None:
             seen, said = _attention(model, preprocess, classes, chosen, asked)
             arrays |= seen
-            summary |= said
+            summary = replace(summary, **said)
     if among is not None and chosen is not None:
-        summary["neighbours"] = neighbours(
-            model, preprocess, chosen, among, folder, count=asked.nearest, shown=min(asked.shown, NEIGHBOURS_OF)
-        )
+        shown = min(asked.shown, NEIGHBOURS_OF)
+        close = neighbours(model, preprocess, chosen, among, folder, count=asked.nearest, shown=shown)
+        summary = replace(summary, neighbours=close)
     with atomic_path(folder / "arrays.npz") as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-    write_json(folder / "inspection.json", summary)
+    write_record(folder / "inspection.json", summary)
     return summary
 
 
@@ -193,7 +207,7 @@ def _attention(
     layers, heads, place = chosen_heads(asked, config)
     drawn = asked.shown if len(layers) * len(heads) <= SEVERAL else min(asked.shown, OF_ALL_HEADS)
     distances, maps, singles, pictures = [], [], [], []
-    rows: list[dict[str, Any]] = []
+    rows: list[InspectedImage] = []
     broken: list[BrokenExample] = []
     loader = eval_loader(source, preprocess, batch=_batch(config, device), workers=0)
     model.eval()
@@ -226,17 +240,13 @@ def _attention(
     summary = {
         "images": rows[: asked.shown],
         "distance_images": len(distance),
-        "broken": [{"key": one.key, "reason": one.reason} for one in broken],
+        "broken": [UnreadableImage(key=one.key, reason=one.reason) for one in broken],
         "distance": _distances(distance.mean(dim=2).double().numpy(), config),
-        "rollout": {
-            "half": _mean(half_share(rollouts).tolist()),
-            "alike": _pairs(likeness(rollouts).tolist()) if len(rollouts) > 2 else None,
-        },
-        "head_maps": {
-            "layers": [i + 1 for i in layers],
-            "heads": [i + 1 for i in heads],
-            "query": list(asked.query) if asked.query else None,
-        },
+        "rollout": Rollout(
+            half=_mean(half_share(rollouts).tolist()),
+            alike=_pairs(likeness(rollouts).tolist()) if len(rollouts) > 2 else None,
+        ),
+        "head_maps": HeadMaps(layers=[i + 1 for i in layers], heads=[i + 1 for i in heads], query=asked.query),
     }
     return arrays, summary
 
@@ -253,45 +263,49 @@ def _batch(config: ViTConfig, device: torch.device) -> int:
     return max(1, min(32, LOOKING_BYTES // each))
 
 
-def _distances(by_layer: np.ndarray, config: ViTConfig) -> dict[str, Any]:
+def _distances(by_layer: np.ndarray, config: ViTConfig) -> AttentionDistance:
     """Means over images and their intervals of [images, layers]: of every layer, of the first third, of the last."""
     third = max(1, config.depth // 3)
-    first, last = by_layer[:, :third].mean(axis=1), by_layer[:, -third:].mean(axis=1)
-    return {
-        "even": even_distance(config.grid, config.stride),
-        "layers": [_mean(layer.tolist()) for layer in by_layer.T],
-        "first": {"layers": [1, third], **_mean(first.tolist())},
-        "last": {"layers": [config.depth - third + 1, config.depth], **_mean(last.tolist())},
-    }
+
+    def over(first: int, last: int) -> MeanOfLayers:
+        values = by_layer[:, first - 1 : last].mean(axis=1)
+        return MeanOfLayers(layers=(first, last), **vars(_mean(values.tolist())))
+
+    return AttentionDistance(
+        even=even_distance(config.grid, config.stride),
+        layers=[_mean(layer.tolist()) for layer in by_layer.T],
+        first=over(1, third),
+        last=over(config.depth - third + 1, config.depth),
+    )
 
 
-def _mean(values: list[float]) -> dict[str, Any]:
-    """A mean over images with its interval, null for a single one."""
-    bounds = over_seeds(values)
-    return {"mean": float(np.mean(values)), "interval": list(bounds) if bounds else None}
+def _mean(values: list[float]) -> Mean:
+    """A mean over images with its interval, None for a single one."""
+    return Mean(mean=float(np.mean(values)), interval=over_seeds(values))
 
 
-def _pairs(values: list[float]) -> dict[str, Any]:
+def _pairs(values: list[float]) -> Mean:
     """As `_mean` for a mean over pairs of images, from each image's mean with the others; each counts in two."""
     mean, bounds = float(np.mean(values)), over_seeds(values)
     assert bounds is not None
-    return {"mean": mean, "interval": [mean + 2 * (bound - mean) for bound in bounds]}
+    low, high = (mean + 2 * (bound - mean) for bound in bounds)
+    return Mean(mean=mean, interval=(low, high))
 
 
 def _described(
     batch: Batch, shares: torch.Tensor, classes: tuple[str, ...], labelled: tuple[str, ...]
-) -> list[dict[str, Any]]:
+) -> list[InspectedImage]:
     rows = []
     for key, label, scores in zip(batch.keys, batch.labels.tolist(), shares, strict=True):
         best = int(scores.argmax())
         named = best < len(classes)  # a model without a classifier names nothing
         rows.append(
-            {
-                "key": key,
-                "label": labelled[label],
-                "predicted": classes[best] if named else None,
-                "confidence": float(scores[best]) if named else None,
-            }
+            InspectedImage(
+                key=key,
+                label=labelled[label],
+                predicted=classes[best] if named else None,
+                confidence=float(scores[best]) if named else None,
+            )
         )
     return rows
 
@@ -305,11 +319,11 @@ def neighbours(
     *,
     count: int,
     shown: int,
-) -> dict[str, Any]:
+) -> NearestImages:
     """The `count` nearest of each image of `source` by cosine of what the classifier reads.
 
     An image that lies in the set itself does not count there. Pictures of the first `shown` and their neighbours go to
-    `pictures.npz` in the folder; returned is "neighbours" of inspection.json (docs/files.md).
+    `pictures.npz` in the folder.
     """
     queries = _read_all(model, source, preprocess, "features")
     there = _read_all(model, among.source, preprocess, "neighbours")
@@ -320,33 +334,33 @@ def neighbours(
     own = np.array(source.classes)[source.labels[[query.place for query in queries]]]
     gallery = Gallery()
 
-    def described(i: int, similarity: float) -> dict[str, Any]:
+    def described(i: int, similarity: float) -> NearestImage:
         picture = gallery.add("set", among.source, there[i].place)
-        return {"key": there[i].key, "label": str(classes[i]), "similarity": similarity, "picture": picture}
+        return NearestImage(key=there[i].key, label=str(classes[i]), similarity=similarity, picture=picture)
 
     rows = [
-        {
-            "key": query.key,
-            "label": str(own[number]),
-            "picture": gallery.add("queries", source, query.place),
-            "nearest": [
+        QueryImage(
+            key=query.key,
+            label=str(own[number]),
+            picture=gallery.add("queries", source, query.place),
+            nearest=[
                 described(*one) for one in zip(found[number].tolist(), similarities[number].tolist(), strict=True)
             ],
-        }
+        )
         for number, query in enumerate(queries[:shown])
     ]
     gallery.write(folder / "pictures.npz")
     comparable = found.shape[1] > 0 and bool(np.isin(own, classes).any())
     right = int((classes[found[:, 0]] == own).sum()) if comparable else 0
-    return {
-        "data": among.name,
-        "count": len(there),
-        "queries": len(queries),
-        "same": right / len(queries) if comparable else None,
-        "interval": list(wilson(right, len(queries))) if comparable else None,
-        "chance": float(np.mean([(classes == label).mean() for label in own])) if comparable else None,
-        "rows": rows,
-    }
+    return NearestImages(
+        data=among.name,
+        count=len(there),
+        queries=len(queries),
+        same=right / len(queries) if comparable else None,
+        interval=wilson(right, len(queries)) if comparable else None,
+        chance=float(np.mean([(classes == label).mean() for label in own])) if comparable else None,
+        rows=rows,
+    )
 
 
 def _themselves(

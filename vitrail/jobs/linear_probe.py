@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from vitrail.core.device import Machine, Precision, choose_device, choose_precis
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import over_seeds, wilson
-from vitrail.core.files import write_json
 from vitrail.core.progress import progress, say
 from vitrail.core.seeds import torch_seed
 from vitrail.data.leakage import check_train_test
@@ -33,8 +32,11 @@ from vitrail.evals.features import (
     pixel_features,
 )
 from vitrail.evals.fewshot import RIDGE
-from vitrail.evals.probes import Judge, JudgeName, Logistic, Majority, Neighbours, Ridge, check_probe, probe
+from vitrail.evals.probes import Judge, Logistic, Majority, Neighbours, Ridge, check_probe, probe
 from vitrail.models.build import Model, build
+from vitrail.records.images import UnreadableImage
+from vitrail.records.linear import FeaturesName, JudgeName, LinearResult, LinearRow
+from vitrail.records.record import write_record
 from vitrail.weights.load import attach, load
 
 Shots = int | Literal["all"]
@@ -65,13 +67,13 @@ class Linear:
 class _Kind(NamedTuple):
     """Features to be judged: what they are called, and what makes them."""
 
-    name: str
+    name: FeaturesName
     extract: Callable[[Source], Features]
     layers: bool = False
 
 
-def linear(config: Linear, folder: str | Path | None = None, machine: Machine | None = None) -> dict[str, Any]:
-    """Evaluates, writes linear.json into `folder` where one is given, and returns its content (docs/files.md).
+def linear(config: Linear, folder: str | Path | None = None, machine: Machine | None = None) -> LinearResult:
+    """Evaluates, and writes linear.json into `folder` where one is given.
 
     Of the processes of a launcher each computes a part of the features, and the first judges them; the others return no
     rows.
@@ -100,7 +102,7 @@ def linear(config: Linear, folder: str | Path | None = None, machine: Machine | 
     if config.view == "official":
         view = official_few_shot_view(view.sources, model.preprocess)
     support, judged_on = view.sources
-    rows: list[dict[str, Any]] = []
+    rows: list[LinearRow] = []
     read, broken = 0, dict[str, str]()
     for kind in _kinds(config, model, view, machine):
         trained, judged = kind.extract(support), kind.extract(judged_on)
@@ -108,26 +110,26 @@ def linear(config: Linear, folder: str | Path | None = None, machine: Machine | 
         read, broken = len(judged.labels), dict(judged.broken) or broken
         if launched().first:
             rows += _rows(kind, model, trained, judged, draws, judges, len(train.classes))
-    result = {
-        "model": config.model,
-        "train": config.train,
-        "test": config.test,
-        "view": config.view,
-        "ridge": config.ridge,
-        "neighbours": config.neighbours,
-        "temperature": config.temperature,
-        "classes": list(train.classes),
-        "count": read,
-        "broken": [{"key": key, "reason": reason} for key, reason in broken.items()],
-        "rows": rows,
-    }
+    result = LinearResult(
+        model=config.model,
+        train=config.train,
+        test=config.test,
+        view=config.view,
+        ridge=config.ridge,
+        neighbours=config.neighbours,
+        temperature=config.temperature,
+        classes=train.classes,
+        count=read,
+        broken=[UnreadableImage(key=key, reason=reason) for key, reason in broken.items()],
+        rows=rows,
+    )
     if folder is not None and launched().first:
-        write_json(Path(folder) / "linear.json", result)
+        write_record(Path(folder) / "linear.json", result)
     return result
 
 
-def _judges(config: Linear) -> dict[str, Judge]:
-    known: dict[str, Judge] = {
+def _judges(config: Linear) -> dict[JudgeName, Judge]:
+    known: dict[JudgeName, Judge] = {
         "ridge": Ridge(config.ridge),
         "knn": Neighbours(config.neighbours, config.temperature),
         "majority": Majority(config.neighbours),
@@ -187,9 +189,9 @@ def _rows(
     trained: Features,
     judged: Features,
     draws: dict[Shots, list[np.ndarray]],
-    judges: dict[str, Judge],
+    judges: dict[JudgeName, Judge],
     classes: int,
-) -> list[dict[str, Any]]:
+) -> list[LinearRow]:
     """A row for each layer, judge and number of shots."""
     plain = (Layer(None, None, trained.values),), (Layer(None, None, judged.values),)
     pairs = [layers_of(f.values, model.config) for f in (trained, judged)] if kind.layers else plain
@@ -211,19 +213,19 @@ def _rows(
                     if count == "all":
                         interval = wilson(found[0].correct, found[0].tested)
                     rows.append(
-                        {
-                            "features": kind.name,
-                            "layer": learned.depth,
-                            "tokens": learned.tokens,
-                            "judge": name,
-                            "shots": count,
-                            "images": found[0].learned,
-                            "accuracies": accuracies,
-                            "mean": float(np.mean(accuracies)),
-                            "interval": list(interval) if interval else None,
-                            "interval_over": None if interval is None else "images" if count == "all" else "draws",
-                            **({"chosen": [one.chosen for one in found]} if found[0].chosen else {}),
-                        }
+                        LinearRow(
+                            features=kind.name,
+                            layer=learned.depth,
+                            tokens=learned.tokens,
+                            judge=name,
+                            shots=count,
+                            images=found[0].learned,
+                            accuracies=accuracies,
+                            mean=float(np.mean(accuracies)),
+                            interval=interval,
+                            interval_over=None if interval is None else "images" if count == "all" else "draws",
+                            chosen=[one.chosen for one in found if one.chosen] or None,
+                        )
                     )
     return rows
 

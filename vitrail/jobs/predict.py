@@ -15,6 +15,7 @@ from vitrail.core.progress import progress, say
 from vitrail.core.signals import SignalWatch
 from vitrail.data.open.inputs import Images, open_images
 from vitrail.evals.feature_cache import digest_of
+from vitrail.records.predictions import PredictionRequest, PredictionsInfo
 from vitrail.serve.formats import Columns, form_of
 from vitrail.serve.prediction_file import PredictionFile
 from vitrail.serve.predictor import Prediction, PredictionBatch, Predictor
@@ -52,7 +53,7 @@ def predict(config: Predict, machine: Machine | None = None) -> Iterator[Predict
         yield from predictor.rows(answers)
 
 
-def predict_table(config: Predict, out: Path, machine: Machine | None = None) -> dict[str, Any]:
+def predict_table(config: Predict, out: Path, machine: Machine | None = None) -> PredictionsInfo:
     """All predictions into a .jsonl, .csv or .parquet file; returns what `OUT.json` says of it.
 
     What was interrupted goes on where it was, also after SIGKILL, and gives the rows that it would have given; what is
@@ -67,20 +68,20 @@ def predict_table(config: Predict, out: Path, machine: Machine | None = None) ->
     model = predictor.model
     width = model.config.representation_width if config.features else 0
     columns = Columns(predictor.classes, config.top, config.all_probabilities, width)
-    question = {
-        "model": config.model,
-        "weights": digest_of(model)[:16],
-        "temperature": model.temperature,
-        "paths": list(config.paths),
-        "images": len(images),
-        "which": images.content_hash()[:16],
-        "preprocess": to_json(model.preprocess),
-        "classes": sha256(json.dumps(predictor.classes).encode()).hexdigest()[:16],
-        "precision": str(predictor.dtype).removeprefix("torch."),
-        "top": columns.labels,
-        "features": config.features,
-        "all_probabilities": config.all_probabilities,
-    }
+    question = PredictionRequest(
+        model=config.model,
+        weights=digest_of(model)[:16],
+        temperature=model.temperature,
+        paths=config.paths,
+        images=len(images),
+        which=images.content_hash()[:16],
+        preprocess=to_json(model.preprocess),
+        classes=sha256(json.dumps(predictor.classes).encode()).hexdigest()[:16],
+        precision=str(predictor.dtype).removeprefix("torch."),
+        top=columns.labels,
+        features=config.features,
+        all_probabilities=config.all_probabilities,
+    )
     with (
         PredictionFile(out, columns, question, len(images), predictor.most_at_once()) as output,
         SignalWatch() as signals,
@@ -101,7 +102,7 @@ def predict_table(config: Predict, out: Path, machine: Machine | None = None) ->
                 output.flush()
                 signals.check()
         seconds = time.monotonic() - start
-        return output.finish(classes=list(predictor.classes), images_per_second=(len(images) - begun) / seconds)
+        return output.finish(predictor.classes, (len(images) - begun) / seconds)
 
 
 def _opened(config: Predict, machine: Machine | None) -> tuple[Predictor, Images]:

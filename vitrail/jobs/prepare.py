@@ -29,6 +29,7 @@ from vitrail.data.shards.write import (
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.parquet import ParquetSource
 from vitrail.data.sources.split_names import DataName
+from vitrail.records.prepared import PreparedData
 
 Cluster = Literal["ray"]
 
@@ -56,24 +57,24 @@ def prepare_config(
     return Prepare(data, side, kinds[encoding], container, shards if shard_images is None else ShardCount(shard_images))
 
 
-def summary(prepared: list[dict[str, Any]], folder: Path) -> str:
+def summary(prepared: list[PreparedData], folder: Path) -> str:
     """The prepared splits, their sizes and what was dropped, as lines of text."""
     lines = []
     for part in prepared:
-        place = folder / (part["split"] or "")
-        size = sum(shard["bytes"] for shard in part["shards"]) / 2**20
-        lines.append(f"{place}: {part['count']:,} images, {size:,.1f} MiB in {number_of_shards(part)}")
-        if part["dropped"]:
-            lines.append(f"dropped {len(part['dropped']):,} that cannot be read:")
-            lines += [f"  {row['key']}: {row['reason']}" for row in part["dropped"][:SHOWN]]
-            more = len(part["dropped"]) - SHOWN
+        place = folder / (part.split or "")
+        size = sum(shard.bytes for shard in part.shards) / 2**20
+        lines.append(f"{place}: {part.count:,} images, {size:,.1f} MiB in {number_of_shards(part)}")
+        if part.dropped:
+            lines.append(f"dropped {len(part.dropped):,} that cannot be read:")
+            lines += [f"  {row.key}: {row.reason}" for row in part.dropped[:SHOWN]]
+            more = len(part.dropped) - SHOWN
             lines += [f"  … and {more:,} more in {place / RESULT}"] if more > 0 else []
     return "\n".join(lines)
 
 
 def prepare(
     config: Prepare, folder: Path, workers: int | None = None, cluster: Cluster | None = None
-) -> list[dict[str, Any]]:
+) -> list[PreparedData]:
     """Prepares all splits of the data, or the one that is named, and returns the prepared.json of each (docs/files.md).
 
     A split goes to `folder/SPLIT`; data without splits to `folder`. Neither `workers` (None: all cores) nor `cluster`

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -19,6 +19,8 @@ from vitrail.jobs.data_identity import check_same_data
 from vitrail.jobs.training import check_keep_best, open_training_data, run_training, with_classes
 from vitrail.models.build import ModelConfig, build
 from vitrail.models.vit import ViTConfig
+from vitrail.records.record import load_record
+from vitrail.records.run import RunResult
 from vitrail.train.callbacks import Callback
 from vitrail.train.config import TrainConfig, check_training
 from vitrail.train.loss import head_bias
@@ -50,7 +52,7 @@ def pretrain(
     recipe: str | None = None,
     *,
     callbacks: Sequence[Callback] = (),
-) -> dict[str, Any]:
+) -> RunResult:
     """Pre-trains in `folder`, or continues there, and returns the result (docs/files.md: result.json).
 
     Raises:
@@ -71,7 +73,7 @@ def pretrain(
         model_config = replace(model_config, head_bias=head_bias(config.loss, model_config.num_classes))
     with joined(choose_device(machine.device)), RunFolder(Path(folder), job, config, recipe) as run:
         if run.state == "finished":
-            return run.result()
+            return load_record(RunResult, run.path / "result.json")
         data = train, validation, test
         check_same_data(run, data, accept=machine.accept_changed_data)
         torch.manual_seed(torch_seed(config.seed, "initialise"))

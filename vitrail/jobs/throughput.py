@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from vitrail.core import device as devices
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
-from vitrail.core.files import write_json
 from vitrail.core.progress import progress
 from vitrail.core.run import RunFolder, environment
 from vitrail.data.loader.loader import Broken
@@ -28,6 +26,9 @@ from vitrail.models.cost import (
     training_memory,
 )
 from vitrail.models.vit import ViTConfig
+from vitrail.records.record import as_json, load_record, write_record
+from vitrail.records.run import Environment
+from vitrail.records.study import ThroughputResult
 from vitrail.train.config import TrainConfig
 from vitrail.train.parallel import parallelize
 from vitrail.train.profile import Pass, time_passes, training_pass
@@ -48,8 +49,8 @@ class Throughput:
     seed: int = 0
 
 
-def measure_throughput(config: Throughput, folder: Path, machine: Machine | None = None) -> dict[str, Any]:
-    """Measures into `folder`, and returns the result (docs/files.md: result.json of a speed).
+def measure_throughput(config: Throughput, folder: Path, machine: Machine | None = None) -> ThroughputResult:
+    """Measures into `folder`, and returns the result.
 
     `largest_batch` is tried on CUDA, by halving and doubling. On a CPU nothing fails when memory runs out, it only gets
     slow or is killed: there it is reckoned from the free memory and `models.cost`, as `reckoned` says.
@@ -65,8 +66,8 @@ def measure_throughput(config: Throughput, folder: Path, machine: Machine | None
     device, dtype = found.device, found.dtype
     with RunFolder(folder, "speed", config) as run:
         if run.state == "finished":
-            return run.result()
-        write_json(run.path / "environment.json", environment(**found.facts()))
+            return load_record(ThroughputResult, run.path / "result.json")
+        write_record(run.path / "environment.json", Environment(**environment(**found.facts())))
         torch.manual_seed(config.seed)
         begun = time.perf_counter()
         model = build(config.model).to(device)
@@ -78,24 +79,22 @@ def measure_throughput(config: Throughput, folder: Path, machine: Machine | None
         largest = {kind: _largest(model, dtype, kind == "training", room) for kind in ("resting", "training")}
         best = max(resting.values(), default=0.0)
         trained = max(training.values(), default=0.0)
-        run.finish(
-            {
-                "job": "speed",
-                "seconds": time.perf_counter() - begun,
-                "parameters": parameters(config.model),
-                "macs_per_image": multiply_adds(config.model),
-                "training_flops_per_image": training_flops(config.model),
-                "images_per_second": best,
-                "training_images_per_second": trained,
-                "training_over_inference": best / trained if trained else None,
-                "by_batch": {str(batch): rate for batch, rate in resting.items()},
-                "training_by_batch": {str(batch): rate for batch, rate in training.items()},
-                "largest_batch": largest["resting"],
-                "largest_training_batch": largest["training"],
-                "reckoned": device.type != "cuda",
-            }
+        result = ThroughputResult(
+            seconds=time.perf_counter() - begun,
+            parameters=parameters(config.model),
+            macs_per_image=multiply_adds(config.model),
+            training_flops_per_image=training_flops(config.model),
+            images_per_second=best,
+            training_images_per_second=trained,
+            training_over_inference=best / trained if trained else None,
+            by_batch={str(batch): rate for batch, rate in resting.items()},
+            training_by_batch={str(batch): rate for batch, rate in training.items()},
+            largest_batch=largest["resting"],
+            largest_training_batch=largest["training"],
+            reckoned=device.type != "cuda",
         )
-        return run.result()
+        run.finish(as_json(result))
+        return result
 
 
 def _rates(

@@ -8,11 +8,12 @@ from vitrail.core.errors import BadInput
 from vitrail.core.estimate import wilson
 from vitrail.core.progress import say
 from vitrail.data.open.names import open_data
-from vitrail.data.quality.near_duplicates import DuplicatePairs, find_near_duplicates
+from vitrail.data.quality.near_duplicates import Pair, find_near_duplicates
 from vitrail.data.quality.scan import ScannedSet, scan_sets
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
 from vitrail.evals.predictions import Predictions
+from vitrail.records.evaluation import Overlap, OverlapPair
 
 UNASKED = 20_000  # images up to which copies are looked for without being asked: half a minute
 SHOWN = 12  # pairs with their pictures
@@ -41,7 +42,7 @@ def trained_on(provenance: dict[str, Any], images: int) -> list[str]:
 
 def find_overlap(
     data: str, source: Source, outcomes: Predictions, trains: list[str], gallery: Gallery, workers: int | None
-) -> dict[str, Any]:
+) -> Overlap:
     """How many of the judged images have a copy in the training data, and the accuracy of the others.
 
     `outcomes` are those of `source`, judged in this process.
@@ -58,53 +59,45 @@ def find_overlap(
     copied = np.isin(outcomes.indices, [place - test.start for place in pairs])
     right, kept = outcomes.correct, ~copied
     count, correct = int(kept.sum()), int(right[kept].sum())
-    return {
-        "train": trains,
-        "compared": sum(len(one.table) for one in training),
-        "copies": int(copied.sum()),
-        "share": float(copied.mean()),
-        "accuracy_of_copies": float(right[copied].mean()) if copied.any() else None,
-        "count": count,
-        "accuracy": correct / count if count else None,
-        "interval": list(wilson(correct, count)) if count else None,
-        "pairs": _shown(pairs, copies, training, test, gallery),
-    }
+    return Overlap(
+        train=trains,
+        compared=sum(len(one.table) for one in training),
+        copies=int(copied.sum()),
+        share=float(copied.mean()),
+        accuracy_of_copies=float(right[copied].mean()) if copied.any() else None,
+        count=count,
+        accuracy=correct / count if count else None,
+        interval=wilson(correct, count) if count else None,
+        pairs=_shown(pairs, training, test, gallery),
+    )
 
 
 def _shown(
-    pairs: dict[int, list[Any]], copies: DuplicatePairs, training: list[ScannedSet], test: ScannedSet, gallery: Gallery
-) -> list[dict[str, Any]]:
+    pairs: dict[int, list[Pair]], training: list[ScannedSet], test: ScannedSet, gallery: Gallery
+) -> list[OverlapPair]:
     """The least similar pairs, which are most in doubt, and the first of the others."""
     rows = []
     for place in sorted(pairs, key=lambda place: (pairs[place][0].similarity, place))[:SHOWN]:
         pair = pairs[place][0]
         other = next(one for one in training if pair.first in one.places)
         ours, theirs = test.about(test.row_of(place)), other.about(other.row_of(pair.first))
-        numbers = [
-            gallery.add("test", test.source, ours["index"]),
-            gallery.add(f"train {other.name}", other.source, theirs["index"]),
-        ]
-        rows.append(
-            {
-                "test": ours,
-                "train": theirs,
-                "kind": pair.kind,
-                "similarity": round(pair.similarity, 4),
-                "pictures": None if None in numbers else numbers,
-            }
+        pictures = gallery.add_all(
+            ("test", test.source, ours.index), (f"train {other.name}", other.source, theirs.index)
         )
+        similarity = round(pair.similarity, 4)
+        rows.append(OverlapPair(test=ours, train=theirs, kind=pair.kind, similarity=similarity, pictures=pictures))
     return rows
 
 
-def sentence(found: dict[str, Any], count: int) -> str:
+def sentence(found: Overlap, count: int) -> str:
     """For people: the warning, and the accuracy of what was not seen in training."""
-    where = " and ".join(found["train"])
-    if not found["copies"]:
-        return f"none of the {count:,} test images has a near-duplicate in {where} ({found['compared']:,} images)"
-    if not found["count"]:
+    where = " and ".join(found.train)
+    if not found.copies:
+        return f"none of the {count:,} test images has a near-duplicate in {where} ({found.compared:,} images)"
+    if found.interval is None:
         return f"every test image has a near-duplicate in {where}: the accuracy says nothing about new images"
-    low, high = found["interval"]
+    low, high = found.interval
     return (
-        f"{found['copies']:,} of {count:,} test images ({found['share']:.1%}) have a near-duplicate in {where}; "
-        f"accuracy without them {found['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})"
+        f"{found.copies:,} of {count:,} test images ({found.share:.1%}) have a near-duplicate in {where}; "
+        f"accuracy without them {found.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%})"
     )

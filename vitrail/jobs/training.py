@@ -16,7 +16,6 @@ from vitrail.core import device as devices
 from vitrail.core import dist
 from vitrail.core.device import Device, Machine
 from vitrail.core.errors import BadInput, nearest
-from vitrail.core.files import write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder, environment
 from vitrail.data.loader.loader import Batches, Broken, choose_workers, train_loader
@@ -32,6 +31,8 @@ from vitrail.jobs.inspect import look_inside
 from vitrail.models.build import Model
 from vitrail.models.cost import multiply_adds, parameters, training_flops
 from vitrail.models.vit import cropped_border
+from vitrail.records.record import as_json, load_record, write_record
+from vitrail.records.run import Environment, FailedBatch, RunResult
 from vitrail.train.callbacks import Callback, Evaluate, KeepBest, Log, Save
 from vitrail.train.checkpoint import Saver, restore_checkpoint
 from vitrail.train.config import TrainConfig
@@ -102,7 +103,7 @@ def run_training(
     provenance: dict[str, Any],
     inside: bool = True,
     callbacks: Sequence[Callback] = (),
-) -> dict[str, Any]:
+) -> RunResult:
     """Trains `model` in `run`, from its last checkpoint where there is one, and finishes; returns the result.
 
     Args:
@@ -144,7 +145,7 @@ def run_training(
     workers = _workers(job, model)
     if run.writes:
         facts = environment(workers=workers, **device.facts(), peak_flops=device.peak_flops)
-        write_json(run.path / "environment.json", facts)
+        write_record(run.path / "environment.json", Environment(**facts))
     loader = partial(train_loader, data[0], config.augment, preprocess, workers=workers, device=device.device)
     _train(job, state, resident.batches if resident else loader, callbacks)
     job.saver.wait()
@@ -254,7 +255,8 @@ def _go_back(run: RunFolder, state: TrainState, bad: LossSpike) -> None:
     skipped = [*state.skipped, bad.step]
     if run.writes:
         finite = {name: value if isfinite(value) else str(value) for name, value in norms.items()}
-        write_json(folder / "batch.json", {"step": bad.step, "reason": bad.reason, "images": keys, "weights": finite})
+        failed = FailedBatch(step=bad.step, reason=bad.reason, images=keys, weights=finite)
+        write_record(folder / "batch.json", failed)
         say(f"step {bad.step}: {bad.reason}; its batch is named in {folder}. Going back to the last checkpoint")
     limit_skips(state.skipped, bad, str(folder))
     if not restore_checkpoint(run.path / "checkpoints", state):
@@ -273,7 +275,7 @@ def _workers(job: _Job, model: Model) -> int:
     return choose_workers(job.data[0], job.config.augment, job.preprocess, rate)
 
 
-def _finish(job: _Job, state: TrainState, work: dict[str, Any], inside: bool) -> dict[str, Any]:
+def _finish(job: _Job, state: TrainState, work: dict[str, Any], inside: bool) -> RunResult:
     """Final evaluation, bundle, inspection, result: each whole, so a kill here repeats little."""
     config, run, (train, validation, test) = job.config, job.run, job.data
     held_out, name = test or validation, config.test or config.validation or ""
@@ -287,7 +289,7 @@ def _finish(job: _Job, state: TrainState, work: dict[str, Any], inside: bool) ->
     model = whole_model(state.model)
     if not run.writes:
         dist.barrier()  # until the first process has written everything
-        return run.result()
+        return load_record(RunResult, run.path / "result.json")
     about = {**job.provenance, "trained_on": config.train, "steps": state.step, "vitrail": version("vitrail")}
     bundle = run.path / "bundle"
     digest = save_bundle(bundle, model, job.preprocess, train.classes, about)
@@ -300,35 +302,34 @@ def _finish(job: _Job, state: TrainState, work: dict[str, Any], inside: bool) ->
     flops = round(training_flops(model.config) * work["share"])
     rate = images / state.seconds
     processes = dist.world().size
-    run.finish(
-        {
-            "job": job.provenance["job"],
-            "steps": state.step,
-            "images": images,
-            "seconds": state.seconds,
-            "images_per_second": rate,
-            "waiting": state.data_wait_seconds / state.seconds,
-            "processes": processes,
-            "parameters": parameters(model.config),
-            "trained_parameters": work["trained_parameters"],
-            "macs_per_image": multiply_adds(model.config),
-            "training_flops_per_image": flops,
-            "total_flops": flops * images,
-            "flops_share": flops * rate / (job.device.peak_flops * processes),
-            "memory_gib": max((row["memory_gib"] for row in rows if row.get("memory_gib")), default=None),
-            "loss": rows[-1]["loss"] if rows else None,
-            "accuracy": result.accuracy if result else None,
-            "interval": list(result.interval) if result else None,
-            "count": result.count if result else None,
-            "broken": state.broken.rows(),
-            "skipped": state.skipped,
-            "restarts": state.restarts,
-            "weights_sha256": digest,
-            **kept,
-        }
+    reached = RunResult(
+        job=job.provenance["job"],
+        steps=state.step,
+        images=images,
+        seconds=state.seconds,
+        images_per_second=rate,
+        waiting=state.data_wait_seconds / state.seconds,
+        processes=processes,
+        parameters=parameters(model.config),
+        trained_parameters=work["trained_parameters"],
+        macs_per_image=multiply_adds(model.config),
+        training_flops_per_image=flops,
+        total_flops=flops * images,
+        flops_share=flops * rate / (job.device.peak_flops * processes),
+        memory_gib=max((row["memory_gib"] for row in rows if row.get("memory_gib")), default=None),
+        loss=rows[-1]["loss"] if rows else None,
+        accuracy=result.accuracy if result else None,
+        interval=result.interval if result else None,
+        count=result.count if result else None,
+        broken=state.broken.rows(),
+        skipped=state.skipped,
+        restarts=state.restarts,
+        weights_sha256=digest,
+        **kept,
     )
+    run.finish(as_json(reached))
     dist.barrier()
-    return run.result()
+    return reached
 
 
 def with_classes(config: Any, classes: int) -> Any:

@@ -9,6 +9,7 @@ from vitrail.records.images import Mistake
 from vitrail.records.record import Files, Record
 
 Better = Literal["first", "second"]
+Figures = Literal["accuracy", "top5", "balanced_accuracy", "loss"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class McNemar(Record):
 class ComparedFigure(Record):
     """One figure of both models."""
 
-    figure: Literal["accuracy", "top5", "balanced_accuracy", "loss"]
+    figure: Figures
     first: float
     second: float
     difference: float  # first less second

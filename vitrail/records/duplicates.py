@@ -9,7 +9,7 @@ from vitrail.records.record import Files, Record
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnreadableImage(Record):
+class UnreadableInSet(Record):
     """An image that cannot be compared."""
 
     data: str  # DATA
@@ -48,7 +48,7 @@ class DuplicatesResult(Record):
     against: Sequence[str]  # DATA; none: copies within train
     model: str | None  # MODEL whose features were compared, too
     count: int  # images of train
-    unreadable: Sequence[UnreadableImage]
+    unreadable: Sequence[UnreadableInSet]
     sets: Sequence[CopiedSet]
     found: int  # pairs
     pairs: Sequence[CopyPair]  # at most 10,000

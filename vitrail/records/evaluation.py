@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from vitrail.core.estimate import Interval
 from vitrail.records.comparison import Comparison
-from vitrail.records.images import BrokenImage, ImageReference, Mistake, Pictures
+from vitrail.records.images import ImageReference, Mistake, Pictures, UnreadableImage
 from vitrail.records.record import Files, Record
 
 
@@ -107,7 +107,7 @@ class EvaluationSummary(Record):
     temperature: Temperature | None  # null where none was fitted or is stored
     abstention: Selective
     mistakes: Sequence[Mistake]  # the most confident first, at most 24
-    broken: Sequence[BrokenImage]
+    broken: Sequence[UnreadableImage]
     seconds: float
     images_per_second: float
 

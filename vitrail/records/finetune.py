@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitrail.core.estimate import Interval
-from vitrail.records.images import BrokenImage
+from vitrail.records.images import UnreadableImage
 from vitrail.records.record import Files, Record, optional
 
 
@@ -157,7 +157,7 @@ class FinetuneResult(Record):
     chosen: Trial | None
     trials: Sequence[Trial]
     runs: Sequence[FinalRun]
-    broken: Sequence[BrokenImage]
+    broken: Sequence[UnreadableImage]
     restarts: int  # of all runs
     weights_sha256: str
     recipe: str | None = optional()  # "auto"

@@ -10,7 +10,7 @@ from vitrail.records.record import Record
 
 
 @dataclass(frozen=True)
-class BrokenImage(Record):
+class UnreadableImage(Record):
     """An image that cannot be read."""
 
     key: str  # path or name of the image in its data

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vitrail.core.estimate import Interval
-from vitrail.records.images import BrokenImage
+from vitrail.records.images import UnreadableImage
 from vitrail.records.record import Files, Record, optional
 
 
@@ -110,7 +110,7 @@ class Inspection(Record):
     images: Sequence[InspectedImage]
     filters_variance: Sequence[float]  # share of the variance of each component
     distance_images: int  # over which was averaged; broken ones are not among them
-    broken: Sequence[BrokenImage]
+    broken: Sequence[UnreadableImage]
     distance: AttentionDistance | None = optional()
     rollout: Rollout | None = optional()
     head_maps: HeadMaps | None = optional()

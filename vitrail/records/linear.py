@@ -5,8 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitrail.core.estimate import Interval
-from vitrail.records.images import BrokenImage
+from vitrail.records.images import UnreadableImage
 from vitrail.records.record import Files, Record, optional
+
+FeaturesName = Literal["pre-trained", "random initialisation", "raw pixels"]
+Tokens = Literal["class token", "mean of patches"]
+JudgeName = Literal["ridge", "knn", "majority", "logistic"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +25,10 @@ class ChosenStrength(Record):
 class LinearRow(Record):
     """Some features, judged by a classifier that was fitted on so many images a class."""
 
-    features: Literal["pre-trained", "random initialisation", "raw pixels"]
+    features: FeaturesName
     layer: int | None  # layers passed; null: what the classifier reads
-    tokens: Literal["class token", "mean of patches"] | None
-    judge: Literal["ridge", "knn", "majority", "logistic"]
+    tokens: Tokens | None
+    judge: JudgeName
     shots: int | Literal["all"]  # images a class
     images: int  # of training
     accuracies: Sequence[float]  # one a draw
@@ -47,7 +51,7 @@ class LinearResult(Record):
     temperature: float  # of the votes of neighbours
     classes: Sequence[str]
     count: int  # test images that were judged
-    broken: Sequence[BrokenImage]  # test images that could not be read
+    broken: Sequence[UnreadableImage]  # test images that could not be read
     rows: Sequence[LinearRow]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vitrail.core.estimate import Interval
-from vitrail.records.images import BrokenImage
+from vitrail.records.images import UnreadableImage
 from vitrail.records.record import Files, Record, optional
 
 
@@ -114,7 +114,7 @@ class RunResult(Record):
     accuracy: float | None  # of the final evaluation; null where there was none
     interval: Interval | None  # of the accuracy
     count: int | None  # images of the final evaluation
-    broken: Sequence[BrokenImage]  # training images that could not be read
+    broken: Sequence[UnreadableImage]  # training images that could not be read
     skipped: Sequence[int] = ()  # steps whose batch broke the training and was left out
     restarts: int
     weights_sha256: str

@@ -9,6 +9,8 @@ from vitrail.core.figures import Figure
 from vitrail.records.linear import LinearRow
 from vitrail.records.record import Files, Record, optional
 
+State = Literal["finished", "unfinished", "missing", "failed"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(Record):
@@ -62,7 +64,7 @@ class StudyRunState(Record):
 
     folder: str
     seed: int
-    state: Literal["finished", "unfinished", "missing", "failed"]
+    state: State
     failure: str | None  # why it failed
 
 

@@ -9,14 +9,17 @@ OUT.json                              written last: the question and the facts; 
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from vitrail.core.errors import BadInput
-from vitrail.core.files import atomic_path, read_json, remove_leftovers, write_json
+from vitrail.core.files import atomic_path, read_json, remove_leftovers
 from vitrail.core.locks import Lock, lock_or_refuse
 from vitrail.core.resumable import refuse_another
+from vitrail.records.predictions import PredictionRequest, PredictionsInfo, PredictionsPlan
+from vitrail.records.record import as_json, load_record, write_record
 from vitrail.serve.formats import GROUP_BYTES, GROUP_ROWS, Columns, form_of
 from vitrail.serve.predictor import PredictionBatch
 
@@ -39,7 +42,7 @@ class PredictionFile:
     """OUT, while it is made and when it is there. `done` rows are safe; it is `finished` when all are.
 
     Args:
-        question: what is asked, as JSON; another question is refused with the difference.
+        question: what is asked; another question is refused with the difference.
         total: rows that there will be.
         batch: images that are judged together; where the file was begun with another number, that one.
 
@@ -47,7 +50,7 @@ class PredictionFile:
         BadInput: a file that is not ours or has been changed, another question, or another process at work on it.
     """
 
-    def __init__(self, out: Path, columns: Columns, question: dict[str, Any], total: int, batch: int):
+    def __init__(self, out: Path, columns: Columns, question: PredictionRequest, total: int, batch: int):
         self.out, self.columns, self.total, self.batch = out, columns, total, batch
         self.form = form_of(out, columns)
         self.parts, self.about = Path(f"{out}.parts"), Path(f"{out}.json")
@@ -92,7 +95,9 @@ class PredictionFile:
             or not isinstance(stored.get("question"), dict)
         ):
             raise BadInput(f"{place} is not what this version of vitrail writes; give another --out")
-        refuse_another(self.out, stored["question"], self.question, f"{self.out} answers another question", ADVICE)
+        refuse_another(
+            self.out, stored["question"], as_json(self.question), f"{self.out} answers another question", ADVICE
+        )
 
     def _begin(self) -> None:
         remove_leftovers(self.parts)
@@ -102,7 +107,7 @@ class PredictionFile:
             self._refuse_another(stored, plan)
             self.batch = stored["batch"]
         else:
-            write_json(plan, {"format": FORMAT, "question": self.question, "batch": self.batch})
+            write_record(plan, PredictionsPlan(format=FORMAT, question=self.question, batch=self.batch))
         found = [(match, path) for path in sorted(self.parts.iterdir()) if (match := _PIECE.fullmatch(path.name))]
         for match, path in found:
             start, stop, broken = (int(number) for number in match.groups())
@@ -140,25 +145,31 @@ class PredictionFile:
             self.pieces.append(Chunk(start, stop, broken, path))
         self._waiting, self._rows, self._since = [], 0, time.monotonic()
 
-    def finish(self, **facts: Any) -> dict[str, Any]:
+    def finish(self, classes: Sequence[str], images_per_second: float) -> PredictionsInfo:
         """Joins the pieces; returns what OUT.json says."""
         self.flush()
         if self.done != self.total:
             raise AssertionError(f"{self.done} rows of {self.total}")
         with atomic_path(self.out) as temporary:
             self.form.join(self.columns, [piece.path for piece in self.pieces], temporary)
-        size = self.out.stat().st_size
-        counts = {"rows": self.total, "broken": self.broken, "bytes": size}
-        write_json(self.about, {"format": FORMAT, "question": self.question, **counts, **facts})
+        result = PredictionsInfo(
+            format=FORMAT,
+            question=self.question,
+            rows=self.total,
+            broken=self.broken,
+            bytes=self.out.stat().st_size,
+            classes=classes,
+            images_per_second=images_per_second,
+        )
+        write_record(self.about, result)
         shutil.rmtree(self.parts)
         self.close()
         self.finished = True
-        return self.result()
-
-    def result(self) -> dict[str, Any]:
-        """What is known of a finished output."""
-        result: dict[str, Any] = read_json(self.about)
         return result
+
+    def result(self) -> PredictionsInfo:
+        """What is known of a finished output."""
+        return load_record(PredictionsInfo, self.about)
 
     def close(self) -> None:
         """Lets other processes go on with it."""

@@ -13,11 +13,12 @@ from torch import Tensor
 from vitrail.core import dist
 from vitrail.core.device import available_memory, number_bytes
 from vitrail.core.errors import BadInput
-from vitrail.core.files import read_json, write_json
 from vitrail.core.progress import say
 from vitrail.data.loader.loader import Batch
 from vitrail.models.build import ModelConfig
 from vitrail.models.cost import training_activations
+from vitrail.records.record import load_record, write_record
+from vitrail.records.run import MicroBatch
 from vitrail.train.config import TrainConfig
 from vitrail.train.step import Metrics, TrainState
 
@@ -50,7 +51,7 @@ def choose_micro_batch(
         if device.type == "cuda" and dist.world().size == 1:
             moments = config.optimizer.moments
             wanted = _largest_that_fits(lambda images: _fits(state, images, dtype, moments), largest)
-    left = read_json(folder / _FILE)["micro_batch"] if (folder / _FILE).exists() else wanted
+    left = load_record(MicroBatch, folder / _FILE).micro_batch if (folder / _FILE).exists() else wanted
     state.micro_batch = min(dist.gathered_json(min(wanted, left, largest)))
     if state.micro_batch < min(largest, config.micro_batch or largest) and dist.world().first:
         parts = -(-largest // state.micro_batch)
@@ -137,7 +138,7 @@ def _halve(state: TrainState, images: int, folder: Path) -> None:
     if now == 1:
         raise BadInput(TOO_LARGE)
     state.micro_batch = -(-now // 2)
-    write_json(folder / _FILE, {"micro_batch": state.micro_batch})
+    write_record(folder / _FILE, MicroBatch(micro_batch=state.micro_batch))
     if dist.world().size > 1:
         raise BadInput(
             f"process {dist.world().rank} ran out of memory at step {state.step} with {now} images a forward pass; "

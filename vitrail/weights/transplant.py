@@ -1,8 +1,8 @@
 """Weights into a model with other classes, resolution, patches or pooling; says what became of each tensor."""
 
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from vitrail.models.position import Learned1d, Learned2d, NoPosition, Relative, 
 from vitrail.models.resample import resample_line, resample_patches, resample_relative, resample_table
 from vitrail.models.resnet import ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
+from vitrail.records.run import MovedTensor, Transplant
 from vitrail.weights.pretrained import PretrainedModel
 
 Action = Literal["taken", "resampled", "new", "left out"]
@@ -185,10 +186,10 @@ def for_transfer(
     return replace(new, patch=patch or new.patch, pool=pool or new.pool)
 
 
-def as_json(rows: list[Row], source: str) -> dict[str, Any]:
-    """For transplant.json."""
-    renamed = [{"from": asdict(r)["source"], "to": r.target, "name": r.name, "action": r.action} for r in rows]
-    return {"source": source, "rows": renamed}
+def record(rows: list[Row], source: str) -> Transplant:
+    """What transplant.json holds."""
+    moved = [MovedTensor(from_=row.source, to=row.target, name=row.name, action=row.action) for row in rows]
+    return Transplant(source=source, rows=moved)
 
 
 def summary(rows: list[Row], source: str) -> str:

@@ -24,6 +24,7 @@ from vitrail.data.loader.sampler import Plan, Sampling, plan, share_of_rank
 from vitrail.data.loader.shared_memory import Shape, SharedBuffer, SharedBuffers, make_buffers
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Augment, Preprocess, eval_transform, train_transform
+from vitrail.records.images import UnreadableImage
 
 STAND_INS = 100  # how many examples in a row are tried in place of a broken one
 AHEAD = 4  # batches that a worker makes before they are asked for
@@ -78,9 +79,9 @@ class Broken:
                 f"\n{names}{more}"
             )
 
-    def rows(self) -> list[dict[str, str]]:
-        """For result.json."""
-        return [{"key": key, "reason": reason} for key, reason in self.found.items()]
+    def rows(self) -> list[UnreadableImage]:
+        """As files name them."""
+        return [UnreadableImage(key=key, reason=reason) for key, reason in self.found.items()]
 
 
 class _Dataset(Dataset[Batch]):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from vitrail.data.quality import phash
 from vitrail.data.quality.near_duplicates import DuplicatePairs
 from vitrail.data.quality.scan import ScannedSet, promised
 from vitrail.data.sources.base import FileSource
+from vitrail.records.data_check import CheckItem
+from vitrail.records.images import Pictures
 
 LARGE = 64.0  # times the median number of pixels from which an image is odd
 SMALL = 1 / 16  # and up to which
@@ -41,13 +43,19 @@ class Issue(NamedTuple):
     other: tuple[ScannedSet, int] | None = None  # the copy
     label: str = ""  # the class, where it is not about an image
 
-    def as_json(self) -> dict[str, Any]:
-        """For check.json."""
-        told: dict[str, Any] = {"data": self.scanned.name, "said": self.said, "drop": self.drop}
-        told |= {"index": None, "key": None, "label": self.label} if self.row is None else self.scanned.about(self.row)
-        if self.other is not None:
-            told["other"] = self.other[0].about(self.other[1])
-        return told
+    def item(self, pictures: Pictures = ()) -> CheckItem:
+        """What check.json says of it."""
+        image = None if self.row is None else self.scanned.about(self.row)
+        return CheckItem(
+            data=self.scanned.name,
+            said=self.said,
+            drop=self.drop,
+            index=image.index if image else None,
+            key=image.key if image else None,
+            label=image.label if image else self.label,
+            other=self.other[0].about(self.other[1]) if self.other else None,
+            pictures=pictures,
+        )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import PurePath
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,6 +16,7 @@ from vitrail.data.decode import image
 from vitrail.data.decode.image import BrokenImage
 from vitrail.data.quality.phash import SIDE, thumbnail
 from vitrail.data.sources.base import Source
+from vitrail.records.images import ImageReference
 
 CHUNK = 256  # images that a process examines at a time
 ALONE = 2000  # images up to which starting processes is not worth it
@@ -122,10 +122,10 @@ class ScannedSet:
         """The name of the class of the image in that row of the table."""
         return self.source.classes[int(self.source.labels[self.table.index[row]])]
 
-    def about(self, row: int) -> dict[str, Any]:
-        """For JSON: which image that is."""
+    def about(self, row: int) -> ImageReference:
+        """Which image that is."""
         index, key = int(self.table.index[row]), str(self.table.key[row])
-        return {"data": self.name, "index": index, "key": key, "label": self.label(row)}
+        return ImageReference(data=self.name, index=index, key=key, label=self.label(row))
 
 
 def scan_sets(

@@ -27,6 +27,11 @@ class Gallery:
             self._numbers[name, index] = self._draw(source, index)
         return self._numbers[name, index]
 
+    def add_all(self, *images: tuple[str, Source, int]) -> list[int] | None:
+        """The numbers of several pictures, None where one of them cannot be drawn."""
+        numbers = [number for image in images if (number := self.add(*image)) is not None]
+        return numbers if len(numbers) == len(images) else None
+
     def _draw(self, source: Source, index: int) -> int | None:
         try:
             stored = source[index].image

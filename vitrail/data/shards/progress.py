@@ -19,6 +19,8 @@ from vitrail.data.shards.encode import Container, Dropped, Encoding, Jpeg
 from vitrail.data.shards.write import FORMAT, Shard, ShardBytes, ShardCount, card, shard_name
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.split_names import DataName
+from vitrail.records.prepared import DroppedImage, PreparedData, PreparedShard, SourceDigest
+from vitrail.records.record import load_record, write_record
 
 RESULT, STATE, PLAN = "prepared.json", ".preparing", "plan.json"
 ADVICE = "give another OUT, or the options of that preparation to go on with it"
@@ -129,38 +131,43 @@ class State:
         lost = source.labels[[drop.row for drop in dropped]]
         counts = np.bincount(source.labels, minlength=len(source.classes))
         counts = counts - np.bincount(lost, minlength=len(source.classes))
-        prepared = {
-            "format": FORMAT,
-            "data": self.part.data,
-            "split": self.part.split,
-            "classes": list(source.classes),
-            "counts": counts.tolist(),
-            "count": sum(shard.count for shard in shards),
-            "copied": sum(shard.copied for shard in shards),
-            "side": self.config.side,
-            "encoding": to_json(self.config.encoding),
-            "container": self.config.container,
-            "shards": [
-                {"file": s.file, "count": s.count, "bytes": s.bytes, "sha256": s.sha256}
-                | {"copied": s.copied, "rows": [rows.start, rows.stop]}
+        prepared = PreparedData(
+            format=FORMAT,
+            data=self.part.data,
+            split=self.part.split,
+            classes=source.classes,
+            counts=counts.tolist(),
+            count=sum(shard.count for shard in shards),
+            copied=sum(shard.copied for shard in shards),
+            side=self.config.side,
+            encoding=to_json(self.config.encoding),
+            container=self.config.container,
+            shards=[
+                PreparedShard(
+                    file=s.file,
+                    count=s.count,
+                    bytes=s.bytes,
+                    sha256=s.sha256,
+                    copied=s.copied,
+                    rows=(rows.start, rows.stop),
+                )
                 for s, rows in zip(shards, self.rows.values(), strict=True)
             ],
-            "dropped": [row._asdict() for row in dropped],
-            "config": to_json(self.config),
-            "source": self.source,
-            "seconds": self.seconds + sum(shard.seconds for shard in shards),
-            "vitrail": version("vitrail"),
-        }
+            dropped=[DroppedImage(**row._asdict()) for row in dropped],
+            config=to_json(self.config),
+            source=SourceDigest(**self.source),
+            seconds=self.seconds + sum(shard.seconds for shard in shards),
+            vitrail=version("vitrail"),
+        )
         if self.config.container == "tar":
             write_json(self.folder / "classes.json", list(source.classes))
         write_text_atomic(self.folder / "README.md", card(prepared))
-        write_json(self.folder / RESULT, prepared)
+        write_record(self.folder / RESULT, prepared)
         shutil.rmtree(self.hidden)
 
-    def prepared(self) -> dict[str, Any]:
+    def prepared(self) -> PreparedData:
         """The result of a finished preparation."""
-        result: dict[str, Any] = read_json(self.folder / RESULT)
-        return result
+        return load_record(PreparedData, self.folder / RESULT)
 
 
 def _fingerprint(source: Source) -> dict[str, Any]:

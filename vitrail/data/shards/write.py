@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path, PurePath
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +17,7 @@ import pyarrow as pa
 from vitrail.core.files import atomic_path
 from vitrail.data.shards.encode import NAMES, Container, Dropped, Entry, Form, prepare_row
 from vitrail.data.sources.base import Source
+from vitrail.records.prepared import PreparedData
 
 FORMAT = 1
 ROWS = 256  # of a record batch: what is in memory at once, and what a reader maps at once
@@ -147,22 +147,22 @@ def shard_name(number: int, total: int, container: Container) -> str:
 # ---- What people read
 
 
-def card(prepared: dict[str, Any]) -> str:
+def card(prepared: PreparedData) -> str:
     """README.md of a prepared folder: what it is, from what, what was dropped. No dates: equal data, equal bytes."""
-    dropped, counts = prepared["dropped"], prepared["counts"]
-    encoding = {key: value for key, value in prepared["encoding"].items() if key != "type"}
+    dropped, counts = prepared.dropped, prepared.counts
+    encoding = {key: value for key, value in prepared.encoding.items() if key != "type"}
     detail = "".join(f", {key} {value}" for key, value in encoding.items())
-    size = sum(shard["bytes"] for shard in prepared["shards"])
-    kind = "Arrow IPC (memory-mapped)" if prepared["container"] == "arrow" else "tar (WebDataset)"
+    size = sum(shard.bytes for shard in prepared.shards)
+    kind = "Arrow IPC (memory-mapped)" if prepared.container == "arrow" else "tar (WebDataset)"
     lines = [
-        f"# {PurePath(prepared['data']).name}, prepared",
+        f"# {PurePath(prepared.data).name}, prepared",
         "",
-        f"Made by `vitrail data prepare` (version {prepared['vitrail']}) from `{prepared['data']}`.",
+        f"Made by `vitrail data prepare` (version {prepared.vitrail}) from `{prepared.data}`.",
         "",
-        f"- {prepared['count']:,} images of {len(counts):,} classes, {size / 2**20:,.1f} MiB in "
+        f"- {prepared.count:,} images of {len(counts):,} classes, {size / 2**20:,.1f} MiB in "
         f"{number_of_shards(prepared)}: {kind}",
-        f"- the shorter side has at most {prepared['side']} pixels; smaller images were not enlarged",
-        f"- {prepared['encoding']['type'].upper()}{detail}; {prepared['copied']:,} images were small enough and "
+        f"- the shorter side has at most {prepared.side} pixels; smaller images were not enlarged",
+        f"- {prepared.encoding['type'].upper()}{detail}; {prepared.copied:,} images were small enough and "
         "of that encoding already: their bytes are untouched",
         f"- dropped because they cannot be read: {len(dropped):,}",
         "- counts, checksums (SHA-256) and the names of what was dropped: `prepared.json`",
@@ -171,7 +171,7 @@ def card(prepared: dict[str, Any]) -> str:
         "",
         "| class | images |",
         "|---|---|",
-        *(f"| {_cell(label)} | {n:,} |" for label, n in list(zip(prepared["classes"], counts, strict=True))[:LISTED]),
+        *(f"| {_cell(label)} | {n:,} |" for label, n in list(zip(prepared.classes, counts, strict=True))[:LISTED]),
     ]
     if len(counts) > LISTED:
         lines += [f"| … and {len(counts) - LISTED:,} more classes | {sum(counts[LISTED:]):,} |"]
@@ -180,15 +180,15 @@ def card(prepared: dict[str, Any]) -> str:
             "",
             "## Dropped",
             "",
-            *(f"- `{_cell(row['key'])}`: {_cell(row['reason'])}" for row in dropped[:LISTED]),
+            *(f"- `{_cell(row.key)}`: {_cell(row.reason)}" for row in dropped[:LISTED]),
         ]
         lines += [f"- … and {len(dropped) - LISTED:,} more"] if len(dropped) > LISTED else []
     return "\n".join(lines) + "\n"
 
 
-def number_of_shards(prepared: dict[str, Any]) -> str:
+def number_of_shards(prepared: PreparedData) -> str:
     """`1 shard`, `12 shards`."""
-    count = len(prepared["shards"])
+    count = len(prepared.shards)
     return "1 shard" if count == 1 else f"{count:,} shards"
 
 

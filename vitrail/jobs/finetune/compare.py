@@ -3,17 +3,18 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vitrail.core.choices import members
 from vitrail.core.config import to_json
 from vitrail.core.device import Machine
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
-from vitrail.core.files import write_json
 from vitrail.core.progress import say
 from vitrail.jobs.finetune.finetune import Finetune, finetune
 from vitrail.jobs.finetune.run import check_start
+from vitrail.records.finetune import FinetuneResult, TuningComparison, TuningRow
+from vitrail.records.record import write_record
+from vitrail.records.run import RunResult
 from vitrail.train.trainable import HeadOnly, LastBlocks, LayerDecay, Lora, Tuned, Whole
 from vitrail.weights.load import read_pretrained
 
@@ -44,7 +45,7 @@ def parse_trainable(name: str) -> Tuned:
 
 def compare(
     config: Finetune, names: tuple[str, ...], folder: Path, machine: Machine | None = None, recipe: str | None = None
-) -> dict[str, Any]:
+) -> TuningComparison:
     """Fine-tunes with each of `names` in a sub-folder of that name, and writes tunings.json (docs/files.md).
 
     All start from the same model and see the same images; each has its own sweep. What is finished is not repeated.
@@ -55,26 +56,33 @@ def compare(
     tunings = {name: parse_trainable(name) for name in names or EVERY}
     if (folder / "config.json").exists():
         raise BadInput(f"--out {folder} holds a run; a comparison wants a new folder, with a run for each choice in it")
-    about = {"train": config.train, "test": config.test, "init": config.init}
     check_start(config)
     start = read_pretrained(config.init, resolution=config.resolution)
-    rows: list[dict[str, Any]] = []
+    table = TuningComparison(job="compare", train=config.train, test=config.test, init=config.init, rows=())
     for number, (name, tuned) in enumerate(tunings.items(), start=1):
         say(f"{number}/{len(tunings)}  {name}")
         result = finetune(replace(config, tuned=tuned), folder / name, machine, recipe, start)
-        rows.append(
-            {
-                "name": name,
-                "tuned": to_json(tuned),
-                "folder": name,
-                "learning_rate": result.get("learning_rate", config.optimizer.lr),
-                "runs": len(result.get("runs", [name])),
-                **{
-                    key: result.get(key) for key in ("accuracy", "interval", "spread", "count", "seconds", "memory_gib")
-                },
-                **{key: result[key] for key in ("parameters", "trained_parameters", "images_per_second")},
-            }
-        )
+        table = replace(table, rows=(*table.rows, _row(name, tuned, config, result)))
         if launched().first:
-            write_json(folder / "tunings.json", {"format": 1, **about, "wanted": list(tunings), "rows": rows})
-    return {"job": "compare", **about, "rows": rows}
+            write_record(folder / "tunings.json", replace(table, format=1, job=None, wanted=tuple(tunings)))
+    return table
+
+
+def _row(name: str, tuned: Tuned, config: Finetune, result: RunResult | FinetuneResult) -> TuningRow:
+    protocol = result if isinstance(result, FinetuneResult) else None
+    return TuningRow(
+        name=name,
+        tuned=to_json(tuned),
+        folder=name,
+        learning_rate=protocol.learning_rate if protocol else config.optimizer.lr,
+        runs=len(protocol.runs) if protocol else 1,
+        accuracy=result.accuracy,
+        interval=result.interval,
+        spread=protocol.spread if protocol else None,
+        count=result.count,
+        seconds=result.seconds,
+        memory_gib=result.memory_gib,
+        parameters=result.parameters,
+        trained_parameters=result.trained_parameters,
+        images_per_second=result.images_per_second,
+    )

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from vitrail.core.device import Machine
 from vitrail.jobs.finetune.run import Finetune, finetune_once
 from vitrail.jobs.finetune.sweep import sweep
+from vitrail.records.finetune import FinetuneResult
+from vitrail.records.run import RunResult
 from vitrail.train.callbacks import Callback
 from vitrail.weights.pretrained import PretrainedModel
 
@@ -21,7 +22,7 @@ def finetune(
     start: PretrainedModel | None = None,
     *,
     callbacks: Sequence[Callback] = (),
-) -> dict[str, Any]:
+) -> RunResult | FinetuneResult:
     """Fine-tunes in `folder`, or continues there, and returns the result (docs/files.md: result.json).
 
     Without a sweep, repeats and a budget it is a single run in the folder itself. `accuracy`, `interval` and `count`

@@ -10,7 +10,6 @@ import torch
 from vitrail.core.device import Machine, choose_device
 from vitrail.core.dist import joined, launched
 from vitrail.core.errors import BadInput
-from vitrail.core.files import write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder
 from vitrail.core.seeds import torch_seed
@@ -24,13 +23,15 @@ from vitrail.jobs.training import Sources, check_keep_best, open_training_data, 
 from vitrail.models.build import Model, ModelConfig, as_size
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
 from vitrail.models.resnet import ResNetConfig
+from vitrail.records.record import load_record, write_record
+from vitrail.records.run import RunResult
 from vitrail.train.callbacks import Callback
 from vitrail.train.config import TrainConfig, check_training
 from vitrail.train.trainable import LayerDecay, Lora, Tuned, Whole, make_trainable
 from vitrail.weights.bundle import RESAMPLED
 from vitrail.weights.load import attach, read_pretrained
 from vitrail.weights.pretrained import PretrainedModel
-from vitrail.weights.transplant import Row, as_json, for_transfer, summary, transplant
+from vitrail.weights.transplant import Row, for_transfer, record, summary, transplant
 
 AUTO = 0  # steps, or batch: by the size of the data; in files, too
 
@@ -68,7 +69,7 @@ def finetune_once(
     start: PretrainedModel | None = None,
     callbacks: Sequence[Callback] = (),
     head: Linear | None = None,
-) -> dict[str, Any]:
+) -> RunResult:
     """Fine-tunes in `folder`, or continues there, and returns the result (docs/files.md: result.json).
 
     Args:
@@ -93,11 +94,11 @@ def finetune_once(
     check_keep_best(config, parts[1], machine)
     with joined(choose_device(machine.device)), RunFolder(folder, "finetune", config, recipe) as run:
         if run.state == "finished":
-            return run.result()
+            return load_record(RunResult, run.path / "result.json")
         check_same_data(run, parts, accept=machine.accept_changed_data)
         model, rows, preprocess = build_pretrained(config, published, data[0].classes, head)
         if run.writes:
-            write_json(run.path / "transplant.json", as_json(rows, config.init))
+            write_record(run.path / "transplant.json", record(rows, config.init))
             say(summary(rows, config.init))
         about = {"job": "finetune", "recipe": recipe, "init": config.init, "init_trained_on": _origin(published)}
         if not isinstance(model.config, ResNetConfig):

@@ -38,7 +38,9 @@ from vitrail.jobs.finetune.run import (
 )
 from vitrail.jobs.finetune.step_time import measure_step_time
 from vitrail.jobs.training import Sources
-from vitrail.records.finetune import Plan
+from vitrail.records.finetune import FailedTrial, FinalRun, FinetuneResult, Plan, Sweep, Trial
+from vitrail.records.record import as_json, load_record, write_record
+from vitrail.records.run import RunResult
 from vitrail.train.callbacks import Callback
 from vitrail.train.config import check_training
 from vitrail.train.divergence import Diverged
@@ -55,7 +57,7 @@ def sweep(
     recipe: str | None = None,
     start: PretrainedModel | None = None,
     callbacks: Sequence[Callback] = (),
-) -> dict[str, Any]:
+) -> FinetuneResult:
     """Does what is missing of the protocol in `folder`, and returns its result (docs/files.md).
 
     The model is read once, and every trial and final run trains a copy. `start`: where it is read already.
@@ -77,7 +79,7 @@ def sweep(
         check_training(replace(whole, optimizer=replace(whole.optimizer, lr=max((whole.optimizer.lr, *whole.sweep)))))
         with RunFolder(folder, "finetune", config, recipe) as run:
             if run.state == "finished":
-                return run.result()
+                return load_record(FinetuneResult, run.path / "result.json")
             check_same_data(run, data, accept=machine.accept_changed_data)
             start = start or read_pretrained(config.init, resolution=config.resolution)
             plan = _plan(whole, run, data, machine, start)
@@ -85,37 +87,37 @@ def sweep(
             once = partial(finetune_once, machine=machine, recipe=recipe, start=start, callbacks=callbacks)
             trials = _trials(config, plan, run, data, once)
             chosen = choose(trials) if trials else None
-            lr = chosen["learning_rate"] if chosen else plan.rates[0]
+            lr = chosen.learning_rate if chosen else plan.rates[0]
             if chosen and run.writes:
-                say(f"chosen: rate {lr:g}, {chosen['accuracy']:.1%} of {chosen['count']:,} held-out images")
+                say(f"chosen: rate {lr:g}, {chosen.accuracy:.1%} of {chosen.count:,} held-out images")
             final = replace(config, validation=None, optimizer=replace(config.optimizer, lr=lr))
-            runs: list[dict[str, Any]] = []
+            runs: list[FinalRun] = []
+            results: list[RunResult] = []
             for seed in plan.seeds:
                 _note(run, trials, chosen, runs)
                 where = run.path / "final" / f"seed-{seed}"
                 first = seed == plan.seeds[0]  # one is looked into
-                result = once(replace(final, seed=seed), where, data=(data[0], None, data[2]), inside=first)
-                runs.append(_row(f"final/seed-{seed}", lr, result, seed=seed))
+                results.append(once(replace(final, seed=seed), where, data=(data[0], None, data[2]), inside=first))
+                runs.append(FinalRun(folder=f"final/seed-{seed}", learning_rate=lr, seed=seed, **_kept(results[-1])))
             _note(run, trials, chosen, runs)
             if run.writes:
-                _link(run.path / runs[0]["folder"] / "bundle", run.path / "bundle")
-                facts = read_json(run.path / runs[0]["folder"] / "result.json")
-                run.finish(_result(facts, trials, chosen, runs))
+                _link(run.path / runs[0].folder / "bundle", run.path / "bundle")
+                run.finish(as_json(_result(results[0], trials, chosen, runs)))
             dist.barrier()
-            return run.result()
+            return _result(results[0], trials, chosen, runs)
 
 
-def choose(trials: list[dict[str, Any]]) -> dict[str, Any]:
+def choose(trials: list[Trial]) -> Trial:
     """The trial that RULE says, of those that did not fail.
 
     Raises:
         BadInput: all failed.
     """
-    judged = [row for row in trials if row["failed"] is None]
+    judged = [row for row in trials if row.failed is None]
     if not judged:
-        rates = ", ".join(f"{row['learning_rate']:g}" for row in trials)
-        raise BadInput(f"all trials diverged (rates {rates}): give lower ones as sweep; {trials[0]['failed']}")
-    return min(judged, key=lambda row: (-row["accuracy"], row["loss"], row["learning_rate"]))
+        rates = ", ".join(f"{row.learning_rate:g}" for row in trials)
+        raise BadInput(f"all trials diverged (rates {rates}): give lower ones as sweep; {trials[0].failed}")
+    return min(judged, key=lambda row: (-(row.accuracy or 0.0), row.loss, row.learning_rate))
 
 
 def _plan(config: Finetune, run: RunFolder, data: Sources, machine: Machine, start: PretrainedModel) -> Plan:
@@ -142,11 +144,9 @@ def _plan(config: Finetune, run: RunFolder, data: Sources, machine: Machine, sta
     return plan
 
 
-def _trials(
-    config: Finetune, plan: Plan, run: RunFolder, data: Sources, once: Callable[..., dict[str, Any]]
-) -> list[dict[str, Any]]:
+def _trials(config: Finetune, plan: Plan, run: RunFolder, data: Sources, once: Callable[..., RunResult]) -> list[Trial]:
     """A run for each rate, which never sees the test images. `once`: finetune_once."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Trial] = []
     trial = replace(config, test=None, held_out=plan.held_out)
     for lr in plan.rates if plan.trials else ():
         _note(run, rows, None, [])
@@ -155,19 +155,19 @@ def _trials(
         one = replace(trial, optimizer=replace(trial.optimizer, lr=lr))
         failed = where / "failed.json"
         if dist.any_of(failed.exists()):
-            rows.append(_failed(name, lr, read_json(failed)["reason"]))
+            rows.append(_failed(name, lr, load_record(FailedTrial, failed).reason))
             continue
         try:
             result = once(one, where, data=(data[0], data[1], None), inside=False)
         except Diverged as problem:
             dist.barrier()
             if run.writes:
-                write_json(failed, {"reason": str(problem)})
+                write_record(failed, FailedTrial(reason=str(problem)))
                 say(f"the trial at rate {lr:g} failed: {problem}")
             rows.append(_failed(name, lr, str(problem)))
             continue
         loss = read_json(where / "evaluation" / "evaluation.json")["loss"]
-        rows.append({**_row(name, lr, result), "loss": loss, "failed": None})
+        rows.append(Trial(folder=name, learning_rate=lr, **_kept(result), loss=loss, failed=None))
         if run.writes:  # a finished run never goes back to them
             shutil.rmtree(where / "checkpoints", ignore_errors=True)
     return rows
@@ -176,21 +176,19 @@ def _trials(
 _KEPT = ("accuracy", "interval", "count", "seconds", "memory_gib", "images_per_second", "weights_sha256", "restarts")
 
 
-def _row(folder: str, lr: float, result: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"folder": folder, "learning_rate": lr, **more, **{name: result.get(name) for name in _KEPT}}
+def _kept(result: RunResult) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in _KEPT}
 
 
-def _failed(folder: str, lr: float, reason: str) -> dict[str, Any]:
-    return {"folder": folder, "learning_rate": lr, **dict.fromkeys(_KEPT), "loss": None, "failed": reason}
+def _failed(folder: str, lr: float, reason: str) -> Trial:
+    nothing: dict[str, Any] = dict.fromkeys(_KEPT)
+    return Trial(folder=folder, learning_rate=lr, **nothing, loss=None, failed=reason)
 
 
-def _note(
-    run: RunFolder, trials: list[dict[str, Any]], chosen: dict[str, Any] | None, runs: list[dict[str, Any]]
-) -> None:
+def _note(run: RunFolder, trials: list[Trial], chosen: Trial | None, runs: list[FinalRun]) -> None:
     """transfer.json: what is known so far."""
     if run.writes:
-        said = {"format": 1, "rule": RULE, "trials": trials, "chosen": chosen, "runs": runs}
-        write_json(run.path / "transfer.json", said)
+        write_record(run.path / "transfer.json", Sweep(rule=RULE, trials=trials, chosen=chosen, runs=runs))
 
 
 def _link(bundle: Path, to: Path) -> None:
@@ -206,37 +204,38 @@ def _link(bundle: Path, to: Path) -> None:
         shutil.copytree(bundle, temporary, copy_function=place, dirs_exist_ok=True)
 
 
-def _result(
-    first: dict[str, Any], trials: list[dict[str, Any]], chosen: dict[str, Any] | None, runs: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _result(first: RunResult, trials: list[Trial], chosen: Trial | None, runs: list[FinalRun]) -> FinetuneResult:
     """The mean of the final runs, its interval, and what led to it."""
-    names = ("steps", "images", "parameters", "trained_parameters", "macs_per_image", "training_flops_per_image")
-    accuracies = [row["accuracy"] for row in runs if row["accuracy"] is not None]
-    spent = sum(row["seconds"] or 0.0 for row in [*trials, *runs])
+    accuracies = [row.accuracy for row in runs if row.accuracy is not None]
+    every: list[Trial | FinalRun] = [*trials, *runs]
     mean = interval = spread = None
-    if accuracies:
+    if accuracies and first.count is not None:
         mean = float(np.mean(accuracies))
-        count = first["count"]
         ends = over_seeds(accuracies) if np.ptp(accuracies) else None  # runs that agree are no certainty
-        ends = ends or wilson(round(mean * count), count)
-        interval = [max(0.0, ends[0]), min(1.0, ends[1])]
+        low, high = ends or wilson(round(mean * first.count), first.count)
+        interval = (max(0.0, low), min(1.0, high))
         spread = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
-    return {
-        "job": "finetune",
-        **{name: first.get(name) for name in names},
-        "accuracy": mean,
-        "interval": interval,
-        "spread": spread,
-        "count": first["count"],
-        "seconds": spent,
-        "images_per_second": first["images_per_second"],
-        "memory_gib": max((row["memory_gib"] for row in [*trials, *runs] if row["memory_gib"]), default=None),
-        "learning_rate": runs[0]["learning_rate"],
-        "rule": RULE,
-        "chosen": chosen,
-        "trials": trials,
-        "runs": runs,
-        "broken": first["broken"],
-        "restarts": sum(row["restarts"] or 0 for row in [*trials, *runs]),
-        "weights_sha256": first["weights_sha256"],
-    }
+    return FinetuneResult(
+        job="finetune",
+        steps=first.steps,
+        images=first.images,
+        parameters=first.parameters,
+        trained_parameters=first.trained_parameters,
+        macs_per_image=first.macs_per_image,
+        training_flops_per_image=first.training_flops_per_image,
+        accuracy=mean,
+        interval=interval,
+        spread=spread,
+        count=first.count,
+        seconds=sum(row.seconds or 0.0 for row in every),
+        images_per_second=first.images_per_second,
+        memory_gib=max((row.memory_gib for row in every if row.memory_gib), default=None),
+        learning_rate=runs[0].learning_rate,
+        rule=RULE,
+        chosen=chosen,
+        trials=trials,
+        runs=runs,
+        broken=first.broken,
+        restarts=sum(row.restarts or 0 for row in every),
+        weights_sha256=first.weights_sha256,
+    )

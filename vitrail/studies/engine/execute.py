@@ -1,6 +1,5 @@
 """One run of a study made and measured; all of them, one after another; and study.json, which says how they stand."""
 
-import json
 import time
 import traceback
 from collections import Counter
@@ -15,10 +14,23 @@ import numpy as np
 from vitrail.core.config import to_json
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput, Interrupted, unknown
-from vitrail.core.files import read_json, write_json
+from vitrail.core.files import read_json
 from vitrail.core.progress import say
 from vitrail.jobs.finetune.finetune import finetune
 from vitrail.jobs.linear_probe import Linear, linear
+from vitrail.records.record import load_record, write_record
+from vitrail.records.study import (
+    FailedRun,
+    Measured,
+    State,
+    StudyBase,
+    StudyCost,
+    StudyMeasure,
+    StudyResult,
+    StudyRow,
+    StudyRunState,
+    StudyValue,
+)
 from vitrail.studies.engine.results import Noise, Results, Row, measured_file, read_measured
 from vitrail.studies.engine.runs import FewShot, Measure, Reached, Run, StudyRun, Tuned, digest
 from vitrail.studies.engine.study import Study, study_runs
@@ -38,23 +50,21 @@ def execute(study: Study, plan: StudyRun, machine: Machine) -> None:
             measurement = _measured(plan, measure, machine)
             if measurement is not None:
                 seconds = time.perf_counter() - started
-                write_json(
-                    measured_file(plan, measure), {"measure": to_json(measure), **measurement, "seconds": seconds}
-                )
+                write_record(measured_file(plan, measure), replace(measurement, seconds=seconds))
     plan.failure.unlink(missing_ok=True)
 
 
-def _measured(plan: StudyRun, measure: Measure, machine: Machine) -> dict[str, Any] | None:
-    bundle = str(plan.folder / "bundle")
+def _measured(plan: StudyRun, measure: Measure, machine: Machine) -> Measured | None:
+    bundle, about = str(plan.folder / "bundle"), to_json(measure)
     match measure:
         case FewShot(train, test, shots, draws):
-            result = linear(Linear(bundle, train, test, shots, draws), None, machine)
-            values = {f"{row['shots']}-shot": row["mean"] for row in result["rows"]}
-            return {"values": values, "count": result["count"], "rows": result["rows"]}
+            judged = linear(Linear(bundle, train, test, shots, draws), None, machine)
+            values = {f"{row.shots}-shot": row.mean for row in judged.rows}
+            return Measured(measure=about, values=values, count=judged.count, rows=judged.rows)
         case Tuned(config, name):
             folder = plan.folder / f"tuned-{digest(config)}"
             result = finetune(replace(config, init=bundle, seed=plan.config.seed), folder, machine)
-            return {"values": {name: result["accuracy"]}, "count": result["count"], "folder": folder.name}
+            return Measured(measure=about, values={name: result.accuracy}, count=result.count, folder=folder.name)
         case Reached():
             return None  # it lies in result.json
         case _:
@@ -110,49 +120,49 @@ def attempt(plan: StudyRun, work: Callable[[], None]) -> None:
 
 def note_failure(plan: StudyRun, reason: str, trace: str = "") -> None:
     """Writes down why a run ended."""
-    write_json(plan.failure, {"said": reason, "trace": trace})
+    write_record(plan.failure, FailedRun(said=reason, trace=trace))
     say(f"{plan.run.name}, seed {plan.config.seed}, failed: {reason}")
 
 
 def finish(study: Study, out: Path, command: Sequence[str] = ()) -> Results:
     """The results, and study.json; raises BadInput where every run failed for the same reason."""
     results = write_study(study, out, command)
-    runs = [_run_json(plan, study.measures) for row in results.rows for plan in row.plans]
-    reasons = Counter(run["failure"] for run in runs)
-    if len(reasons) == 1 and None not in reasons:
-        raise BadInput(next(iter(reasons)))
+    reasons = Counter(_state(plan, study.measures).failure for row in results.rows for plan in row.plans)
+    reason = next(iter(reasons), None)
+    if len(reasons) == 1 and reason is not None:
+        raise BadInput(reason)
     return results
 
 
 def write_study(study: Study, out: Path, command: Sequence[str] = ()) -> Results:
     """Writes `out/STUDY/study.json` (docs/files.md) of what there is by now; `command` makes it again."""
     results = collect(study, out)
-    write_json(out / study.name / "study.json", {**study_json(study, results), "command": list(command)})
+    write_record(out / study.name / "study.json", replace(study_result(study, results), command=command))
     return results
 
 
-def study_json(study: Study, results: Results) -> dict[str, Any]:
-    """The content of study.json without the command."""
-    return {
-        "study": study.name,
-        "question": study.question,
-        "source": study.source,
-        "scale": study.scale,
-        "seeds": study.seeds,
-        "finding": _finding(study, results),
-        "complete": results.complete,
-        "paper": study.paper,
-        "remarks": list(study.remarks),
-        "measures": [
-            {"name": name, "noise": results.noise_of(name), "share": results.is_share(name)}
+def study_result(study: Study, results: Results) -> StudyResult:
+    """What study.json holds, without the command."""
+    return StudyResult(
+        study=study.name,
+        question=study.question,
+        source=study.source,
+        scale=study.scale,
+        seeds=study.seeds,
+        finding=_finding(study, results),
+        complete=results.complete,
+        paper=study.paper,
+        remarks=study.remarks,
+        measures=[
+            StudyMeasure(name=name, noise=results.noise_of(name), share=results.is_share(name))
             for name in results.measure_names
         ],
-        "measured": [to_json(measure) for measure in study.measures],
-        "base": {"name": study.runs[0].name, "config": to_json(study.runs[0].config)},
-        "rows": [_row_json(results, row) for row in results.rows],
-        "figures": [to_json(figure) for figure in study.figures(results)],
-        "cost": _cost(results),
-    }
+        measured=[to_json(measure) for measure in study.measures],
+        base=StudyBase(name=study.runs[0].name, config=to_json(study.runs[0].config)),
+        rows=[_study_row(results, row) for row in results.rows],
+        figures=study.figures(results),
+        cost=_cost(results),
+    )
 
 
 def _finding(study: Study, results: Results) -> str:
@@ -163,34 +173,36 @@ def _finding(study: Study, results: Results) -> str:
         return f"A part of the study, of {len(results.rows)} runs, which do not answer its question."
 
 
-def _row_json(results: Results, row: Row) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, samples in row.values.items():
-        estimate = results.value(row, name)
-        values[name] = {"values": list(samples), "mean": estimate.value, "interval": estimate.interval}
-    return {
-        "name": row.run.name,
-        "change": row.change,
-        "at": dict(row.run.at),
-        "values": values,
-        "parameters": row.mean_of("parameters"),
-        "flops_per_image": row.mean_of("training_flops_per_image"),
-        "total_flops": row.mean_of("total_flops"),
-        "seconds": row.mean_of("seconds"),
-        "runs": [_run_json(plan, results.measures) for plan in row.plans],
-    }
+def _study_row(results: Results, row: Row) -> StudyRow:
+    estimates = {name: results.value(row, name) for name in row.values}
+    return StudyRow(
+        name=row.run.name,
+        change=row.change,
+        at=row.run.at,
+        values={
+            name: StudyValue(values=row.values[name], mean=estimate.value, interval=estimate.interval)
+            for name, estimate in estimates.items()
+        },
+        parameters=row.mean_of("parameters"),
+        flops_per_image=row.mean_of("training_flops_per_image"),
+        total_flops=row.mean_of("total_flops"),
+        seconds=row.mean_of("seconds"),
+        runs=[_state(plan, results.measures) for plan in row.plans],
+    )
 
 
-def _run_json(plan: StudyRun, measures: Sequence[Measure]) -> dict[str, Any]:
-    finished = done(plan, measures)
-    failure = read_json(plan.failure)["said"] if plan.failure.is_file() and not finished else None
-    state = "finished" if finished else "failed" if failure else "unfinished"
-    if state == "unfinished" and not (plan.folder / "config.json").is_file():
-        state = "missing"
-    return {"folder": plan.folder.name, "seed": plan.config.seed, "state": state, "failure": failure}
+def _state(plan: StudyRun, measures: Sequence[Measure]) -> StudyRunState:
+    failure = None
+    if done(plan, measures):
+        state: State = "finished"
+    elif plan.failure.is_file():
+        state, failure = "failed", load_record(FailedRun, plan.failure).said
+    else:
+        state = "unfinished" if (plan.folder / "config.json").is_file() else "missing"
+    return StudyRunState(folder=plan.folder.name, seed=plan.config.seed, state=state, failure=failure)
 
 
-def _cost(results: Results) -> dict[str, Any]:
+def _cost(results: Results) -> StudyCost:
     """Sums seconds of training and measuring, FLOPs and machines over all runs, whichever study had them made."""
     trained = [result for row in results.rows for result in row.results]
     files = [file for row in results.rows for plan in row.plans for file in (plan.folder / "measured").glob("*.json")]
@@ -198,13 +210,13 @@ def _cost(results: Results) -> dict[str, Any]:
     for row in results.rows:
         environments = [plan.folder / "environment.json" for plan in row.plans if plan.finished]
         places += [_place(read_json(file)) for file in environments if file.is_file()]
-    return {
-        "runs": len(trained),
-        "seconds": sum(result.get("seconds") or 0.0 for result in trained),
-        "measuring_seconds": sum(json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files),
-        "total_flops": sum(result.get("total_flops") or 0 for result in trained),
-        "machines": dict(Counter(places)),
-    }
+    return StudyCost(
+        runs=len(trained),
+        seconds=sum(result.get("seconds") or 0.0 for result in trained),
+        measuring_seconds=sum(load_record(Measured, file).seconds or 0.0 for file in files),
+        total_flops=sum(result.get("total_flops") or 0 for result in trained),
+        machines=dict(Counter(places)),
+    )
 
 
 def _place(environment: dict[str, Any]) -> str:
@@ -215,10 +227,10 @@ def _place(environment: dict[str, Any]) -> str:
     return f"{name}, {precision}" if precision else str(name)
 
 
-def failures(results: Results) -> Sequence[dict[str, Any]]:
-    """The runs that failed."""
-    runs = [{"name": row.run.name, **_run_json(plan, results.measures)} for row in results.rows for plan in row.plans]
-    return [run for run in runs if run["state"] == "failed"]
+def failures(results: Results) -> list[tuple[str, StudyRunState]]:
+    """The runs that failed, with their names."""
+    runs = [(row.run.name, _state(plan, results.measures)) for row in results.rows for plan in row.plans]
+    return [run for run in runs if run[1].state == "failed"]
 
 
 def collect(study: Study, out: Path) -> Results:
@@ -237,9 +249,10 @@ def _row(study: Study, run: Run, plans: Sequence[StudyRun]) -> Row:
     for measure in study.measures:
         for plan in plans:
             measurement = read_measured(plan, measure)
-            for name, value in ({} if measurement is None else measurement["values"]).items():
-                values.setdefault(name, []).append(value)
-                counts[name] = measurement["count"] if measurement else None
+            for name, value in measurement.values.items() if measurement else ():
+                if value is not None:
+                    values.setdefault(name, []).append(value)
+                counts[name] = measurement.count if measurement else None
     return Row(run, study.change(run), plans, results, values, counts)
 
 

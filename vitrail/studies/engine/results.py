@@ -16,9 +16,12 @@ import numpy as np
 from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
+from vitrail.core.config import to_json
 from vitrail.core.estimate import Estimate
 from vitrail.core.files import read_json
 from vitrail.core.run import read_metrics
+from vitrail.records.record import load_record
+from vitrail.records.study import Measured
 from vitrail.studies.engine.runs import Measure, Reached, Run, Scale, StudyRun, digest
 
 
@@ -160,13 +163,13 @@ def measured_file(plan: StudyRun, measure: Measure) -> Path:
     return plan.folder / "measured" / f"{digest(measure)}.json"
 
 
-def read_measured(plan: StudyRun, measure: Measure) -> dict[str, Any] | None:
-    """`{"values": {name: number}, "count": test images or None, ...}`; None before it was made."""
+def read_measured(plan: StudyRun, measure: Measure) -> Measured | None:
+    """What was measured of a run; None before it was."""
     if isinstance(measure, Reached):
         result = read_json(plan.folder / "result.json") if plan.finished else {}
         if result.get(measure.key) is None:
             return None
         count = result.get("count") if measure.key == "accuracy" else None
-        return {"values": {measure.name: float(result[measure.key])}, "count": count}
+        return Measured(measure=to_json(measure), values={measure.name: float(result[measure.key])}, count=count)
     file = measured_file(plan, measure)
-    return read_json(file) if file.is_file() else None
+    return load_record(Measured, file) if file.is_file() else None
