@@ -11,8 +11,10 @@ from vitrail.core.numbers import duration
 from vitrail.core.text import ordinary_spaces, table
 
 if TYPE_CHECKING:
+    from vitrail.core.estimate import Interval
     from vitrail.jobs.suite.plan import PlannedTask
     from vitrail.jobs.suite.run import SuiteRun
+    from vitrail.records.suite import SuiteDifference, SuiteResult, ValueWithInterval
 
 
 def run(args: list[str]) -> int:
@@ -149,38 +151,34 @@ def _run(config: "SuiteRun", options: Any) -> int:
 
     result = run_suite(config, options.out, options.common.machine(), only=options.only, skip=options.skip)
     page = make(options.out)
-    show({**result, "folder": str(options.out)}, options.common, "\n".join([*_table(result), str(page)]))
-    bad = [row for row in result["tasks"] if row["state"] in ("failed", "absent")]
+    show(result, options.common, "\n".join([*_table(result), str(page)]), folder=str(options.out))
+    bad = [row for row in result.tasks if row.state in ("failed", "absent")]
     return 1 if bad else 0
 
 
-def _table(result: dict[str, Any]) -> list[str]:
-    of = result["headline"]
+def _table(result: "SuiteResult") -> list[str]:
+    of = result.headline
     lines = []
-    for row in result["tasks"]:
-        found = next((score for score in row["scores"] if score["of"] == of), None)
-        said = _shown(found) if found else f"{row['state']}{': ' if row['sentence'] else ''}{row['sentence']}"
-        lines.append([row["name"], said])
-    for row in result["means"]:
-        if row["of"] == of and row["tasks"]:
-            over = f"{row['tasks']} of {row['expected']} tasks"
-            shown = _shown({"accuracy": row["mean"]["value"], "interval": row["mean"]["interval"], **_less(row)})
-            lines.append([f"mean, {row['group']}", f"{shown}  over {over}"])
-    return [*table(lines), "", result["sentence"]]
+    for row in result.tasks:
+        found = next((score for score in row.scores if score.of == of), None)
+        said = f"{row.state}: {row.sentence}" if row.sentence else row.state
+        lines.append([row.name, _shown(found.accuracy, found.interval, found.difference) if found else said])
+    for group in result.means:
+        if group.of == of and group.mean is not None:
+            shown = _shown(group.mean.value, group.mean.interval, group.difference)
+            lines.append([f"mean, {group.group}", f"{shown}  over {group.tasks} of {group.expected} tasks"])
+    return [*table(lines), "", result.sentence]
 
 
-def _less(row: dict[str, Any]) -> dict[str, Any]:
-    return {"difference": row["difference"]} if "difference" in row else {}
-
-
-def _shown(score: dict[str, Any]) -> str:
-    if score["accuracy"] is None:
+def _shown(
+    accuracy: float | None, interval: "Interval | None", difference: "ValueWithInterval | SuiteDifference | None"
+) -> str:
+    if accuracy is None:
         return "not done"
-    within = score["interval"]
-    said = f"{score['accuracy']:.1%}" + (f" ({within[0]:.1%} to {within[1]:.1%})" if within else "")
-    if less := score.get("difference"):
-        within = less["interval"]
-        said += f"  {100 * less['value']:+.1f} points"
+    said = f"{accuracy:.1%}" + (f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval else "")
+    if difference:
+        within = difference.interval
+        said += f"  {100 * difference.value:+.1f} points"
         said += f" ({100 * within[0]:+.1f} to {100 * within[1]:+.1f})" if within else ""
     return said
 

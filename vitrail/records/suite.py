@@ -7,6 +7,9 @@ from typing import Any, Literal
 from vitrail.core.estimate import Interval
 from vitrail.records.record import Files, Record, optional
 
+State = Literal["done", "failed", "absent", "waiting"]
+How = Literal["paired by images", "paired by draws", "paired by seeds", "unpaired"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ValueWithInterval(Record):
@@ -22,7 +25,7 @@ class SuiteDifference(Record):
 
     value: float
     interval: Interval | None
-    how: Literal["paired by images", "paired by draws", "paired by seeds", "unpaired"]
+    how: How
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,7 @@ class SuiteTask(Record):
     name: str
     group: str
     in_means: bool  # whether it counts in the means
-    state: Literal["done", "failed", "absent", "waiting"]
+    state: State
     sentence: str  # why it failed or is absent
     train: str | None  # DATA
     test: str | None  # DATA

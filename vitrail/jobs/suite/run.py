@@ -7,14 +7,12 @@ evaluation each), OUT/choice/SETTING/TASK/ (where one setting is chosen for all)
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from vitrail.core.config import to_json
 from vitrail.core.device import Machine
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.estimate import Estimate
-from vitrail.core.files import read_json, write_json
 from vitrail.core.progress import progress, say
 from vitrail.core.resumable import refuse_another
 from vitrail.core.run import RunFolder
@@ -34,6 +32,8 @@ from vitrail.jobs.suite.suite import (
 )
 from vitrail.jobs.suite.table import FOLDERS, Side, TaskResult, headline, means, names_of, rows, sentence
 from vitrail.jobs.suite.task import rejudge, ridge_by_rank, right_answers, run_task, scores, with_setting
+from vitrail.records.record import load_record, write_record
+from vitrail.records.suite import ChosenSetting, SuiteChoice, SuiteResult, TriedSetting
 from vitrail.weights.load import read_pretrained
 
 
@@ -54,7 +54,7 @@ def run_suite(
     *,
     only: tuple[str, ...] = (),
     skip: tuple[str, ...] = (),
-) -> dict[str, Any]:
+) -> SuiteResult:
     """Does what is missing of the suite in `folder`, and returns what suite.json holds (docs/files.md).
 
     A task that fails or whose data are absent is in the table with its sentence, and the others go on.
@@ -104,16 +104,16 @@ class _Record:
     def __init__(self, config: SuiteRun, folder: Path, models: dict[Side, str]):
         self.config, self.folder, self.models = config, folder, models
         self.names = folder_names([task.name for task in config.suite.tasks])
-        self.choice: dict[str, Any] | None = None
         file = folder / "suite.json"
-        self.before: dict[str, Any] = read_json(file) if file.exists() else {}
+        self.before = load_record(SuiteResult, file) if file.exists() else None
+        self.choice: SuiteChoice | None = None
         self._refuse_others()
         self.results = [TaskResult(task, folder=self.names[task.name]) for task in config.suite.tasks]
-        known = {row["name"]: row for row in self.before.get("tasks", ())}
+        known = {row.name: row for row in self.before.tasks} if self.before else {}
         for result in self.results:
             if row := known.get(result.task.name):
-                result.seconds, result.counts = row["seconds"], row["counts"]
-                result.state, result.sentence = row["state"], row["sentence"]
+                result.seconds, result.counts = row.seconds, dict(row.counts)
+                result.state, result.sentence = row.state, row.sentence
             self.read(result)
 
     def place(self, result: TaskResult, side: Side) -> Path:
@@ -133,7 +133,7 @@ class _Record:
         elif result.state == "done":
             result.state = "waiting"
 
-    def write(self, *, finished: bool = False) -> dict[str, Any]:
+    def write(self, *, finished: bool = False) -> SuiteResult:
         """The table as it is."""
         method, suite = self.config.method, self.config.suite
         if isinstance(method, FewShot) and method.variant == "older":
@@ -141,33 +141,34 @@ class _Record:
                 done = {result.task.name: self.place(result, side) for result in self.results if side in result.scores}
                 for name, found in ridge_by_rank(done, method.shots).items():
                     next(result for result in self.results if result.task.name == name).scores[side] = found
-        content = {
-            "format": 1,
-            "suite": suite.name,
-            "about": suite.about,
-            "groups": list(suite.groups),
-            "model": self.config.model,
-            "against": self.config.against,
-            "method": to_json(method),
-            "finished": finished and all(result.state != "waiting" for result in self.results),
-            "sentence": sentence(suite, self.results, self.config.model, self.config.against),
-            "headline": headline(names_of(self.results)),
-            "choice": self.choice,
-            "tasks": rows(self.results),
-            "means": means(suite, self.results),
-            "definitions": {task.name: to_json(task) for task in suite.tasks},
-            "seconds": sum(result.seconds for result in self.results),
-        }
-        write_json(self.folder / "suite.json", content)
-        return content
+        table = SuiteResult(
+            suite=suite.name,
+            about=suite.about,
+            groups=suite.groups,
+            model=self.config.model,
+            against=self.config.against,
+            method=to_json(method),
+            finished=finished and all(result.state != "waiting" for result in self.results),
+            sentence=sentence(suite, self.results, self.config.model, self.config.against),
+            headline=headline(names_of(self.results)),
+            choice=self.choice,
+            tasks=rows(self.results),
+            means=means(suite, self.results),
+            definitions={task.name: to_json(task) for task in suite.tasks},
+            seconds=sum(result.seconds for result in self.results),
+        )
+        write_record(self.folder / "suite.json", table)
+        return table
 
     def _refuse_others(self) -> None:
         """Raises BadInput where the folder holds another second model, or another task of the same name."""
-        other = self.before.get("against")
+        if self.before is None:
+            return
+        other = self.before.against
         if other and self.config.against and other != self.config.against:
             raise BadInput(f"{self.folder} compares with {other}, not with {self.config.against}; give another --out")
         for task in self.config.suite.tasks:
-            stored = self.before.get("definitions", {}).get(task.name)
+            stored = self.before.definitions.get(task.name)
             begun = [side for side in FOLDERS.values() if (self.folder / side / self.names[task.name]).exists()]
             if stored is None or not begun:
                 continue
@@ -240,9 +241,9 @@ def _choose(config: SuiteRun, record: _Record, wanted: set[str], machine: Machin
     settings = config.method.settings if isinstance(config.method, FineTuned) else ()
     if len(settings) < 2:
         return settings[0] if settings else None
-    if stored := record.before.get("choice"):
-        record.choice = stored
-        return Setting(**stored["chosen"])
+    if record.before and record.before.choice:
+        record.choice = record.before.choice
+        return Setting(record.choice.chosen.lr, record.choice.chosen.steps)
     tasks = [t for t in config.suite.tasks if isinstance(t, Task) and t.choice is not None and t.name in wanted]
     tasks = [task for task in tasks if not look_for(task, config.method).problem]
     if not tasks:
@@ -264,11 +265,9 @@ def _choose(config: SuiteRun, record: _Record, wanted: set[str], machine: Machin
         raise BadInput(f"no task of {config.suite.name} ended well with all settings; give lower rates")
     mean = {setting: mean_of([of[name] for name in common]) for setting, of in found.items()}
     best = min(settings, key=lambda setting: (-mean[setting].value, setting.lr, setting.steps))
-    tried = [
-        {"lr": s.lr, "steps": s.steps, "mean": m.value, "interval": m.interval and list(m.interval)}
-        for s, m in mean.items()
-    ]
-    record.choice = {"tasks": common, "settings": tried, "chosen": {"lr": best.lr, "steps": best.steps}}
+    tried = [TriedSetting(lr=s.lr, steps=s.steps, mean=m.value, interval=m.interval) for s, m in mean.items()]
+    chosen_setting = ChosenSetting(lr=best.lr, steps=best.steps)
+    record.choice = SuiteChoice(tasks=common, settings=tried, chosen=chosen_setting)
     say(f"chosen on held-out images: rate {best.lr:g}, {best.steps} steps, {mean[best].value:.1%} on average")
     return best
 
@@ -287,5 +286,4 @@ def _trial(task: Task, model: str, place: Path, machine: Machine, setting: Setti
     except Exception as problem:  # another setting may do
         say(f"{task.name} failed with rate {setting.lr:g}: {problem}")
         return None
-    low, high = found["interval"]
-    return Estimate(found["accuracy"], (low, high))
+    return None if found.accuracy is None else Estimate(found.accuracy, found.interval)

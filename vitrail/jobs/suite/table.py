@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -10,8 +10,19 @@ from vitrail.core.estimate import Estimate
 from vitrail.evals.paired import mean_of, over_draws, over_images, unpaired
 from vitrail.jobs.suite.suite import PublishedResult, Rejudged, Suite, Task
 from vitrail.jobs.suite.task import TUNED, Score
+from vitrail.records.suite import (
+    How,
+    OtherAccuracy,
+    PublishedAccuracy,
+    PublishedMean,
+    State,
+    SuiteDifference,
+    SuiteMean,
+    SuiteScore,
+    SuiteTask,
+    ValueWithInterval,
+)
 
-State = Literal["done", "failed", "absent", "waiting"]
 Side = Literal["model", "baseline"]
 FOLDERS: dict[Side, str] = {"model": "model", "baseline": "against"}  # of a side within OUT
 ALL = "all tasks"
@@ -34,14 +45,14 @@ class TaskResult:
         """The accuracy of that name."""
         return next((score.estimate for score in self.scores.get(side, ()) if score.of == of), None)
 
-    def difference(self, of: str) -> tuple[Estimate, str] | None:
+    def difference(self, of: str) -> tuple[Estimate, How] | None:
         """Accuracy of the model less that of the baseline, and how they were compared; None where one is missing."""
         first, second = (_named(self.scores.get(side, ()), of) for side in ("model", "baseline"))
         if first is None or second is None:
             return None
         if first.values or second.values:  # means, of which the right answers of one run say nothing
             if len(first.values) == len(second.values) > 1 and not _constant(first.values, second.values):
-                how = "paired by seeds" if of == TUNED else "paired by draws"
+                how: How = "paired by seeds" if of == TUNED else "paired by draws"
                 return over_draws(first.values, second.values), how
             return unpaired(first.estimate, second.estimate), "unpaired"
         mine, theirs = self.right.get("model", {}), self.right.get("baseline", {})
@@ -72,66 +83,74 @@ def headline(names: Sequence[str]) -> str | None:
     return "5 shots" if "5 shots" in names else (names[-1] if names else None)
 
 
-def rows(results: Sequence[TaskResult]) -> list[dict[str, Any]]:
+def rows(results: Sequence[TaskResult]) -> list[SuiteTask]:
     """A row a task, as suite.json holds it."""
     return [_row(result, names_of(results)) for result in results]
 
 
-def _row(result: TaskResult, names: Sequence[str]) -> dict[str, Any]:
-    found = []
-    for of in names:
-        score, other = (_named(result.scores.get(side, ()), of) for side in ("model", "baseline"))
-        if score is None and other is None:
-            continue
-        row: dict[str, Any] = {"of": of, "accuracy": None, "interval": None}
-        if score is not None:
-            row |= {"accuracy": score.estimate.value, "interval": _pair(score.estimate), "count": score.count}
-        if other is not None:
-            row["against"] = {"accuracy": other.estimate.value, "interval": _pair(other.estimate)}
-        compared = result.difference(of)
-        if compared is not None:
-            row["difference"] = {**_json(compared[0]), "how": compared[1]}
-        found.append(row)
-    return {
-        "name": result.task.name,
-        "group": result.task.group,
-        "in_means": isinstance(result.task, Task),
-        "state": result.state,
-        "sentence": result.sentence,
-        "train": result.task.finetune.train if isinstance(result.task, Task) else None,
-        "test": result.task.finetune.test if isinstance(result.task, Task) else result.task.test,
-        "counts": result.counts,
-        "layout": result.task.layout,
-        "scores": found,
-        "published": [{"model": p.model, "accuracy": p.accuracy, "source": p.source} for p in result.task.published],
-        "seconds": result.seconds,
-        "folder": result.folder,
-    }
+def _row(result: TaskResult, names: Sequence[str]) -> SuiteTask:
+    task = result.task
+    return SuiteTask(
+        name=task.name,
+        group=task.group,
+        in_means=isinstance(task, Task),
+        state=result.state,
+        sentence=result.sentence,
+        train=task.finetune.train if isinstance(task, Task) else None,
+        test=task.finetune.test if isinstance(task, Task) else task.test,
+        counts=result.counts,
+        layout=task.layout,
+        scores=[score for of in names if (score := _score(result, of)) is not None],
+        published=[PublishedAccuracy(model=p.model, accuracy=p.accuracy, source=p.source) for p in task.published],
+        seconds=result.seconds,
+        folder=result.folder,
+    )
 
 
-def means(suite: Suite, results: Sequence[TaskResult]) -> list[dict[str, Any]]:
+def _score(result: TaskResult, of: str) -> SuiteScore | None:
+    score, other = (_named(result.scores.get(side, ()), of) for side in ("model", "baseline"))
+    if score is None and other is None:
+        return None
+    compared = result.difference(of)
+    return SuiteScore(
+        of=of,
+        accuracy=score.estimate.value if score else None,
+        interval=score.estimate.interval if score else None,
+        count=score.count if score else None,
+        against=OtherAccuracy(accuracy=other.estimate.value, interval=other.estimate.interval) if other else None,
+        difference=compared and SuiteDifference(**compared[0]._asdict(), how=compared[1]),
+    )
+
+
+def means(suite: Suite, results: Sequence[TaskResult]) -> list[SuiteMean]:
     """The mean of each group and of all tasks, for each score, over the tasks that have it; and how many these are.
 
     Beside them the published means of the same tasks, so that a mean over fewer tasks is compared with its like.
     """
     counted = [result for result in results if isinstance(result.task, Task)]
-    found = []
-    for of in names_of(results):
-        for group in (*suite.groups, ALL):
-            inside = [result for result in counted if group in (ALL, result.task.group)]
-            having = [result for result in inside if result.estimate(of) is not None]
-            row: dict[str, Any] = {"of": of, "group": group, "tasks": len(having), "expected": len(inside)}
-            if having:
-                row |= {"mean": _json(mean_of([result.estimate(of) or Estimate(0) for result in having]))}
-                compared = [pair[0] for result in having if (pair := result.difference(of)) is not None]
-                if compared:
-                    row |= {"difference": _json(mean_of(compared)), "compared": len(compared)}
-                    row |= {
-                        "against": _json(mean_of([_other(result, of) for result in having if result.difference(of)]))
-                    }
-            row["published"] = _published([result.task.published for result in having or inside])
-            found.append(row)
-    return found
+    return [_mean(of, group, counted) for of in names_of(results) for group in (*suite.groups, ALL)]
+
+
+def _mean(of: str, group: str, counted: Sequence[TaskResult]) -> SuiteMean:
+    inside = [result for result in counted if group in (ALL, result.task.group)]
+    having = [result for result in inside if result.estimate(of) is not None]
+    compared = [result for result in having if result.difference(of) is not None]
+    differences = [pair[0] for result in compared if (pair := result.difference(of)) is not None]
+    return SuiteMean(
+        of=of,
+        group=group,
+        tasks=len(having),
+        expected=len(inside),
+        mean=_value([result.estimate(of) or Estimate(0) for result in having]),
+        difference=_value(differences),
+        compared=len(compared) or None,
+        against=_value([_other(result, of) for result in compared]),
+        published=_published([result.task.published for result in having or inside]),
+    )
+
+
+def _value(estimates: list[Estimate]) -> ValueWithInterval | None:
+    return ValueWithInterval(**mean_of(estimates)._asdict()) if estimates else None
 
 
 def _other(result: TaskResult, of: str) -> Estimate:
@@ -140,33 +159,33 @@ def _other(result: TaskResult, of: str) -> Estimate:
     return estimate
 
 
-def _published(tasks: Sequence[tuple[PublishedResult, ...]]) -> list[dict[str, Any]]:
+def _published(tasks: Sequence[tuple[PublishedResult, ...]]) -> list[PublishedMean]:
     """The mean of each published model that has all these tasks."""
     models = dict.fromkeys(published.model for task in tasks for published in task)
     made = []
     for model in models:
         values = [p.accuracy for task in tasks for p in task if p.model == model]
         if len(values) == len(tasks):
-            made.append({"model": model, "accuracy": float(np.mean(values)), "tasks": len(values)})
+            made.append(PublishedMean(model=model, accuracy=float(np.mean(values)), tasks=len(values)))
     return made
 
 
 def sentence(suite: Suite, results: Sequence[TaskResult], model: str, against: str | None) -> str:
     """The result of the suite, with its uncertainty, in one sentence."""
     of = headline(names_of(results))
-    found = [row for row in means(suite, results) if row["of"] == of and row["group"] == ALL and row["tasks"]]
-    if of is None or not found:
+    found = [row for row in means(suite, results) if row.of == of and row.group == ALL and row.tasks]
+    if of is None or not found or found[0].mean is None:
         return f"No task of {suite.name} is done."
-    row = found[0]
-    over = f"{row['tasks']} of {row['expected']} tasks" if row["tasks"] < row["expected"] else f"{row['tasks']} tasks"
-    over = over if row["expected"] > 1 else "one task"
+    row, mean = found[0], found[0].mean
+    over = f"{row.tasks} of {row.expected} tasks" if row.tasks < row.expected else f"{row.tasks} tasks"
+    over = over if row.expected > 1 else "one task"
     how = f"{of} a class" if of != "fine-tuned" else of
-    if "difference" not in row:
-        value, within = row["mean"]["value"], row["mean"]["interval"]
+    if row.difference is None or row.compared is None:
+        value, within = mean.value, mean.interval
         shown = f" (95 % interval {within[0]:.1%} to {within[1]:.1%})" if within else ""
         return f"{model} reaches {value:.1%}{shown} on average over {over}, {how}."
-    over = f"{row['compared']} of {row['expected']} tasks" if row["compared"] < row["expected"] else over
-    value, within = row["difference"]["value"], row["difference"]["interval"]
+    over = f"{row.compared} of {row.expected} tasks" if row.compared < row.expected else over
+    value, within = row.difference.value, row.difference.interval
     first = f"{model} is {abs(100 * value):.1f} points {'better' if value >= 0 else 'worse'} than {against}"
     if within is None:
         said = f"{first} on average over {over}, {how}; no interval is known"
@@ -192,11 +211,3 @@ def _tally(results: Sequence[TaskResult], of: str) -> str:
             verdict = "not to be told apart" if not told else ("better" if compared[0].value > 0 else "worse")
             verdicts[verdict] += 1
     return ", ".join(f"{verdict} on {count}" for verdict, count in verdicts.items() if count)
-
-
-def _pair(estimate: Estimate) -> list[float] | None:
-    return None if estimate.interval is None else list(estimate.interval)
-
-
-def _json(estimate: Estimate) -> dict[str, Any]:
-    return {"value": estimate.value, "interval": _pair(estimate)}

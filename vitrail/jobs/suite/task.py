@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
@@ -24,6 +24,13 @@ from vitrail.jobs.evaluate import Evaluate, evaluate
 from vitrail.jobs.finetune.finetune import Finetune, finetune
 from vitrail.jobs.linear_probe import Linear, linear
 from vitrail.jobs.suite.suite import FewShot, FineTuned, Method, Rejudged, Setting, Task, data_of
+from vitrail.records.evaluation import EvaluationResult
+from vitrail.records.finetune import FinetuneResult
+from vitrail.records.linear import LinearResult, LinearRow
+from vitrail.records.read_run import Result, read_result
+from vitrail.records.record import load_record, write_record
+from vitrail.records.study import ThroughputResult
+from vitrail.records.suite import RidgeGrid
 from vitrail.weights.load import load
 
 TUNED = "fine-tuned"
@@ -39,7 +46,7 @@ class Score:
     values: tuple[float, ...] = ()
 
 
-def shots_name(count: int) -> str:
+def shots_name(count: int | Literal["all"]) -> str:
     """The name of a score with `count` images a class: "1 shot", "5 shots"."""
     return "1 shot" if count == 1 else f"{count} shots"
 
@@ -83,25 +90,28 @@ def rejudge(task: Rejudged, tuned: Path, folder: Path, machine: Machine) -> None
 
 def scores(task: Task | Rejudged, method: Method, folder: Path) -> tuple[Score, ...] | None:
     """The scores in the folder of a task; None while it is unfinished, empty where `ridge_by_rank` makes them."""
+    official = isinstance(method, FewShot) and method.variant == "official"
     if isinstance(task, Rejudged):
-        return _tuned(folder / "evaluation.json")
+        file = folder / "evaluation.json"
+        return _tuned(load_record(EvaluationResult, file)) if file.exists() else None
     if isinstance(method, FineTuned):
-        return _tuned(folder / "result.json")
-    if method.variant == "official":
-        found = _finished(folder / "linear.json")
-        return None if found is None else tuple(_drawn(row, found["count"]) for row in found["rows"])
-    found = _finished(folder / "grid.json")
-    return None if found is None else ()
+        file = folder / "result.json"
+        return _tuned(read_result(file)) if file.exists() else None
+    file = folder / ("linear.json" if official else "grid.json")
+    if not file.exists():
+        return None
+    found = load_record(LinearResult, file) if official else None
+    return tuple(_drawn(row, found.count) for row in found.rows) if found else ()
 
 
 def ridge_by_rank(folders: Mapping[str, Path], shots: tuple[int, ...]) -> dict[str, tuple[Score, ...]]:
     """The scores of the older variant: for each number of shots the ridge of the best mean rank over these tasks."""
-    grids = {name: read_json(folder / "grid.json") for name, folder in folders.items()}
+    grids = {name: load_record(RidgeGrid, folder / "grid.json") for name, folder in folders.items()}
     made: dict[str, list[Score]] = {name: [] for name in grids}
     for count in shots:
-        tried = {n: np.array(g["accuracies"][str(count)]) for n, g in grids.items() if str(count) in g["accuracies"]}
+        tried = {n: np.array(g.accuracies[str(count)]) for n, g in grids.items() if str(count) in g.accuracies}
         for name, place in choose_ridges(tried, "all").items() if tried else ():
-            accuracy, images = float(tried[name][place]), int(grids[name]["count"])
+            accuracy, images = float(tried[name][place]), grids[name].count
             estimate = Estimate(accuracy, wilson(round(accuracy * images), images))
             made[name].append(Score(shots_name(count), estimate, images))
     return {name: tuple(rows) for name, rows in made.items()}
@@ -123,26 +133,19 @@ def right_answers(task: Task | Rejudged, method: Method, folder: Path) -> dict[t
     return {}
 
 
-def _tuned(file: Path) -> tuple[Score, ...] | None:
-    found = _finished(file)
-    if found is None or found.get("accuracy") is None:
+def _tuned(found: EvaluationResult | Result) -> tuple[Score, ...] | None:
+    if isinstance(found, ThroughputResult) or found.accuracy is None:
         return None
-    interval = found.get("interval")
-    estimate = Estimate(float(found["accuracy"]), (interval[0], interval[1]) if interval else None)
-    runs = [row["accuracy"] for row in found.get("runs", ()) if row["accuracy"] is not None]
-    return (Score(TUNED, estimate, found.get("count"), tuple(runs) if len(runs) > 1 else ()),)
+    runs = found.runs if isinstance(found, FinetuneResult) else ()
+    accuracies = tuple(run.accuracy for run in runs if run.accuracy is not None)
+    several = accuracies if len(accuracies) > 1 else ()
+    return (Score(TUNED, Estimate(found.accuracy, found.interval), found.count, several),)
 
 
-def _finished(file: Path) -> dict[str, Any] | None:
-    return read_json(file) if file.exists() else None
-
-
-def _drawn(row: dict[str, Any], count: int) -> Score:
-    interval = row.get("interval")
-    if interval is None:  # one draw: what is known is how far other test images may lead
-        interval = wilson(round(row["mean"] * count), count)
-    estimate = Estimate(float(row["mean"]), (float(interval[0]), float(interval[1])))
-    return Score(shots_name(row["shots"]), estimate, count, tuple(row["accuracies"]))
+def _drawn(row: LinearRow, count: int) -> Score:
+    # one draw has no interval: what is known is how far other test images may lead
+    interval = row.interval or wilson(round(row.mean * count), count)
+    return Score(shots_name(row.shots), Estimate(row.mean, interval), count, tuple(row.accuracies))
 
 
 def _official(task: Task, model: str, method: FewShot, folder: Path, machine: Machine) -> None:
@@ -175,7 +178,8 @@ def _rank_selected(task: Task, model: str, method: FewShot, folder: Path, machin
         raise BadInput(f"{train_name} has other classes ({train.classes[:5]}…) than {test_name} ({test.classes[:5]}…)")
     kept = np.sort(first_shots(train.labels, len(train.classes), max(config.shots)))
     seen = [features(loaded, part, loaded.preprocess) for part in (Subset(train, kept), test)]
-    write_json(folder / "grid.json", {"accuracies": _grid(seen, config, len(train.classes)), "count": len(seen[1][1])})
+    grid = RidgeGrid(accuracies=_grid(seen, config, len(train.classes)), count=len(seen[1][1]))
+    write_record(folder / "grid.json", grid)
 
 
 def _grid(seen: list[Features], config: RankedFewShot, classes: int) -> dict[str, list[float]]:
