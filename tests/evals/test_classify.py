@@ -1,6 +1,5 @@
 """A classifier on labelled images against scikit-learn's metrics; features in the order of the source."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,8 @@ from vitrail.evals.classify import MISTAKES, Evaluation, evaluate
 from vitrail.evals.features import features, pixel_features
 from vitrail.models.build import build
 from vitrail.models.vit import ViT, ViTConfig
+from vitrail.records.evaluation import EvaluationSummary
+from vitrail.records.record import as_json, load_record
 
 PREPROCESS = Preprocess((8, 8), SquareResize())
 SOURCE = open_data("digits@test")
@@ -53,18 +54,18 @@ def judged() -> tuple[Evaluation, np.ndarray]:
 def test_counts_agree_with_scikit_learn(judged: tuple[Evaluation, np.ndarray]) -> None:
     evaluation, logits = judged
     truth, predicted = SOURCE.labels, logits.argmax(axis=1)
-    summary = evaluation.as_json("digits@test", "model")
+    summary = evaluation.summary("digits@test", "model")
     assert np.array_equal(evaluation.confusion, metrics.confusion_matrix(truth, predicted, labels=range(10)))
-    assert summary["accuracy"] == metrics.accuracy_score(truth, predicted)
-    assert summary["top5"] == metrics.top_k_accuracy_score(truth, logits, k=5)
-    assert summary["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(truth, predicted))
+    assert summary.accuracy == metrics.accuracy_score(truth, predicted)
+    assert summary.top5 == metrics.top_k_accuracy_score(truth, logits, k=5)
+    assert summary.balanced_accuracy == pytest.approx(metrics.balanced_accuracy_score(truth, predicted))
     recalls = metrics.recall_score(truth, predicted, average=None, labels=range(10))
-    assert [row["accuracy"] for row in summary["per_class"]] == pytest.approx(recalls.tolist())
-    assert [row["count"] for row in summary["per_class"]] == np.bincount(truth).tolist()
+    assert [row.accuracy for row in summary.per_class] == pytest.approx(recalls.tolist())
+    assert [row.count for row in summary.per_class] == np.bincount(truth).tolist()
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert summary["loss"] == pytest.approx(metrics.log_loss(truth, probabilities), rel=1e-5)
-    assert summary["interval"][0] < summary["accuracy"] < summary["interval"][1]
-    assert 0.02 < summary["accuracy"] < 0.5  # a model that errs in many ways, or this test says little
+    assert summary.loss == pytest.approx(metrics.log_loss(truth, probabilities), rel=1e-5)
+    assert summary.interval[0] < summary.accuracy < summary.interval[1]
+    assert 0.02 < summary.accuracy < 0.5  # a model that errs in many ways, or this test says little
 
 
 def test_the_surest_mistakes_are_kept_with_their_images(judged: tuple[Evaluation, np.ndarray]) -> None:
@@ -73,32 +74,33 @@ def test_the_surest_mistakes_are_kept_with_their_images(judged: tuple[Evaluation
     sure, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != SOURCE.labels)
     expected = wrong[np.argsort(-sure[wrong])][:MISTAKES]
-    assert [m["confidence"] for m in evaluation.mistakes] == pytest.approx(sure[expected].tolist(), rel=1e-4)
+    assert [m.confidence for m in evaluation.mistakes] == pytest.approx(sure[expected].tolist(), rel=1e-4)
     keys = [SOURCE[i].key for i in range(len(SOURCE))]
     for mistake, picture in zip(evaluation.mistakes, evaluation.images, strict=True):
-        place = keys.index(mistake["key"])
-        assert mistake["label"] == str(SOURCE.labels[place])
-        assert mistake["predicted"] == str(predicted[place])
+        place = keys.index(mistake.key)
+        assert mistake.label == str(SOURCE.labels[place])
+        assert mistake.predicted == str(predicted[place])
         assert np.array_equal(picture, np.asarray(SOURCE[place].image))
 
 
 def test_what_is_written_can_be_read_back(judged: tuple[Evaluation, np.ndarray], tmp_path: Path) -> None:
-    summary = judged[0].write(tmp_path / "evaluation", "digits@test", "model")
-    assert json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())["correct"] == summary["correct"]
-    with np.load(tmp_path / "evaluation" / "mistakes.npz") as stored:
-        assert stored["images"].shape == (MISTAKES, 8, 8, 3)
+    judged[0].write(tmp_path / "evaluation", "digits@test", "model")
+    stored = load_record(EvaluationSummary, tmp_path / "evaluation" / "evaluation.json")
+    assert as_json(stored) == as_json(judged[0].summary("digits@test", "model"))
+    with np.load(tmp_path / "evaluation" / "mistakes.npz") as arrays:
+        assert arrays["images"].shape == (MISTAKES, 8, 8, 3)
 
 
 def test_few_classes_have_no_top_five_and_absent_ones_no_accuracy() -> None:
     three = Subset(SOURCE, np.flatnonzero(SOURCE.labels < 3), ("0", "1", "2"))
     only = Subset(three, np.flatnonzero(three.labels != 1))
     evaluation = evaluate(confused_model(3), only, PREPROCESS)
-    summary = evaluation.as_json("data", "model")
-    assert summary["top5"] is None
-    absent = summary["per_class"][1]
-    assert (absent["count"], absent["accuracy"]) == (0, None)
-    present = [summary["per_class"][i]["accuracy"] for i in (0, 2)]
-    assert summary["balanced_accuracy"] == pytest.approx(np.mean(present))
+    summary = evaluation.summary("data", "model")
+    assert summary.top5 is None
+    absent = summary.per_class[1]
+    assert (absent.count, absent.accuracy) == (0, None)
+    present = [summary.per_class[i]["accuracy"] for i in (0, 2)]
+    assert summary.balanced_accuracy == pytest.approx(np.mean(present))
 
 
 def test_broken_images_are_left_out_and_named() -> None:
@@ -107,7 +109,7 @@ def test_broken_images_are_left_out_and_named() -> None:
     source = BytesSource(images, SOURCE.labels[:120].tolist(), SOURCE.classes)
     evaluation = evaluate(confused_model(), source, PREPROCESS)
     assert evaluation.count == 119
-    assert [row["key"] for row in evaluation.broken.rows()] == ["image-7"]
+    assert [row.key for row in evaluation.broken.rows()] == ["image-7"]
     images[8] = images[9] = b"broken"
     with pytest.raises(BadInput, match="3 of 120 images are broken"):
         evaluate(confused_model(), source, PREPROCESS)

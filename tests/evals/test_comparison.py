@@ -61,17 +61,17 @@ def test_better_is_said_with_its_interval_and_p() -> None:
     rng = np.random.default_rng(1)
     good, poor = rng.random(3000) < 0.9, rng.random(3000) < 0.8
     result = compare(stored(poor, "poor"), stored(good, "good", 1))
-    accuracy = result["rows"][0]
-    assert result["better"] == accuracy["better"] == "second"
-    assert accuracy["difference"] == pytest.approx(poor.mean() - good.mean())
-    assert result["both"] + result["only_first"] + result["only_second"] + result["neither"] == 3000
+    accuracy = result.rows[0]
+    assert result.better == accuracy.better == "second"
+    assert accuracy.difference == pytest.approx(poor.mean() - good.mean())
+    assert result.both + result.only_first + result.only_second + result.neither == 3000
     said = f"good is better than poor by {100 * (good.mean() - poor.mean()):.1f} points (95 % interval "
-    assert result["sentence"].startswith(said)
-    assert result["sentence"].endswith("McNemar p < 0.001) on the same 3,000 images")
-    by_name = {row["figure"]: row for row in result["rows"]}
-    assert by_name["loss"]["better"] == "second"  # the smaller one
+    assert result.sentence.startswith(said)
+    assert result.sentence.endswith("McNemar p < 0.001) on the same 3,000 images")
+    by_name = {row.figure: row for row in result.rows}
+    assert by_name["loss"].better == "second"  # the smaller one
     expected = metrics.balanced_accuracy_score(*_labels(poor)) - metrics.balanced_accuracy_score(*_labels(good))
-    assert by_name["balanced_accuracy"]["difference"] == pytest.approx(expected)
+    assert by_name["balanced_accuracy"].difference == pytest.approx(expected)
 
 
 def _labels(right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,8 +85,8 @@ def test_equal_models_cannot_be_told_apart() -> None:
     other = one.copy()
     other[np.flatnonzero(one)[:3]], other[np.flatnonzero(~one)[:3]] = False, True
     result = compare(stored(one, "a"), stored(other, "b"))
-    assert (result["only_first"], result["only_second"], result["better"]) == (3, 3, None)
-    assert result["sentence"].startswith("a and b cannot be told apart on the same 900 images: 0.0 points between them")
+    assert (result.only_first, result.only_second, result.better) == (3, 3, None)
+    assert result.sentence.startswith("a and b cannot be told apart on the same 900 images: 0.0 points between them")
 
 
 def test_a_paired_difference_is_surer_than_two_figures_apart() -> None:
@@ -95,13 +95,13 @@ def test_a_paired_difference_is_surer_than_two_figures_apart() -> None:
     one = rng.random(2000) < 0.7
     other = one & (rng.random(2000) < 0.97)
     result = compare(stored(one, "a"), stored(other, "b"))
-    for row in result["rows"]:
-        low, high = row["interval"]
-        assert low <= row["difference"] <= high
-    balanced = next(row for row in result["rows"] if row["figure"] == "balanced_accuracy")
+    for row in result.rows:
+        low, high = row.interval
+        assert low <= row.difference <= high
+    balanced = next(row for row in result.rows if row.figure == "balanced_accuracy")
     apart = 2 * 1.96 * np.sqrt(one.var() / 2000 + other.var() / 2000)
-    assert balanced["interval"][1] - balanced["interval"][0] < 0.5 * apart
-    assert balanced["better"] == "first"
+    assert balanced.interval[1] - balanced.interval[0] < 0.5 * apart
+    assert balanced.better == "first"
 
 
 def test_images_are_paired_by_name_and_classes_too() -> None:
@@ -115,9 +115,9 @@ def test_images_are_paired_by_name_and_classes_too() -> None:
         rows.keys[some], place[rows.labels[some]], place[rows.predicted[some]], rows.confidence[some], rows.loss[some]
     )
     result = compare(first, StoredPredictions(second, tuple(CLASSES[i] for i in order), "runs/b", "pets@test", False))
-    assert (result["count"], result["left_out"]) == (110, 10)
-    assert result["only_first"] == result["only_second"] == 0
-    assert result["same_answer"] == 110
+    assert (result.count, result.left_out) == (110, 10)
+    assert result.only_first == result.only_second == 0
+    assert result.same_answer == 110
 
 
 def test_what_cannot_be_compared_gets_a_sentence() -> None:

@@ -53,21 +53,21 @@ def test_calibration_equals_a_slow_loop() -> None:
     rng = np.random.default_rng(0)
     confidence = np.concatenate([rng.random(500), np.linspace(0, 1, 16)])  # the edges themselves too
     correct = rng.random(516) < confidence**2
-    ece, rows = 0.0, calibration(confidence, correct)["bins"]
+    ece, rows = 0.0, calibration(confidence, correct).bins
     for i in range(15):
         low, high = i / 15, (i + 1) / 15
         members = [j for j, c in enumerate(confidence) if (low < c <= high + 1e-15) or (i == 0 and c == 0)]
         sure, right = np.mean(confidence[members]), np.mean(correct[members])
         ece += len(members) / 516 * abs(sure - right)
-        assert rows[i]["count"] == len(members)
-        assert rows[i]["confidence"] == pytest.approx(sure)
-        assert rows[i]["accuracy"] == pytest.approx(right)
-    assert calibration(confidence, correct)["ece"] == pytest.approx(ece, rel=1e-12)
+        assert rows[i].count == len(members)
+        assert rows[i].confidence == pytest.approx(sure)
+        assert rows[i].accuracy == pytest.approx(right)
+    assert calibration(confidence, correct).ece == pytest.approx(ece, rel=1e-12)
     assert ece > 0.05
 
 
 def test_perfect_and_hopeless_calibration() -> None:
-    assert calibration(np.ones(10), np.ones(10, dtype=bool))["ece"] == 0
-    assert calibration(np.ones(10), np.zeros(10, dtype=bool))["ece"] == 1
-    empty = calibration(np.ones(10), np.ones(10, dtype=bool))["bins"][0]
-    assert (empty["count"], empty["confidence"], empty["accuracy"]) == (0, None, None)
+    assert calibration(np.ones(10), np.ones(10, dtype=bool)).ece == 0
+    assert calibration(np.ones(10), np.zeros(10, dtype=bool)).ece == 1
+    empty = calibration(np.ones(10), np.ones(10, dtype=bool)).bins[0]
+    assert (empty.count, empty.confidence, empty.accuracy) == (0, None, None)

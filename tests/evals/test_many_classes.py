@@ -19,10 +19,10 @@ def test_counts_without_the_matrix_are_those_of_the_matrix(monkeypatch: pytest.M
     assert sparse.confusion is None
     assert sparse.counts.tolist() == dense.confusion.sum(axis=1).tolist()
     assert sparse.rights.tolist() == dense.confusion.diagonal().tolist()
-    ours, theirs = sparse.as_json("d", "m"), dense.as_json("d", "m")
+    ours, theirs = sparse.summary("d", "m"), dense.summary("d", "m")
     for key in ("accuracy", "per_class", "balanced_accuracy", "loss", "calibration"):
-        assert ours[key] == theirs[key]
-    assert ours["confusion"] is None
+        assert getattr(ours, key) == getattr(theirs, key)
+    assert ours.confusion is None
 
 
 @pytest.mark.parametrize(("room", "expected"), [(1000, 256), (5, 5), (0, 1)])

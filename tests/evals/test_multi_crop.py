@@ -91,7 +91,7 @@ def test_a_broken_image_lacks_all_its_views_and_is_counted_once() -> None:
     for batch, _ in multi_crop_logits([ready(), ready(12)], source, 5, broken=broken, dtype=torch.float32):
         keys += batch.keys
     assert len(keys) == 119
-    assert [row["key"] for row in broken.rows()] == ["image-53"]
+    assert [row.key for row in broken.rows()] == ["image-53"]
 
 
 def test_probabilities_that_do_not_fit_get_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

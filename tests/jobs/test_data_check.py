@@ -32,15 +32,12 @@ def healthy(root: Path, start: int = 0, each: int = 12) -> Path:
 
 def found(result: dict[str, Any]) -> dict[str, list[str]]:
     """The names of the files, by the kind of finding."""
-    return {
-        f["kind"]: [Path(item["key"]).name if item["key"] else item["label"] for item in f["items"]]
-        for f in result["findings"]
-    }
+    return {f.kind: [Path(item.key).name if item.key else item.label for item in f.items] for f in result.findings}
 
 
 def test_healthy_data_are_healthy(tmp_path: Path) -> None:
     result = check(Check(str(healthy(tmp_path / "photos"))), workers=1)
-    assert result["findings"] == []
+    assert result.findings == []
     assert "nothing found" in summary(result)
     with pytest.raises(SystemExit) as exit_:
         main(["data", "check", str(tmp_path / "photos")])
@@ -88,7 +85,7 @@ def test_each_illness_is_named(tmp_path: Path) -> None:
     assert dropped == {"cut.jpg", "empty.jpg", "5.jpg", "wrong.jpg", "y.jpg"} | (dropped & {"0.jpg", "0-again.jpg"})
     assert len(dropped & {"0.jpg", "0-again.jpg"}) == 1
     kept = open_data(str(tmp_path / "out" / "kept.json"))
-    assert len(kept) == result["count"] - len(dropped)
+    assert len(kept) == result.count - len(dropped)
     clean = check(Check(str(tmp_path / "out" / "kept.json")), workers=1)
     assert not {"unreadable", "conflict", "exact", "near"} & found(clean).keys()
 
@@ -101,12 +98,12 @@ def test_leaks_between_splits_and_sets(tmp_path: Path) -> None:
     (tmp_path / "photos" / "test" / "dog" / "leak.png").write_bytes(encoded(np.ascontiguousarray(pixels[:, ::-1])))
     shutil.copy(tmp_path / "photos" / "test" / "cat" / "4.jpg", tmp_path / "other" / "cat" / "leaked.jpg")
     result = check(Check(str(tmp_path / "photos"), (str(tmp_path / "other"),)), tmp_path / "out", workers=1)
-    (leak,) = result["findings"]
-    assert leak["kind"] == "leak"
-    told = [(Path(i["key"]).name, Path(i["other"]["key"]).name, i["said"].split(" in ")[0]) for i in leak["items"]]
+    (leak,) = result.findings
+    assert leak.kind == "leak"
+    told = [(Path(i.key).name, Path(i.other.key).name, i.said.split(" in ")[0]) for i in leak.items]
     assert told == [("3.jpg", "leak.png", "almost the same, mirrored"), ("4.jpg", "leaked.jpg", "the same pixels")]
-    assert sorted(result["views"].values()) == ["kept-test.json", "kept-train.json"]
-    assert [one["judged"] for one in result["sets"]] == [True, True, False]
+    assert sorted(result.views.values()) == ["kept-test.json", "kept-train.json"]
+    assert [one.judged for one in result.sets] == [True, True, False]
 
 
 def test_nothing_is_written_without_out_and_never_into_the_data(tmp_path: Path) -> None:
@@ -122,8 +119,8 @@ def test_quick_reads_a_sample_and_counts_all(tmp_path: Path, monkeypatch: pytest
     (root / "rare").mkdir()
     (root / "rare" / "one.png").write_bytes(encoded(scene(7)))
     result = check(Check(str(root), quick=True), workers=1)
-    assert result["count"] == 25
-    assert 1 <= result["examined"] <= 5
+    assert result.count == 25
+    assert 1 <= result.examined <= 5
     assert found(result) == {"imbalance": ["rare"], "few": ["rare"]}
 
 
@@ -132,9 +129,9 @@ def test_a_manifest_that_names_a_file_twice(tmp_path: Path) -> None:
     rows = [f"photos/{c}/{i}.jpg,{c}" for c in ("cat", "dog") for i in range(12)] + ["photos/cat/3.jpg,dog"]
     (tmp_path / "list.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
     result = check(Check(str(tmp_path / "list.csv"), quick=True), workers=1)
-    (finding,) = result["findings"]
-    assert finding["kind"] == "named twice"
-    assert "as cat and as dog" in finding["items"][0]["said"]
+    (finding,) = result.findings
+    assert finding.kind == "named twice"
+    assert "as cat and as dog" in finding.items[0].said
 
 
 @pytest.mark.parametrize("prefix", ["", "digit-"])
@@ -174,7 +171,7 @@ def test_a_folder_of_rubbish_is_a_list_of_rubbish(tmp_path: Path) -> None:
         (tmp_path / "p" / "a" / f"{i}.jpg").write_bytes(bytes([i]) * 100)
     result = check(Check(str(tmp_path / "p"), few=0), tmp_path / "out", workers=1)
     assert found(result) == {"unreadable": [f"{i}.jpg" for i in range(5)]}
-    assert result["views"] == {}  # nothing would be left
+    assert result.views == {}  # nothing would be left
 
 
 def test_a_million_rows_begin_to_show_within_five_seconds(tmp_path: Path) -> None:

@@ -34,16 +34,16 @@ def photos(tmp_path: Path) -> Path:
 def test_copies_of_test_images_leave_the_training_set(photos: Path, tmp_path: Path) -> None:
     config = Duplicates(f"{photos}@train", (f"{photos}@test",))
     result = duplicates(config, tmp_path / "out", workers=1)
-    told = {(Path(p["first"]["key"]).name, Path(p["second"]["key"]).name, p["mirrored"]) for p in result["pairs"]}
+    told = {(Path(p.first.key).name, Path(p.second.key).name, p.mirrored) for p in result.pairs}
     assert told == {("2.png", "mirrored.png", True), ("3.png", "again.jpg", False)}
-    assert result["sets"] == [
+    assert result.sets == [
         {"data": f"{photos}@test", "count": 8, "copies": 2, "share": 0.25, "conflicts": 1}  # the dog under cat
     ]
-    assert (result["dropped"], result["kept"]) == (2, 10)
+    assert (result.dropped, result.kept) == (2, 10)
     kept = open_data(str(tmp_path / "out" / "kept.json"))
     assert len(kept) == 10
     again = duplicates(Duplicates(str(tmp_path / "out" / "kept.json"), (f"{photos}@test",)), workers=1)
-    assert (again["found"], again["dropped"]) == (0, 0)
+    assert (again.found, again.dropped) == (0, 0)
     rows = list(csv.DictReader((tmp_path / "out" / "duplicates.csv").read_text().splitlines()))
     assert {Path(row["copy_key"]).name for row in rows} == {"mirrored.png", "again.jpg"}
     assert "2 of 8 images" in summary(result)
@@ -54,7 +54,7 @@ def test_within_one_set_the_first_of_each_copy_stays(tmp_path: Path) -> None:
         (tmp_path / "p" / "a").mkdir(parents=True, exist_ok=True)
         (tmp_path / "p" / "a" / f"{i}.png").write_bytes(encoded(pixels))
     result = duplicates(Duplicates(str(tmp_path / "p")), tmp_path / "out", workers=1)
-    assert {(p["first"]["index"], p["second"]["index"], p["kind"]) for p in result["pairs"]} == {
+    assert {(p.first.index, p.second.index, p.kind) for p in result.pairs} == {
         (0, 2, "exact"),
         (1, 3, "near"),
     }
@@ -65,8 +65,8 @@ def test_within_one_set_the_first_of_each_copy_stays(tmp_path: Path) -> None:
 def test_a_broken_image_is_named_and_hides_no_copy(photos: Path) -> None:
     (photos / "train" / "cat" / "0.png").write_bytes(b"broken")
     result = duplicates(Duplicates(f"{photos}@train", (f"{photos}@test",)), workers=1)
-    assert [Path(b["key"]).name for b in result["unreadable"]] == ["0.png"]
-    assert result["found"] == 2
+    assert [Path(b.key).name for b in result.unreadable] == ["0.png"]
+    assert result.found == 2
 
 
 def test_the_features_of_a_model_find_copies_too(digits_run: Path, tmp_path: Path) -> None:
@@ -83,14 +83,14 @@ def test_the_features_of_a_model_find_copies_too(digits_run: Path, tmp_path: Pat
         (tmp_path / "d" / "train" / str(name)).mkdir(exist_ok=True)
     config = Duplicates(f"{tmp_path / 'd'}@train", (f"{tmp_path / 'd'}@test",), str(digits_run), 0.95)
     result = duplicates(config, workers=1)
-    same = {Path(p["first"]["key"]).name for p in result["pairs"] if _same(p)}
+    same = {Path(p.first.key).name for p in result.pairs if _same(p)}
     assert same == {"3.png", "4.png", "5.png"}
-    assert {p["kind"] for p in result["pairs"]} == {"features"}  # 8 pixels are too few for the hash
-    assert duplicates(replace(config, model=None), workers=1)["found"] == 0
+    assert {p.kind for p in result.pairs} == {"features"}  # 8 pixels are too few for the hash
+    assert duplicates(replace(config, model=None), workers=1).found == 0
 
 
 def _same(pair: dict) -> bool:
-    return Path(pair["first"]["key"]).name == Path(pair["second"]["key"]).name
+    return Path(pair.first.key).name == Path(pair.second.key).name
 
 
 def test_the_command_makes_a_page_with_pictures(
@@ -115,8 +115,8 @@ def test_two_test_sets_are_both_looked_at(photos: Path, tmp_path: Path) -> None:
         main(["data", "duplicates", f"{photos}@train", *arguments, "--out", str(tmp_path / "out")])
     assert exit_.value.code == 1
     result = json.loads((tmp_path / "out" / "duplicates.json").read_text())
-    assert [one["copies"] for one in result["sets"]] == [2, 1]
-    assert [one["conflicts"] for one in result["sets"]] == [1, None]  # other classes: no label to compare
+    assert [one.copies for one in result.sets] == [2, 1]
+    assert [one.conflicts for one in result.sets] == [1, None]  # other classes: no label to compare
 
 
 def test_bad_input_is_a_sentence(photos: Path, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from vitrail.evals.classify import evaluate as judge_source
 from vitrail.jobs.evaluate import Evaluate, evaluate
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
+from vitrail.records.evaluation import Views
+from vitrail.records.record import as_json
 from vitrail.weights.bundle import save_bundle
 from vitrail.weights.load import load
 
@@ -60,33 +62,32 @@ def test_the_folder_holds_what_became_of_each_image_and_two_folders_compare(data
     code, out, _ = run(capsys, "evaluate", *options, "--json")
     assert code == 0
     stored = json.loads(out)
-    comparison = together["comparison"]
-    assert stored["sentence"] == comparison["sentence"]
-    assert stored["rows"] == comparison["rows"]
-    assert comparison["count"] == together["count"] == 40
+    comparison = together.comparison
+    assert stored == as_json(comparison)
+    assert comparison.count == together.count == 40
     assert json.loads((tmp_path / "both/comparison.json").read_text()) == stored
     assert "one" in (tmp_path / "both/report.html").read_text()
-    assert json.loads((tmp_path / "judged/evaluation.json").read_text())["comparison"] == comparison
+    assert json.loads((tmp_path / "judged/evaluation.json").read_text())["comparison"] == stored
     against_folder = evaluate(Evaluate(one, data, against=str(tmp_path / "alone")))
-    assert against_folder["comparison"]["rows"] == comparison["rows"]
+    assert against_folder.comparison.rows == comparison.rows
 
 
 def test_a_temperature_is_fitted_on_other_images_stored_and_used_again(data: str, tmp_path: Path) -> None:
     model, other = bundle(tmp_path / "model"), str(changed_folder(tmp_path / "val", 2))
     result = evaluate(Evaluate(model, data, calibrate_on=other, store_temperature=True))
-    tempered = result["temperature"]
-    assert tempered["fitted_on"] == {"data": other, "count": 40}
-    assert tempered["loss"] < result["loss"]  # random weights are too sure
-    assert result["abstention"]["chosen_elsewhere"]
-    assert load(model).temperature == tempered["value"]
+    tempered = result.temperature
+    assert tempered.fitted_on == {"data": other, "count": 40}
+    assert tempered.loss < result.loss  # random weights are too sure
+    assert result.abstention.chosen_elsewhere
+    assert load(model).temperature == tempered.value
     said = json.loads((tmp_path / "model/config.json").read_text())["provenance"]["temperature_fitted"]
     assert (said["data"], said["judged_on"]) == (other, data)
     again = evaluate(Evaluate(model, data))
-    assert again["temperature"]["loss"] == pytest.approx(tempered["loss"])
-    assert again["temperature"]["fitted_on"]["data"] == other
-    assert again["loss"] == result["loss"]  # as the model is, the temperature beside it
-    assert not again["abstention"]["chosen_elsewhere"]
-    assert evaluate(Evaluate(model, data, crops=5))["temperature"] is None  # it was fitted to one view
+    assert again.temperature.loss == pytest.approx(tempered.loss)
+    assert again.temperature.fitted_on["data"] == other
+    assert again.loss == result.loss  # as the model is, the temperature beside it
+    assert not again.abstention.chosen_elsewhere
+    assert evaluate(Evaluate(model, data, crops=5)).temperature is None  # it was fitted to one view
 
 
 def test_a_temperature_is_not_judged_on_what_it_was_fitted_on(data: str, tmp_path: Path) -> None:
@@ -113,16 +114,16 @@ def test_copies_in_the_training_data_are_found_and_left_out(tmp_path: Path, caps
     smooth.resize((30, 30)).save(test / "class-1/9.jpg", quality=90)
     model = bundle(tmp_path / "model", trained_on=train)
     result = evaluate(Evaluate(model, str(test)), tmp_path / "judged")
-    copies = result["copies"]
-    assert (copies["copies"], copies["count"], copies["train"]) == (3, 37, [str(train)])
-    kinds = sorted(pair["kind"] for pair in copies["pairs"])
+    copies = result.copies
+    assert (copies.copies, copies.count, copies.train) == (3, 37, (str(train),))
+    kinds = sorted(pair.kind for pair in copies.pairs)
     assert kinds == ["exact", "exact", "near"]
-    rows = {Path(pair["test"]["key"]).name for pair in copies["pairs"]}
+    rows = {Path(pair.test.key).name for pair in copies.pairs}
     assert rows == {"0.jpg", "1.jpg", "9.jpg"}
     with np.load(tmp_path / "judged/pictures.npz") as pictures:
         assert len(pictures.files) == 6
     kept = replace_without(test, tmp_path / "kept", ("class-1/0.jpg", "class-1/1.jpg", "class-1/9.jpg"))
-    assert evaluate(Evaluate(model, str(kept)))["accuracy"] == pytest.approx(copies["accuracy"])
+    assert evaluate(Evaluate(model, str(kept))).accuracy == pytest.approx(copies.accuracy)
     code, out, _ = run(capsys, "evaluate", "--model", model, "--data", train, "--train", train)
     assert code == 0
     assert "every test image has a near-duplicate in" in out
@@ -139,11 +140,11 @@ def test_training_data_that_are_gone_or_large_are_said(
     data: str, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = bundle(tmp_path / "gone", trained_on=tmp_path / "nowhere")
-    assert evaluate(Evaluate(gone, data))["copies"] is None
+    assert evaluate(Evaluate(gone, data)).copies is None
     assert "nowhere, which is not here: test images are not looked for in it" in capsys.readouterr().err
     monkeypatch.setattr("vitrail.jobs.train_test_overlap.UNASKED", 50)
     large = bundle(tmp_path / "large", trained_on=changed_folder(tmp_path / "train", 5))
-    assert evaluate(Evaluate(large, data))["copies"] is None
+    assert evaluate(Evaluate(large, data)).copies is None
     assert "(80 images): ask by --train" in capsys.readouterr().err
     with pytest.raises(BadInput, match="no such data"):
         evaluate(Evaluate(gone, data, train="nowhere/at/all"))
@@ -151,8 +152,8 @@ def test_training_data_that_are_gone_or_large_are_said(
 
 def test_views_are_stated(data: str, tmp_path: Path) -> None:
     result = evaluate(Evaluate(bundle(tmp_path / "model"), data, crops=5, resolutions=(16, 20)))
-    assert result["views"] == {"crops": 5, "resolutions": [[16, 16], [20, 20]]}
-    assert result["count"] == 40
+    assert result.views == Views(crops=5, resolutions=[(16, 16), (20, 20)])
+    assert result.count == 40
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_what_was_assumed_of_a_model_is_kept(data: str, tmp_path: Path) -> None:
 
     save_file(model.state_dict(), str(tmp_path / "bare.safetensors"))
     result = evaluate(Evaluate(str(tmp_path / "bare.safetensors"), data, resolutions=(16,)))
-    assert any("preprocess" in said or "prepared" in said for said in result["assumed"]), result["assumed"]
+    assert any("preprocess" in said or "prepared" in said for said in result.assumed), result.assumed
 
 
 def test_a_checkpoint_is_not_taken_for_the_data_that_a_model_was_trained_on(
@@ -225,6 +226,6 @@ def test_folders_of_numbers_are_judged_in_the_order_of_numbers_or_as_it_is_asked
     result = evaluate(Evaluate(str(tmp_path / "m"), str(root)))
     said = capsys.readouterr().err
     assert "in the order of number: 1 = class 0, 2 = class 1, 3 = class 2" in said
-    assert [row["name"] for row in result["per_class"]] == [str(i + 1) for i in range(12)]
+    assert [row.name for row in result.per_class] == [str(i + 1) for i in range(12)]
     by_text = evaluate(Evaluate(str(tmp_path / "m"), str(root), classes="folders-by-text"))
-    assert [row["name"] for row in by_text["per_class"]][:4] == ["1", "10", "11", "12"]
+    assert [row.name for row in by_text.per_class][:4] == ["1", "10", "11", "12"]

@@ -17,6 +17,7 @@ from vitrail.models.build import ModelConfig, build
 from vitrail.models.head import ClassToken
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
+from vitrail.records.inspection import HeadMaps
 from vitrail.weights.bundle import save_bundle
 
 CONFIG = ViTConfig(
@@ -49,13 +50,13 @@ def test_an_inspection_holds_every_kind_of_figure(tmp_path: Path, capsys: pytest
         "images": (4, 8, 12, 3),
         "head_maps": (4, 3, 2, 2, 3),  # no more than eight maps: all images have them
     }
-    assert summary["grid"] == [2, 3]
-    assert summary["distance_images"] == 10
-    assert len(summary["distance"]["layers"]) == 3
-    for part in (*summary["distance"]["layers"], summary["distance"]["last"], *summary["rollout"].values()):
-        assert part["interval"][0] <= part["mean"] <= part["interval"][1]
+    assert summary.grid == (2, 3)
+    assert summary.distance_images == 10
+    assert len(summary.distance.layers) == 3
+    for part in (*summary.distance.layers, summary.distance.last, summary.rollout.half, summary.rollout.alike):
+        assert part.interval[0] <= part.mean <= part.interval[1]
     first = arrays["attention_distance"][0].mean()
-    assert summary["distance"]["first"]["mean"] == pytest.approx(float(first), rel=1e-5)
+    assert summary.distance.first.mean == pytest.approx(float(first), rel=1e-5)
     assert (tmp_path / "inside" / "report.html").stat().st_size > 10_000
 
 
@@ -63,18 +64,18 @@ def test_neighbours_are_of_the_class_that_looks_like_it_and_never_the_image_itse
     """Two classes of different brightness, sought among themselves."""
     data = str(image_folder(tmp_path / "data", each=8))
     found = inspect(Inspect(bundle(tmp_path / "model"), data, neighbours=data, nearest=4), tmp_path / "inside")
-    neighbours = found["neighbours"]
-    assert (neighbours["data"], neighbours["count"], neighbours["queries"]) == (data, 16, 16)
-    assert neighbours["same"] == 1
-    assert neighbours["chance"] == 0.5
-    assert neighbours["interval"][0] > 0.7
+    neighbours = found.neighbours
+    assert (neighbours.data, neighbours.count, neighbours.queries) == (data, 16, 16)
+    assert neighbours.same == 1
+    assert neighbours.chance == 0.5
+    assert neighbours.interval[0] > 0.7
     pictures = np.load(tmp_path / "inside" / "pictures.npz")
-    for row in neighbours["rows"]:
-        assert len(row["nearest"]) == 4
-        assert row["key"] not in [other["key"] for other in row["nearest"]]
-        similar = [other["similarity"] for other in row["nearest"]]
+    for row in neighbours.rows:
+        assert len(row.nearest) == 4
+        assert row.key not in [other.key for other in row.nearest]
+        similar = [other.similarity for other in row.nearest]
         assert similar == sorted(similar, reverse=True)
-        assert {pictures[str(other["picture"])].shape for other in [row, *row["nearest"]]} == {(20, 20, 3)}
+        assert {pictures[str(other.picture)].shape for other in [row, *row.nearest]} == {(20, 20, 3)}
 
 
 def test_a_broken_image_does_not_shift_the_neighbours(tmp_path: Path) -> None:
@@ -82,11 +83,11 @@ def test_a_broken_image_does_not_shift_the_neighbours(tmp_path: Path) -> None:
     (data / "class-0" / "0.jpg").write_bytes(b"no picture")
     model = bundle(tmp_path / "model")
     found = inspect(Inspect(model, str(data), count=120, shown=120, neighbours=str(data)), tmp_path / "inside")
-    assert found["distance_images"] == found["neighbours"]["count"] == 119
-    assert len(found["neighbours"]["rows"]) == 16
-    for row in found["neighbours"]["rows"]:
-        for item in (row, *row["nearest"]):
-            assert Path(item["key"]).parent.name == item["label"]
+    assert found.distance_images == found.neighbours.count == 119
+    assert len(found.neighbours.rows) == 16
+    for row in found.neighbours.rows:
+        for item in (row, *row.nearest):
+            assert Path(item.key).parent.name == item.label
 
 
 def test_neighbours_among_other_classes_say_nothing_of_classes(tmp_path: Path) -> None:
@@ -94,8 +95,8 @@ def test_neighbours_among_other_classes_say_nothing_of_classes(tmp_path: Path) -
     for folder in list(other.iterdir()):
         folder.rename(other / f"other-{folder.name}")
     config = Inspect(bundle(tmp_path / "model"), str(data), neighbours=str(other))
-    found = inspect(config, tmp_path / "inside")["neighbours"]
-    assert (found["same"], found["interval"], found["chance"]) == (None, None, None)
+    found = inspect(config, tmp_path / "inside").neighbours
+    assert (found.same, found.interval, found.chance) == (None, None, None)
 
 
 def test_chosen_heads_alone_are_mapped(tmp_path: Path) -> None:
@@ -103,12 +104,12 @@ def test_chosen_heads_alone_are_mapped(tmp_path: Path) -> None:
     inspect(Inspect(model, data, shown=3), tmp_path / "all")
     every = np.load(tmp_path / "all" / "arrays.npz")["head_maps"]
     chosen = Inspect(model, data, shown=3, layers=(3, 1), heads=(2,))
-    assert inspect(chosen, tmp_path / "some")["head_maps"] == {"layers": [1, 3], "heads": [2], "query": None}
+    assert inspect(chosen, tmp_path / "some").head_maps == HeadMaps(layers=(1, 3), heads=(2,), query=None)
     some = np.load(tmp_path / "some" / "arrays.npz")["head_maps"]
     assert some.shape == (3, 2, 1, 2, 3)
     np.testing.assert_array_equal(some, every[:, [0, 2], 1:])
     one = inspect(replace(chosen, query=(2, 3)), tmp_path / "one")
-    assert one["head_maps"]["query"] == [2, 3]
+    assert one.head_maps.query == (2, 3)
     assert np.abs(np.load(tmp_path / "one" / "arrays.npz")["head_maps"] - some).max() > 0.001
 
 
@@ -124,7 +125,7 @@ def test_a_batch_of_one_image_sees_the_same(tmp_path: Path, monkeypatch: pytest.
     whole = inspect(Inspect(model, data), tmp_path / "whole")
     monkeypatch.setattr(inspect_job, "LOOKING_BYTES", 1)
     single = inspect(Inspect(model, data), tmp_path / "single")
-    assert [row["key"] for row in single["images"]] == [row["key"] for row in whole["images"]]
+    assert [row.key for row in single.images] == [row.key for row in whole.images]
     a, b = (np.load(tmp_path / name / "arrays.npz") for name in ("whole", "single"))
     for name in a.files:
         np.testing.assert_allclose(a[name], b[name], atol=2e-4)  # half precision of the maps of heads
@@ -133,7 +134,7 @@ def test_a_batch_of_one_image_sees_the_same(tmp_path: Path, monkeypatch: pytest.
 def test_at_another_resolution_that_is_not_square(tmp_path: Path) -> None:
     data, model = str(image_folder(tmp_path / "data")), bundle(tmp_path / "model")
     summary = inspect(Inspect(model, data, resolution=(16, 8)), tmp_path / "inside")
-    assert summary["grid"] == [4, 2]
+    assert summary.grid == (4, 2)
     arrays = np.load(tmp_path / "inside" / "arrays.npz")
     assert arrays["rollout"].shape[1:] == (4, 2)
     assert arrays["position_similarity"].shape == (8, 8)
@@ -142,9 +143,9 @@ def test_at_another_resolution_that_is_not_square(tmp_path: Path) -> None:
 def test_distances_in_a_hybrid_count_the_stride_of_its_backbone(tmp_path: Path) -> None:
     data = str(image_folder(tmp_path / "data"))
     summary = inspect(Inspect(bundle(tmp_path / "hybrid", HYBRID), data), tmp_path / "inside")
-    assert (summary["patch"], summary["grid"]) == (4, [4, 6])
+    assert (summary.patch, summary.grid) == (4, (4, 6))
     apart = [np.hypot(a // 6 - b // 6, a % 6 - b % 6) for a in range(24) for b in range(24)]
-    assert summary["distance"]["even"] == pytest.approx(4 * float(np.mean(apart)))
+    assert summary.distance.even == pytest.approx(4 * float(np.mean(apart)))
     arrays = np.load(tmp_path / "inside" / "arrays.npz")
     assert 0 < arrays["attention_distance"].max() < 4 * np.hypot(3, 5)
     assert arrays["filters"].shape == (28, 7, 7, 3)
@@ -154,7 +155,7 @@ def test_a_resnet_shows_filters_and_neighbours(tmp_path: Path, capsys: pytest.Ca
     data = str(image_folder(tmp_path / "data"))
     summary = inspect(Inspect(bundle(tmp_path / "resnet", RESNET), data, neighbours=data), tmp_path / "inside")
     assert "is a ResNet and has no attention: its filters and neighbours are drawn" in capsys.readouterr().err
-    assert summary["neighbours"]["same"] == 1
+    assert summary.neighbours.same == 1
     assert list(np.load(tmp_path / "inside" / "arrays.npz").files) == ["filters"]
 
 

@@ -31,9 +31,9 @@ def test_pretraining_learns_digits(digits_run: Path) -> None:
 
 def test_a_bundle_judged_again_gives_the_same_accuracy(digits_run: Path) -> None:
     again = evaluate(Evaluate(model=str(digits_run / "bundle"), data="digits@test", precision="float32"))
-    first = read_json(digits_run / "evaluation" / "evaluation.json")
-    assert again["correct"] == first["correct"]
-    assert again["confusion"] == first["confusion"]
+    first = vitrail.read_run(digits_run).evaluation()
+    assert again.correct == first.correct
+    assert again.confusion == first.confusion
 
 
 def test_evaluation_agrees_with_a_plain_loop(digits_run: Path) -> None:
@@ -72,10 +72,10 @@ def test_finetuning_to_a_higher_resolution_and_other_classes(digits_run: Path, t
 
 def test_few_shot_beats_guessing_and_more_shots_help(digits_run: Path) -> None:
     config = Linear(model=str(digits_run), train="digits@train", test="digits@test", shots=(1, 20), seeds=3, ridge=10.0)
-    one, twenty = linear(config)["rows"]
-    assert len(one["accuracies"]) == 3
-    assert 0.3 < one["mean"] < twenty["mean"]
-    assert twenty["mean"] > 0.6
+    one, twenty = linear(config).rows
+    assert len(one.accuracies) == 3
+    assert 0.3 < one.mean < twenty.mean
+    assert twenty.mean > 0.6
 
 
 def test_few_shot_equals_computing_all_features_first(digits_run: Path) -> None:
@@ -154,6 +154,6 @@ def test_linear_with_baselines_has_three_kinds(digits_run: Path) -> None:
     config = Linear(
         model=str(digits_run), train="digits@train", test="digits@test", shots=(2,), seeds=1, baselines=True
     )
-    rows = linear(config)["rows"]
+    rows = linear(config).rows
     assert [row["features"] for row in rows] == ["pre-trained", "random initialisation", "raw pixels"]
     assert rows[0]["interval"] is None

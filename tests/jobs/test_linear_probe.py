@@ -44,52 +44,50 @@ def config(model: str, tmp_path: Path) -> Linear:
 
 def test_each_judge_is_what_it_is_said_to_be(config: Linear) -> None:
     result = linear(replace(config, judge=("ridge", "knn", "majority", "logistic")))
-    rows = {(row["judge"], row["shots"]): row for row in result["rows"]}
-    assert len(rows) == len(result["rows"]) == 8
+    rows = {(row.judge, row.shots): row for row in result.rows}
+    assert len(rows) == len(result.rows) == 8
     loaded, train, test = load(config.model), open_data(TRAIN, "train"), open_data(TEST, "test")
     found, judged = (features(loaded, s, loaded.preprocess, dtype=torch.float32) for s in (train, test))
     drawn = shots(train, 2, 1)
     for places, row, i in ((drawn, rows["ridge", 2], 1), (np.arange(300), rows["ridge", "all"], 0)):
         want = few_shot_accuracy(found.values[places], found.labels[places], judged.values, judged.labels, 10)
         # a tie of two scores may fall otherwise, as batches are of other sizes
-        assert row["accuracies"][i] == pytest.approx(want, abs=0.007)
+        assert row.accuracies[i] == pytest.approx(want, abs=0.007)
     peer = KNeighborsClassifier(20, metric="cosine", algorithm="brute").fit(found.values, found.labels)
-    assert rows["majority", "all"]["mean"] == pytest.approx(peer.score(judged.values, judged.labels), abs=0.007)
+    assert rows["majority", "all"].mean == pytest.approx(peer.score(judged.values, judged.labels), abs=0.007)
     for row in rows.values():
-        over = "images" if row["shots"] == "all" else "draws"
-        assert row["interval_over"] == over
-        assert row["interval"][0] < row["mean"] < row["interval"][1] or row["accuracies"][0] == row["mean"]
-        if (row["judge"], row["shots"]) != ("majority", 2):  # all 20 images vote, so it is always the first class
-            assert row["mean"] > 0.2, "twice guessing"
-    assert rows["logistic", "all"]["chosen"][0]["by_held_out"]
-    assert rows["ridge", "all"]["images"] == 300
-    assert rows["ridge", 2]["images"] == 20
+        over = "images" if row.shots == "all" else "draws"
+        assert row.interval_over == over
+        assert row.interval[0] < row.mean < row.interval[1] or row.accuracies[0] == row.mean
+        if (row.judge, row.shots) != ("majority", 2):  # all 20 images vote, so it is always the first class
+            assert row.mean > 0.2, "twice guessing"
+    assert rows["logistic", "all"].chosen[0].by_held_out
+    assert rows["ridge", "all"].images == 300
+    assert rows["ridge", 2].images == 20
 
 
 def test_features_are_computed_once_and_then_read(config: Linear, monkeypatch: pytest.MonkeyPatch) -> None:
     first = linear(config)
     monkeypatch.setattr(feature_cache, "feature_parts", None)
-    assert linear(replace(config, judge=("ridge", "majority")))["rows"][:2] == first["rows"]
+    assert linear(replace(config, judge=("ridge", "majority"))).rows[:2] == first.rows
     with pytest.raises(TypeError):  # a view of other pixels has other features
         linear(replace(config, view="official"))
     monkeypatch.undo()
-    assert linear(replace(config, features="none"))["rows"][1]["mean"] == pytest.approx(
-        first["rows"][1]["mean"], abs=0.01
-    )
-    half = linear(replace(config, stored="float16"))["rows"][1]["mean"]
-    assert half == pytest.approx(first["rows"][1]["mean"], abs=0.02)
+    assert linear(replace(config, features="none")).rows[1].mean == pytest.approx(first.rows[1].mean, abs=0.01)
+    half = linear(replace(config, stored="float16")).rows[1].mean
+    assert half == pytest.approx(first.rows[1].mean, abs=0.02)
 
 
 def test_layers_are_judged_beside_the_representation(config: Linear, tmp_path: Path) -> None:
     result = linear(replace(config, layers=True, shots=(5,)), tmp_path / "out")
-    places = [(row["layer"], row["tokens"]) for row in result["rows"]]
+    places = [(row.layer, row.tokens) for row in result.rows]
     kinds = ("class token", "mean of patches")
     assert places == [(None, None), *((depth, kind) for depth in range(3) for kind in kinds)]
-    by_place = dict(zip(places, result["rows"], strict=True))
-    assert by_place[0, "class token"]["mean"] < 0.2, "before the encoder it is the same for all images"
-    assert by_place[0, "mean of patches"]["mean"] > 0.25
-    plain = linear(replace(config, shots=(5,)))["rows"][0]
-    assert by_place[None, None]["mean"] == pytest.approx(plain["mean"], abs=0.01)
+    by_place = dict(zip(places, result.rows, strict=True))
+    assert by_place[0, "class token"].mean < 0.2, "before the encoder it is the same for all images"
+    assert by_place[0, "mean of patches"].mean > 0.25
+    plain = linear(replace(config, shots=(5,))).rows[0]
+    assert by_place[None, None].mean == pytest.approx(plain.mean, abs=0.01)
     page = make(tmp_path / "out").read_text()
     assert "By layer" in page
     assert "of 2 tells the most" in page
@@ -167,8 +165,8 @@ def test_broken_images_count_only_where_they_are_drawn(config: Linear, tmp_path:
     two = replace(CONFIG, num_classes=2)
     save_bundle(tmp_path / "two", build(two), Preprocess((8, 8)), ("class-0", "class-1"), {})
     config = replace(config, model=str(tmp_path / "two"), train=str(train), test=str(test))
-    (row,) = linear(replace(config, shots=("all",)))["rows"]
-    assert row["images"] == 299
-    assert row["mean"] == 1, "one is dark, the other bright"
+    (row,) = linear(replace(config, shots=("all",))).rows
+    assert row.images == 299
+    assert row.mean == 1, "one is dark, the other bright"
     with pytest.raises(BadInput, match=r"1 of the drawn images are broken \(.*0\.jpg: "):
         linear(replace(config, shots=(150,), seeds=1))

@@ -58,8 +58,8 @@ def test_the_images_that_could_be_read_are_counted(tmp_path: Path) -> None:
     spoil(data / "class-0" / "0.jpg")
     spoil(data / "class-1" / "3.jpg")
     summary = inspect(Inspect(model, str(data), count=100, shown=4), tmp_path / "inside")
-    assert summary["distance_images"] == 10
-    assert len(summary["images"]) == len(np.load(tmp_path / "inside" / "arrays.npz")["rollout"]) == 4
+    assert summary.distance_images == 10
+    assert len(summary.images) == len(np.load(tmp_path / "inside" / "arrays.npz")["rollout"]) == 4
 
 
 def test_all_images_broken_get_a_sentence(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_all_images_broken_get_a_sentence(tmp_path: Path) -> None:
 def test_a_resnet_has_no_attention_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, model = image_folder(tmp_path / "data"), bundle(tmp_path / "resnet", RESNET)
     summary = inspect(Inspect(model, str(data)), tmp_path / "inside")
-    assert summary["distance_images"] == 0
+    assert summary.distance_images == 0
     assert f"is a ResNet and has no attention: its filters are drawn, {data} is not used" in capsys.readouterr().err
 
 
@@ -83,9 +83,9 @@ def test_linear_counts_the_images_that_it_judged_and_names_the_broken(tmp_path: 
     broken = spoil(test / "class-0" / "7.jpg")
     config = Linear(bundle(tmp_path / "model"), str(train), str(test), shots=(2,), seeds=1, baselines=True)
     result = linear(config)
-    assert result["count"] == 119
-    assert [row["key"] for row in result["broken"]] == [broken]
-    assert len(result["rows"]) == 3
+    assert result.count == 119
+    assert [row.key for row in result.broken] == [broken]
+    assert len(result.rows) == 3
 
 
 def test_the_command_names_broken_images_and_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +102,7 @@ def test_names_that_transformers_invented_are_numbers(tmp_path: Path, capsys: py
     data = image_folder(tmp_path / "data")
     for i, names in enumerate([("LABEL_0", "LABEL_1"), ("0", "1")]):
         model = bundle(tmp_path / f"model {i}", names=names)
-        assert evaluate(Evaluate(model, str(data)))["count"] == 12
+        assert evaluate(Evaluate(model, str(data))).count == 12
         assert "does not name its classes: they are taken to be those of" in capsys.readouterr().err
     with pytest.raises(BadInput, match="has the class 'class-0', which"):
         evaluate(Evaluate(bundle(tmp_path / "other", names=("LABEL_A", "LABEL_B")), str(data)))
@@ -134,7 +134,7 @@ def test_fine_tuning_says_the_resolution_that_computed_positions_need(tmp_path: 
     data = image_folder(tmp_path / "data")
     with pytest.raises(BadInput, match="computed and not stored"):
         finetune(short(tmp_path / "sincos.npz", data, resolution=None), tmp_path / "without")
-    assert finetune(short(tmp_path / "sincos.npz", data, resolution=16), tmp_path / "with")["steps"] == 2
+    assert finetune(short(tmp_path / "sincos.npz", data, resolution=16), tmp_path / "with").steps == 2
 
 
 def test_a_fine_tuned_model_keeps_how_its_positions_are_resampled(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_table_holds_what_the_model_says_of_each_image(
 ) -> None:
     out = tmp_path / f"labels{suffix}"
     result = predict_table(Predict(model, (str(pictures),), top=2), out, HERE)
-    assert (result["rows"], result["broken"]) == (150, 2)
+    assert (result.rows, result.broken) == (150, 2)
     rows = rows_of(out)
     files = sorted(pictures.rglob("*.png"))
     assert [row["path"] for row in rows] == [str(file) for file in files]
@@ -230,7 +230,7 @@ def test_what_was_interrupted_goes_on_to_the_same_file(
     assert rows_of(out) == rows_of(whole)
     if suffix != ".parquet":
         assert out.read_bytes() == whole.read_bytes()
-    assert (result["rows"], result["broken"]) == (150, 2)
+    assert (result.rows, result.broken) == (150, 2)
     assert not Path(f"{out}.parts").exists()
 
 

@@ -66,7 +66,7 @@ def files_of(folder: Path) -> dict[str, Any]:
 def test_all_splits_are_prepared_and_are_data(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = prepare(Prepare(str(photos), 32, Png(), shards=ShardCount(5)), out, workers=0)
-    assert [part["split"] for part in result] == ["train", "val"]
+    assert [part.split for part in result] == ["train", "val"]
     train = open_data(f"{out}@train")
     assert train.classes == ("cat", "dog")
     assert train.labels.tolist() == [0] * 6 + [1] * 6
@@ -88,10 +88,10 @@ def test_all_splits_are_prepared_and_are_data(photos: Path, tmp_path: Path) -> N
 def test_what_was_dropped_is_counted_and_named(photos: Path, tmp_path: Path) -> None:
     (train,) = prepare(Prepare(f"{photos}@train", 32, shards=ShardCount(5)), tmp_path / "out", workers=0)
     assert train == json.loads((tmp_path / "out" / "train" / "prepared.json").read_text())
-    assert (train["count"], train["counts"], train["classes"]) == (12, [6, 6], ["cat", "dog"])
-    assert [(row["key"], row["row"]) for row in train["dropped"]] == [("train/cat/2.jpg", 2), ("train/dog/1.jpg", 8)]
-    assert [shard["count"] for shard in train["shards"]] == [4, 4, 4]
-    assert train["encoding"] == {"type": "Jpeg", "quality": 90}
+    assert (train.count, train.counts, train.classes) == (12, (6, 6), ("cat", "dog"))
+    assert [(row.key, row.row) for row in train.dropped] == [("train/cat/2.jpg", 2), ("train/dog/1.jpg", 8)]
+    assert [shard.count for shard in train.shards] == [4, 4, 4]
+    assert train.encoding == {"type": "Jpeg", "quality": 90}
     card = (tmp_path / "out" / "train" / "README.md").read_text()
     assert "12 images of 2 classes" in card
     assert "- `train/dog/1.jpg`: not an image of a known format" in card
@@ -128,7 +128,7 @@ def test_where_the_data_lie_changes_no_shard(photos: Path, tmp_path: Path, monke
     (whole,) = prepare(Prepare(f"{photos}@train", 32), tmp_path / "a", workers=0)
     monkeypatch.chdir(photos)
     (near,) = prepare(Prepare("./@train", 32), tmp_path / "b", workers=0)
-    assert whole["shards"] == near["shards"]
+    assert whole.shards == near.shards
 
 
 # ---- Stopped and started again

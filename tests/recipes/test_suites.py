@@ -20,7 +20,7 @@ def published(suite: Suite) -> dict[tuple[str, str], float]:
     done = (Score("fine-tuned", Estimate(0.5, (0.4, 0.6))),)
     standings = [TaskResult(task, "done", scores={"model": done}) for task in suite.tasks]
     rows = means(suite, standings)
-    return {(row["group"], other["model"]): 100 * other["accuracy"] for row in rows for other in row["published"]}
+    return {(row.group, other.model): 100 * other.accuracy for row in rows for other in row.published}
 
 
 def test_the_means_of_table_9_are_the_papers() -> None:

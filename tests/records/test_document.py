@@ -22,6 +22,7 @@ def test_every_file_of_records_is_a_chapter() -> None:
 
 
 def test_every_record_is_on_the_page() -> None:
+    page = document()
     for name in (*CHAPTERS, "images"):
         module = import_module(f"vitrail.records.{name}")
         for kind in vars(module).values():
@@ -29,7 +30,7 @@ def test_every_record_is_on_the_page() -> None:
                 assert kind.__doc__
                 for key, comment in comments(kind).items():
                     if comment:
-                        assert comment in document(), f"{kind.__name__}.{key}"
+                        assert comment in page, f"{kind.__name__}.{key}"
 
 
 def test_comments_are_found() -> None:

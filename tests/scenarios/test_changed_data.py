@@ -52,7 +52,7 @@ def test_the_same_data_go_on_also_where_files_are_new_copies(stopped: tuple[Path
     shutil.copytree(data, moved)
     shutil.rmtree(data)
     moved.rename(data)
-    assert goes_on(data, run)["restarts"] == 1
+    assert goes_on(data, run).restarts == 1
 
 
 @pytest.mark.parametrize("added", [True, False])
@@ -70,7 +70,7 @@ def test_images_that_were_added_or_removed_are_counted(
         BadInput, match=rf"the train data changed since .*12 images, now {8 + after} \(ant 4 → {after}\)"
     ):
         goes_on(data, run)
-    assert goes_on(data, run, accept=True)["restarts"] == 1
+    assert goes_on(data, run, accept=True).restarts == 1
     assert "going on with what is there" in capsys.readouterr().err
     assert json.loads((run / "data.json").read_text())["parts"]["train"]["count"] == 8 + after
 
@@ -97,5 +97,5 @@ def test_other_classes_are_always_refused(accept: bool, stopped: tuple[Path, Pat
 def test_an_old_run_without_the_note_goes_on(stopped: tuple[Path, Path]) -> None:
     data, run = stopped
     (run / "data.json").unlink()
-    assert goes_on(data, run)["restarts"] == 1
+    assert goes_on(data, run).restarts == 1
     assert (run / "data.json").exists()

@@ -45,8 +45,8 @@ def test_the_run_goes_back_leaves_the_batch_out_and_ends(tmp_path: Path, monkeyp
     done = break_at(monkeypatch, {19})
     result = pretrain(config(), tmp_path / "run", Machine(workers=0))
     assert done == [*range(20), 16, 17, 18, *range(20, 30)]
-    assert result["skipped"] == [19]
-    assert result["steps"] == 30
+    assert result.skipped == (19,)
+    assert result.steps == 30
     evidence = read_json(tmp_path / "run" / "failures" / "step-00000019" / "batch.json")
     assert evidence["step"] == 19
     assert "nan" in evidence["reason"]

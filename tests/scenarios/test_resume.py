@@ -87,8 +87,8 @@ def test_three_kills_and_other_workers_give_the_same_bytes(tmp_path: Path) -> No
         run_until_killed(tmp_path / "killed", workers, kill)
         assert not (tmp_path / "killed" / "result.json").exists()
     result = pretrain(config(), tmp_path / "killed", Machine(workers=1))
-    assert result["weights_sha256"] == undisturbed["weights_sha256"], f"killed at {kills}"
-    assert result["restarts"] >= 1  # kills between two checkpoints count as one
+    assert result.weights_sha256 == undisturbed.weights_sha256, f"killed at {kills}"
+    assert result.restarts >= 1  # kills between two checkpoints count as one
     rows = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(row)["step"] for row in rows]
     assert steps == [*range(1, STEPS + 1), STEPS], "every step is logged once, and the final evaluation"
@@ -99,7 +99,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     short = replace(config(), steps=5)
     first = pretrain(short, tmp_path / "a", Machine(workers=0))
     second = pretrain(replace(short, seed=1), tmp_path / "b", Machine(workers=0))
-    assert first["weights_sha256"] != second["weights_sha256"]
+    assert first.weights_sha256 != second.weights_sha256
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_signal_saves_and_stops(tmp_path: Path, interrupt_at, monkeypatch: pyt
     assert stopped.value.number == number
     assert read_json(tmp_path / "run" / "checkpoints" / "step-00000013" / "state.json")["step"] == 13
     result = pretrain(short, tmp_path / "run", Machine(workers=0))
-    assert result["weights_sha256"] == undisturbed["weights_sha256"]
+    assert result.weights_sha256 == undisturbed.weights_sha256
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path, interrupt_at, monkeypatch) -> None:
@@ -154,7 +154,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path, interrupt_
     read_safetensors(checkpoints / "step-00000013" / "part-0-of-1.safetensors")
     assert not list(checkpoints.glob(".*")), "half a file was left behind"
     result = pretrain(short, tmp_path / "run", Machine(workers=0))
-    assert result["weights_sha256"] == undisturbed["weights_sha256"]
+    assert result.weights_sha256 == undisturbed.weights_sha256
 
 
 def test_a_finished_run_is_shown_and_not_repeated(tmp_path: Path) -> None:

@@ -37,9 +37,9 @@ def test_the_largest_batch_is_what_the_memory_holds(tmp_path: Path) -> None:
     room = available_memory(torch.device("cpu"))
     assert room is not None
     each = inference_activations(config.model, 3)
-    assert result["reckoned"]
-    assert room / each / 3 < result["largest_batch"] < 3 * room / each  # in float32 or bfloat16, while others allocate
-    assert result["largest_training_batch"] < result["largest_batch"]
+    assert result.reckoned
+    assert room / each / 3 < result.largest_batch < 3 * room / each  # in float32 or bfloat16, while others allocate
+    assert result.largest_training_batch < result.largest_batch
     assert measure_throughput(config, tmp_path / "speed") == result
 
 

@@ -15,7 +15,7 @@ from vitrail.data.open.names import open_data
 from vitrail.evals.classify import evaluate
 from vitrail.jobs.pretrain import EarlyStopping, first_images, pretrain
 from vitrail.studies.data_size import SIZES, data_size
-from vitrail.studies.engine.execute import collect, study_json
+from vitrail.studies.engine.execute import collect, study_result
 from vitrail.studies.engine.results import measured_file
 from vitrail.studies.engine.study import Study, study_runs
 from vitrail.train.optim import Adam
@@ -52,10 +52,10 @@ def test_the_best_weights_are_kept(learning_by_heart: tuple[EarlyStopping, Path]
     result = read_json(folder / "result.json")
     rows = [row for row in read_metrics(folder / "metrics.jsonl") if row["kind"] == "validation"]
     best = max(row["accuracy"] for row in rows)
-    assert result["accuracy"] == best
-    assert result["best_step"] == next(row["step"] for row in rows if row["accuracy"] == best)
-    assert result["last_accuracy"] == rows[-1]["accuracy"]
-    assert result["best_step"] < config.steps  # otherwise nothing is shown here
+    assert result.accuracy == best
+    assert result.best_step == next(row["step"] for row in rows if row["accuracy"] == best)
+    assert result.last_accuracy == rows[-1]["accuracy"]
+    assert result.best_step < config.steps  # otherwise nothing is shown here
     model = load(str(folder / "bundle"))
     judged = evaluate(model, open_data("digits@test[:200]"), model.preprocess, dtype=torch.float32)
     assert judged.accuracy == best
@@ -65,7 +65,7 @@ def test_the_best_weights_are_kept(learning_by_heart: tuple[EarlyStopping, Path]
 def test_it_is_shown_and_not_repeated(learning_by_heart: tuple[EarlyStopping, Path]) -> None:
     config, folder = learning_by_heart
     before = (folder / "metrics.jsonl").read_bytes()
-    assert pretrain(config, folder)["best_step"] == read_json(folder / "result.json")["best_step"]
+    assert pretrain(config, folder).best_step == read_json(folder / "result.json")["best_step"]
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
@@ -93,7 +93,10 @@ def made(tmp_path: Path) -> tuple[Study, Path]:
         accuracy = 0.5 + 0.03 * grown if plan.run.at["family"] == "ViT" else 0.55
         write_json(plan.folder / "result.json", {"best_step": 150, "total_flops": 1.0, "seconds": 1.0})
         for measure in study.measures:
-            write_json(measured_file(plan, measure), {"values": {"5-shot": accuracy}, "count": 100_000, "seconds": 1.0})
+            write_json(
+                measured_file(plan, measure),
+                {"measure": {}, "values": {"5-shot": accuracy}, "count": 100_000, "seconds": 1.0},
+            )
     return study, tmp_path
 
 
@@ -109,9 +112,9 @@ def test_the_finding_says_where_transformers_overtake(made: tuple[Study, Path]) 
 def test_a_part_without_a_family_or_with_one_size_compares_nothing(made: tuple[Study, Path], names: list[str]) -> None:
     study, out = made
     part = study.part(names)
-    told = study_json(part, collect(part, out))
-    assert told["complete"]
-    assert told["finding"].startswith("A part of the study")
+    told = study_result(part, collect(part, out))
+    assert told.complete
+    assert told.finding.startswith("A part of the study")
 
 
 def test_a_line_a_model(made: tuple[Study, Path]) -> None:

@@ -62,7 +62,10 @@ def made(tmp_path: Path) -> tuple[Study, Path]:
         error = 0.5 * (flops / times / 1e12) ** -0.1 * np.exp(0.002 * rng.normal())
         write_json(plan.folder / "result.json", {"total_flops": training_flops(model) * images, "seconds": 1.0})
         for measure in study.measures:
-            write_json(measured_file(plan, measure), {"values": {"5-shot": 1 - error}, "count": 10_000, "seconds": 1.0})
+            write_json(
+                measured_file(plan, measure),
+                {"measure": {}, "values": {"5-shot": 1 - error}, "count": 10_000, "seconds": 1.0},
+            )
     return study, tmp_path
 
 

@@ -15,9 +15,10 @@ from vitrail.models.position import Learned1d, Learned2d, NoPosition, PositionCo
 from vitrail.models.resample import resample_line, resample_patches, resample_relative, resample_table
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
+from vitrail.records.record import as_json
 from vitrail.weights.bundle import save_bundle
 from vitrail.weights.pretrained import PretrainedModel
-from vitrail.weights.transplant import Row, as_json, for_transfer, summary, transplant
+from vitrail.weights.transplant import Row, for_transfer, record, summary, transplant
 
 CONFIG = ViTConfig(patch=4, width=16, depth=2, heads=2, mlp=32, resolution=(8, 12), num_classes=7, hidden=8)
 
@@ -129,7 +130,7 @@ def test_the_summary_names_all_that_was_not_taken() -> None:
     line = summary(rows, "x.npz")
     assert line.startswith("from x.npz: 29 tensors taken; resampled: pos_embed; new: head.weight, head.bias; left out:")
     assert "pre_logits.weight" in line
-    stored = as_json(rows, "x.npz")
+    stored = as_json(record(rows, "x.npz"))
     assert stored["rows"][0].keys() == {"from", "to", "name", "action"}
 
 

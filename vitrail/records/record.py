@@ -19,9 +19,18 @@ Files = Mapping[str, "type[Record] | tuple[type[Record], ...] | str"]  # name of
 
 @dataclass(frozen=True)
 class Record:
-    """The base of all records."""
+    """The base of all records. Lists become tuples, so that what was read equals what was written."""
 
     IGNORES_UNKNOWN_KEYS: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, list):
+                object.__setattr__(self, name, _frozen(value))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)

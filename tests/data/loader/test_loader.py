@@ -11,6 +11,7 @@ from vitrail.core.errors import BadInput
 from vitrail.data.loader.loader import Batch, Broken, BrokenExample, Loader, eval_loader, normalise, stack, train_loader
 from vitrail.data.loader.sampler import batch_indices
 from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, eval_transform
+from vitrail.records.record import as_json
 
 PREPROCESS = Preprocess((12, 16), SquareResize())
 
@@ -132,7 +133,7 @@ def test_each_broken_image_is_counted_once() -> None:
     broken = Broken(size=300)
     for _ in range(5):
         broken.add([BrokenExample(0, "a.png", "empty file"), BrokenExample(1, "b.png", "truncated")])
-    assert broken.rows() == [{"key": "a.png", "reason": "empty file"}, {"key": "b.png", "reason": "truncated"}]
+    assert as_json(broken.rows()) == [{"key": "a.png", "reason": "empty file"}, {"key": "b.png", "reason": "truncated"}]
 
 
 def test_one_broken_image_never_ends_a_run() -> None:

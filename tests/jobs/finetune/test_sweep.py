@@ -26,6 +26,8 @@ from vitrail.jobs.finetune.finetune import Finetune, finetune
 from vitrail.jobs.finetune.sweep import choose
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
+from vitrail.records.finetune import Trial
+from vitrail.records.record import as_json
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine
 from vitrail.train.trainable import HeadOnly, LastBlocks, LayerDecay, Lora, Whole
@@ -130,27 +132,27 @@ def test_the_folder_holds_trials_final_runs_and_the_result(done: Path) -> None:
     assert [(done / "final" / f"seed-{seed}" / "inspection").is_dir() for seed in (0, 1)] == [True, False]
     result = read_json(done / "result.json")
     runs = [read_json(p / "result.json")["accuracy"] for p in sorted((done / "final").iterdir())]
-    assert result["accuracy"] == pytest.approx(np.mean(runs))
-    assert result["spread"] == pytest.approx(np.std(runs, ddof=1))
+    assert result.accuracy == pytest.approx(np.mean(runs))
+    assert result.spread == pytest.approx(np.std(runs, ddof=1))
     low, high = over_seeds(runs)  # type: ignore[misc]
-    assert result["interval"] == pytest.approx([max(0, low), min(1, high)])
+    assert result.interval == pytest.approx([max(0, low), min(1, high)])
     assert read_bundle(done / "bundle").classes == ("class-0", "class-1", "class-2")
-    assert result["weights_sha256"] == read_json(done / "final" / "seed-0" / "result.json")["weights_sha256"]
-    assert len({row["weights_sha256"] for row in result["runs"]}) == 2
+    assert result.weights_sha256 == read_json(done / "final" / "seed-0" / "result.json")["weights_sha256"]
+    assert len({row.weights_sha256 for row in result.runs}) == 2
 
 
 def test_the_best_rate_on_held_out_images_is_taken(done: Path) -> None:
     trials = {p.name: read_json(p / "result.json")["accuracy"] for p in (done / "trials").iterdir()}
     result = read_json(done / "result.json")
-    assert trials[f"lr-{result['learning_rate']:g}"] == max(trials.values())
+    assert trials[f"lr-{result.learning_rate:g}"] == max(trials.values())
     rate = read_json(done / "final" / "seed-1" / "config.json")["config"]["optimizer"]["lr"]
-    assert rate == result["learning_rate"]
+    assert rate == result.learning_rate
 
 
 def test_a_trial_is_a_run_that_anyone_can_repeat(done: Path, data: Path, tmp_path: Path) -> None:
     alone = replace(sweeping(data, sweep=(), test=None), optimizer=Momentum(lr=0.003))
     again = finetune(alone, tmp_path / "alone", HERE)
-    assert again["weights_sha256"] == read_json(done / "trials" / "lr-0.003" / "result.json")["weights_sha256"]
+    assert again.weights_sha256 == read_json(done / "trials" / "lr-0.003" / "result.json")["weights_sha256"]
 
 
 def test_poisoned_test_labels_change_neither_the_rate_nor_the_weights(done: Path, data: Path, tmp_path: Path) -> None:
@@ -160,12 +162,12 @@ def test_poisoned_test_labels_change_neither_the_rate_nor_the_weights(done: Path
     names = {"train": f"{tmp_path / 'photos'}@train", "test": f"{tmp_path / 'photos'}@test"}
     result = finetune(sweeping(data, **names), tmp_path / "poisoned", HERE)
     honest = read_json(done / "result.json")
-    assert result["learning_rate"] == honest["learning_rate"]
-    assert result["weights_sha256"] == honest["weights_sha256"]
-    assert [t["accuracy"] for t in result["trials"]] == [t["accuracy"] for t in honest["trials"]]
-    assert result["accuracy"] != honest["runs"][0]["accuracy"], "the test labels did arrive at the test"
-    assert result["interval"] == pytest.approx(list(wilson(round(45 * result["accuracy"]), 45)))
-    assert result["spread"] is None
+    assert result.learning_rate == honest.learning_rate
+    assert result.weights_sha256 == honest.weights_sha256
+    assert [t.accuracy for t in result.trials] == [t.accuracy for t in honest.trials]
+    assert result.accuracy != honest.runs[0].accuracy, "the test labels did arrive at the test"
+    assert result.interval == pytest.approx(list(wilson(round(45 * result.accuracy), 45)))
+    assert result.spread is None
 
 
 class Killed(Exception):
@@ -217,9 +219,9 @@ def test_kills_inside_and_between_trials_cost_nothing(done: Path, data: Path, tm
         assert (out / "plan.json").read_bytes() == plan
     result = finetune(asked, out, HERE)
     honest = read_json(done / "result.json")
-    assert result["weights_sha256"] == honest["weights_sha256"]
-    assert [t["weights_sha256"] for t in result["trials"]] == [t["weights_sha256"] for t in honest["trials"]]
-    assert result["restarts"] == 2  # of those inside of runs
+    assert result.weights_sha256 == honest.weights_sha256
+    assert [t.weights_sha256 for t in result.trials] == [t.weights_sha256 for t in honest.trials]
+    assert result.restarts == 2  # of those inside of runs
 
 
 def test_a_finished_one_is_shown_and_another_config_refused(done: Path, data: Path) -> None:
@@ -234,19 +236,23 @@ def test_runs_that_agree_have_the_interval_of_their_images() -> None:
     facts = {"count": 45, "images_per_second": 1.0, "broken": [], "weights_sha256": ""}
     row = {"accuracy": 44 / 45, "seconds": 1.0, "memory_gib": 1.0, "learning_rate": 0.1, "restarts": 0}
     result = sweep._result(facts, [], None, [row] * 3)
-    assert result["spread"] == 0
-    assert result["interval"] == pytest.approx(list(wilson(44, 45)))
+    assert result.spread == 0
+    assert result.interval == pytest.approx(list(wilson(44, 45)))
 
 
-def trial(lr: float, accuracy: float | None, loss: float | None = 1.0) -> dict[str, Any]:
-    return {"learning_rate": lr, "accuracy": accuracy, "loss": loss, "failed": None if accuracy is not None else "NaN"}
+def trial(lr: float, accuracy: float | None, loss: float | None = 1.0) -> Trial:
+    rest = dict.fromkeys(
+        ("interval", "count", "seconds", "memory_gib", "images_per_second", "weights_sha256", "restarts")
+    )
+    failed = None if accuracy is not None else "NaN"
+    return Trial(folder="", learning_rate=lr, accuracy=accuracy, loss=loss, failed=failed, **rest)
 
 
 def test_ties_go_to_the_lower_loss_and_then_to_the_lower_rate() -> None:
-    assert choose([trial(0.1, 0.8), trial(0.01, 0.9, 2), trial(0.001, 0.7)])["learning_rate"] == 0.01
-    assert choose([trial(0.01, 0.9, 0.5), trial(0.03, 0.9, 0.4)])["learning_rate"] == 0.03
-    assert choose([trial(0.03, 0.9), trial(0.01, 0.9)])["learning_rate"] == 0.01
-    assert choose([trial(0.1, None), trial(0.01, 0.1)])["learning_rate"] == 0.01
+    assert choose([trial(0.1, 0.8), trial(0.01, 0.9, 2), trial(0.001, 0.7)]).learning_rate == 0.01
+    assert choose([trial(0.01, 0.9, 0.5), trial(0.03, 0.9, 0.4)]).learning_rate == 0.03
+    assert choose([trial(0.03, 0.9), trial(0.01, 0.9)]).learning_rate == 0.01
+    assert choose([trial(0.1, None), trial(0.01, 0.1)]).learning_rate == 0.01
     with pytest.raises(BadInput, match=r"all trials diverged \(rates 0.1, 1\)"):
         choose([trial(0.1, None), trial(1, None)])
 
@@ -254,17 +260,17 @@ def test_ties_go_to_the_lower_loss_and_then_to_the_lower_rate() -> None:
 def test_a_trial_that_diverges_is_shown_and_the_others_go_on(data: Path, tmp_path: Path, capsys) -> None:
     asked = sweeping(data, sweep=(0.05, 1e38), clip=None)
     result = finetune(asked, tmp_path / "out", HERE)
-    good, bad = result["trials"]
-    assert result["learning_rate"] == 0.05
-    assert good["failed"] is None
-    assert "no number" in bad["failed"] or "NaN" in bad["failed"] or "is nan" in bad["failed"]
+    good, bad = result.trials
+    assert result.learning_rate == 0.05
+    assert good.failed is None
+    assert "no number" in bad.failed or "NaN" in bad.failed or "is nan" in bad.failed
     assert "the trial at rate 1e+38 failed" in capsys.readouterr().err
-    assert read_json(tmp_path / "out" / "trials" / "lr-1e+38" / "failed.json")["reason"] == bad["failed"]
+    assert read_json(tmp_path / "out" / "trials" / "lr-1e+38" / "failed.json")["reason"] == bad.failed
 
 
 def test_one_rate_needs_no_trial_and_no_test_set_gives_no_accuracy(data: Path, tmp_path: Path) -> None:
     result = finetune(sweeping(data, sweep=(0.05,), held_out=None, test=None), tmp_path / "out", HERE)
-    assert (result["trials"], result["chosen"], result["accuracy"]) == ([], None, None)
+    assert (result.trials, result.chosen, result.accuracy) == ((), None, None)
     assert not (tmp_path / "out" / "trials").exists()
     assert (tmp_path / "out" / "bundle" / "model.safetensors").exists()
 
@@ -273,7 +279,7 @@ def test_a_named_validation_is_not_learned_from_and_judges_the_trials(data: Path
     pictures(tmp_path / "extra", 3, seed=5)
     asked = sweeping(data, sweep=(0.05, 0.1), held_out=None, validation=str(tmp_path / "extra"), test=None)
     result = finetune(asked, tmp_path / "out", HERE)
-    assert [row["count"] for row in result["trials"]] == [9, 9]
+    assert [row.count for row in result.trials] == [9, 9]
     with pytest.raises(BadInput, match="two parts to judge by; give one"):
         finetune(replace(asked, held_out=0.1), tmp_path / "two", HERE)
 
@@ -305,7 +311,7 @@ def test_steps_and_batch_by_the_data_within_a_budget(data: Path, tmp_path: Path,
     assert plan["batch"] == 16  # the power of two in half of 60 images
     assert 1 <= plan["steps"] <= 500
     assert plan["seconds"] <= 0.9
-    assert result["steps"] == plan["steps"]
+    assert result.steps == plan["steps"]
     said = capsys.readouterr().err
     for part in ("plan: ", "to fit 1s: 500 steps became", "1 final run", "s a step, measured", "GiB"):
         assert part in said
@@ -323,16 +329,16 @@ def test_what_to_train_by_name() -> None:
 def test_choices_of_what_is_trained_in_one_table(data: Path, tmp_path: Path) -> None:
     asked = sweeping(data, sweep=())
     result = compare(replace(asked, held_out=None), ("head", "lora-2", "decay-0.5"), tmp_path / "out", HERE)
-    head, lora, decay = result["rows"]
-    assert [row["name"] for row in result["rows"]] == ["head", "lora-2", "decay-0.5"]
-    assert head["trained_parameters"] == 16 * 3 + 3
-    assert head["trained_parameters"] < lora["trained_parameters"] < decay["trained_parameters"] == decay["parameters"]
-    for row in result["rows"]:
-        assert row["count"] == 45
-        assert row["seconds"] > 0
-        assert row["interval"][0] <= row["accuracy"] <= row["interval"][1]
+    head, lora, decay = result.rows
+    assert [row.name for row in result.rows] == ["head", "lora-2", "decay-0.5"]
+    assert head.trained_parameters == 16 * 3 + 3
+    assert head.trained_parameters < lora.trained_parameters < decay.trained_parameters == decay.parameters
+    for row in result.rows:
+        assert row.count == 45
+        assert row.seconds > 0
+        assert row.interval[0] <= row.accuracy <= row.interval[1]
     table = read_json(tmp_path / "out" / "tunings.json")
-    assert table["rows"] == result["rows"]
+    assert table["rows"] == as_json(result.rows)
     lora_model, started = load(tmp_path / "out" / "lora-2"), load(data / "model")
     assert not [name for name in lora_model.state_dict() if "lora" in name]
     weight = "blocks.0.mlp.fc1.weight"
@@ -347,7 +353,7 @@ def test_the_pages_say_what_happened(done: Path, data: Path, tmp_path: Path) -> 
 
     text = make(done).read_text()
     result = read_json(done / "result.json")
-    assert f"The learning rate {result['learning_rate']:g} was chosen from 3 on 12 held-out training images" in text
+    assert f"The learning rate {result.learning_rate:g} was chosen from 3 on 12 held-out training images" in text
     assert "Mean accuracy of 2 runs" in text
     for name in ("trials/lr-0.05", "final/seed-1"):
         assert f'href="{name}/report.html"' in text

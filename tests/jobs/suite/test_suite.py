@@ -25,6 +25,7 @@ from vitrail.jobs.suite.run import SuiteRun, run_suite
 from vitrail.jobs.suite.suite import Choice, FewShot, FineTuned, PublishedResult, Rejudged, Setting, Suite, Task
 from vitrail.jobs.suite.table import TaskResult
 from vitrail.jobs.suite.task import TUNED, Score
+from vitrail.records.suite import ChosenSetting, PublishedMean
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine
 from vitrail.weights.load import load
@@ -63,11 +64,11 @@ def model(digits_run: Path) -> str:
 
 
 def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in result["tasks"]}
+    return {row.name: row for row in result.tasks}
 
 
 def mean(result: dict[str, Any], of: str, group: str = "all tasks") -> dict[str, Any]:
-    (row,) = (row for row in result["means"] if (row["of"], row["group"]) == (of, group))
+    (row,) = (row for row in result.means if (row.of, row.group) == (of, group))
     return dict(row)
 
 
@@ -82,23 +83,23 @@ def few_shot(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Suit
 def test_a_task_has_the_accuracies_of_the_few_shot_command(few_shot: Any, model: str) -> None:
     _, _, result = few_shot
     alone = linear(Linear(model, "digits@train[:300]", "digits@test[:120]", (1, 5), 3), None, HERE)
-    found = {score["of"]: score for score in by_name(result)["Plain"]["scores"]}
-    for row, of in zip(alone["rows"], ("1 shot", "5 shots"), strict=True):
-        assert found[of]["accuracy"] == row["mean"]
-        assert found[of]["interval"] == row["interval"]
+    found = {score.of: score for score in by_name(result)["Plain"].scores}
+    for row, of in zip(alone.rows, ("1 shot", "5 shots"), strict=True):
+        assert found[of].accuracy == row.mean
+        assert found[of].interval == row.interval
 
 
 def test_a_mean_over_fewer_tasks_says_so(few_shot: Any) -> None:
     _, _, result = few_shot
     rows = by_name(result)
-    assert [rows[name]["state"] for name in ("Plain", "Scattered", "Absent")] == ["done", "done", "absent"]
-    assert "nowhere/at/all" in rows["Absent"]["sentence"]
+    assert [rows[name].state for name in ("Plain", "Scattered", "Absent")] == ["done", "done", "absent"]
+    assert "nowhere/at/all" in rows["Absent"].sentence
     whole = mean(result, "5 shots")
-    assert (whole["tasks"], whole["expected"]) == (2, 3)
-    accuracies = [rows[name]["scores"][1]["accuracy"] for name in ("Plain", "Scattered")]
-    assert whole["mean"]["value"] == pytest.approx(np.mean(accuracies))
-    assert "on average over 2 of 3 tasks, 5 shots a class" in result["sentence"]
-    assert mean(result, "5 shots", "few")["tasks"] == 0
+    assert (whole.tasks, whole.expected) == (2, 3)
+    accuracies = [rows[name].scores[1].accuracy for name in ("Plain", "Scattered")]
+    assert whole.mean.value == pytest.approx(np.mean(accuracies))
+    assert "on average over 2 of 3 tasks, 5 shots a class" in result.sentence
+    assert mean(result, "5 shots", "few").tasks == 0
     assert "mean" not in mean(result, "5 shots", "few")
 
 
@@ -108,16 +109,16 @@ def test_what_is_finished_is_not_repeated_and_a_second_model_may_come_later(
     config, folder, before = few_shot
     monkeypatch.setattr(attempts, "linear", lambda *_: pytest.fail("done again"))
     again = run_suite(config, folder, HERE)
-    assert again["tasks"][0]["scores"] == before["tasks"][0]["scores"]
+    assert again.tasks[0].scores == before.tasks[0].scores
     monkeypatch.undo()
     done: list[str] = []
     monkeypatch.setattr(attempts, "linear", lambda c, *rest: done.append(c.test) or linear(c, *rest))
     compared = run_suite(replace(config, against=model), folder, HERE)
     assert done == ["digits@test[:120]", "scattered-digits@test[:120]"]  # the other model alone
-    difference = by_name(compared)["Plain"]["scores"][1]["difference"]
-    assert (difference["value"], difference["how"]) == (0.0, "unpaired")  # no spread of the differences is no certainty
-    assert difference["interval"][0] < 0 < difference["interval"][1]
-    assert "cannot be told apart" in compared["sentence"]
+    difference = by_name(compared)["Plain"].scores[1].difference
+    assert (difference.value, difference.how) == (0.0, "unpaired")  # no spread of the differences is no certainty
+    assert difference.interval[0] < 0 < difference.interval[1]
+    assert "cannot be told apart" in compared.sentence
     with pytest.raises(BadInput, match="compares with"):
         run_suite(replace(config, against=str(Path(model).parent)), folder, HERE)
 
@@ -130,17 +131,17 @@ def test_another_model_or_a_changed_task_is_refused_and_a_new_task_is_not(few_sh
     with pytest.raises(BadInput, match=r"'Plain' is another than in .*digits@test\[:120\]"):
         run_suite(replace(config, suite=Suite("three", "", (changed, SCATTERED))), folder, HERE)
     more = replace(config, suite=Suite("three", "", (PLAIN, task("New", "digits@train[:200]", "digits@test[:50]"))))
-    assert by_name(run_suite(more, folder, HERE))["New"]["state"] == "done"
+    assert by_name(run_suite(more, folder, HERE))["New"].state == "done"
 
 
 def test_only_and_skip_leave_the_other_tasks_as_they_are(model: str, tmp_path: Path) -> None:
     config = SuiteRun(Suite("two", "", (PLAIN, SCATTERED)), model, SHOTS)
     first = run_suite(config, tmp_path / "s", HERE, only=("Plain",))
-    assert [row["state"] for row in first["tasks"]] == ["done", "waiting"]
-    assert not first["finished"]
+    assert [row.state for row in first.tasks] == ["done", "waiting"]
+    assert not first.finished
     second = run_suite(config, tmp_path / "s", HERE, skip=("Plain",))
-    assert [row["state"] for row in second["tasks"]] == ["done", "done"]
-    assert second["finished"]
+    assert [row.state for row in second.tasks] == ["done", "done"]
+    assert second.finished
 
 
 def test_the_older_variant_chooses_its_ridge_over_the_tasks_of_the_suite(model: str, tmp_path: Path) -> None:
@@ -153,9 +154,9 @@ def test_the_older_variant_chooses_its_ridge_over_the_tasks_of_the_suite(model: 
         seen = [features(loaded, source, loaded.preprocess) for source in (train, test)]
         sets[one.name] = FewShotSet(seen[0].values, seen[0].labels, seen[1].values, seen[1].labels, 10)
     for name, _, _, accuracy in rank_selected(sets, (5,)):
-        (score,) = by_name(result)[name]["scores"]
-        assert score["accuracy"] == pytest.approx(accuracy)
-        assert score["interval"] == pytest.approx(wilson(round(accuracy * 120), 120))
+        (score,) = by_name(result)[name].scores
+        assert score.accuracy == pytest.approx(accuracy)
+        assert score.interval == pytest.approx(wilson(round(accuracy * 120), 120))
 
 
 @pytest.fixture(scope="module")
@@ -170,25 +171,25 @@ def tuned(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[SuiteRu
 def test_a_failed_task_is_shown_and_the_others_go_on(tuned: Any) -> None:
     _, folder, result = tuned
     rows = by_name(result)
-    assert rows["Breaks"]["state"] == "failed"
-    assert "which train lacks" in rows["Breaks"]["sentence"]
-    assert rows["Plain"]["state"] == rows["Again"]["state"] == "done"
+    assert rows["Breaks"].state == "failed"
+    assert "which train lacks" in rows["Breaks"].sentence
+    assert rows["Plain"].state == rows["Again"].state == "done"
     own = json.loads((folder / "model/plain/result.json").read_text())
-    (score,) = rows["Plain"]["scores"]
-    assert (score["accuracy"], score["interval"], score["count"]) == (own["accuracy"], own["interval"], 120)
+    (score,) = rows["Plain"].scores
+    assert (score.accuracy, score.interval, score.count) == (own.accuracy, own.interval, 120)
     whole = mean(result, "fine-tuned")
-    assert (whole["tasks"], whole["expected"]) == (1, 2)  # the images judged again are in no mean
-    assert whole["mean"]["value"] == own["accuracy"]
-    assert whole["published"] == [{"model": "theirs", "accuracy": 0.9, "tasks": 1}]
+    assert (whole.tasks, whole.expected) == (1, 2)  # the images judged again are in no mean
+    assert whole.mean.value == own.accuracy
+    assert whole.published == (PublishedMean(model="theirs", accuracy=0.9, tasks=1),)
 
 
 def test_one_model_twice_is_compared_image_by_image_and_cannot_be_told_apart(tuned: Any) -> None:
     _, _, result = tuned
     for name in ("Plain", "Again"):
-        difference = by_name(result)[name]["scores"][0]["difference"]
-        assert difference["how"] == "paired by images"
-        assert difference["value"] == 0
-        assert difference["interval"][0] < 0 < difference["interval"][1]
+        difference = by_name(result)[name].scores[0].difference
+        assert difference.how == "paired by images"
+        assert difference.value == 0
+        assert difference.interval[0] < 0 < difference.interval[1]
 
 
 def test_means_of_several_runs_are_compared_as_means() -> None:
@@ -237,8 +238,8 @@ def test_a_failed_task_is_tried_again_and_finished_ones_are_not(tuned: Any, monk
     monkeypatch.setattr(attempts, "finetune", noted)
     result = run_suite(config, folder, HERE)
     assert tried == [BREAKS.finetune.train] * 2  # once for each model
-    assert by_name(result)["Plain"]["scores"] == by_name(before)["Plain"]["scores"]
-    assert by_name(result)["Breaks"]["sentence"] == "again"
+    assert by_name(result)["Plain"].scores == by_name(before)["Plain"].scores
+    assert by_name(result)["Breaks"].sentence == "again"
 
 
 def test_a_signal_stops_the_suite_and_is_no_failure(
@@ -254,7 +255,7 @@ def test_a_signal_stops_the_suite_and_is_no_failure(
     monkeypatch.undo()
     monkeypatch.setattr(attempts, "finetune", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory")))
     result = run_suite(config, tmp_path / "s", HERE)
-    assert by_name(result)["Plain"]["sentence"] == "RuntimeError: out of memory"
+    assert by_name(result)["Plain"].sentence == "RuntimeError: out of memory"
 
 
 def test_one_setting_is_chosen_for_all_tasks_without_a_test_image(model: str, tmp_path: Path) -> None:
@@ -262,16 +263,16 @@ def test_one_setting_is_chosen_for_all_tasks_without_a_test_image(model: str, tm
     method = FineTuned((Setting(1e-6, 2), Setting(0.1, 6)))
     folder = tmp_path / "s"
     result = run_suite(SuiteRun(Suite("one", "", (one,)), model, method), folder, HERE)
-    best = max(result["choice"]["settings"], key=lambda row: (row["mean"], -row["lr"]))
-    assert result["choice"]["chosen"] == {"lr": best["lr"], "steps": best["steps"]}
-    assert len({row["mean"] for row in result["choice"]["settings"]}) == 2
+    best = max(result.choice.settings, key=lambda row: (row.mean, -row.lr))
+    assert result.choice.chosen == ChosenSetting(lr=best.lr, steps=best.steps)
+    assert len({row.mean for row in result.choice.settings}) == 2
     trials = [json.loads(p.read_text())["config"] for p in sorted(folder.glob("choice/*/plain/config.json"))]
     assert len(trials) == 2
     assert all(trial["test"] is None and trial["train"] == "digits@train[:200]" for trial in trials)
     final = json.loads((folder / "model/plain/config.json").read_text())["config"]
     assert (final["optimizer"]["lr"], final["steps"], final["train"]) == (
-        best["lr"],
-        best["steps"],
+        best.lr,
+        best.steps,
         "digits@train[:300]",
     )
     with pytest.raises(BadInput, match="no task of two .* held-out part"):
@@ -308,9 +309,9 @@ def test_the_command_plans_runs_and_makes_a_page(model: str, tmp_path: Path, cap
     code, out, _ = run(capsys, "suite", listed, "--model", model, "--out", tmp_path / "s", *shots, "--json")
     result = json.loads(out)
     assert code == 1  # a task is absent
-    assert [row["state"] for row in result["tasks"]] == ["done", "absent"]
+    assert [row.state for row in result.tasks] == ["done", "absent"]
     page = (tmp_path / "s/report.html").read_text()
-    assert result["sentence"] in page
+    assert result.sentence in page
     assert "mean of 1 of 2" in page
     assert "nowhere/train|test/CLASS/FILE" in page
     code, out, _ = run(capsys, "suite", listed, "--model", model, "--out", tmp_path / "s", *shots, "--skip", "absent")

@@ -10,6 +10,7 @@ from tests.report import folders
 from tests.report.test_report_pages import read
 from vitrail.evals.comparison import compare
 from vitrail.evals.predictions import Predictions, StoredPredictions
+from vitrail.records.record import as_json
 from vitrail.report import make
 from vitrail.report.folder import Folder
 
@@ -70,7 +71,7 @@ def extended(folder: Path, **changes: Any) -> str:
                 }
             ],
         },
-        "comparison": compare(judged(0, 0.9, "new"), judged(1, 0.7, "old")),
+        "comparison": as_json(compare(judged(0, 0.9, "new"), judged(1, 0.7, "old"))),
         **changes,
     }
     folders.write(folder / "evaluation.json", content)
@@ -110,7 +111,7 @@ def test_nothing_is_said_of_what_was_not_looked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("second", [0.9, 0.3])
 def test_a_comparison_alone_has_its_page_and_a_row_in_the_table(second: float, tmp_path: Path) -> None:
-    result = compare(judged(0, 0.9, "new"), judged(0 if second == 0.9 else 1, second, "old"))
+    result = as_json(compare(judged(0, 0.9, "new"), judged(0 if second == 0.9 else 1, second, "old")))
     folders.write(tmp_path / "both" / "comparison.json", result)
     folders.evaluation(tmp_path / "judged", CLASSES)
     make(tmp_path)
