@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vitrail.core.errors import BadInput
+from vitrail.core.files import read_json
 from vitrail.core.run import RunFolder, environment, read_metrics
 
 
@@ -32,7 +33,7 @@ def test_a_folder_goes_from_new_to_unfinished_to_finished(tmp_path: Path) -> Non
     with RunFolder(tmp_path / "run", "pretrain", Config()) as run:
         run.finish({"accuracy": 0.5})
     with RunFolder(tmp_path / "run", "pretrain", Config()) as run:
-        assert run.result() == {"accuracy": 0.5}
+        assert read_json(run.path / "result.json") == {"accuracy": 0.5}
         states.append(run.state)
     assert states == ["new", "unfinished", "finished"]
 

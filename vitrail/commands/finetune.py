@@ -35,8 +35,7 @@ def run(args: list[str]) -> int:
     if name == "auto":
         if common.tune is not None or common.compare is not None:
             raise BadInput("finetune auto chooses what is trained: leave out --tune and --compare, or name a recipe")
-        result = automatic(config, given.out, common.machine())
-        return _show_protocol(given, result) if launched().first else 0
+        return _show_protocol(given, automatic(config, given.out, common.machine()))  # it runs in one process
     if common.tune is not None and common.compare is not None:
         raise BadInput("--tune and --compare both say what is trained; give one of them")
     if common.compare is not None:

@@ -161,6 +161,7 @@ class FinetuneResult(Record):
     restarts: int  # of all runs
     weights_sha256: str
     recipe: str | None = optional()  # "auto"
+    failed: str | None = optional()  # (finetune auto) why the final run has no model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +171,7 @@ class TuningRow(Record):
     name: str  # as --compare names it: "head", "lora-8"
     tuned: Mapping[str, Any]  # config of it
     folder: str
-    learning_rate: float
+    learning_rate: float | None
     runs: int  # final runs
     accuracy: float | None
     interval: Interval | None
@@ -180,7 +181,7 @@ class TuningRow(Record):
     memory_gib: float | None  # most held, GiB
     parameters: int
     trained_parameters: int
-    images_per_second: float
+    images_per_second: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from vitrail.jobs.finetune.auto import automatic, choose
 from vitrail.jobs.finetune.auto_plan import CANDIDATES, Sizes, Times, final_steps, make_auto_plan
 from vitrail.jobs.finetune.linear_judge import judge_logits, linear_judge, make_folds
 from vitrail.jobs.finetune.run import Finetune, build_pretrained
-from vitrail.records.finetune import AutoPlanFile, FinetuneResult, Sweep
-from vitrail.records.record import load_record
+from vitrail.records.finetune import AutoPlanFile, FinetuneResult, Sweep, Trial
+from vitrail.records.record import as_json, load_record
 from vitrail.train.schedule import Cosine
 from vitrail.weights.bundle import read_bundle
 from vitrail.weights.load import load, read_pretrained
@@ -101,17 +101,17 @@ def test_confidence_of_the_judge_is_right_on_held_out_images(data: Path, tmp_pat
 
 
 def test_the_folder_holds_everything(done: Path) -> None:
-    result = read_json(done / "result.json")
+    result = load_record(FinetuneResult, done / "result.json")
     for name, kind in (("plan.json", AutoPlanFile), ("transfer.json", Sweep), ("result.json", FinetuneResult)):
         load_record(kind, done / name)
-    assert [row["name"] for row in result["trials"]] == ["linear judge", "all-layers"]
-    assert (result["chosen"]["name"], result["steps"], result["count"]) == ("all-layers", 8, 45)
-    assert result["trials"][0]["count"] == 54
+    assert [row.name for row in result.trials] == ["linear judge", "all-layers"]
+    assert (result.chosen.name, result.steps, result.count) == ("all-layers", 8, 45)
+    assert result.trials[0].count == 54
     bundle = read_bundle(done / "bundle")
-    assert bundle.temperature == result["chosen"]["temperature"]
+    assert bundle.temperature == result.chosen.temperature
     assert bundle.provenance["temperature_fitted"]["count"] == 54
     evaluation = read_json(done / "evaluation" / "evaluation.json")
-    assert evaluation["accuracy"] == result["accuracy"]
+    assert evaluation["accuracy"] == result.accuracy
     assert evaluation["temperature"]["value"] == bundle.temperature
     for run in ("trials/all-layers", "final/seed-0"):
         about = read_json(done / run / "config.json")["config"]
@@ -131,7 +131,7 @@ def test_wrong_test_labels_change_no_byte_of_the_bundle(done: Path, data: Path, 
         shutil.copytree(kept, data / "photos" / "test")
     for file in sorted((done / "bundle").iterdir()):
         assert (tmp_path / "out" / "bundle" / file.name).read_bytes() == file.read_bytes(), file.name
-    assert result["accuracy"] != read_json(done / "result.json")["accuracy"], "the test labels did arrive at the test"
+    assert result.accuracy != read_json(done / "result.json")["accuracy"], "the test labels did arrive at the test"
 
 
 def test_kills_between_parts_and_inside_a_trial_cost_nothing(
@@ -170,13 +170,13 @@ def test_kills_between_parts_and_inside_a_trial_cost_nothing(
         assert (tmp_path / "out" / there).exists(), place
         assert not (tmp_path / "out" / absent).exists(), place
     result = automatic(asked(data), tmp_path / "out", HERE)
-    assert result["weights_sha256"] == read_json(done / "result.json")["weights_sha256"]
-    assert result["restarts"] == 1
+    assert result.weights_sha256 == read_json(done / "result.json")["weights_sha256"]
+    assert result.restarts == 1
     assert (tmp_path / "out" / "bundle" / "config.json").read_bytes() == (done / "bundle" / "config.json").read_bytes()
 
 
 def test_a_finished_one_is_shown_and_another_question_refused(done: Path, data: Path) -> None:
-    assert automatic(asked(data), done, HERE) == read_json(done / "result.json")
+    assert as_json(automatic(asked(data), done, HERE)) == read_json(done / "result.json")
     with pytest.raises(BadInput, match="steps: 8 → 9"):
         automatic(asked(data, steps=9), done, HERE)
 
@@ -184,16 +184,16 @@ def test_a_finished_one_is_shown_and_another_question_refused(done: Path, data: 
 def test_the_linear_judge_is_the_model_where_nothing_is_above_it(data: Path, tmp_path: Path, monkeypatch) -> None:
     better(monkeypatch, accuracy=0.1)
     result = automatic(asked(data), tmp_path / "out", HERE)
-    assert (result["chosen"]["name"], result["steps"]) == ("linear judge", 0)
+    assert (result.chosen.name, result.steps) == ("linear judge", 0)
     assert not (tmp_path / "out" / "final").exists()
     model, began = load(tmp_path / "out"), load(data / "model")
     assert model.temperature == 1.0
     kept = [n for n in model.state_dict() if not n.startswith("head.")]
     assert all(torch.equal(model.state_dict()[name], began.state_dict()[name]) for name in kept)
-    assert result["trained_parameters"] == 16 * 3 + 3
+    assert result.trained_parameters == 16 * 3 + 3
     with np.load(tmp_path / "out" / "judge.npz") as arrays:
         np.testing.assert_allclose(model.head.weight.detach().numpy(), arrays["weights"][-1].T, rtol=1e-6)
-    assert result["accuracy"] > 0.5
+    assert result.accuracy > 0.5
 
 
 def test_a_final_run_that_diverges_leaves_the_judge(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
@@ -207,7 +207,7 @@ def test_a_final_run_that_diverges_leaves_the_judge(data: Path, tmp_path: Path, 
 
     monkeypatch.setattr(job, "finetune_once", failing)
     result = automatic(asked(data), tmp_path / "out", HERE)
-    assert (result["failed"], result["chosen"]["name"]) == ("the loss is NaN", "linear judge")
+    assert (result.failed, result.chosen.name) == ("the loss is NaN", "linear judge")
     assert "the final run failed (the loss is NaN)" in capsys.readouterr().err
 
 
@@ -220,21 +220,21 @@ def test_few_images_and_unequal_classes(data: Path, tmp_path: Path, counts: tupl
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(many / f"class-{label}" / f"{label}-{i}.png", target)
     result = automatic(asked(data, train=str(tmp_path / "few"), test=None), tmp_path / "out", HERE)
-    judge, trial = result["trials"]
-    assert judge["count"] == trial["count"] == sum(count for count in counts if count > 1)
+    judge, trial = result.trials
+    assert judge.count == trial.count == sum(count for count in counts if count > 1)
     assert "each image is held out once" in capsys.readouterr().err
-    assert result["accuracy"] is None
-    assert result["chosen"]["accuracy"] >= judge["accuracy"]
+    assert result.accuracy is None
+    assert result.chosen.accuracy >= judge.accuracy
     assert read_bundle(tmp_path / "out" / "bundle").temperature is not None
 
 
 def test_one_image_a_class_leaves_nothing_to_choose_by(data: Path, tmp_path: Path, capsys) -> None:
     few = pictures(tmp_path / "few", 1, seed=3)
     result = automatic(asked(data, train=str(few)), tmp_path / "out", HERE)
-    assert (result["chosen"]["name"], result["chosen"]["accuracy"]) == ("linear judge", None)
+    assert (result.chosen.name, result.chosen.accuracy) == ("linear judge", None)
     assert "nothing can be held out to choose by" in capsys.readouterr().err
     assert read_bundle(tmp_path / "out" / "bundle").temperature is None
-    assert result["count"] == 45
+    assert result.count == 45
 
 
 def test_every_image_is_held_out_once_and_learned_from_elsewhere(data: Path) -> None:
@@ -255,7 +255,7 @@ def test_low_rank_trials_start_from_the_judge_too(data: Path, tmp_path: Path, mo
     monkeypatch.setattr(job, "CANDIDATES", CANDIDATES[1:2])
     monkeypatch.setattr("vitrail.jobs.finetune.auto_plan.CANDIDATES", CANDIDATES[1:2])
     result = automatic(asked(data), tmp_path / "out", HERE)
-    assert result["chosen"]["name"] == "lora-8"
+    assert result.chosen.name == "lora-8"
     assert not [name for name in load(tmp_path / "out").state_dict() if "lora" in name]
 
 
@@ -275,13 +275,14 @@ def test_the_plan_keeps_to_its_budget() -> None:
 
 
 def test_equal_accuracies_go_to_the_lower_loss_and_failed_trials_never_win() -> None:
-    def row(name: str, accuracy: float | None, loss: float, failed: str | None = None) -> dict[str, Any]:
-        return {"name": name, "accuracy": accuracy, "loss": loss, "failed": failed}
+    def row(name: str, accuracy: float | None, loss: float, failed: str | None = None) -> Trial:
+        rest: dict[str, Any] = dict.fromkeys(field.name for field in fields(Trial))
+        return Trial(**rest | {"name": name, "accuracy": accuracy, "loss": loss, "failed": failed})
 
     judge = row("linear judge", 0.9, 0.3)
-    assert choose([judge, row("a", 0.9, 0.2)])["name"] == "a"
-    assert choose([judge, row("a", 0.9, 0.3)])["name"] == "linear judge"
-    assert choose([judge, row("a", 0.899, 0.1), row("b", None, 0.0, "NaN")])["name"] == "linear judge"
+    assert choose([judge, row("a", 0.9, 0.2)]).name == "a"
+    assert choose([judge, row("a", 0.9, 0.3)]).name == "linear judge"
+    assert choose([judge, row("a", 0.899, 0.1), row("b", None, 0.0, "NaN")]).name == "linear judge"
 
 
 def test_what_auto_chooses_itself_is_refused(data: Path, tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ from vitrail.jobs.finetune.run import Finetune, build_pretrained, check_start, f
 from vitrail.jobs.finetune.schedule_rule import batch_for, seconds_of
 from vitrail.jobs.finetune.step_time import measure_step_time
 from vitrail.models.resnet import ResNetConfig
-from vitrail.records.finetune import AutoPlan
+from vitrail.records.finetune import AutoPlan, FinetuneResult, Trial
+from vitrail.records.record import load_record
+from vitrail.records.run import RunResult
 from vitrail.train.config import check_training
 from vitrail.train.divergence import Diverged
 from vitrail.train.schedule import Cosine
@@ -83,7 +85,7 @@ class _Auto:
     judge: LinearJudge
     plan: AutoPlan
 
-    def train_one(self, one: Candidate, where: Path, source: Source, head: Linear, steps: int) -> dict[str, Any]:
+    def train_one(self, one: Candidate, where: Path, source: Source, head: Linear, steps: int) -> RunResult:
         """Fine-tunes in `where` from the classifier `head`, without looking at any other image."""
         optimizer = replace(self.config.optimizer, lr=self.config.optimizer.lr * one.rate)
         given, tuned = optimizer.layer_decay, one.tuned
@@ -96,7 +98,7 @@ class _Auto:
         return finetune_once(config, where, self.machine, recipe, data, False, self.start, head=head)
 
 
-def automatic(config: Finetune, folder: Path, machine: Machine | None = None) -> dict[str, Any]:
+def automatic(config: Finetune, folder: Path, machine: Machine | None = None) -> FinetuneResult:
     """Does what is missing of it in `folder`, and returns its result (docs/files.md).
 
     `config.steps` of AUTO: as many as the budget allows; given ones make the result independent of the clock.
@@ -115,7 +117,7 @@ def automatic(config: Finetune, folder: Path, machine: Machine | None = None) ->
         check_training(replace(whole, steps=whole.steps or 1, schedule=Cosine()))
         with RunFolder(folder, "finetune", config, "auto") as run:
             if run.state == "finished":
-                return run.result()
+                return load_record(FinetuneResult, run.path / "result.json")
             check_same_data(run, data)
             start = read_pretrained(config.init, resolution=config.resolution)
             plan = _plan(whole, run, data[0], data[2], machine, start, budget)
@@ -205,15 +207,15 @@ def _choose_and_train(auto: _Auto) -> Outcome:
     file = run.path / "final.json"
     if not file.exists():
         steps = 0
-        if chosen["name"] != JUDGE:
-            spent = sum(row["wall"] for row in trials)
-            steps = final_steps(plan, spent, chosen["step"], chosen["start"])
-        write_json(file, {"chosen": chosen["name"], "steps": steps, "failed": None})
+        if chosen.name != JUDGE:
+            spent = sum(row.wall or 0.0 for row in trials)
+            steps = final_steps(plan, spent, chosen.step or 0.0, chosen.start or 0.0)
+        write_json(file, {"chosen": chosen.name, "steps": steps, "failed": None})
     decided = read_json(file)
     if decided["chosen"] != JUDGE and decided["failed"] is None:
         one = next(one for one in CANDIDATES if one.name == decided["chosen"])
         say(
-            f"chosen: {one.name}, {chosen['accuracy']:.1%} of {chosen['count']:,} held-out images; now on all "
+            f"chosen: {one.name}, {chosen.accuracy:.1%} of {chosen.count:,} held-out images; now on all "
             f"{len(auto.train):,} for {decided['steps']:,} steps"
         )
         note(run, trials, chosen, [])
@@ -232,13 +234,13 @@ def _choose_and_train(auto: _Auto) -> Outcome:
     return Outcome(trials, chosen, None, decided["failed"], model)
 
 
-def choose(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def choose(trials: Sequence[Trial]) -> Trial:
     """The trial that RULE says; the first of the trials is the linear judge, which stands where nothing was judged."""
-    judged = [row for row in trials if row["failed"] is None and row["accuracy"] is not None]
-    return min(judged, key=lambda row: (-row["accuracy"], row["loss"])) if judged else trials[0]
+    judged = [row for row in trials if row.failed is None and row.accuracy is not None]
+    return min(judged, key=lambda row: (-(row.accuracy or 0.0), row.loss)) if judged else trials[0]
 
 
-def _trial(auto: _Auto, one: Candidate) -> dict[str, Any]:
+def _trial(auto: _Auto, one: Candidate) -> Trial:
     """A candidate trained on the rest of each fold, judged on what the fold holds out; kept in judged.json."""
     where = auto.run.path / "trials" / one.name
     places = [where] if len(auto.folds) == 1 else [where / f"fold-{i}" for i in range(len(auto.folds))]
@@ -248,7 +250,7 @@ def _trial(auto: _Auto, one: Candidate) -> dict[str, Any]:
         try:
             for fold, head, place in zip(auto.folds, auto.judge.folds, places, strict=True):
                 part = Subset(auto.train, fold.train)
-                training += auto.train_one(one, place, part, head, auto.plan.trial_steps)["seconds"]
+                training += auto.train_one(one, place, part, head, auto.plan.trial_steps).seconds
                 found.append(_held_out_logits(auto, place, fold))
                 shutil.rmtree(place / "checkpoints", ignore_errors=True)  # a finished run never goes back to them
         except Diverged as problem:
@@ -265,7 +267,7 @@ def _trial(auto: _Auto, one: Candidate) -> dict[str, Any]:
         say(f"{one.name}: {judged.accuracy:.1%} of {judged.count:,} held-out images")
     folder = places[0].relative_to(auto.run.path).as_posix()
     rate = auto.config.optimizer.lr * one.rate
-    return {"name": one.name, "folder": folder, "learning_rate": rate, **_figures(judged), **_UNKNOWN, **stored}
+    return Trial(name=one.name, folder=folder, learning_rate=rate, **_figures(judged), **_UNKNOWN, **stored)
 
 
 def _held_out_logits(auto: _Auto, place: Path, fold: Fold) -> tuple[torch.Tensor, torch.Tensor]:
@@ -280,12 +282,13 @@ def _held_out_logits(auto: _Auto, place: Path, fold: Fold) -> tuple[torch.Tensor
     return torch.cat([part.logits for part in parts]), torch.cat([part.batch.labels for part in parts])
 
 
-def _judge_row(judge: LinearJudge) -> dict[str, Any]:
-    more = {"seconds": judge.seconds, "wall": judge.seconds, "step": 0.0, "start": START, "failed": None}
-    return {"name": JUDGE, "folder": None, "learning_rate": None, **_figures(judge.judged), **_UNKNOWN, **more}
+def _judge_row(judge: LinearJudge) -> Trial:
+    more: dict[str, Any] = {"seconds": judge.seconds, "wall": judge.seconds, "step": 0.0, "start": START}
+    figures = _figures(judge.judged)
+    return Trial(name=JUDGE, folder=None, learning_rate=None, **figures, **_UNKNOWN, **more, failed=None)
 
 
-_UNKNOWN = dict.fromkeys(("memory_gib", "images_per_second", "weights_sha256", "restarts"))
+_UNKNOWN: dict[str, Any] = dict.fromkeys(("memory_gib", "images_per_second", "weights_sha256", "restarts"))
 
 
 def _figures(judged: Judged | None) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """The end of `finetune auto`: the bundle with its temperature, the test images once, the result."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vitrail.core.device import Machine, choose_device, choose_precision
-from vitrail.core.files import write_json
 from vitrail.core.run import RunFolder
 from vitrail.data.loader.loader import Broken
 from vitrail.data.sources.base import Source
@@ -14,6 +14,9 @@ from vitrail.jobs.finetune.run import Finetune
 from vitrail.models.build import Model
 from vitrail.models.cost import multiply_adds, parameters
 from vitrail.models.resnet import ResNetConfig
+from vitrail.records.finetune import FinalRun, FinetuneResult, Sweep, Trial
+from vitrail.records.record import as_json, write_record
+from vitrail.records.run import RunResult
 from vitrail.train.trainable import HeadOnly, make_trainable, trained_parameters
 from vitrail.weights.bundle import RESAMPLED, save_bundle
 from vitrail.weights.pretrained import PretrainedModel
@@ -28,9 +31,9 @@ RULE = (
 class Outcome(NamedTuple):
     """What was tried, what was chosen, and the model."""
 
-    trials: list[dict[str, Any]]
-    chosen: dict[str, Any]
-    result: dict[str, Any] | None  # of the final run; None: the linear judge is the model
+    trials: list[Trial]
+    chosen: Trial
+    result: RunResult | None  # of the final run; None: the linear judge is the model
     failed: str | None  # why the final run has no model
     model: Model
 
@@ -43,12 +46,12 @@ def finish_auto(
     test: Source | None,
     machine: Machine,
     start: PretrainedModel,
-) -> dict[str, Any]:
+) -> FinetuneResult:
     """Writes the bundle, judges the test images, where there are any, and writes the result."""
     model, chosen, final = outcome.model, outcome.chosen, outcome.result
     temperature = None
-    if chosen["temperature"] is not None:  # the linear judge is divided by its own already
-        temperature = 1.0 if final is None else chosen["temperature"]
+    if chosen.temperature is not None:  # the linear judge is divided by its own already
+        temperature = 1.0 if final is None else chosen.temperature
     about = {
         "job": "finetune",
         "recipe": "auto",
@@ -56,30 +59,26 @@ def finish_auto(
         "init_trained_on": start.provenance.get("trained_on") or start.provenance.get("source"),
         **({} if isinstance(model.config, ResNetConfig) else {RESAMPLED: start.interpolation}),
         "trained_on": config.train,
-        "chosen": chosen["name"],
-        "steps": final["steps"] if final else 0,
+        "chosen": chosen.name,
+        "steps": final.steps if final else 0,
         "vitrail": version("vitrail"),
     }
     if temperature is not None:
-        about["temperature_fitted"] = {"data": f"held-out images of {config.train}", "count": chosen["count"]}
+        about["temperature_fitted"] = {"data": f"held-out images of {config.train}", "count": chosen.count}
     bundle = run.path / "bundle"
     digest = save_bundle(bundle, model, model.preprocess, classes, about, temperature)
     tested = _test(model, test, config, machine, temperature) if test is not None else None
     if tested is not None:
         tested.write(run.path / "evaluation", config.test or "", str(bundle))
     result = _result(outcome, tested, model, digest)
-    note(run, outcome.trials, chosen, result["runs"])
-    run.finish(result)
-    return run.result()
+    note(run, outcome.trials, chosen, result.runs)
+    run.finish(as_json(result))
+    return result
 
 
-def note(
-    run: RunFolder, trials: list[dict[str, Any]], chosen: dict[str, Any] | None, runs: list[dict[str, Any]]
-) -> None:
+def note(run: RunFolder, trials: Sequence[Trial], chosen: Trial | None, runs: Sequence[FinalRun]) -> None:
     """transfer.json: what is known so far."""
-    write_json(
-        run.path / "transfer.json", {"format": 1, "rule": RULE, "trials": trials, "chosen": chosen, "runs": runs}
-    )
+    write_record(run.path / "transfer.json", Sweep(rule=RULE, trials=trials, chosen=chosen, runs=runs))
 
 
 def _test(model: Model, test: Source, config: Finetune, machine: Machine, temperature: float | None) -> Evaluation:
@@ -92,48 +91,51 @@ def _test(model: Model, test: Source, config: Finetune, machine: Machine, temper
     return judge(outputs, test, broken, view.resolution, temperature=temperature)
 
 
-def _result(outcome: Outcome, tested: Evaluation | None, model: Model, digest: str) -> dict[str, Any]:
+def _result(outcome: Outcome, tested: Evaluation | None, model: Model, digest: str) -> FinetuneResult:
     """The keys of a fine-tuning by the protocol."""
-    chosen, final = outcome.chosen, outcome.result or {}
-    if not final:
+    chosen, final = outcome.chosen, outcome.result
+    if final is None:
         make_trainable(model, HeadOnly())
-    figures = {
-        "accuracy": tested.accuracy if tested else None,
-        "interval": list(tested.interval) if tested else None,
-        "count": tested.count if tested else None,
-    }
-    row = {
-        "folder": "final/seed-0" if final else None,
-        "learning_rate": chosen["learning_rate"],
-        "seed": 0,
-        **figures,
-        "seconds": final.get("seconds", 0.0),
-        "memory_gib": final.get("memory_gib"),
-        "images_per_second": final.get("images_per_second"),
-        "weights_sha256": digest,
-        "restarts": final.get("restarts", 0),
-    }
-    return {
-        "job": "finetune",
-        "recipe": "auto",
-        "steps": final.get("steps", 0),
-        "images": final.get("images", 0),
-        "parameters": parameters(model.config),
-        "trained_parameters": final.get("trained_parameters") or trained_parameters(model),
-        "macs_per_image": multiply_adds(model.config),
-        "training_flops_per_image": final.get("training_flops_per_image", 0),
-        **figures,
-        "spread": None,
-        "seconds": sum(one["wall"] for one in outcome.trials) + final.get("seconds", 0.0),
-        "images_per_second": final.get("images_per_second"),
-        "memory_gib": final.get("memory_gib"),
-        "learning_rate": chosen["learning_rate"],
-        "rule": RULE,
-        "chosen": chosen,
-        "failed": outcome.failed,
-        "trials": outcome.trials,
-        "runs": [row],
-        "broken": tested.broken.rows() if tested else [],
-        "restarts": final.get("restarts", 0),
-        "weights_sha256": digest,
-    }
+    accuracy, interval = (tested.accuracy, tested.interval) if tested else (None, None)
+    count = tested.count if tested else None
+    seconds, restarts = (final.seconds, final.restarts) if final else (0.0, 0)
+    memory_gib, images_per_second = (final.memory_gib, final.images_per_second) if final else (None, None)
+    run = FinalRun(
+        folder="final/seed-0" if final else None,
+        learning_rate=chosen.learning_rate,
+        seed=0,
+        accuracy=accuracy,
+        interval=interval,
+        count=count,
+        seconds=seconds,
+        memory_gib=memory_gib,
+        images_per_second=images_per_second,
+        weights_sha256=digest,
+        restarts=restarts,
+    )
+    return FinetuneResult(
+        job="finetune",
+        recipe="auto",
+        steps=final.steps if final else 0,
+        images=final.images if final else 0,
+        parameters=parameters(model.config),
+        trained_parameters=final.trained_parameters if final else trained_parameters(model),
+        macs_per_image=multiply_adds(model.config),
+        training_flops_per_image=final.training_flops_per_image if final else 0,
+        accuracy=accuracy,
+        interval=interval,
+        spread=None,
+        count=count,
+        seconds=sum(one.wall or 0.0 for one in outcome.trials) + seconds,
+        images_per_second=images_per_second,
+        memory_gib=memory_gib,
+        learning_rate=chosen.learning_rate,
+        rule=RULE,
+        chosen=chosen,
+        failed=outcome.failed,
+        trials=outcome.trials,
+        runs=[run],
+        broken=tested.broken.rows() if tested else [],
+        restarts=restarts,
+        weights_sha256=digest,
+    )

@@ -87,7 +87,9 @@ def sweep(
             once = partial(finetune_once, machine=machine, recipe=recipe, start=start, callbacks=callbacks)
             trials = _trials(config, plan, run, data, once)
             chosen = choose(trials) if trials else None
-            lr = chosen.learning_rate if chosen else plan.rates[0]
+            lr = plan.rates[0]
+            if chosen and chosen.learning_rate is not None:
+                lr = chosen.learning_rate
             if chosen and run.writes:
                 say(f"chosen: rate {lr:g}, {chosen.accuracy:.1%} of {chosen.count:,} held-out images")
             final = replace(config, validation=None, optimizer=replace(config.optimizer, lr=lr))
@@ -101,7 +103,7 @@ def sweep(
                 runs.append(FinalRun(folder=f"final/seed-{seed}", learning_rate=lr, seed=seed, **_kept(results[-1])))
             _note(run, trials, chosen, runs)
             if run.writes:
-                _link(run.path / runs[0].folder / "bundle", run.path / "bundle")
+                _link(run.path / "final" / f"seed-{plan.seeds[0]}" / "bundle", run.path / "bundle")
                 run.finish(as_json(_result(results[0], trials, chosen, runs)))
             dist.barrier()
             return _result(results[0], trials, chosen, runs)
