@@ -40,8 +40,8 @@ def with_vitrail(data: str, side: int, workers: int) -> tuple[float, float, int]
         clock, processor = time.perf_counter(), time.process_time()
         (part,) = prepare(Prepare(data, side), Path(folder) / "out", workers)
         clock, processor = time.perf_counter() - clock, time.process_time() - processor
-    size = sum(shard["bytes"] for shard in part["shards"])
-    return part["count"] / clock, part["count"] / processor, size >> 20
+    size = sum(shard.bytes for shard in part.shards)
+    return part.count / clock, part.count / processor, size >> 20
 
 
 def shown(rates: list[float]) -> str:

@@ -12,4 +12,4 @@ print(f"{sum(weights.numel() for weights in model.parameters()):,} parameters")
 
 config: vitrail.Pretrain = vitrail.recipe("digits", model="mine/2", steps=60)
 folder = sys.argv[1] if len(sys.argv) > 1 else "runs/mine"
-print(vitrail.pretrain(config, folder)["accuracy"])
+print(vitrail.pretrain(config, folder).accuracy)
