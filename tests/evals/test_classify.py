@@ -99,7 +99,7 @@ def test_few_classes_have_no_top_five_and_absent_ones_no_accuracy() -> None:
     assert summary.top5 is None
     absent = summary.per_class[1]
     assert (absent.count, absent.accuracy) == (0, None)
-    present = [summary.per_class[i]["accuracy"] for i in (0, 2)]
+    present = [summary.per_class[i].accuracy for i in (0, 2)]
     assert summary.balanced_accuracy == pytest.approx(np.mean(present))
 
 
