@@ -37,7 +37,7 @@ def found(result: dict[str, Any]) -> dict[str, list[str]]:
 
 def test_healthy_data_are_healthy(tmp_path: Path) -> None:
     result = check(Check(str(healthy(tmp_path / "photos"))), workers=1)
-    assert result.findings == []
+    assert result.findings == ()
     assert "nothing found" in summary(result)
     with pytest.raises(SystemExit) as exit_:
         main(["data", "check", str(tmp_path / "photos")])

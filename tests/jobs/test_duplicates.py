@@ -14,6 +14,8 @@ from vitrail.cli import main
 from vitrail.core.errors import BadInput
 from vitrail.data.open.names import open_data
 from vitrail.jobs.duplicates import Duplicates, duplicates, summary
+from vitrail.records.duplicates import CopiedSet, DuplicatesResult
+from vitrail.records.record import load_record
 
 
 @pytest.fixture
@@ -36,9 +38,8 @@ def test_copies_of_test_images_leave_the_training_set(photos: Path, tmp_path: Pa
     result = duplicates(config, tmp_path / "out", workers=1)
     told = {(Path(p.first.key).name, Path(p.second.key).name, p.mirrored) for p in result.pairs}
     assert told == {("2.png", "mirrored.png", True), ("3.png", "again.jpg", False)}
-    assert result.sets == [
-        {"data": f"{photos}@test", "count": 8, "copies": 2, "share": 0.25, "conflicts": 1}  # the dog under cat
-    ]
+    (row,) = result.sets
+    assert row == CopiedSet(data=f"{photos}@test", count=8, copies=2, share=0.25, conflicts=1)  # the dog under cat
     assert (result.dropped, result.kept) == (2, 10)
     kept = open_data(str(tmp_path / "out" / "kept.json"))
     assert len(kept) == 10
@@ -114,7 +115,7 @@ def test_two_test_sets_are_both_looked_at(photos: Path, tmp_path: Path) -> None:
         arguments = ["--against", f"{photos}@test", "--against", str(tmp_path / "more"), "--json"]
         main(["data", "duplicates", f"{photos}@train", *arguments, "--out", str(tmp_path / "out")])
     assert exit_.value.code == 1
-    result = json.loads((tmp_path / "out" / "duplicates.json").read_text())
+    result = load_record(DuplicatesResult, tmp_path / "out" / "duplicates.json")
     assert [one.copies for one in result.sets] == [2, 1]
     assert [one.conflicts for one in result.sets] == [1, None]  # other classes: no label to compare
 

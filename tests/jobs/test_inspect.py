@@ -17,7 +17,8 @@ from vitrail.models.build import ModelConfig, build
 from vitrail.models.head import ClassToken
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
-from vitrail.records.inspection import HeadMaps
+from vitrail.records.inspection import HeadMaps, Inspection
+from vitrail.records.record import as_json, load_record
 from vitrail.weights.bundle import save_bundle
 
 CONFIG = ViTConfig(
@@ -39,8 +40,8 @@ def test_an_inspection_holds_every_kind_of_figure(tmp_path: Path, capsys: pytest
     more = ("--neighbours", data, "--nearest", 3, "--json", "--out", tmp_path / "inside")
     code, out, _ = run(capsys, "inspect", *options, *more)
     assert code == 0
-    summary = json.loads(out)
-    assert summary == json.loads((tmp_path / "inside" / "inspection.json").read_text())
+    summary = load_record(Inspection, tmp_path / "inside" / "inspection.json")
+    assert json.loads(out) == as_json(summary)
     arrays = np.load(tmp_path / "inside" / "arrays.npz")
     assert {name: arrays[name].shape for name in arrays.files} == {
         "filters": (16, 4, 4, 3),

@@ -67,7 +67,7 @@ def test_finetuning_to_a_higher_resolution_and_other_classes(digits_run: Path, t
     assert model.config.resolution == (24, 24)
     assert model.config.num_classes == 7
     assert model.classes == ("0", "1", "2", "3", "4", "5", "6")
-    assert result["accuracy"] > 1.5 / 7, "better than guessing"
+    assert result.accuracy > 1.5 / 7, "better than guessing"
 
 
 def test_few_shot_beats_guessing_and_more_shots_help(digits_run: Path) -> None:
@@ -89,10 +89,8 @@ def test_few_shot_equals_computing_all_features_first(digits_run: Path) -> None:
     everything, judged = features(model, train, model.preprocess), features(model, test, model.preprocess)
     drawn = shots(train, 5, 1)
     want = few_shot_accuracy(everything.values[drawn], everything.labels[drawn], judged.values, judged.labels, 10)
-    rows = linear(Linear(model=str(digits_run), train="digits@train", test="digits@test", shots=(5, 9), seeds=2))[
-        "rows"
-    ]
-    assert rows[0]["accuracies"][1] == pytest.approx(want, abs=1e-9)
+    config = Linear(model=str(digits_run), train="digits@train", test="digits@test", shots=(5, 9), seeds=2)
+    assert linear(config).rows[0].accuracies[1] == pytest.approx(want, abs=1e-9)
 
 
 def test_predict_names_classes_and_broken_files(digits_run: Path, tmp_path: Path, capsys) -> None:
@@ -141,13 +139,13 @@ def test_inspection_of_a_run(digits_run: Path, tmp_path: Path) -> None:
     config = Inspect(model=str(digits_run), images="digits@test", count=12, shown=3)
     summary = inspect(config, tmp_path / "inside")
     arrays = np.load(tmp_path / "inside" / "arrays.npz")
-    assert summary["grid"] == [4, 4]
+    assert summary.grid == (4, 4)
     assert arrays["position_similarity"].shape == (16, 16)
     assert arrays["attention_distance"].shape == (3, 4)
     assert arrays["rollout"].shape == (3, 4, 4)
     assert arrays["images"].shape == (3, 8, 8, 3)
     np.testing.assert_allclose(arrays["rollout"].sum((1, 2)), 1, rtol=1e-5)  # no class token: nothing is left out
-    assert len(summary["images"]) == 3
+    assert len(summary.images) == 3
 
 
 def test_linear_with_baselines_has_three_kinds(digits_run: Path) -> None:
@@ -155,5 +153,5 @@ def test_linear_with_baselines_has_three_kinds(digits_run: Path) -> None:
         model=str(digits_run), train="digits@train", test="digits@test", shots=(2,), seeds=1, baselines=True
     )
     rows = linear(config).rows
-    assert [row["features"] for row in rows] == ["pre-trained", "random initialisation", "raw pixels"]
-    assert rows[0]["interval"] is None
+    assert [row.features for row in rows] == ["pre-trained", "random initialisation", "raw pixels"]
+    assert rows[0].interval is None

@@ -14,6 +14,8 @@ from vitrail.core.run import read_metrics
 from vitrail.data.open.names import open_data
 from vitrail.evals.classify import evaluate
 from vitrail.jobs.pretrain import EarlyStopping, first_images, pretrain
+from vitrail.records.record import load_record
+from vitrail.records.run import RunResult
 from vitrail.studies.data_size import SIZES, data_size
 from vitrail.studies.engine.execute import collect, study_result
 from vitrail.studies.engine.results import measured_file
@@ -49,7 +51,7 @@ def learning_by_heart(tmp_path_factory: pytest.TempPathFactory) -> tuple[EarlySt
 
 def test_the_best_weights_are_kept(learning_by_heart: tuple[EarlyStopping, Path]) -> None:
     config, folder = learning_by_heart
-    result = read_json(folder / "result.json")
+    result = load_record(RunResult, folder / "result.json")
     rows = [row for row in read_metrics(folder / "metrics.jsonl") if row["kind"] == "validation"]
     best = max(row["accuracy"] for row in rows)
     assert result.accuracy == best

@@ -25,11 +25,15 @@ from vitrail.jobs.suite.run import SuiteRun, run_suite
 from vitrail.jobs.suite.suite import Choice, FewShot, FineTuned, PublishedResult, Rejudged, Setting, Suite, Task
 from vitrail.jobs.suite.table import TaskResult
 from vitrail.jobs.suite.task import TUNED, Score
-from vitrail.records.suite import ChosenSetting, PublishedMean
+from vitrail.records.finetune import FinetuneResult
+from vitrail.records.read_run import read_result
+from vitrail.records.record import load_record, parse_record, write_record
+from vitrail.records.suite import ChosenSetting, PublishedMean, SuiteMean, SuiteResult, SuiteTask
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine
 from vitrail.weights.load import load
 
+OLD = Path(__file__).parent.parent.parent / "fixtures/v0.1.0"
 HERE = Machine("cpu", workers=0)
 SHOTS = FewShot(shots=(1, 5), seeds=3)
 
@@ -63,13 +67,13 @@ def model(digits_run: Path) -> str:
     return str(digits_run / "bundle")
 
 
-def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def by_name(result: SuiteResult) -> dict[str, SuiteTask]:
     return {row.name: row for row in result.tasks}
 
 
-def mean(result: dict[str, Any], of: str, group: str = "all tasks") -> dict[str, Any]:
+def mean(result: SuiteResult, of: str, group: str = "all tasks") -> SuiteMean:
     (row,) = (row for row in result.means if (row.of, row.group) == (of, group))
-    return dict(row)
+    return row
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +104,7 @@ def test_a_mean_over_fewer_tasks_says_so(few_shot: Any) -> None:
     assert whole.mean.value == pytest.approx(np.mean(accuracies))
     assert "on average over 2 of 3 tasks, 5 shots a class" in result.sentence
     assert mean(result, "5 shots", "few").tasks == 0
-    assert "mean" not in mean(result, "5 shots", "few")
+    assert mean(result, "5 shots", "few").mean is None
 
 
 def test_what_is_finished_is_not_repeated_and_a_second_model_may_come_later(
@@ -174,7 +178,7 @@ def test_a_failed_task_is_shown_and_the_others_go_on(tuned: Any) -> None:
     assert rows["Breaks"].state == "failed"
     assert "which train lacks" in rows["Breaks"].sentence
     assert rows["Plain"].state == rows["Again"].state == "done"
-    own = json.loads((folder / "model/plain/result.json").read_text())
+    own = read_result(folder / "model/plain/result.json")
     (score,) = rows["Plain"].scores
     assert (score.accuracy, score.interval, score.count) == (own.accuracy, own.interval, 120)
     whole = mean(result, "fine-tuned")
@@ -219,10 +223,10 @@ def test_equal_differences_of_all_seeds_are_no_certainty() -> None:
 
 def test_the_runs_of_a_task_are_its_values(tmp_path: Path) -> None:
     """As `vitrail finetune --repeats 1` writes them."""
-    runs = [{"accuracy": 0.5}, {"accuracy": 0.75}]
-    (tmp_path / "result.json").write_text(
-        json.dumps({"accuracy": 0.625, "interval": [0.5, 0.75], "count": 4, "runs": runs})
-    )
+    result = load_record(FinetuneResult, OLD / "sweep/result.json")
+    runs = [replace(result.runs[0], accuracy=accuracy) for accuracy in (0.5, 0.75)]
+    result = replace(result, accuracy=0.625, interval=(0.5, 0.75), count=4, runs=runs)
+    write_record(tmp_path / "result.json", result)
     (score,) = attempts.scores(PLAIN, FineTuned(repeats=1), tmp_path) or ()
     assert score.values == (0.5, 0.75)
 
@@ -307,7 +311,7 @@ def test_the_command_plans_runs_and_makes_a_page(model: str, tmp_path: Path, cap
     assert "nowhere/train|test" in plan["tasks"][1]["note"]
     shots = ("--method", "few-shot", "--shots", "1", "5", "--draws", "2", "--device", "cpu", "--workers", "0")
     code, out, _ = run(capsys, "suite", listed, "--model", model, "--out", tmp_path / "s", *shots, "--json")
-    result = json.loads(out)
+    result = parse_record(SuiteResult, json.loads(out))
     assert code == 1  # a task is absent
     assert [row.state for row in result.tasks] == ["done", "absent"]
     page = (tmp_path / "s/report.html").read_text()

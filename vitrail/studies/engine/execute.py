@@ -212,8 +212,8 @@ def _cost(results: Results) -> StudyCost:
         places += [_place(read_json(file)) for file in environments if file.is_file()]
     return StudyCost(
         runs=len(trained),
-        seconds=sum(result.get("seconds") or 0.0 for result in trained),
-        measuring_seconds=sum(load_record(Measured, file).seconds or 0.0 for file in files),
+        seconds=sum((result.get("seconds") or 0.0 for result in trained), 0.0),
+        measuring_seconds=sum((load_record(Measured, file).seconds or 0.0 for file in files), 0.0),
         total_flops=sum(result.get("total_flops") or 0 for result in trained),
         machines=dict(Counter(places)),
     )
