@@ -26,8 +26,9 @@ from vitrail.jobs.finetune.finetune import Finetune, finetune
 from vitrail.jobs.finetune.sweep import choose
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
-from vitrail.records.finetune import Trial
-from vitrail.records.record import as_json
+from vitrail.records.finetune import FinetuneResult, Trial
+from vitrail.records.record import as_json, load_record
+from vitrail.records.run import RunResult
 from vitrail.train.optim import Momentum
 from vitrail.train.schedule import Cosine
 from vitrail.train.trainable import HeadOnly, LastBlocks, LayerDecay, Lora, Whole
@@ -35,6 +36,7 @@ from vitrail.weights.bundle import read_bundle, save_bundle
 from vitrail.weights.load import load, read_pretrained
 
 MODEL = ViTConfig(patch=4, width=16, depth=2, heads=2, mlp=32, resolution=(8, 8), num_classes=2)
+OLD = Path(__file__).parent.parent.parent / "fixtures/v0.1.0"
 HERE = Machine(device="cpu", workers=0)
 
 
@@ -130,7 +132,7 @@ def test_the_folder_holds_trials_final_runs_and_the_result(done: Path) -> None:
         assert about["held_out"] is None
         assert read_json(final / "result.json")["count"] == 45
     assert [(done / "final" / f"seed-{seed}" / "inspection").is_dir() for seed in (0, 1)] == [True, False]
-    result = read_json(done / "result.json")
+    result = load_record(FinetuneResult, done / "result.json")
     runs = [read_json(p / "result.json")["accuracy"] for p in sorted((done / "final").iterdir())]
     assert result.accuracy == pytest.approx(np.mean(runs))
     assert result.spread == pytest.approx(np.std(runs, ddof=1))
@@ -143,7 +145,7 @@ def test_the_folder_holds_trials_final_runs_and_the_result(done: Path) -> None:
 
 def test_the_best_rate_on_held_out_images_is_taken(done: Path) -> None:
     trials = {p.name: read_json(p / "result.json")["accuracy"] for p in (done / "trials").iterdir()}
-    result = read_json(done / "result.json")
+    result = load_record(FinetuneResult, done / "result.json")
     assert trials[f"lr-{result.learning_rate:g}"] == max(trials.values())
     rate = read_json(done / "final" / "seed-1" / "config.json")["config"]["optimizer"]["lr"]
     assert rate == result.learning_rate
@@ -161,7 +163,7 @@ def test_poisoned_test_labels_change_neither_the_rate_nor_the_weights(done: Path
     pictures(tmp_path / "photos" / "test", 15, seed=1, labels=lambda label: (label + 1) % 3)
     names = {"train": f"{tmp_path / 'photos'}@train", "test": f"{tmp_path / 'photos'}@test"}
     result = finetune(sweeping(data, **names), tmp_path / "poisoned", HERE)
-    honest = read_json(done / "result.json")
+    honest = load_record(FinetuneResult, done / "result.json")
     assert result.learning_rate == honest.learning_rate
     assert result.weights_sha256 == honest.weights_sha256
     assert [t.accuracy for t in result.trials] == [t.accuracy for t in honest.trials]
@@ -188,19 +190,17 @@ def test_kills_inside_and_between_trials_cost_nothing(done: Path, data: Path, tm
 
         return step
 
-    row = sweep._row
-
-    def dying_row(folder: str, *more: Any, **options: Any) -> Any:
-        if folder == "trials/lr-0.05":
+    def dying_trial(**options: Any) -> Trial:
+        if options["folder"] == "trials/lr-0.05":
             raise Killed
-        return row(folder, *more, **options)
+        return Trial(**options)
 
     def dying(*_: Any) -> Any:
         raise Killed
 
     kills = {  # and how many runs are finished then; a trial takes ten steps, a checkpoint is made every three
         "inside the second trial": (training, "train_step", until(18), 1),
-        "between it and the third": (sweep, "_row", dying_row, 2),
+        "between it and the third": (sweep, "Trial", dying_trial, 2),
         "inside the final run": (training, "train_step", until(18), 3),
         "before the result": (sweep, "_link", dying, 4),
     }
@@ -218,7 +218,7 @@ def test_kills_inside_and_between_trials_cost_nothing(done: Path, data: Path, tm
         plan = plan or (out / "plan.json").read_bytes()
         assert (out / "plan.json").read_bytes() == plan
     result = finetune(asked, out, HERE)
-    honest = read_json(done / "result.json")
+    honest = load_record(FinetuneResult, done / "result.json")
     assert result.weights_sha256 == honest.weights_sha256
     assert [t.weights_sha256 for t in result.trials] == [t.weights_sha256 for t in honest.trials]
     assert result.restarts == 2  # of those inside of runs
@@ -226,16 +226,16 @@ def test_kills_inside_and_between_trials_cost_nothing(done: Path, data: Path, tm
 
 def test_a_finished_one_is_shown_and_another_config_refused(done: Path, data: Path) -> None:
     asked = sweeping(data, repeats=1)
-    assert finetune(asked, done, HERE) == read_json(done / "result.json")
+    assert as_json(finetune(asked, done, HERE)) == read_json(done / "result.json")
     with pytest.raises(BadInput, match="held_out: 0.2 → 0.3"):
         finetune(replace(asked, held_out=0.3), done, HERE)
 
 
 def test_runs_that_agree_have_the_interval_of_their_images() -> None:
     """Student's would have no width."""
-    facts = {"count": 45, "images_per_second": 1.0, "broken": [], "weights_sha256": ""}
-    row = {"accuracy": 44 / 45, "seconds": 1.0, "memory_gib": 1.0, "learning_rate": 0.1, "restarts": 0}
-    result = sweep._result(facts, [], None, [row] * 3)
+    first = load_record(RunResult, OLD / "sweep/final/seed-0/result.json")
+    row = load_record(FinetuneResult, OLD / "sweep/result.json").runs[0]
+    result = sweep._result(replace(first, count=45), [], None, [replace(row, accuracy=44 / 45)] * 3)
     assert result.spread == 0
     assert result.interval == pytest.approx(list(wilson(44, 45)))
 
@@ -249,12 +249,12 @@ def trial(lr: float, accuracy: float | None, loss: float | None = 1.0) -> Trial:
 
 
 def test_ties_go_to_the_lower_loss_and_then_to_the_lower_rate() -> None:
-    assert choose([trial(0.1, 0.8), trial(0.01, 0.9, 2), trial(0.001, 0.7)]).learning_rate == 0.01
+    assert choose([trial(0.1, 0.8), trial(0.01, 0.9, 2.0), trial(0.001, 0.7)]).learning_rate == 0.01
     assert choose([trial(0.01, 0.9, 0.5), trial(0.03, 0.9, 0.4)]).learning_rate == 0.03
     assert choose([trial(0.03, 0.9), trial(0.01, 0.9)]).learning_rate == 0.01
     assert choose([trial(0.1, None), trial(0.01, 0.1)]).learning_rate == 0.01
     with pytest.raises(BadInput, match=r"all trials diverged \(rates 0.1, 1\)"):
-        choose([trial(0.1, None), trial(1, None)])
+        choose([trial(0.1, None), trial(1.0, None)])
 
 
 def test_a_trial_that_diverges_is_shown_and_the_others_go_on(data: Path, tmp_path: Path, capsys) -> None:
@@ -352,7 +352,7 @@ def test_the_pages_say_what_happened(done: Path, data: Path, tmp_path: Path) -> 
     from vitrail.report import make
 
     text = make(done).read_text()
-    result = read_json(done / "result.json")
+    result = load_record(FinetuneResult, done / "result.json")
     assert f"The learning rate {result.learning_rate:g} was chosen from 3 on 12 held-out training images" in text
     assert "Mean accuracy of 2 runs" in text
     for name in ("trials/lr-0.05", "final/seed-1"):
