@@ -84,7 +84,6 @@ def attend_by(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, 
     return mixed
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def fastest_kernel(tokens: int, head_width: int, training: bool) -> Kernel:
     """The fastest in bfloat16 for as many queries as keys on this CPU; measured once, then read from the cache.
 
@@ -92,6 +91,10 @@ def fastest_kernel(tokens: int, head_width: int, training: bool) -> Kernel:
     a run that goes on rounds as before.
     """
     return _fastest(-(-tokens // 64) * 64, head_width, training)
+
+
+# what torch.compiler.assume_constant_result does, which would import all of torch.compile with every model
+fastest_kernel._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache
