@@ -126,11 +126,11 @@ def write_preprocess(preprocess: Preprocess) -> dict[str, Any]:
     match preprocess.resize:
         case SquareResize(1.0):
             return {**common, "image_processor_type": "ViTImageProcessor", "size": both}
-        case SquareResize(share):
-            larger = {"height": round(height / share), "width": round(width / share)}
+        case CentreCrop(share) if height == width:
+            crop = {"do_center_crop": True, "crop_size": both, "size": {"shortest_edge": round(height / share)}}
+            return {**common, "image_processor_type": "BitImageProcessor", **crop}
+        case SquareResize(share) | CentreCrop(share):  # of a square image it would fill what a long crop lacks
+            tall = round(height / share)
+            larger = {"height": tall, "width": round(width * tall / height)}
             crop = {"do_center_crop": True, "crop_size": both, "size": larger}
             return {**common, "image_processor_type": "DeiTImageProcessor", **crop}
-        case CentreCrop(share):
-            shorter = {"shortest_edge": round(min(height, width) / share)}
-            crop = {"do_center_crop": True, "crop_size": both, "size": shorter}
-            return {**common, "image_processor_type": "BitImageProcessor", **crop}
