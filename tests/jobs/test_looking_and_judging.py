@@ -103,7 +103,9 @@ def test_names_that_transformers_invented_are_numbers(tmp_path: Path, capsys: py
     for i, names in enumerate([("LABEL_0", "LABEL_1"), ("0", "1")]):
         model = bundle(tmp_path / f"model {i}", names=names)
         assert evaluate(Evaluate(model, str(data))).count == 12
-        assert "does not name its classes: they are taken to be those of" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "names no classes: those of" in said
+        assert "in the order of text: class-0 = class 0, class-1 = class 1" in said
     with pytest.raises(BadInput, match="has the class 'class-0', which"):
         evaluate(Evaluate(bundle(tmp_path / "other", names=("LABEL_A", "LABEL_B")), str(data)))
 

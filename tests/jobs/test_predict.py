@@ -249,7 +249,7 @@ def test_another_question_is_refused_with_the_difference(model: str, pictures: P
     with pytest.raises(BadInput, match=r"another question \(top: 1 → 2\); give another --out"):
         predict_table(Predict(model, (str(pictures),), top=2), out, HERE)
     other = bundle(tmp_path / "other", seed=1)
-    with pytest.raises(BadInput, match=r"model: .* → .*other; weights: "):
+    with pytest.raises(BadInput, match=r"model: '.*' → '.*other'; weights: '"):
         predict_table(Predict(other, (str(pictures),), top=1), out, HERE)
     out.write_text("mine")
     with pytest.raises(BadInput, match="has been changed since it was written"):

@@ -113,12 +113,12 @@ def test_own_callbacks_see_the_validation_and_change_nothing(tmp_path: Path) -> 
     short, notes = config(steps=12, schedule=Cosine(warmup=2)), Notes()
     plain = pretrain(short, tmp_path / "plain", Machine(workers=0))
     watched = vitrail.pretrain(short, tmp_path / "watched", Machine(workers=0), callbacks=[notes])
-    assert watched["weights_sha256"] == plain["weights_sha256"]
+    assert watched.weights_sha256 == plain.weights_sha256
     assert notes.steps == [4, 8, 12]
     seen = [None if v is None else v["step"] for v in notes.validations]
     assert seen == [None, 5, 12]
     assert notes.validations[-1] is not None
-    assert notes.validations[-1]["accuracy"] == watched["accuracy"]
+    assert notes.validations[-1]["accuracy"] == watched.accuracy
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +132,10 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_patience_ends_training_and_the_model_is_the_best(patient: Path) -> None:
     result, rows = read_json(patient / "result.json"), validations(patient)
     best = max(row["accuracy"] for row in rows)
-    assert result["accuracy"] == best
-    assert result["best_step"] == next(row["step"] for row in rows if row["accuracy"] == best)
-    assert result["steps"] == result["best_step"] + 10 < 60
-    assert rows[-1]["step"] == result["steps"]
+    assert result.accuracy == best
+    assert result.best_step == next(row["step"] for row in rows if row["accuracy"] == best)
+    assert result.steps == result.best_step + 10 < 60
+    assert rows[-1]["step"] == result.steps
     stored = read_json(patient / "checkpoints" / f"step-{result['steps']:08d}" / "state.json")
     assert stored["stopped"] is True
 
@@ -200,7 +200,7 @@ def test_the_best_stays_the_best_after_going_back(tmp_path: Path, monkeypatch: p
     )
     assert [step for step, _ in seen][:5] == [5, 10, 15, 5, 10]  # it went back to the start
     best = max(accuracy for _, accuracy in seen)
-    assert (result["best_step"], result["accuracy"]) == next((s, a) for s, a in seen if a == best)
+    assert (result.best_step, result.accuracy) == next((s, a) for s, a in seen if a == best)
 
 
 @pytest.mark.parametrize(
