@@ -157,15 +157,19 @@ def departures(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]
         f"{path}: {shown(old)} → {shown(new)}"
         for path, old, new in changes(first, second)
         if path.partition(".")[0] not in ASIDE
-        and not (ABSENT in (old, new) and _off(new if old is ABSENT else old))
+        and not (ABSENT in (old, new) and _off(new if old is ABSENT else old, path.rpartition(".")[2]))
         and not (path in DATA and isinstance(old, str) and isinstance(new, str) and _same_data(old, new))
     ]
 
 
-def _off(value: Any) -> bool:
+# Options that came later, and the value by which they do what was done before.
+BEFORE = {"keep": "last", "share": 1.0, "channels": 3}
+
+
+def _off(value: Any, key: str) -> bool:
     if isinstance(value, Mapping):
-        return all(_off(inner) for key, inner in value.items() if key != "type")
-    return not value
+        return all(_off(inner, name) for name, inner in value.items() if name != "type")
+    return not value or (key in BEFORE and value == BEFORE[key])
 
 
 def shown(value: Any) -> str:
