@@ -205,7 +205,7 @@ def test_a_run_with_a_broken_tracker_is_the_run_without(tmp_path: Path, fakes: d
     fakes["trackio"].problem = OSError("disk full")
     plain = pretrain(small(), tmp_path / "plain", Machine("cpu", workers=0))
     broken = pretrain(small(), tmp_path / "broken", Machine("cpu", workers=0, track=("trackio", "wandb")))
-    assert broken["weights_sha256"] == plain["weights_sha256"]
+    assert broken.weights_sha256 == plain.weights_sha256
     logged = fakes["wandb"].named("log")
     assert [values["step"] for values, _ in logged if "train/loss" in values] == list(range(1, 13))
     assert [values["step"] for values, _ in logged if "validation/loss" in values] == [6, 12]

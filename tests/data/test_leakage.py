@@ -47,7 +47,7 @@ def test_a_class_that_train_lacks_names_the_nearest(data: Path, tmp_path: Path) 
 def test_a_class_without_test_images_is_allowed_and_said(data: Path, tmp_path: Path, capsys) -> None:
     shutil.rmtree(data / "test" / "class-1")
     result = finetune(config(tmp_path, **names(data)), tmp_path / "out", HERE)
-    assert result["count"] == 12
+    assert result.count == 12
     assert "has no image of 1 of 3 classes (class-1): nothing judges them" in capsys.readouterr().err
 
 

@@ -294,10 +294,10 @@ def test_a_resident_run_that_is_broken_off_ends_with_the_same_bytes(tmp_path: Pa
         pretrain(config, tmp_path / "run", Machine("cpu", workers=0))
     monkeypatch.undo()
     result = pretrain(config, tmp_path / "run", Machine("cpu", workers=0))
-    assert result["weights_sha256"] == whole["weights_sha256"]
+    assert result.weights_sha256 == whole.weights_sha256
     other = pretrain(replace(config, resident=False), tmp_path / "workers", Machine("cpu", workers=0))
-    assert other["weights_sha256"] != whole["weights_sha256"], "the comparison could tell"
+    assert other.weights_sha256 != whole.weights_sha256, "the comparison could tell"
     plain = replace(config, augment=PLAIN)
     ours = pretrain(plain, tmp_path / "plain", Machine("cpu", workers=0))
     theirs = pretrain(replace(plain, resident=False), tmp_path / "plain-workers", Machine("cpu", workers=0))
-    assert ours["weights_sha256"] == theirs["weights_sha256"], "nothing random: the same run by either path"
+    assert ours.weights_sha256 == theirs.weights_sha256, "nothing random: the same run by either path"

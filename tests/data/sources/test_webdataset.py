@@ -292,8 +292,8 @@ def test_the_doctor_names_what_is_not_used(tmp_path: Path) -> None:
 
     (tmp_path / "outside").mkdir()
     result = check(Check(str(hostile(tmp_path / "x.tar", tmp_path / "outside")), quick=True))
-    (finding,) = [finding for finding in result["findings"] if finding["kind"] == "not used"]
-    said = [item["said"] for item in finding["items"]]
+    (finding,) = [finding for finding in result.findings if finding.kind == "not used"]
+    said = [item.said for item in finding.items]
     assert "2 not a file but a link ('soft.png', 'hard.png')" in said
     assert any(line.startswith("4 with a name that leaves the folder ('../escape.png'") for line in said)
     assert not any((tmp_path / "outside").iterdir())
