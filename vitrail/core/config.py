@@ -142,6 +142,25 @@ def _read_dataclass(kind: type, value: Any, where: str) -> Any:
     return kind(**given)
 
 
+# By type, options that came after version 0.1.0, and the value by which all is as it was before.
+_TRAINING = {"keep": "last", "patience": None}
+LATER: dict[str, dict[str, Any]] = {
+    "Pretrain": _TRAINING,
+    "Finetune": _TRAINING,
+    "SquareResize": {"share": 1.0},
+    "ViTConfig": {"channels": 3},
+}
+
+
+def without_later(value: Any) -> Any:
+    """A config as JSON, as version 0.1.0 wrote it where it means the same: for digests, names and comparisons."""
+    if isinstance(value, Mapping):
+        later = LATER.get(value.get("type", ""), {})
+        kept = {key: without_later(inner) for key, inner in value.items()}
+        return {key: inner for key, inner in kept.items() if key not in later or inner != later[key]}
+    return [without_later(inner) for inner in value] if isinstance(value, list) else value
+
+
 # None of these changes what a run is expected to reach: a resident set draws other views, like another seed.
 ASIDE = ("seed", "log_every", "evaluate_every", "save_every", "micro_batch", "resident", "init")
 DATA = ("train", "validation", "test")
@@ -155,21 +174,17 @@ def departures(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]
     """
     return [
         f"{path}: {shown(old)} → {shown(new)}"
-        for path, old, new in changes(first, second)
+        for path, old, new in changes(without_later(first), without_later(second))
         if path.partition(".")[0] not in ASIDE
-        and not (ABSENT in (old, new) and _off(new if old is ABSENT else old, path.rpartition(".")[2]))
+        and not (ABSENT in (old, new) and _off(new if old is ABSENT else old))
         and not (path in DATA and isinstance(old, str) and isinstance(new, str) and _same_data(old, new))
     ]
 
 
-# Options that came later, and the value by which they do what was done before.
-BEFORE = {"keep": "last", "share": 1.0, "channels": 3}
-
-
-def _off(value: Any, key: str) -> bool:
+def _off(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return all(_off(inner, name) for name, inner in value.items() if name != "type")
-    return not value or (key in BEFORE and value == BEFORE[key])
+        return all(_off(inner) for key, inner in value.items() if key != "type")
+    return not value
 
 
 def shown(value: Any) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 
-from vitrail.core.config import to_json
+from vitrail.core.config import to_json, without_later
 from vitrail.core.device import choose_precision
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
@@ -92,7 +92,7 @@ def stored_features(
     about = {
         "format": FORMAT,
         "model": digest_of(model),
-        "preprocess": to_json(preprocess),
+        "preprocess": without_later(to_json(preprocess)),
         "images": source.content_hash(),
         "reading": type(reading).__name__,
         "precision": str(dtype).removeprefix("torch."),
@@ -114,7 +114,7 @@ def stored_features(
 
 def digest_of(model: Model) -> str:
     """SHA-256 of all weights and the architecture, in hexadecimal."""
-    digest = hashlib.sha256(json.dumps(to_json(model.config), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(without_later(to_json(model.config)), sort_keys=True).encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)

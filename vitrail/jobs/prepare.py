@@ -88,8 +88,8 @@ def prepare(
     _check(config)
     folder = Path(folder)
     parts = _parts(config.data, folder)
+    sources = [open_data(part.data) for part in parts]  # all, before the folder is made and the work on any begins
     with SignalWatch() as watch, claim(config, parts, folder):
-        sources = [open_data(part.data) for part in parts]  # all, before the work on any begins
         states = [State(part, config, source) for part, source in zip(parts, sources, strict=True)]
         for state, source in zip(states, sources, strict=True):
             if not state.finished:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from vitrail.core.config import to_json
+from vitrail.core.config import to_json, without_later
 from vitrail.jobs.finetune.finetune import Finetune
 
 Scale = Literal["smoke", "small", "paper"]  # minutes on the digits; an hour on small photographs; the paper's own
@@ -88,7 +88,7 @@ class StudyRun:
 
 def digest(config: Any) -> str:
     """Ten hexadecimal digits of a config: equal configs are one run, whichever study asks for it."""
-    return hashlib.sha256(json.dumps(to_json(config), sort_keys=True).encode()).hexdigest()[:10]
+    return hashlib.sha256(json.dumps(without_later(to_json(config)), sort_keys=True).encode()).hexdigest()[:10]
 
 
 def slug(text: str) -> str:
