@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 if "vitrail.models" not in sys.modules:
     install_import_hook("vitrail", "beartype.beartype")
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("VITRAIL_OFFLINE", "1")  # tests download nothing, and leave nothing behind at home
 os.environ.setdefault("VITRAIL_CACHE", str(Path(tempfile.gettempdir()) / "vitrail-tests-cache"))
 

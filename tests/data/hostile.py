@@ -8,7 +8,6 @@ process with a stack; any other exception than BrokenImage ends it with a trace.
 
 import faulthandler
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from tests.data.pictures import encoded, photograph
+from tests.memory import resident
 from vitrail.data.decode.image import BrokenImage, Jpeg, decode, look
 
 LIMIT = 20.0  # seconds a file
@@ -114,7 +114,7 @@ def main(count: int, seed: int) -> None:
             broken += bool(str(problem))  # with a reason
         slowest = max(slowest, time.perf_counter() - begun)
     faulthandler.cancel_dump_traceback_later()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = resident() / 2**20
     print(json.dumps({"decoded": decoded, "broken": broken, "slowest": slowest, "memory": memory}))
 
 

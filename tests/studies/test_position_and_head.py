@@ -19,6 +19,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("studies")
 
 
+@pytest.mark.slow
 def test_position_study_shows_the_gap(out: Path) -> None:
     """None is worse than 1-D by more than the noise of two seeds (measured: 42 points, interval 26 to 58)."""
     whole = study("position", "smoke")

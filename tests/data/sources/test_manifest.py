@@ -1,6 +1,5 @@
 """Manifests: columns, splits, labels, and what is said of rows that cannot be used."""
 
-import resource
 import time
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from tests.data.pictures import encoded, folder_of_images, noise
+from tests.memory import forget_peak, resident
 from vitrail.core.errors import BadInput
 from vitrail.data.decode.image import BrokenImage
 from vitrail.data.open.names import open_data
@@ -163,12 +163,13 @@ def test_a_million_bad_rows_are_counted_in_bounded_memory(tmp_path: Path) -> Non
         file.write("path,label\n")
         for start in range(0, rows, 1000):
             file.write("".join(f"photos/{i}.png,cat{',extra' * (1 + i % 40)}\n" for i in range(start, start + 1000)))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    forget_peak()
+    before = resident()
     start_time = time.perf_counter()
     with pytest.raises(BadInput) as raised:
         open_data(str(path))
     seconds = time.perf_counter() - start_time
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    grown = (resident() - before) / 2**20
     said = str(raised.value)
     print(f"{seconds:.1f} s, {grown:.0f} MiB more, {len(said)} characters")
     assert "has 1,000,000 bad rows of 1,000,000: 25,000 with 3 columns instead of 2 (line 2: 'photos/0.png" in said

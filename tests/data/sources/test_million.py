@@ -25,8 +25,9 @@ CLASSES = [f"n{i:08d}" for i in range(1000)]
 
 # In a process of its own: the memory is the whole of it, torch included.
 FIRST_BATCH = """
-import json, os, resource, sys, time
+import json, os, sys, time, torch
 from pathlib import Path
+from vitrail.core.device import peak_memory_gib
 from vitrail.data.loader.loader import train_loader
 from vitrail.data.open.names import open_data, require_classes
 from vitrail.data.transforms.pipeline import Augment, Preprocess
@@ -44,7 +45,7 @@ me, all_pages = os.getpid(), 0
 for process in [me, *map(int, Path(f"/proc/{me}/task/{me}/children").read_text().split())]:
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     all_pages += int(next(line for line in lines if line.startswith("Pss:")).split()[1])  # shared ones count once
-peak = max(all_pages, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+peak = max(all_pages, peak_memory_gib(torch.device('cpu')) * 2**20)
 measured = {"opened": opened, "seconds": seconds, "GiB": peak / 2**20}
 print(json.dumps({"count": len(source), "n": len(first.labels), **measured}))
 """
