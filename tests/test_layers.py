@@ -15,6 +15,7 @@ HOUSE = [
     {"findings"},
     {"data", "models", "report"},
     {"weights"},
+    {"runtimes"},
     {"train", "evals"},
     {"analysis", "serve"},
     {"jobs"},

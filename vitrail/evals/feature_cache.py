@@ -35,6 +35,7 @@ from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.features import Features, Part, Reading, Representation, feature_parts, shape_of
 from vitrail.models.build import Model
+from vitrail.weights.digest import digest_of
 
 Number = Literal["float32", "float16"]
 
@@ -110,15 +111,6 @@ def stored_features(
         _fill(store, model, source, preprocess, reading, dtype, workers)
         _join(store)
     return _opened(store, source)
-
-
-def digest_of(model: Model) -> str:
-    """SHA-256 of all weights and the architecture, in hexadecimal."""
-    digest = hashlib.sha256(json.dumps(without_later(to_json(model.config)), sort_keys=True).encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _fill(

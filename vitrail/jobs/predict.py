@@ -14,11 +14,11 @@ from vitrail.core.errors import BadInput
 from vitrail.core.progress import progress, say
 from vitrail.core.signals import SignalWatch
 from vitrail.data.open.inputs import Images, open_images
-from vitrail.evals.feature_cache import digest_of
 from vitrail.records.predictions import PredictionRequest, PredictionsInfo
 from vitrail.serve.formats import Columns, form_of
 from vitrail.serve.prediction_file import PredictionFile
 from vitrail.serve.predictor import Prediction, PredictionBatch, Predictor
+from vitrail.weights.digest import digest_of
 
 NAMED = 20  # broken images that are named on standard error; all are in their rows
 

@@ -30,8 +30,10 @@ def attend(
     bias: Float[Tensor, "b h n m"] | None = None,
 ) -> Float[Tensor, "b h n k"]:
     """Equation 7, by the kernel that was measured to be the fastest for this device, dtype and length."""
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.compiler.is_exporting():
-        # an exported graph may run on another machine: it keeps the fused kernel; in float32 that is the faster one
+    if torch.compiler.is_exporting():  # a graph may run on another machine: nothing of this one is asked
+        # with a bias the products stand in the graph, which every runtime reads and fuses by itself
+        return _fused(q, k, v, None) if bias is None else attention_weights(q, k, bias) @ v
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:  # in float32 the fused kernel is the faster one
         if bias is not None:  # which the fused kernel of the CPU cannot learn
             return attention_weights(q, k, bias) @ v if CPU_MULTIPLIES_BFLOAT16 else _fused(q, k, v, bias)
         if CPU_MULTIPLIES_BFLOAT16:
