@@ -13,6 +13,7 @@ from vitrail.core.errors import BadInput
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
+from vitrail.runtimes.by_torch import TorchRuntime
 from vitrail.serve.predictor import Predictor
 from vitrail.weights.bundle import save_bundle
 
@@ -50,11 +51,11 @@ def test_the_answer_is_that_of_the_model(predictor: Predictor) -> None:
     pictures = [noise(12, 16, seed) for seed in range(5)]
     images = torch.from_numpy(np.stack([p.transpose(2, 0, 1) for p in pictures])).float() / 127.5 - 1
     answers = predictor.predict(pictures, top=1)
-    predictor.dtype, kept = torch.float32, predictor.dtype
+    predictor.runtime, kept = TorchRuntime(predictor.model, "float32"), predictor.runtime
     try:
         exact = predictor.predict(pictures, top=1)
     finally:
-        predictor.dtype = kept
+        predictor.runtime = kept
     # the evaluation view enlarges before it cuts out the middle, so resize by hand the same way
     views = torch.stack([torch.from_numpy(_view(p).transpose(2, 0, 1).copy()) for p in pictures]).float() / 127.5 - 1
     assert views.shape == images.shape

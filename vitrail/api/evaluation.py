@@ -4,12 +4,12 @@ from pathlib import Path
 
 from vitrail.api.data import load_data
 from vitrail.api.models import as_model, preprocess_of
-from vitrail.core.device import Machine, Precision, choose_precision
+from vitrail.core.device import Machine, Precision, RuntimeChoice, choose_precision
 from vitrail.core.errors import BadInput
 from vitrail.data.sources.base import Source
 from vitrail.evals.classifier import LoadedClassifier, load_classifier, with_classes_of
 from vitrail.evals.classify import Evaluation
-from vitrail.evals.features import EveryLayer, Features, Representation
+from vitrail.evals.features import EveryLayer, Features, Representation, open_for_features
 from vitrail.evals.features import features as features_of
 from vitrail.models.build import Model
 
@@ -22,6 +22,7 @@ def evaluate(
     precision: Precision = "auto",
     device: str = "auto",
     workers: int | None = None,
+    runtime: RuntimeChoice = "torch",
 ) -> Evaluation:
     """Judges a classifier on every readable image; the data may lack some of its classes.
 
@@ -29,6 +30,7 @@ def evaluate(
         model: MODEL, or a model, which stays on its device.
         data: DATA (its test split, where it names none), or a source.
         classes: how the classes of the data are matched with those of the model: `vitrail evaluate --classes`.
+        runtime: what computes the model, auto: the fastest that is installed and agrees with PyTorch.
 
     Returns:
         accuracy, interval (95 %), loss (nats), top5, confusion, ...; `to_pandas()` has a row an image.
@@ -48,7 +50,7 @@ def evaluate(
         dtype = choose_precision(precision, next(model.parameters()).device)
         classifier = LoadedClassifier("the model", (model,), names, columns, {}, (), 1, dtype, workers)
     classifier, source = with_classes_of(classifier, load_data(data, "test"), str(data), classes)
-    return classifier.judged(source)
+    return classifier.ready_for(len(source), runtime).judged(source)
 
 
 def features(
@@ -59,12 +61,14 @@ def features(
     precision: Precision = "auto",
     device: str = "auto",
     workers: int | None = None,
+    runtime: RuntimeChoice = "torch",
 ) -> Features:
     """What a model makes of every readable image of DATA (its test split, where it names none), in order.
 
     Args:
         model: MODEL, or a model, which stays on its device; it needs no classifier.
         layers: the tokens of every layer too, in the same rows (vitrail.evals.features.EveryLayer).
+        runtime: what computes the model, auto: the fastest that is installed and agrees with PyTorch.
 
     Returns:
         values float32 [N, D], labels int64 [N], broken (key, reason) of images that cannot be read, and places int64
@@ -74,4 +78,7 @@ def features(
     dtype = choose_precision(precision, next(found.parameters()).device)
     reading = EveryLayer() if layers else Representation()
     source = load_data(data, "test")
-    return features_of(found, source, preprocess_of(found), dtype=dtype, reading=reading, workers=workers)
+    computed = open_for_features(found, reading, runtime, precision, len(source))
+    return features_of(
+        found, source, preprocess_of(found), dtype=dtype, reading=reading, workers=workers, runtime=computed
+    )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from vitrail.commands.parsing import Command, Common, parse, show
+from vitrail.commands.parsing import Command, Common, CommonInference, parse, show
 from vitrail.core.errors import BadInput, nearest
 
 
@@ -93,12 +93,12 @@ def _duplicates(args: list[str]) -> int:
         model: str | None = None  # also compares the features of this model
         features: float = 0.95  # cosine of two images' features from which they are copies
         out: Path | None = None  # folder to write: the list, the page, and the filtered view, which is DATA
-        common: Annotated[Common, tyro.conf.arg(name="")] = Common()
+        common: Annotated[CommonInference, tyro.conf.arg(name="")] = CommonInference()
 
     chosen = _parse("duplicates", Options, _gathered("--against", args))
-    chosen.common.find_data()
     config = Duplicates(chosen.train, chosen.against, chosen.model, chosen.features)
-    result = duplicates(config, chosen.out, workers=chosen.common.workers, device=chosen.common.device)
+    machine = chosen.common.machine()
+    result = duplicates(config, chosen.out, workers=machine.workers, device=machine.device, runtime=machine.runtime)
     lines = [summary(result)]
     if chosen.out is not None:
         from vitrail.report import make

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from vitrail.commands.parsing import Command, parse, percent, show
+from vitrail.commands.parsing import Command, CommonInference, parse, percent, show
 from vitrail.commands.parsing import options as options_of
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ def run(args: list[str]) -> int:
     from vitrail.records.comparison import Comparison
     from vitrail.records.evaluation import EvaluationResult
 
-    kind, _ = options_of(Evaluate, default=None)
+    kind, _ = options_of(Evaluate, default=None, common=CommonInference)
     options = parse(COMMAND, kind, args)
     result = evaluate(options.config, options.out, options.common.machine())
     lines = [result.sentence] if isinstance(result, Comparison) else _said(result)

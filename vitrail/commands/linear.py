@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from vitrail.commands.parsing import Command, parse, show
+from vitrail.commands.parsing import Command, CommonInference, parse, show
 from vitrail.commands.parsing import options as options_of
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ def run(args: list[str]) -> int:
     from vitrail.core.dist import launched
     from vitrail.jobs.linear_probe import Linear, linear
 
-    kind, _ = options_of(Linear, default=None)
+    kind, _ = options_of(Linear, default=None, common=CommonInference)
     options = parse(COMMAND, kind, args)
     result = linear(options.config, options.out, options.common.machine())
     if not launched().first:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from vitrail.commands.by_name import alternatives, with_choices
 from vitrail.commands.foreign import check_known
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from vitrail.core.device import Machine
     from vitrail.core.estimate import Interval
 
-PROOFS = Path(__file__).parent.parent / "recipes/proofs"  # as recipes.proof says; a report is to start without torch
+Runtime = Literal["auto", "torch", "onnx", "openvino"]  # as core.device says; a report is to start without torch
+PROOFS = Path(__file__).parent.parent / "recipes/proofs"  # as recipes.proof says, for the same reason
 
 
 class Command(NamedTuple):
@@ -53,6 +54,17 @@ class Common:
             os.environ["VITRAIL_COLUMNS"] = json.dumps(_columns(self.columns))
         if self.data_root is not None:
             os.environ["VITRAIL_DATA"] = str(self.data_root)
+
+
+@dataclass(frozen=True)
+class CommonInference(Common):
+    """The same, of commands that use a model."""
+
+    runtime: Runtime = "auto"  # what computes the model; auto: of many images the fastest that agrees with PyTorch
+
+    def machine(self) -> "Machine":
+        """Where to run, and by what."""
+        return replace(super().machine(), runtime=self.runtime)
 
 
 def _columns(told: tuple[str, ...]) -> dict[str, str]:

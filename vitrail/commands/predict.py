@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from vitrail.commands.parsing import Command, Common, parse
+from vitrail.commands.parsing import Command, CommonInference, parse
 
 if TYPE_CHECKING:
     from vitrail.serve.predictor import Prediction
@@ -30,7 +30,7 @@ def run(args: list[str]) -> int:
         features: bool = False  # what the classifier reads, too (with --out, .parquet or .jsonl)
         all_probabilities: bool = False  # of every class, not only of the top ones (with --out)
         out: Path | None = None  # a table: .jsonl, .csv or .parquet; goes on where it was interrupted
-        common: Annotated[Common, tyro.conf.arg(name="")] = Common()
+        common: Annotated[CommonInference, tyro.conf.arg(name="")] = CommonInference()
 
     options = parse(COMMAND, Options, args)
     config = Predict(

@@ -17,6 +17,7 @@ from vitrail.core.errors import BadInput
 
 Sharding = Literal["replicated", "sharded", "hybrid"]
 Precision = Literal["auto", "float32", "bfloat16"]
+RuntimeChoice = Literal["auto", "torch", "onnx", "openvino"]  # what computes a model that is only used
 TrainingPrecision = Precision | Literal["float8"]  # float8: of linear layers' products; bfloat16 for all else
 
 
@@ -26,6 +27,7 @@ class Machine:
 
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     workers: int | None = None  # processes that decode and augment; None: by measurement, fewer than there are cores
+    runtime: RuntimeChoice = "auto"  # of models that are used, not trained; auto: the fastest that agrees with PyTorch
     # Of training. Rounding apart, these do not change results either.
     sharding: Sharding = "replicated"  # under torchrun: a whole model in each process, or a part (FSDP2)
     compile: bool | None = None  # torch.compile of the layers; None: on CUDA

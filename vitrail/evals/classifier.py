@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitrail.core.device import Machine, Precision, choose_device, choose_precision
+from vitrail.core.device import Machine, Precision, RuntimeChoice, choose_device, choose_precision
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
 from vitrail.data.class_matching import match_classes
@@ -25,6 +25,9 @@ from vitrail.evals.predictions import pixel_digests
 from vitrail.evals.selective import TARGETS, threshold
 from vitrail.models.build import Model
 from vitrail.records.evaluation import Views
+from vitrail.records.runtime import RuntimeInfo
+from vitrail.runtimes.open_runtime import open_runtime
+from vitrail.runtimes.runtime import Runtime
 from vitrail.weights.load import model_of, read_pretrained
 from vitrail.weights.pretrained import unusable_classifier
 
@@ -46,6 +49,21 @@ class LoadedClassifier:
     crops: Crops
     dtype: torch.dtype
     workers: int | None
+    runtimes: tuple[Runtime, ...] = ()  # what computes each of the models; none: they themselves, in `dtype`
+
+    def ready_for(self, images: int, runtime: RuntimeChoice) -> "LoadedClassifier":
+        """The classifier computed by a runtime, chosen for so many images where it is `auto`."""
+        precision: Precision = "float32" if self.dtype == torch.float32 else "bfloat16"
+        return replace(
+            self,
+            runtimes=tuple(
+                open_runtime(model, runtime, precision, images=images * self.crops) for model in self.models
+            ),
+        )
+
+    def runtime_info(self) -> RuntimeInfo | None:
+        """What computed its answers, once some are there."""
+        return self.runtimes[0].info() if self.runtimes else None
 
     @property
     def temperature(self) -> float | None:
@@ -59,7 +77,14 @@ class LoadedClassifier:
     def logits(self, source: Source, broken: Broken, title: str) -> Iterator[tuple[Batch, Tensor]]:
         """Yields the logits of each batch of a source; with several views, the logarithms of mean probabilities."""
         every = multi_crop_logits(
-            self.models, source, self.crops, broken=broken, dtype=self.dtype, workers=self.workers, title=title
+            self.models,
+            source,
+            self.crops,
+            broken=broken,
+            dtype=self.dtype,
+            workers=self.workers,
+            title=title,
+            runtimes=self.runtimes,
         )
         for batch, logits in every:
             yield batch, self._judged_columns(logits)

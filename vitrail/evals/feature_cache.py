@@ -35,6 +35,7 @@ from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.features import Features, Part, Reading, Representation, feature_parts, shape_of
 from vitrail.models.build import Model
+from vitrail.runtimes.runtime import Runtime
 from vitrail.weights.digest import digest_of
 
 Number = Literal["float32", "float16"]
@@ -78,6 +79,7 @@ def stored_features(
     number: Number = "float32",
     workers: int | None = None,
     shard: int = SHARD,
+    runtime: Runtime | None = None,
 ) -> Features:
     """`features` of `source`, from `folder` where they are there, else computed into it; `values` lie in a file.
 
@@ -90,17 +92,19 @@ def stored_features(
         BadInput: features that float16 cannot hold, features that are no numbers, or too many broken images.
     """
     dtype = dtype or choose_precision("auto", next(model.parameters()).device)
+    precision = str(dtype).removeprefix("torch.") if runtime is None else runtime.precision
     about = {
         "format": FORMAT,
         "model": digest_of(model),
         "preprocess": without_later(to_json(preprocess)),
         "images": source.content_hash(),
         "reading": type(reading).__name__,
-        "precision": str(dtype).removeprefix("torch."),
+        "precision": precision,
         "number": number,
         "count": len(source),
         "shape": list(shape_of(model, reading)),
         "shard": shard,
+        **({} if runtime is None or runtime.name == "torch" else {"runtime": runtime.name}),
     }
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
     store = Store(folder / key, about)
@@ -108,7 +112,7 @@ def stored_features(
         store.folder.mkdir(parents=True, exist_ok=True)
         with lock_or_wait(store.folder / ".join.lock"):
             write_json(store.folder / "features.json", about)
-        _fill(store, model, source, preprocess, reading, dtype, workers)
+        _fill(store, model, source, preprocess, reading, dtype, workers, runtime)
         _join(store)
     return _opened(store, source)
 
@@ -121,6 +125,7 @@ def _fill(
     reading: Reading,
     dtype: torch.dtype,
     workers: int | None,
+    runtime: Runtime | None,
 ) -> None:
     """Computes the shards that no other process computes, and waits until all are complete."""
     world = launched()
@@ -138,7 +143,9 @@ def _fill(
                 places = np.concatenate([np.arange(i * size, min(count, (i + 1) * size)) for i in sorted(mine)])
                 broken = Broken(count)
                 some = Subset(source, places)
-                parts = feature_parts(model, some, preprocess, reading, broken, dtype=dtype, workers=workers)
+                parts = feature_parts(
+                    model, some, preprocess, reading, broken, dtype=dtype, workers=workers, runtime=runtime
+                )
                 _write_shards(store, places, parts, broken)
                 continue
         time.sleep(WAIT)

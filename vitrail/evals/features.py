@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from vitrail.core.device import Precision, RuntimeChoice
 from vitrail.core.errors import BadInput
 from vitrail.data.loader.loader import Broken, eval_loader
 from vitrail.data.sources.base import Source
@@ -23,6 +24,8 @@ from vitrail.models.resnet import ResNetConfig
 from vitrail.models.vit import ViT, ViTConfig
 from vitrail.records.linear import Tokens
 from vitrail.records.read_run import Columns
+from vitrail.runtimes.open_runtime import open_runtime
+from vitrail.runtimes.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,31 @@ def features(
     dtype: torch.dtype | None = None,
     reading: Reading = Representation(),
     workers: int | None = None,
+    runtime: Runtime | None = None,
 ) -> Features:
     """Extract features for every readable image, in source order; float32 [N, D]."""
     broken = Broken(len(source))
-    parts = list(feature_parts(model, source, preprocess, reading, broken, dtype=dtype, workers=workers))
+    parts = list(
+        feature_parts(model, source, preprocess, reading, broken, dtype=dtype, workers=workers, runtime=runtime)
+    )
     places = np.concatenate([part.places for part in parts])
     values = np.concatenate([part.values for part in parts])
     return Features(values, source.labels[places], _named(broken), places)
+
+
+def open_for_features(
+    model: Model, reading: Reading, runtime: RuntimeChoice, precision: Precision, images: int
+) -> Runtime | None:
+    """What computes the features of so many images; None where layers are read, which the model itself must do.
+
+    Raises:
+        BadInput: another runtime than PyTorch is asked for, and layers are read.
+    """
+    if isinstance(reading, Representation):
+        return open_runtime(model, runtime, precision, images=images)
+    if runtime not in ("auto", "torch"):
+        raise BadInput(f"--runtime {runtime} gives the representation alone: layers are read with --runtime torch")
+    return None
 
 
 def pixel_features(source: Source, preprocess: Preprocess) -> Features:
@@ -158,12 +179,21 @@ def feature_parts(
     dtype: torch.dtype | None = None,
     workers: int | None = None,
     batch: int = 256,
+    runtime: Runtime | None = None,
 ) -> Iterator[Part]:
     """The readable images batch by batch; constant memory. `dtype`: of the forward pass, None for the fastest here."""
     shape_of(model, reading)
     with _taken(model, reading) as taken:
         parts = run_inference(
-            model, source, preprocess, broken=broken, dtype=dtype, workers=workers, batch=batch, title="features"
+            model,
+            source,
+            preprocess,
+            broken=broken,
+            dtype=dtype,
+            workers=workers,
+            batch=batch,
+            title="features",
+            runtime=runtime,
         )
         for part in parts:
             values = part.representation

@@ -18,6 +18,7 @@ from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import Model
 from vitrail.models.cost import inference_activations
 from vitrail.models.output import ModelOutput
+from vitrail.runtimes.runtime import Runtime, RuntimeOutput
 
 SHARE = 0.5  # of the free memory, for activations
 LOADER_FROM = 4096  # images from which worker processes earn their start-up time
@@ -42,6 +43,7 @@ def run_inference(
     workers: int | None = None,
     title: str = "evaluating",
     together: bool = False,
+    runtime: Runtime | None = None,
 ) -> Iterator[BatchOutput]:
     """Runs a model on every readable image of a source once, in order; of several processes each sees its part.
 
@@ -49,6 +51,7 @@ def run_inference(
 
     Args:
         together: each of the processes of the run sees its part; otherwise this process sees all.
+        runtime: that computes the model in its own precision; None: the model itself, in `dtype`.
 
     Raises:
         BadInput: more broken images than `broken` allows, or not one that can be read.
@@ -75,7 +78,7 @@ def run_inference(
                         continue
                     images = torch.zeros(1, *images.shape[1:], dtype=torch.uint8)  # takes part, is not counted
                 seen += len(part.labels)
-                output = outputs(model, images, preprocess, dtype)
+                output = outputs(runtime or model, images, preprocess, dtype)
                 if len(part.labels):
                     yield BatchOutput(part, output.logits.float().cpu(), output.representation.float().cpu())
     finally:
@@ -84,8 +87,16 @@ def run_inference(
         raise BadInput("not one image can be read: " + "; ".join(f"{k}: {r}" for k, r in broken.found.items()))
 
 
-def outputs(model: Model, images: UInt8[Tensor, "b 3 h w"], preprocess: Preprocess, dtype: torch.dtype) -> ModelOutput:
-    """Runs the model on the views of some images without gradients; it must be in evaluation mode."""
+def outputs(
+    model: Model | Runtime, images: UInt8[Tensor, "b 3 h w"], preprocess: Preprocess, dtype: torch.dtype
+) -> ModelOutput | RuntimeOutput:
+    """Runs the model on the views of some images without gradients; it must be in evaluation mode.
+
+    Args:
+        dtype: of the products of a model; a runtime has its own.
+    """
+    if isinstance(model, Runtime):
+        return model(normalise(images, preprocess, model.device))
     device = next(model.parameters()).device
     with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         output: ModelOutput = model(normalise(images, preprocess, device))

@@ -21,6 +21,7 @@ from vitrail.data.transforms import crops as augment
 from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, eval_transform
 from vitrail.evals.inference import run_inference
 from vitrail.models.build import Model
+from vitrail.runtimes.runtime import Runtime
 
 Crops = Literal[1, 5, 10]
 ROOM = 0.875  # of a model that sees whole images, what a crop shows of each side
@@ -79,19 +80,29 @@ def multi_crop_logits(
     dtype: torch.dtype | None = None,
     workers: int | None = None,
     title: str = "evaluating",
+    runtimes: Sequence[Runtime | None] = (),
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Batches and their logits; of several views those are the logarithms of the mean probabilities.
 
     Args:
         models: one model, or the same at several resolutions (`model.preprocess`); pictures are those of the last.
+        runtimes: what computes each of them; none: they themselves.
 
     Raises:
         BadInput: the probabilities of all but the last resolution do not fit into memory.
     """
+    computed = dict(zip(models, runtimes or [None] * len(models), strict=True))
     if len(models) == 1 and crops == 1:
         model = models[0]
         for part in run_inference(
-            model, source, model.preprocess, broken=broken, dtype=dtype, workers=workers, title=title
+            model,
+            source,
+            model.preprocess,
+            broken=broken,
+            dtype=dtype,
+            workers=workers,
+            title=title,
+            runtime=computed[model],
         ):
             yield part.batch, part.logits
         return
@@ -99,13 +110,14 @@ def multi_crop_logits(
     held, keys = torch.zeros(()), list[str]()
     for model in models[:-1]:
         keys, means = [], []
-        for batch, mean in _mean_of_crops(model, source, crops, broken, dtype, workers, f"{title}, {_size(model)}"):
+        named = f"{title}, {_size(model)}"
+        for batch, mean in _mean_of_crops(model, source, crops, broken, dtype, workers, named, computed[model]):
             keys += batch.keys
             means.append(mean)
         held = held + torch.cat(means)
     start = 0
     for batch, probabilities in _mean_of_crops(
-        models[-1], source, crops, broken, dtype, workers, f"{title}, {_size(models[-1])}"
+        models[-1], source, crops, broken, dtype, workers, f"{title}, {_size(models[-1])}", computed[models[-1]]
     ):
         stop = start + len(probabilities)
         if len(models) > 1:
@@ -124,11 +136,14 @@ def _mean_of_crops(
     dtype: torch.dtype | None,
     workers: int | None,
     title: str,
+    runtime: Runtime | None,
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Batches, of each image its first view, and the mean of the probabilities [B, K] of all of its views."""
     cut = Cropped(source, model.preprocess, crops)
     rest: tuple[Batch, Tensor] | None = None
-    for part in run_inference(model, cut, cut.view, broken=broken, dtype=dtype, workers=workers, title=title):
+    for part in run_inference(
+        model, cut, cut.view, broken=broken, dtype=dtype, workers=workers, title=title, runtime=runtime
+    ):
         batch, probabilities = part.batch, part.logits.softmax(dim=1)
         if rest is not None:
             batch, probabilities = _joined(rest[0], batch), torch.cat([rest[1], probabilities])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitrail.core.device import RuntimeChoice
 from vitrail.core.errors import BadInput
 from vitrail.core.files import write_text_atomic
 from vitrail.core.progress import say
@@ -19,6 +20,7 @@ from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.subset import Subset
 from vitrail.records.duplicates import CopiedSet, CopyPair, DuplicatesResult, UnreadableInSet
 from vitrail.records.record import write_record
+from vitrail.records.runtime import RuntimeInfo
 
 LISTED = 10_000  # pairs in the JSON; the CSV holds all
 DRAWN = 24  # pairs on the page: half of them the least similar, which are most in doubt
@@ -35,7 +37,12 @@ class Duplicates:
 
 
 def duplicates(
-    config: Duplicates, folder: Path | None = None, *, workers: int | None = None, device: str = "auto"
+    config: Duplicates,
+    folder: Path | None = None,
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    runtime: RuntimeChoice = "auto",
 ) -> DuplicatesResult:
     """Finds the copies of `against` in `train`, or those within `train`.
 
@@ -55,7 +62,7 @@ def duplicates(
         if not one.table.readable.any():
             raise BadInput(f"not one image of {one.name} can be read: {one.table.key[0]}: {one.table.reason[0]}")
     examined = time.perf_counter()
-    vectors = features_of(config.model, compared, device) if config.model else None
+    vectors, computed = features_of(config.model, compared, device, runtime) if config.model else (None, None)
     say(f"comparing {sum(len(c.table) for c in compared):,} images")
     copies = find_near_duplicates(
         [c.table for c in compared],
@@ -88,6 +95,7 @@ def duplicates(
         view="kept.json" if folder else None,
         seconds=time.perf_counter() - started,
         comparing_seconds=time.perf_counter() - examined,
+        runtime=computed,
     )
     if folder is not None:
         write_filtered(folder / "kept.json", config.train, train.source, train.table.index[dropped])
@@ -97,23 +105,29 @@ def duplicates(
     return result
 
 
-def features_of(model: str, compared: list[ScannedSet], device: str) -> np.ndarray:
-    """float32 [n, D] of the images of all sets, NaN for those that cannot be read."""
+def features_of(
+    model: str, compared: list[ScannedSet], device: str, runtime: RuntimeChoice = "auto"
+) -> tuple[np.ndarray, RuntimeInfo]:
+    """float32 [n, D] of the images of all sets, NaN for those that cannot be read; and what computed them."""
     from vitrail.core.device import choose_device
     from vitrail.evals.features import features
+    from vitrail.runtimes.open_runtime import open_runtime
     from vitrail.weights.load import load
 
     loaded = load(model, device=choose_device(device))
+    images = sum(int(one.table.readable.sum()) for one in compared)
+    computed = open_runtime(loaded, runtime, images=images)
     parts = []
     for one in compared:
         rows = np.flatnonzero(one.table.readable)
-        values = features(loaded, Subset(one.source, one.table.index[rows]), loaded.preprocess).values
+        some = Subset(one.source, one.table.index[rows])
+        values = features(loaded, some, loaded.preprocess, runtime=computed).values
         if len(values) != len(rows):
             raise BadInput(f"{one.name} has changed while it was read: {len(rows) - len(values)} images are broken now")
         part = np.full((len(one.table), values.shape[1]), np.nan, np.float32)
         part[rows] = values
         parts.append(part)
-    return np.concatenate(parts)
+    return np.concatenate(parts), computed.info()
 
 
 def _across(

@@ -65,6 +65,7 @@ def evaluate(
     machine = machine or Machine()
     classifier = load_classifier(config.model, config.resolutions, config.crops, config.precision, machine)
     classifier, source = with_classes_of(classifier, open_data(config.data, "test"), config.data, config.classes)
+    classifier = classifier.ready_for(len(source), machine.runtime)
     fitted = fit_temperature_on(classifier, config.calibrate_on, config.data, source) if config.calibrate_on else None
     evaluation = classifier.judged(source, fitted)
     if fitted:
@@ -80,6 +81,7 @@ def evaluate(
         assumed=classifier.assumed,
         copies=copies,
         comparison=comparison,
+        runtime=classifier.runtime_info(),
     )
     if result.temperature:
         fitted_on = fitted.about if fitted else _carried(classifier)
@@ -114,7 +116,7 @@ def _against(config: Evaluate, evaluation: Evaluation, machine: Machine) -> Comp
         return compare(ours, read_predictions(config.against))
     other = load_classifier(config.against, config.resolutions, config.crops, config.precision, machine)
     other, source = with_classes_of(other, open_data(config.data, "test"), config.data, config.classes)
-    judged = other.judged(source)
+    judged = other.ready_for(len(source), machine.runtime).judged(source)
     return compare(
         ours, StoredPredictions(judged.outcomes, judged.classes, config.against, config.data, judged.several)
     )

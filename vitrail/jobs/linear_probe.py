@@ -29,6 +29,7 @@ from vitrail.evals.features import (
     Representation,
     features,
     layers_of,
+    open_for_features,
     pixel_features,
 )
 from vitrail.evals.fewshot import RIDGE
@@ -37,6 +38,7 @@ from vitrail.models.build import Model, build
 from vitrail.records.images import UnreadableImage
 from vitrail.records.linear import FeaturesName, JudgeName, LinearResult, LinearRow
 from vitrail.records.record import write_record
+from vitrail.runtimes.runtime import Runtime
 from vitrail.weights.load import attach, load
 
 Shots = int | Literal["all"]
@@ -70,6 +72,7 @@ class _Kind(NamedTuple):
     name: FeaturesName
     extract: Callable[[Source], Features]
     layers: bool = False
+    runtime: Runtime | None = None
 
 
 def linear(config: Linear, folder: str | Path | None = None, machine: Machine | None = None) -> LinearResult:
@@ -104,8 +107,10 @@ def linear(config: Linear, folder: str | Path | None = None, machine: Machine | 
     support, judged_on = view.sources
     rows: list[LinearRow] = []
     read, broken = 0, dict[str, str]()
+    computed: Runtime | None = None
     for kind in _kinds(config, model, view, machine):
         trained, judged = kind.extract(support), kind.extract(judged_on)
+        computed = computed or kind.runtime
         trained = trained._replace(places=needed[trained.places])
         read, broken = len(judged.labels), dict(judged.broken) or broken
         if launched().first:
@@ -122,6 +127,7 @@ def linear(config: Linear, folder: str | Path | None = None, machine: Machine | 
         count=read,
         broken=[UnreadableImage(key=key, reason=reason) for key, reason in broken.items()],
         rows=rows,
+        runtime=computed.info() if computed else None,
     )
     if folder is not None and launched().first:
         write_record(Path(folder) / "linear.json", result)
@@ -158,10 +164,15 @@ def _kinds(config: Linear, model: Model, view: View, machine: Machine) -> Iterat
     device = next(model.parameters()).device
     dtype = choose_precision(config.precision, device)
 
-    def frozen(of: Model, reading: Reading = Representation()) -> Callable[[Source], Features]:
+    images = sum(len(source) for source in view.sources)
+
+    def opened(of: Model, reading: Reading) -> Runtime | None:
+        return open_for_features(of, reading, machine.runtime, config.precision, images)
+
+    def frozen(of: Model, reading: Reading, runtime: Runtime | None) -> Callable[[Source], Features]:
         if config.features == "none":
             return lambda source: features(
-                of, source, view.preprocess, dtype=dtype, reading=reading, workers=machine.workers
+                of, source, view.preprocess, dtype=dtype, reading=reading, workers=machine.workers, runtime=runtime
             )
         kept = cache_folder() / "features" if config.features is None else Path(config.features)
         return lambda source: stored_features(
@@ -173,13 +184,17 @@ def _kinds(config: Linear, model: Model, view: View, machine: Machine) -> Iterat
             reading=reading,
             number=config.stored,
             workers=machine.workers,
+            runtime=runtime,
         )
 
-    yield _Kind("pre-trained", frozen(model, EveryLayer() if config.layers else Representation()), config.layers)
+    reading = EveryLayer() if config.layers else Representation()
+    runtime = opened(model, reading)
+    yield _Kind("pre-trained", frozen(model, reading, runtime), config.layers, runtime)
     if config.baselines:
         torch.manual_seed(torch_seed(0, "random features"))
         untrained = attach(build(model.config), model.preprocess, model.classes).to(device)
-        yield _Kind("random initialisation", frozen(untrained))
+        plain = Representation()
+        yield _Kind("random initialisation", frozen(untrained, plain, opened(untrained, plain)))
         yield _Kind("raw pixels", lambda source: pixel_features(source, view.preprocess))
 
 

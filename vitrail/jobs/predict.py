@@ -77,10 +77,11 @@ def predict_table(config: Predict, out: Path, machine: Machine | None = None) ->
         which=images.content_hash()[:16],
         preprocess=to_json(model.preprocess),
         classes=sha256(json.dumps(predictor.classes).encode()).hexdigest()[:16],
-        precision=str(predictor.dtype).removeprefix("torch."),
+        precision=predictor.runtime.precision,
         top=columns.labels,
         features=config.features,
         all_probabilities=config.all_probabilities,
+        runtime=None if predictor.runtime.name == "torch" else predictor.runtime.name,
     )
     with (
         PredictionFile(out, columns, question, len(images), predictor.most_at_once()) as output,
@@ -102,13 +103,21 @@ def predict_table(config: Predict, out: Path, machine: Machine | None = None) ->
                 output.flush()
                 signals.check()
         seconds = time.monotonic() - start
-        return output.finish(predictor.classes, (len(images) - begun) / seconds)
+        return output.finish(predictor.classes, (len(images) - begun) / seconds, predictor.runtime.info())
 
 
 def _opened(config: Predict, machine: Machine | None) -> tuple[Predictor, Images]:
     config.check()
     images = open_images(config.paths)
-    predictor = Predictor(config.model, (machine or Machine()).device, config.resolution, features=config.features)
+    machine = machine or Machine()
+    predictor = Predictor(
+        config.model,
+        machine.device,
+        config.resolution,
+        features=config.features,
+        runtime=machine.runtime,
+        images=len(images),
+    )
     return predictor, images
 
 

@@ -36,8 +36,9 @@ member's name), `offset` and `size` (int64, bytes in the tar), `label` (text or 
 count}, {reason: [names]}]}`.
 
 The cache folder (`VITRAIL_CACHE`, else `~/.cache/vitrail`) holds `folders/` (listings), `tars/` (indices), `features/`,
-`objects/` (copies of remote files) and `data/` (named sets, without `VITRAIL_DATA`). All of it can be removed at any
-time.
+`objects/` (copies of remote files), `graphs/` (models converted for other runtimes, the last used of 4 GiB),
+`runtimes.json` (which of these was the fastest) and `data/` (named sets, without `VITRAIL_DATA`). All of it can be
+removed at any time.
 """
 PLAIN = {str: "text", int: "integer", float: "number", bool: "true or false", Any: "any", type(None): "null"}
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitrail.records.images import ImageReference, Pictures
-from vitrail.records.record import Files, Record
+from vitrail.records.record import Files, Record, optional
+from vitrail.records.runtime import RuntimeInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class DuplicatesResult(Record):
     view: str | None  # file of the filtered view
     seconds: float
     comparing_seconds: float  # of these without reading the images
+    runtime: RuntimeInfo | None = optional()  # what computed the features
 
 
 FILES: Files = {

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from vitrail.core.estimate import Interval
 from vitrail.records.comparison import Comparison
 from vitrail.records.images import ImageReference, Mistake, Pictures, UnreadableImage
-from vitrail.records.record import Files, Record
+from vitrail.records.record import Files, Record, optional
+from vitrail.records.runtime import RuntimeInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +155,7 @@ class EvaluationResult(EvaluationSummary):
     assumed: Sequence[str] = ()  # sentences: what the files of the model do not say
     copies: Overlap | None = None  # null where it was not looked for them
     comparison: Comparison | None = None  # null without --against
+    runtime: RuntimeInfo | None = optional()  # what computed the model
 
 
 FILES: Files = {

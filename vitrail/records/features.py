@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitrail.records.record import Files, Record
+from vitrail.records.record import Files, Record, optional
+from vitrail.records.runtime import RuntimeName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class FeatureStore(Record):
     count: int  # images
     shape: Sequence[int]  # of the features of an image
     shard: int  # images in a shard
+    runtime: RuntimeName | None = optional()  # that computed the model, where it is not PyTorch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Literal
 from vitrail.core.estimate import Interval
 from vitrail.records.images import UnreadableImage
 from vitrail.records.record import Files, Record, optional
+from vitrail.records.runtime import RuntimeInfo
 
 FeaturesName = Literal["pre-trained", "random initialisation", "raw pixels"]
 Tokens = Literal["class token", "mean of patches"]
@@ -53,6 +54,7 @@ class LinearResult(Record):
     count: int  # test images that were judged
     broken: Sequence[UnreadableImage]  # test images that could not be read
     rows: Sequence[LinearRow]
+    runtime: RuntimeInfo | None = optional()  # what computed the features; layers are read by PyTorch
 
 
 FILES: Files = {"linear.json": LinearResult}

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitrail.records.record import Files, Record
+from vitrail.records.record import Files, Record, optional
+from vitrail.records.runtime import RuntimeInfo, RuntimeName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class PredictionRequest(Record):
     top: int
     features: bool
     all_probabilities: bool
+    runtime: RuntimeName | None = optional()  # that computes the model, where it is not PyTorch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class PredictionsInfo(Record):
     bytes: int  # of OUT
     classes: Sequence[str]
     images_per_second: float  # of the last session
+    runtime: RuntimeInfo | None = optional()  # what computed the model in the last session
 
 
 FILES: Files = {

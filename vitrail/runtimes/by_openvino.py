@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitrail.models.build import Model
+from vitrail.records.runtime import RuntimePrecision
 from vitrail.runtimes.graph_cache import cached_graph
-from vitrail.runtimes.runtime import Runtime, RuntimeOutput, RuntimePrecision
+from vitrail.runtimes.runtime import Runtime, RuntimeOutput
 from vitrail.runtimes.traced import quiet_export, traced
 
 

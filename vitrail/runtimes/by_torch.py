@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vitrail.models.build import Model
 from vitrail.models.resnet import StandardisedConv
-from vitrail.runtimes.runtime import Runtime, RuntimeOutput, RuntimePrecision
+from vitrail.records.runtime import RuntimePrecision
+from vitrail.runtimes.runtime import Runtime, RuntimeOutput
 
 
 class TorchRuntime(Runtime):
@@ -20,8 +21,7 @@ class TorchRuntime(Runtime):
     name = "torch"
 
     def __init__(self, model: Model, precision: RuntimePrecision, batch: int | None = None):
-        super().__init__(precision, batch)
-        self.device = next(model.parameters()).device
+        super().__init__(precision, batch, next(model.parameters()).device)
         self.model = in_bfloat16(model) if precision == "bfloat16" else model
 
     def compute(self, pixels: Float[Tensor, "b c y x"]) -> RuntimeOutput:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -14,15 +14,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitrail.core.cache import cache_folder
-from vitrail.core.device import Precision, choose_precision, multiplies_bfloat16, processor_name
+from vitrail.core.device import Precision, RuntimeChoice, choose_precision, multiplies_bfloat16, processor_name
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
 from vitrail.core.progress import say
 from vitrail.models.build import Model
+from vitrail.records.runtime import RuntimeInfo, RuntimeName, RuntimePrecision
 from vitrail.runtimes.by_torch import TorchRuntime
-from vitrail.runtimes.runtime import PACKAGES, Runtime, RuntimeInfo, RuntimeName, RuntimeOutput, RuntimePrecision
+from vitrail.runtimes.runtime import PACKAGES, Runtime, RuntimeOutput
 
-RuntimeChoice = Literal["auto", "torch", "onnx", "openvino"]
 NEEDS: dict[RuntimeName, tuple[str, ...]] = {"onnx": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino",)}
 
 # of logits and of the representation: the norm of the difference to PyTorch's float32 over the norm of the latter
@@ -33,7 +33,11 @@ ROUNDS, SECONDS = 5, 4.0  # of the measurement
 
 
 def open_runtime(
-    model: Model, name: RuntimeChoice = "auto", precision: Precision = "auto", batch: int | None = None
+    model: Model,
+    name: RuntimeChoice = "auto",
+    precision: Precision = "auto",
+    batch: int | None = None,
+    images: int | None = None,
 ) -> Runtime:
     """A model as `vitrail.load` returns it, made ready to compute.
 
@@ -42,6 +46,7 @@ def open_runtime(
             are installed and agree with PyTorch.
         precision: `auto` is bfloat16 where the hardware multiplies it. ONNX Runtime computes in float32.
         batch: the images of each pass, see `Runtime`.
+        images: that there are to compute, where it is known: `auto` is PyTorch for fewer than WORTH.
 
     Raises:
         BadInput: a runtime that is not installed, or has no such device or precision; one that does not agree.
@@ -50,7 +55,7 @@ def open_runtime(
     held: RuntimePrecision = "bfloat16" if choose_precision(precision, device) == torch.bfloat16 else "float32"
     automatic = name == "auto"
     if name == "auto":
-        name = fastest_runtime(model, held, batch)
+        name = "torch" if images is not None and images < WORTH else fastest_runtime(model, held, batch)
     runtime = _opened(model, name, held, batch, precision)
     return runtime if name == "torch" else CheckedRuntime(runtime, model, automatic)
 

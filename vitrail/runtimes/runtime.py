@@ -4,17 +4,16 @@ B batch · K classes · D features
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-RuntimeName = Literal["torch", "onnx", "openvino"]
-RuntimePrecision = Literal["float32", "bfloat16"]
+from vitrail.records.runtime import RuntimeInfo, RuntimeName, RuntimePrecision
+
 PACKAGES: dict[RuntimeName, str] = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 
 
@@ -23,17 +22,6 @@ class RuntimeOutput(NamedTuple):
 
     logits: Float[Tensor, "b k"]
     representation: Float[Tensor, "b d"]
-
-
-@dataclass(frozen=True)
-class RuntimeInfo:
-    """What a result says of what computed it."""
-
-    name: RuntimeName
-    version: str
-    precision: RuntimePrecision
-    difference: float | None = None  # from PyTorch in float32, of the first images; None: not compared
-    tolerance: float | None = None
 
 
 class Runtime(ABC):
@@ -45,8 +33,9 @@ class Runtime(ABC):
 
     name: RuntimeName
 
-    def __init__(self, precision: RuntimePrecision, batch: int | None = None):
+    def __init__(self, precision: RuntimePrecision, batch: int | None = None, device: str | torch.device = "cpu"):
         self.precision = precision
+        self.device = torch.device(device)
         self.batch = batch
 
     @abstractmethod
@@ -70,7 +59,7 @@ class Runtime(ABC):
 
     def info(self) -> RuntimeInfo:
         """What a result says of it."""
-        return RuntimeInfo(self.name, version(PACKAGES[self.name]), self.precision)
+        return RuntimeInfo(name=self.name, version=version(PACKAGES[self.name]), precision=self.precision)
 
     def __repr__(self) -> str:
         return f"{self.name}, {self.precision}" + ("" if self.batch is None else f", batches of {self.batch}")

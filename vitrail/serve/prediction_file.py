@@ -20,6 +20,7 @@ from vitrail.core.locks import Lock, lock_or_refuse
 from vitrail.core.resumable import refuse_another
 from vitrail.records.predictions import PredictionRequest, PredictionsInfo, PredictionsPlan
 from vitrail.records.record import as_json, load_record, write_record
+from vitrail.records.runtime import RuntimeInfo
 from vitrail.serve.formats import GROUP_BYTES, GROUP_ROWS, Columns, form_of
 from vitrail.serve.predictor import PredictionBatch
 
@@ -145,7 +146,9 @@ class PredictionFile:
             self.pieces.append(Chunk(start, stop, broken, path))
         self._waiting, self._rows, self._since = [], 0, time.monotonic()
 
-    def finish(self, classes: Sequence[str], images_per_second: float) -> PredictionsInfo:
+    def finish(
+        self, classes: Sequence[str], images_per_second: float, runtime: RuntimeInfo | None = None
+    ) -> PredictionsInfo:
         """Joins the pieces; returns what OUT.json says."""
         self.flush()
         if self.done != self.total:
@@ -160,6 +163,7 @@ class PredictionFile:
             bytes=self.out.stat().st_size,
             classes=classes,
             images_per_second=images_per_second,
+            runtime=runtime,
         )
         write_record(self.about, result)
         shutil.rmtree(self.parts)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from vitrail.core.device import choose_device, choose_precision
+from vitrail.core.device import RuntimeChoice, choose_device, choose_precision
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
 from vitrail.data.decode import image
@@ -24,6 +24,7 @@ from vitrail.data.open.inputs import Images
 from vitrail.data.transforms.pipeline import eval_transform
 from vitrail.evals.inference import LOADER_FROM, inference_batch_size, outputs
 from vitrail.models.build import Model
+from vitrail.runtimes.open_runtime import open_runtime
 from vitrail.weights.load import load
 from vitrail.weights.pretrained import unusable_classifier
 
@@ -71,6 +72,9 @@ class Predictor:
         source: any MODEL that docs/checkpoints.md lists, or a model. What a file does not say, and a classifier that
             was never meant to be used, is said on standard error.
         features: a model without a classifier is welcome too; it has features and no labels.
+        runtime: what computes the model. auto: the fastest that is installed and agrees with PyTorch; the first time,
+            converting the model and measuring take some seconds.
+        images: that are to be labelled, where it is known: `auto` is PyTorch where they are few.
     """
 
     def __init__(
@@ -79,6 +83,8 @@ class Predictor:
         device: str = "auto",
         resolution: int | tuple[int, int] | None = None,
         features: bool = False,
+        runtime: RuntimeChoice = "torch",
+        images: int | None = None,
     ):
         self.device = choose_device(device)
         if isinstance(source, str | Path):
@@ -93,6 +99,7 @@ class Predictor:
         if unusable:
             say(f"{source}: {unusable}")
         self.dtype = choose_precision("auto", self.device)
+        self.runtime = open_runtime(self.model, runtime, images=images)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -196,7 +203,7 @@ class Predictor:
         everything = np.zeros((len(keys), count), np.float32) if every else None
         read = np.zeros((len(keys), self.model.config.representation_width), np.float32) if features else None
         if views is not None:
-            output = outputs(self.model, views, self.model.preprocess, self.dtype)
+            output = outputs(self.runtime, views, self.model.preprocess, self.dtype)
             if count:
                 probabilities = calibrated(output.logits, self.model.temperature).cpu()
                 values, places = probabilities.topk(top)
