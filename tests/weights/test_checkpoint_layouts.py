@@ -45,6 +45,15 @@ FILES: dict[str, Any] = {
         for p in ("module.", "_orig_mod.", "model.", "backbone.", "visual.trunk.", "timm_model.", "a._orig_mod.module.")
     },
     "averages first": {"state_dict": {n: t + 1 for n, t in under("").items()}, "state_dict_ema": under("")},
+    "a list": [under(""), {"epoch": 3}],
+    "wrappers of single blocks": {
+        n.replace("blocks.0.", "blocks.0._fsdp_wrapped_module."): t for n, t in under("").items()
+    },
+    "timm's names under vit.": under("module.vit."),
+    "the encoder that is trained": {
+        **{n: t + 1 for n, t in under("module.momentum_encoder.").items()},
+        **under("module.base_encoder."),
+    },
     "teacher first": {"student": {n: t + 1 for n, t in under("module.").items()}, "teacher": under("module.")},
     "Lightning's": {"state_dict": {**under("model."), "criterion.weight": torch.ones(3)}, "hyper_parameters": BESIDE},
     "chunks": {n.replace("blocks.", "blocks.0."): t for n, t in under("").items()},
@@ -59,6 +68,64 @@ def test_a_checkpoint_is_read_under_any_wrapper_prefix_and_suffix(case: str, nam
     state = read_pretrained(tmp_path / name).state
     assert state.keys() == random_state(TIMM).keys()
     assert all(torch.equal(state[n], t) for n, t in random_state(TIMM).items())
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"class_names": ["bee", "ant", "cat"]},
+        {"class_to_idx": {"ant": 1, "bee": 0, "cat": 2}},
+        {"classes": {0: "bee", 2: "cat", 1: "ant"}},
+        {"id2label": {"0": "bee", "1": "ant", "2": "cat"}},
+    ],
+    ids=lambda named: next(iter(named)),
+)
+def test_names_of_classes_beside_the_weights_are_used_and_it_is_said(named: dict[str, Any], tmp_path: Path) -> None:
+    torch.save({"model": under(""), **named}, tmp_path / "m.pth")
+    read = read_pretrained(tmp_path / "m.pth")
+    assert read.classes == ("bee", "ant", "cat")
+    assert read.assumed[0] == "beside its weights 3 classes are named, and used"
+
+
+def test_names_of_another_number_of_classes_are_not_used_and_it_is_said(tmp_path: Path) -> None:
+    torch.save({"model": under(""), "classes": ["a", "b"]}, tmp_path / "m.pth")
+    read = read_pretrained(tmp_path / "m.pth")
+    assert read.classes is None
+    assert read.assumed[0] == "beside its weights 2 classes are named, not 3: not used"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+    ],
+    ids=["nothing", "git LFS", "a page"],
+)
+@pytest.mark.parametrize("name", ["m.pth", "m.safetensors", "f/model.safetensors"])
+def test_what_came_instead_of_a_file_is_called_so(content: bytes, sentence: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "config.json").write_text(json.dumps({"architecture": "vit_tiny_patch16_224"}))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=sentence):
+        vitrail.load((tmp_path / name).parent if "/" in name else tmp_path / name)
+
+
+def test_a_folder_of_checkpoints_says_how_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-500").mkdir()
+    (tmp_path / "checkpoint-500" / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(BadInput, match="name a folder in it, as .*checkpoint-500"):
+        vitrail.load(tmp_path)
+
+
+def test_positions_that_may_be_two_grids_are_asked_for(tmp_path: Path) -> None:
+    """25 are 5 x 5 patches, or 4 x 4 with entries for the class token and 8 registers."""
+    config = replace(TIMM, registers=8, resolution=(20, 20), position=Learned1d(class_entry=False))
+    torch.save({**random_state(config), "pos_embed": torch.zeros(1, 25, 192)}, tmp_path / "m.pth")
+    with pytest.raises(BadInput, match="25 positions may be 5 x 5 and 0 before them or 4 x 4 and 9 before them"):
+        read_pretrained(tmp_path / "m.pth")
+    assert read_pretrained(tmp_path / "m.pth", resolution=16).config.resolution == (16, 16)
 
 
 class Unknown:

@@ -215,6 +215,26 @@ def test_a_preprocessor_that_does_something_else_is_refused_by_name(changes: dic
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"problem_type": "multi_label_classification"}, "problem_type 'multi_label_classification'"),
+        ({"num_labels": 7, "id2label": None, "label2id": None}, "num_labels 7, the weights have 3"),
+        ({"label2id": {"a": 1, "b": 0, "c": 2}}, "names its classes in two ways"),
+    ],
+    ids=["several labels", "another number", "two orders of names"],
+)
+def test_a_config_that_means_other_classes_is_refused(changes: dict[str, object], sentence: str, theirs: Path) -> None:
+    edit(theirs / "config.json", **changes)
+    with pytest.raises(BadInput, match=sentence):
+        read_pretrained(theirs)
+
+
+def test_names_are_taken_from_label2id_where_id2label_is_missing(theirs: Path) -> None:
+    edit(theirs / "config.json", id2label=None, label2id={"x": 1, "y": 0, "z": 2})
+    assert read_pretrained(theirs).classes == ("y", "x", "z")
+
+
 def test_the_size_of_the_preprocessor_wins_and_is_said(theirs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not read_pretrained(theirs).assumed
     said = {"size": {"shortest_edge": 16}, "crop_size": {"height": 12, "width": 12}, "do_center_crop": True}

@@ -45,7 +45,7 @@ _IRRELEVANT = set(
     "architectures _name_or_path _commit_hash transformers_version torch_dtype dtype attn_implementation "
     "_attn_implementation_autoset hidden_dropout_prob attention_probs_dropout_prob drop_path_rate "
     "initializer_range encoder_stride use_mask_token mask_ratio norm_pix_loss decoder_hidden_size "
-    "decoder_num_hidden_layers decoder_num_attention_heads decoder_intermediate_size problem_type "
+    "decoder_num_hidden_layers decoder_num_attention_heads decoder_intermediate_size "
     "finetuning_task return_dict output_hidden_states output_attentions torchscript use_bfloat16 use_cache "
     "tie_word_embeddings chunk_size_feed_forward is_encoder_decoder is_decoder add_cross_attention "
     "cross_attention_hidden_size tie_encoder_decoder max_length min_length do_sample early_stopping num_beams "
@@ -57,7 +57,12 @@ _IRRELEVANT = set(
     "gradient_checkpointing out_features out_indices _out_features _out_indices stage_names "
     "reshape_hidden_states apply_layernorm".split()
 )
-_ONLY: dict[str, tuple[Any, ...]] = {"pruned_heads": ({},), "qkv_bias": (True,), "return_dict": (True, False)}
+_ONLY: dict[str, tuple[Any, ...]] = {
+    "pruned_heads": ({},),
+    "qkv_bias": (True,),
+    "return_dict": (True, False),
+    "problem_type": ("single_label_classification",),
+}
 
 
 def read_huggingface(tensors: Mapping[str, Tensor], folder: Path, about: Mapping[str, Any]) -> PretrainedModel:
@@ -125,6 +130,7 @@ def _config(kind: Kind, bare: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         pool = TokenAndAverage() if classes else ClassToken()
     sizes = {"hidden_size": projection.shape[0], "num_hidden_layers": depth, "patch_size": projection.shape[2]}
     sizes["num_channels"] = projection.shape[1]
+    sizes |= {"num_labels": classes} if classes and about.get("id2label") is None else {}
     registers = bare["embeddings.register_tokens"].shape[1] if "embeddings.register_tokens" in bare else 0
     if kind in _DINO:
         agree(sizes | {"num_register_tokens": registers, "use_swiglu_ffn": gated}, about)
@@ -242,7 +248,20 @@ def classes_of(about: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
     Raises:
         BadInput: other names than one for each class.
     """
-    names = about.get("id2label")
+    names, back = about.get("id2label"), about.get("label2id")
+    if isinstance(back, dict) and all(type(place) is int for place in back.values()):
+        turned = {str(place): name for name, place in back.items()}
+        if names is None:
+            names = turned
+        elif (
+            count
+            and len(turned) == count
+            and isinstance(names, dict)
+            and {k: str(v) for k, v in names.items()} != turned
+        ):
+            raise BadInput(
+                "config.json names its classes in two ways, and id2label is not label2id turned round: mend one"
+            )
     if not count or names is None:
         return None
     if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(count)):

@@ -22,7 +22,7 @@ from vitrail.weights.hub import PREFIX, fetch
 from vitrail.weights.huggingface import read_huggingface
 from vitrail.weights.pretrained import PretrainedModel
 from vitrail.weights.state_dict import Weights, find_weights, without_prefix
-from vitrail.weights.tensors import as_tensors, read_npz, read_safetensors, read_sharded
+from vitrail.weights.tensors import as_tensors, read_npz, read_safetensors, read_sharded, refuse_stand_ins
 from vitrail.weights.timm import read_timm
 from vitrail.weights.torch_file import bounded, is_torch_file, read_torch
 from vitrail.weights.torchvision import read_torchvision
@@ -80,7 +80,9 @@ def _folder(path: Path, size: tuple[int, int] | None, named: ModelConfig | None)
         files = [file for file in sorted(path.glob("*.npz")) if file.is_file()]
         if len(files) == 1:
             return _file(files[0], size, named)
-        raise BadInput(f"{path} is no model: it has no config.json. Expected {EXPECTED}")
+        inside = sorted(p.parent for p in path.glob("*/config.json") if _describes_a_model(p))
+        hint = f"; name a folder in it, as {inside[-1]}" if inside else f". Expected {EXPECTED}"
+        raise BadInput(f"{path} is no model: it has no config.json{hint}")
     about = read_json(path / "config.json")
     if not isinstance(about, dict):
         raise BadInput(f"{path / 'config.json'} holds no object")
@@ -90,8 +92,7 @@ def _folder(path: Path, size: tuple[int, int] | None, named: ModelConfig | None)
         return _as_timm(_weights(path), path, about, size, named)
     if "model_type" in about:
         found = _weights(path)
-        made = read_huggingface(found.tensors, path, about)
-        return replace(made, left_over=(*made.left_over, *found.left_over), assumed=(*found.said, *made.assumed))
+        return _with_what_lay_beside(read_huggingface(found.tensors, path, about), found)
     if "architecture" in about:
         return _as_timm(_weights(path), path, about, size, named)
     raise BadInput(
@@ -129,6 +130,8 @@ def _weights(folder: Path) -> Weights:
     found = [name for name in _READERS if (folder / name).exists()]
     if not found:
         raise BadInput(f"{folder} has a config.json and no weights: model.safetensors is missing")
+    for name in found:
+        refuse_stand_ins(folder / name)
     first = _READERS[found[0]](folder / found[0])
     for name in found[1:]:
         other = _READERS[name](folder / name).tensors
@@ -139,6 +142,7 @@ def _weights(folder: Path) -> Weights:
 
 
 def _file(path: Path, size: tuple[int, int] | None, named: ModelConfig | None) -> PretrainedModel:
+    refuse_stand_ins(path)
     if path.name in _READERS and _describes_a_model(path.parent / "config.json"):
         return _folder(path.parent, size, named)  # what lies beside it says what shapes cannot
     if path.suffix == ".npz":
@@ -163,7 +167,19 @@ def _as_timm(
     """By timm's names or torchvision's, with what was said while the weights were looked for."""
     torchvision = "conv_proj.weight" in found.tensors
     made = (read_torchvision if torchvision else read_timm)(found.tensors, path, about, size, named)
-    return replace(made, left_over=(*made.left_over, *found.left_over), assumed=(*found.said, *made.assumed))
+    return _with_what_lay_beside(made, found)
+
+
+def _with_what_lay_beside(made: PretrainedModel, found: Weights) -> PretrainedModel:
+    """What was seen while the weights were looked for; names of classes beside them where nothing else names any."""
+    said, names, count = found.said, found.classes, made.config.num_classes
+    if names and count and made.classes is None:
+        if fit := len(names) == count:
+            made = replace(made, classes=names)
+        said += (
+            f"beside its weights {len(names)} classes are named{', and used' if fit else f', not {count}: not used'}",
+        )
+    return replace(made, left_over=(*made.left_over, *found.left_over), assumed=(*said, *made.assumed))
 
 
 def _is_safetensors(path: Path) -> bool:

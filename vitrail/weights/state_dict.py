@@ -20,18 +20,23 @@ _ORDER = [
     re.compile(pattern)
     for pattern in (
         r"(.*_)?ema(_.*)?|averaged_model|swa_model",
-        r"teacher|target(_encoder|_network)?|momentum_encoder",
+        r"teacher|target(_encoder|_network)?",
         r"model",
         r"(model_)?state_dict|model_state",
-        r"net|network|module|weights|params|encoder|backbone|base_encoder|online(_.*)?",
-        r"student",
+        r"net|network|module|weights|params|encoder|encoder_q|backbone|base_encoder|online(_.*)?",
+        r"student|momentum_encoder|encoder_k",
     )
 ]
+# What wrappers put into the middle of names: FSDP, activation checkpointing, torch.compile of single blocks.
+_WRAPPED = re.compile(r"(?<![^.])(_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\.")
+_NAMES = re.compile(
+    r"class(es|_?names|_?labels|_to_idx|2idx)|labels?(_?names)?|label(2id|_to_idx)|id(2label|x_to_class|x2class)"
+)
 _DEEP = 5  # wrappers in wrappers that are opened
 
 # Beside a model, and no part of it: heads of self-supervision, losses and measures, the tower of texts, other copies.
 _BESIDE = re.compile(
-    r"((.*\.)?(dino_head|ibot_head|head\.(mlp|last_layer)|projector|projection_head|predictor|prototypes|queue(_ptr)?|"
+    r"((.*\.)?(dino_head|ibot_head|head\.(mlp|last_layer\d*)|projector|projection_head|predictor|prototypes|queue(_ptr)?|"
     r"center|criterion|loss(_fn|_function)?|.*(_loss|_metrics?|_acc|_accuracy)|metrics?|"
     r"text(_model|_projection)?|text_.*|transformer|token_embedding|positional_embedding|ln_final|"
     r"logit_(scale|bias)|visual\.head|n_averaged|epoch|step)(\..*)?)"
@@ -45,6 +50,7 @@ class Weights:
     tensors: dict[str, Tensor]
     left_over: tuple[str, ...] = ()  # names as in the file
     said: tuple[str, ...] = ()  # sentences for people: which of several was taken
+    classes: tuple[str, ...] | None = None  # their names, where they lie beside the weights
 
 
 def find_weights(loaded: Any, path: Path) -> Weights:
@@ -54,6 +60,8 @@ def find_weights(loaded: Any, path: Path) -> Weights:
         BadInput: no tensors by name, several models of which none is preferred, or tensors beside it that may belong
             to it.
     """
+    if isinstance(loaded, (list, tuple)):  # as `torch.save((model.state_dict(), epoch), FILE)` makes it
+        loaded = {str(i): part for i, part in enumerate(loaded)}
     if not isinstance(loaded, Mapping):
         raise BadInput(f"{path} holds a {type(loaded).__name__}, expected a state dict")
     found = dict(_with_tensors(loaded, ()))
@@ -66,7 +74,7 @@ def find_weights(loaded: Any, path: Path) -> Weights:
     place = _choose({".".join(p): p for p in models}, path)
     said = _which(".".join(place), [".".join(p) for p in models])
     unwrapped = without_prefix(models[place], path)
-    return Weights(unwrapped.tensors, unwrapped.left_over, said + unwrapped.said)
+    return Weights(unwrapped.tensors, unwrapped.left_over, said + unwrapped.said, names_beside(loaded))
 
 
 def without_prefix(tensors: Mapping[str, Tensor], path: Path) -> Weights:
@@ -75,6 +83,7 @@ def without_prefix(tensors: Mapping[str, Tensor], path: Path) -> Weights:
     Raises:
         BadInput: several models, or tensors outside its prefix that may belong to it, as a classifier.
     """
+    tensors = {_WRAPPED.sub("", name): tensor for name, tensor in tensors.items()}
     prefixes = _prefixes(tensors)
     if not prefixes:
         return Weights(dict(tensors))
@@ -95,6 +104,23 @@ def without_prefix(tensors: Mapping[str, Tensor], path: Path) -> Weights:
     return Weights(inside, left, _which(prefix.rstrip("."), [p.rstrip(".") for p in prefixes]))
 
 
+def names_beside(tree: Mapping[Any, Any]) -> tuple[str, ...] | None:
+    """The names of the classes that a training script saved beside its weights: a list, or an object either way round.
+
+    None where there are none, or where they do not number 0, 1, 2, ...
+    """
+    for name, value in tree.items():
+        if not _NAMES.fullmatch(str(name).lower()):
+            continue
+        if isinstance(value, Mapping):  # {"cat": 0}, or {0: "cat"}, whose numbers JSON makes texts
+            pairs = [(k, v) if type(v) is int else (v, k) for k, v in value.items()]
+            numbers = {int(n): str(c) for c, n in pairs if type(n) is int or str(n).isdecimal()}
+            value = [numbers[i] for i in sorted(numbers)] if sorted(numbers) == list(range(len(value))) else []
+        if isinstance(value, (list, tuple)) and value and all(isinstance(c, str) for c in value):
+            return tuple(value)
+    return None
+
+
 def _with_tensors(
     tree: Mapping[Any, Any], place: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
@@ -111,20 +137,25 @@ def _with_tensors(
 def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
     """What stands before the names of each model; a hybrid's root is part of its patch embedding."""
     for pattern in (_PATCHES, _ROOT):
-        found = [m[1] for name in tensors if (m := pattern.fullmatch(name)) and (not m[1] or m[1].endswith("."))]
+        found = [m for name in tensors if (m := pattern.fullmatch(name)) and (not m[1] or m[1].endswith("."))]
         if found:
-            return _outer(found)
+            return sorted({_outer(m[1]) if m[2].startswith("embeddings.") else m[1] for m in found})
     return []
 
 
-def _outer(prefixes: list[str]) -> list[str]:
+def _outer(prefix: str) -> str:
     """transformers puts a name of the model before its embeddings, and none before the classifier."""
-    return sorted({re.sub(r"(^|\.)(vit|deit|dinov2|dinov2_with_registers)\.$", r"\1", prefix) for prefix in prefixes})
+    return re.sub(r"(^|\.)(vit|deit|dinov2|dinov2_with_registers)\.$", r"\1", prefix)
 
 
 def _choose(places: Mapping[str, Any], path: Path) -> Any:
-    """The one of several that is preferred by the first part of its name that says anything."""
-    ranked = sorted((min(map(_rank, name.split("."))), name) for name in places)
+    """The one of several that is preferred by the part of its name that says most, then by the last one."""
+
+    def preference(name: str) -> tuple[int, int]:
+        ranks = [_rank(part) for part in name.rstrip(".").split(".")]
+        return min(ranks), ranks[-1] if ranks[-1] < len(_ORDER) else min(ranks)
+
+    ranked = sorted((preference(name), name) for name in places)
     if len(ranked) > 1 and ranked[0][0] == ranked[1][0]:
         names = ", ".join(repr(name) for _, name in ranked[:3])
         raise BadInput(f"{path} holds several models, {names}: save the one that is meant alone")

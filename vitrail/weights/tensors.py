@@ -19,6 +19,18 @@ _MAX_HEADER = 10_000  # bytes of an array's header in an .npz; numpy's own limit
 _SPARE, _RATIO = 256 << 20, 8  # bytes that any .npz may unpack to, and times its own size: weights hardly compress
 
 
+def refuse_stand_ins(path: Path) -> None:
+    """Raises BadInput for what came instead of a file: nothing, a pointer of git LFS, a page of a web server."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip()
+    if not start:
+        raise BadInput(f"{path} is empty")
+    if start.startswith(b"version https://git-lfs"):
+        raise BadInput(f"{path} is a pointer of git LFS, not the file itself: `git lfs pull` fetches it")
+    if start[:9].lower().startswith((b"<!doctype", b"<html")):
+        raise BadInput(f"{path} is a web page, as of a login or an error: download the file itself")
+
+
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file; raises BadInput when it is missing or not one."""
     if not path.is_file():

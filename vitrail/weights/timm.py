@@ -90,7 +90,9 @@ def read_timm(
                 state, "dist_token" in tensors, str(about.get("architecture", "")), arguments, settings, size, named
             )
         else:
-            raise BadInput(f"{path} is neither a ViT nor a BiT ResNet: it has no patch embedding and no root")
+            raise BadInput(
+                "this is neither a ViT nor a BiT ResNet: it has no patch embedding and no root by known names"
+            )
     except (KeyError, IndexError, ValueError, AttributeError, TypeError, RuntimeError, ArithmeticError) as problem:
         if isinstance(problem, BadInput):
             raise BadInput(f"{path}: {problem}") from None
@@ -300,10 +302,15 @@ def _positions(
     for prefix in (0, int(token), int(token) + config.registers):  # which tokens before the patches have an entry
         if table.shape[1] > prefix and (side := isqrt(table.shape[1] - prefix)) ** 2 == table.shape[1] - prefix:
             grids.append((side, side))  # the config may name another resolution than the one of these positions
-    readings = [(grid, p) for grid in grids for p in {0, int(token), int(token) + config.registers}]
-    for (h, w), prefix in readings:
-        if h * w + prefix != table.shape[1]:
-            continue
+    readings = [(grid, p) for grid in grids for p in sorted({0, int(token), int(token) + config.registers})]
+    fitting = [(grid, p) for grid, p in dict.fromkeys(readings) if grid[0] * grid[1] + p == table.shape[1]]
+    if size is None and len(fitting) > 1:
+        ways = " or ".join(f"{h} x {w} and {p} before them" for (h, w), p in fitting)
+        raise BadInput(
+            f"{table.shape[1]} positions may be {ways}: say which by resolution="
+            f"{' or '.join(str(grid[0] * config.stride) for grid, _ in fitting)}, or --resolution"
+        )
+    for (h, w), prefix in fitting:
         if prefix > token:  # registers have positions too: these are added to them once and for all
             state["reg_token"] = state["reg_token"] + table[:, int(token) : prefix]
             state["pos_embed"] = torch.cat([table[:, : int(token)], table[:, prefix:]], dim=1)

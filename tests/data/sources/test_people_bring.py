@@ -1,6 +1,7 @@
 """What lies in the folders and tables that people bring: splits, junk, links, suffixes, columns, layouts."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
-from tests.data.pictures import encoded, folder_of_images, noise, write_parquet, write_tar
+from tests.data.pictures import add_member, encoded, folder_of_images, noise, write_parquet, write_tar
 from vitrail.core.errors import BadInput
 from vitrail.data.decode.image import BrokenImage, decode
 from vitrail.data.open.names import open_data, splits_of
@@ -369,3 +370,135 @@ def test_a_parquet_of_paths_is_a_table_and_one_of_images_a_set(tmp_path: Path) -
     jpeg(tmp_path / "a.jpg")
     parquet.write_table(pa.table({"image": ["a.jpg"], "label": ["ant"]}), tmp_path / "list.parquet")
     assert open_data(f"{tmp_path}/list.parquet").classes == ("ant",)
+
+
+# ---- what lies at another level, or is called otherwise
+
+
+@pytest.mark.parametrize("inside", ["animals", "animals/animals", "."])
+def test_folders_around_the_classes_are_looked_into(tmp_path: Path, inside: str) -> None:
+    folder_of_images(tmp_path / "d" / inside, {"ant": 2, "bee": 1})
+    assert counts(open_data(str(tmp_path / "d"))) == {"ant": 2, "bee": 1}
+
+
+def test_splits_within_folders_of_their_own_names(tmp_path: Path) -> None:
+    """As they come out of Kaggle's archives."""
+    folder_of_images(tmp_path / "seg_train" / "seg_train", {"ant": 2, "bee": 1})
+    folder_of_images(tmp_path / "seg_test" / "seg_test", {"bee": 3})
+    folder_of_images(tmp_path, {"seg_pred": 2})
+    assert splits_of(str(tmp_path)) == ("train", "test")
+    assert counts(open_data(f"{tmp_path}@train")) == {"ant": 2, "bee": 1}
+    assert counts(open_data(str(tmp_path), "test")) == {"ant": 0, "bee": 3}
+
+
+def test_splits_within_classes_are_refused_and_other_levels_said(tmp_path: Path, capsys: Stderr) -> None:
+    for top in ("ant", "bee"):
+        folder_of_images(tmp_path / "a" / top, {"train": 1, "test": 1})
+        folder_of_images(tmp_path / "b" / top, {"day": 1, "night": 1})
+    with pytest.raises(BadInput, match="called like splits: make it test/ant"):
+        open_data(str(tmp_path / "a"))
+    assert counts(open_data(str(tmp_path / "b"))) == {"ant": 2, "bee": 2}
+    assert "if it is the other way round, name" in capsys.readouterr().err
+
+
+def test_a_tar_of_several_splits_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ("train/ant/0.png", "train/bee/0.png", "val/ant/0.png"):
+            add_member(tar, name, SIX[0])
+    with pytest.raises(BadInput, match="holds the splits train, val in one"):
+        open_data(str(tmp_path / "a.tar"))
+
+
+def test_images_beside_the_folders_of_classes_are_said(tmp_path: Path, capsys: Stderr) -> None:
+    folder_of_images(tmp_path, {"ant": 2, "bee": 1})
+    jpeg(tmp_path / "stray.jpg")
+    assert counts(open_data(str(tmp_path))) == {"ant": 2, "bee": 1}
+    assert "1 lie beside the folders of the classes ('stray.jpg')" in capsys.readouterr().err
+
+
+def test_a_link_from_class_to_class_is_refused(tmp_path: Path) -> None:
+    """Its images would have two labels."""
+    folder_of_images(tmp_path, {"ant": 2, "bee": 1})
+    (tmp_path / "cat").symlink_to(tmp_path / "ant")
+    with pytest.raises(BadInput, match="of the class cat not one file is an image"):
+        open_data(str(tmp_path))
+
+
+def test_case_of_names_in_train_and_test(tmp_path: Path, capsys: Stderr) -> None:
+    folder_of_images(tmp_path / "train", {"Ant": 2, "bee": 1})
+    folder_of_images(tmp_path / "test", {"ant": 1, "bee": 1})
+    assert counts(open_data(str(tmp_path), "test")) == {"Ant": 1, "bee": 1}
+    assert "the class 'ant' is taken for 'Ant' of train" in capsys.readouterr().err
+
+
+def test_archives_get_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "train.zip").write_bytes(b"PK")
+    with pytest.raises(BadInput, match=r"unpack train\.zip first"):
+        open_data(str(tmp_path / "d"))
+    with pytest.raises(BadInput, match="is an archive, which allows no random access"):
+        open_data(str(tmp_path / "d" / "train.zip"))
+
+
+# ---- further tables
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path|label\n{0}0.jpg|ant\n{0}1.jpg|bee\n",
+        "{0}0.jpg,ant\n{0}1.jpg,bee\n",
+        "path,label\r{0}0.jpg,ant\r{0}1.jpg,bee\r",
+    ]
+    + ["path,label\n/kaggle/input/x/{0}0.jpg,ant\n/kaggle/input/x/{0}1.jpg,bee\n"],
+    ids=["bars", "no header", "an old Mac's", "paths of another machine"],
+)
+def test_further_tables(tmp_path: Path, text: str) -> None:
+    for i in range(2):
+        jpeg(tmp_path / "images" / f"{i}.jpg")
+    (tmp_path / "t.csv").write_bytes(text.format("images/").encode())
+    source = open_data(str(tmp_path / "t.csv"))
+    assert counts(source) == {"ant": 1, "bee": 1}
+    assert all(source[i].image for i in range(2))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "splits"),
+    [
+        ("subset", ("train", "train", "test"), ("train", "test")),
+        ("is_train", ("1", "1", "0"), ("train", "test")),
+        ("is_test", ("False", "True", "False"), ("train", "test")),
+        ("split", ("TRAIN", "train", "TEST"), ("TRAIN", "TEST")),
+    ],
+)
+def test_a_column_of_splits_by_what_is_in_it(
+    tmp_path: Path, column: str, values: tuple[str, ...], splits: tuple[str, ...]
+) -> None:
+    rows = [f"{i}.jpg,{'ant' if i % 2 else 'bee'},{value}" for i, value in enumerate(values)]
+    (tmp_path / "t.csv").write_text("\n".join([f"path,label,{column}", *rows]))
+    assert splits_of(str(tmp_path / "t.csv")) == splits
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [(("ant,train", "bee,"), "1 without a split"), (("-1,train", "0,train"), "the label -1")],
+)
+def test_rows_of_no_split_and_no_class_are_refused(tmp_path: Path, labels: tuple[str, ...], sentence: str) -> None:
+    rows = [f"{i}.jpg,{label}" for i, label in enumerate(labels)]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,split", *rows]))
+    with pytest.raises(BadInput, match=sentence):
+        open_data(str(tmp_path / "t.csv"))
+
+
+def test_floats_that_are_whole_are_numbers_and_names_nearly_one_are_said(tmp_path: Path, capsys: Stderr) -> None:
+    for name, labels, classes in [
+        ("floats", ["10.0", "2.0", "0.0"], ("0", "2", "10")),
+        ("case", ["Cat", "cat", "dog"], ("Cat", "cat", "dog")),
+        ("zeros", ["01", "1", "2"], ("01", "1", "2")),
+    ]:
+        rows = [f"{i}.jpg,{label}" for i, label in enumerate(labels)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["path,label", *rows]))
+        assert open_data(str(tmp_path / f"{name}.csv")).classes == classes
+    said = capsys.readouterr().err
+    assert "kept apart: 'Cat' and 'cat'" in said
+    assert "kept apart: '01' and '1'" in said

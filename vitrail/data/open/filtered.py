@@ -65,7 +65,10 @@ def read_filtered(path: Path) -> FilteredData:
     """The content of a view's file; raises BadInput where it is none."""
     content = read_json(path)
     if not isinstance(content, dict) or content.get("kind") != "view":
-        raise BadInput(f"{path} is no filtered view; expected a JSON file that `vitrail data duplicates` wrote")
+        raise BadInput(
+            f"{path} is no filtered view, as `vitrail data duplicates` writes it; tables are read as "
+            "JSON lines (.jsonl, an object a line), CSV or parquet"
+        )
     if content.get("format") != FORMAT:
         raise BadInput(f"{path} is a view of format {content.get('format')!r}; this vitrail reads {FORMAT}")
     data, count, labels, left_out = (content.get(name) for name in ("data", "count", "labels", "left_out"))

@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from vitrail.core.errors import BadInput, unknown
+from vitrail.core.errors import BadInput, nearest, unknown
 from vitrail.core.files import read_json
+from vitrail.core.progress import say
+
+_WHOLE_FLOAT = re.compile(r"\d+\.0+")
+_NEGATIVE = re.compile(r"-\d+")
 
 
 def class_indices(texts: pa.Array, classes: tuple[str, ...] | None, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -24,8 +28,17 @@ def class_indices(texts: pa.Array, classes: tuple[str, ...] | None, where: str) 
     """
     encoded = texts.dictionary_encode()
     names = [composed(str(name)) for name in encoded.dictionary.to_pylist()]
+    if names and all(_WHOLE_FLOAT.fullmatch(name) for name in names):  # as pandas writes numbers where one is missing
+        names = [name.partition(".")[0] for name in names]
+    if (
+        len(names) > 1
+        and any(_NEGATIVE.fullmatch(name) for name in names)
+        and all_numbers([n.lstrip("-") for n in names])
+    ):
+        raise BadInput(f"{where} holds the label {min(names, key=int)} (unlabelled rows?); expected 0 or more")
     numbers = all_numbers(names)
     if classes is None:
+        say_alike(names, where)
         classes = tuple(sorted(names, key=lambda name: (int(name), name)) if numbers else sorted(names))
         numbers = False
     place = {name: int(name) for name in names} if numbers else {name: label for label, name in enumerate(classes)}
@@ -36,6 +49,48 @@ def class_indices(texts: pa.Array, classes: tuple[str, ...] | None, where: str) 
             raise BadInput(f"{where}: {unknown('class', name, classes)}")
     lookup = np.array([place[name] for name in names], dtype=np.int64)
     return lookup[encoded.indices.to_numpy(zero_copy_only=False)], classes
+
+
+def labels_of(texts: pa.Array, classes: Sequence[str], where: str) -> np.ndarray:
+    """The place of each text among the classes of other data, such as those of the training split, int64.
+
+    Raises:
+        BadInput: a class that these lack; one in another spelling (case, spaces) is the same class, and it is said.
+    """
+    encoded = texts.dictionary_encode()
+    places = places_of([str(name) for name in encoded.dictionary.to_pylist()], classes, where)
+    return np.array(places, dtype=np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
+
+
+def places_of(names: Sequence[str], classes: Sequence[str], where: str) -> list[int]:
+    """`labels_of` for names, each once."""
+    place: dict[str, int] = {composed(name): label for label, name in enumerate(classes)}
+    loose: dict[str, list[int]] = {}
+    for label, name in enumerate(classes):
+        loose.setdefault(folded(name), []).append(label)
+    found: list[int] = []
+    taken = set(names)
+    for name in names:
+        others = loose.get(folded(name), [])
+        if composed(name) in place:
+            found.append(place[composed(name)])
+        elif len(others) == 1 and classes[others[0]] not in taken:
+            found.append(others[0])
+            say(f"{where}: the class {name!r} is taken for {classes[others[0]]!r} of train")
+        else:
+            raise BadInput(f"{where} has the class {name!r}, which train lacks{nearest(name, classes)}")
+    return found
+
+
+def say_alike(names: Sequence[str], where: str) -> None:
+    """Says which classes are called nearly the same: by case or spaces (`Cat`, `cat`), or one number (`1`, `01`)."""
+    alike: dict[str, list[str]] = {}
+    for name in sorted(names):
+        alike.setdefault(str(int(name)) if all_numbers([name]) else folded(name), []).append(name)
+    pairs = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+    if pairs:
+        shown = "; ".join(pairs[:3]) + (f"; and {len(pairs) - 3} more" if len(pairs) > 3 else "")
+        say(f"{where}: classes of nearly one name are kept apart: {shown}")
 
 
 def class_names(file: Path) -> tuple[str, ...]:

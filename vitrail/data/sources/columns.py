@@ -5,8 +5,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as compute
+
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
+from vitrail.data.sources.split_names import meaning
 
 PATH = ("path", "file", "image", "file_name", "filename")
 LABEL = ("label", "class")
@@ -19,6 +23,13 @@ _MORE_LABELS = (
     "category_id", "breed", "diagnosis", "dx", "y",
 )  # fmt: skip
 SPLIT = "split"
+_FLAGS = {  # columns of 0 and 1, and what each number is
+    "is_train": {"1": "train", "0": "test"}, "is_training": {"1": "train", "0": "test"},
+    "is_test": {"0": "train", "1": "test"}, "is_testing": {"0": "train", "1": "test"},
+    "is_valid": {"0": "train", "1": "validation"}, "is_val": {"0": "train", "1": "validation"},
+    "is_validation": {"0": "train", "1": "validation"},
+}  # fmt: skip
+_TRUE_FALSE = {"true": "1", "false": "0", "1.0": "1", "0.0": "0"}
 TOLD = "VITRAIL_COLUMNS"  # the environment variable of `--columns`: a JSON object
 
 
@@ -51,8 +62,8 @@ def find_columns(
             raise BadInput(f"{file} has {names.count(name)} columns named {name!r}")
     path = told.get("image") or _known(names, PATH)
     label = told.get("label") or _known(names, LABEL)
-    split = told.get("split") or (SPLIT if SPLIT in names else None)
-    guessed = []
+    split = told.get("split") or (SPLIT if SPLIT in names else _split_by_content(names, rows, (path, label), file))
+    guessed, one_hot = [], []
     if path is None:
         images = [name for name in names if name != label and rows and all(is_image(row[name]) for row in rows)]
         path = images[0] if len(images) == 1 else _known(names, _MORE_PATHS)
@@ -69,6 +80,12 @@ def find_columns(
         if label is None and len(rest) == 1 and rows and any(is_image(row[path]) for row in rows):
             label = rest[0]
         guessed += [f"the label in {label!r}"]
+    if label is None and len(one_hot) > 1:
+        row = next((i for i, row in enumerate(rows) if sum(float(row[n]) for n in one_hot) != 1), 0)
+        raise BadInput(
+            f"{file}: the columns {_shown(one_hot)} may be one for each class, but row {row + 1} is not of "
+            "exactly one of them: an image has one class here; --columns label=NAME names a column of labels"
+        )
     if label is None:
         raise BadInput(_lacking(names, LABEL, file, "label"))
     if guessed:
@@ -77,6 +94,39 @@ def find_columns(
 
 
 _BITS = {"0", "1", "0.0", "1.0"}
+
+
+def _split_by_content(
+    names: Sequence[str], rows: Sequence[Mapping[str, str]], others: Sequence[str | None], file: str
+) -> str | None:
+    """A column whose values are words for splits, or one such as `is_train` of 0 and 1; it is said which."""
+    for name in names:
+        values = {row[name].strip() for row in rows} if name not in others else set()
+        flag = name.strip().lower().replace(" ", "_") in _FLAGS and {_bit(v) for v in values} <= {"0", "1"}
+        if values and (flag or all(meaning(value) for value in values)):
+            say(f"{file}: the split is in the column {name!r}; otherwise give --columns split=NAME")
+            return name
+    return None
+
+
+def _bit(value: str) -> str:
+    return _TRUE_FALSE.get(value.lower(), value)
+
+
+def split_words(column: str, values: pa.Array) -> pa.Array:
+    """The splits in a column: as they are, or train and test for the 0 and 1 of one such as `is_train`.
+
+    Words of one meaning in two spellings (`Train`, `TRAIN`) are one split.
+    """
+    flags = _FLAGS.get(column.strip().lower().replace(" ", "_"))
+    unique = [str(value) for value in compute.unique(values).to_pylist()]
+    if flags and {_bit(value) for value in unique} <= {"0", "1"}:
+        new = {value: flags[_bit(value)] for value in unique}
+    else:
+        first: dict[str, str] = {}
+        new = {value: first.setdefault(value.casefold(), value) for value in unique}
+    places = compute.index_in(values, pa.array(unique, type=values.type))
+    return pa.array([new[value] for value in unique], type=values.type).take(places)
 
 
 def _known(names: Sequence[str], known: Sequence[str]) -> str | None:

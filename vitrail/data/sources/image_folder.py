@@ -8,23 +8,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
-from unicodedata import normalize
 
 import numpy as np
 import pyarrow as pa
 
 from vitrail.core.cache import cache_folder
-from vitrail.core.errors import BadInput, nearest
+from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path
 from vitrail.core.progress import say
 from vitrail.data.decode import image
 from vitrail.data.sources.base import FileSource, binary
+from vitrail.data.sources.class_names import composed, places_of, say_alike
 from vitrail.data.sources.junk import is_junk
 from vitrail.data.sources.skipped import Skipped
 
 REMEMBERED = 20_000  # files from which on a listing is worth a file
 SETTLED = 2.0  # seconds after which a change of a folder must show in its time
-_FORMAT = b"vitrail folder 2"
+_FORMAT = b"vitrail folder 3"
 
 
 class Listing(NamedTuple):
@@ -70,18 +70,18 @@ class FolderSource(FileSource):
             shown = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
             say(f"{root}: {len(empty)} of {len(listing.classes)} classes have no image and cannot be learned: {shown}")
         classes = classes or listing.classes
-        place = {normalize("NFC", name): label for label, name in enumerate(classes)}
-        if len(place) < len(classes):
+        if len({composed(name) for name in classes}) < len(classes):
             raise BadInput(f"{root}: two classes have one name, written in two Unicode forms; give them one folder")
-        own = [normalize("NFC", name) for name in listing.classes]  # a Mac and Linux may write one name in two forms
-        for name in own:
-            if name not in place:
-                raise BadInput(f"{root} has the class {name!r}, which train lacks{nearest(name, place)}")
-        super().__init__(str(root), listing.names, np.repeat([place[name] for name in own], listing.counts), classes)
+        say_alike(listing.classes, str(root))
+        places = places_of(listing.classes, classes, str(root))
+        super().__init__(str(root), listing.names, np.repeat(places, listing.counts), classes)
 
 
 def _table(root: Path) -> str:
-    """Where tables lie in a folder or beside it: how to name one."""
+    """Where tables or archives lie in a folder or beside it: what to do with one."""
+    archives = sorted(p.name for p in root.iterdir() if p.suffix.lower() in (".zip", ".7z", ".rar", ".gz", ".tgz"))
+    if archives:
+        return f"; unpack {archives[0]} first"
     tables = sorted([*root.glob("*.csv"), *root.parent.glob("*.csv")])
     return f"; a table of labels is DATA by its own name, as in {tables[0]}" if tables else ""
 
@@ -108,9 +108,19 @@ def _walk(root: Path, folders: list[tuple[bytes, int]]) -> Listing:
     folders.append((b"", os.stat(top).st_mtime_ns))  # noqa: PTH116 - names that are no UTF-8
     classes, skipped = _class_folders(root), Skipped()
     counts, names, lost = [], [], []
+    seen: set[tuple[int, int]] = set()
+    if classes:
+        for name in _images_in(top):
+            skipped.add("lie beside the folders of the classes", repr(name))
     for name in classes:
         before = len(skipped)
-        inside = images_below(top, os.fsencode(name), folders, skipped)
+        node = _node((root / name).stat())
+        if node in seen:  # a link from one class to another would give its images two labels
+            skipped.add("a link to another class", repr(name))
+            inside = []
+        else:
+            inside = images_below(top, os.fsencode(name), folders, skipped)
+        seen.add(node)
         counts.append(len(inside))
         names += inside
         lost += [name] if not inside and len(skipped) > before else []
@@ -125,6 +135,13 @@ def classes_in(root: Path) -> tuple[str, ...]:
 def _class_folders(root: Path) -> list[str]:
     with os.scandir(os.fsencode(root)) as entries:
         return sorted(os.fsdecode(e.name) for e in entries if e.is_dir() and not is_junk(e.name))
+
+
+def _images_in(folder: bytes) -> list[str]:
+    """What is called like an image and lies in the folder itself."""
+    with os.scandir(folder) as entries:
+        names = sorted(e.name for e in entries if not is_junk(e.name) and e.is_file())
+    return [os.fsdecode(n) for n in names if os.path.splitext(n)[1].lower() in _SUFFIXES]  # noqa: PTH122
 
 
 def shown_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Images as tables name them: without a suffix, without their folder, with backslashes; found among the files."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,6 +45,11 @@ class ImageNames:
         first = [os.fsdecode(name) for name in names.slice(0, _TRIED).to_pylist()]
         if self.remote or any(self._is_path(name) for name in first):
             return names
+        if (shorter := self._of_another_machine(first)) and all(name.startswith(shorter) for name in first):
+            say(f"{self.file}: {shorter} is not on this machine; what follows it lies beside the table")
+            return compute.replace_substring_regex(
+                names, pattern=b"^" + re.escape(os.fsencode(shorter)), replacement=b""
+            )
         if any("\\" in name for name in first):
             turned = compute.replace_substring(names, pattern=b"\\", replacement=b"/")
             if any(self._is_path(name.replace("\\", "/")) for name in first):
@@ -62,6 +68,14 @@ class ImageNames:
         paths = [paths[0] if paths else name for paths, name in zip(found, names.to_pylist(), strict=True)]
         say(f"{self.file}: {os.fsdecode(names[0].as_py())!r} is read as {os.fsdecode(paths[0])}, and so on")
         return pa.array(paths, type=pa.large_binary())
+
+    def _of_another_machine(self, names: list[str]) -> str:
+        """The beginning of paths without which they are files here; empty where there is none."""
+        for name in names:
+            for i, sign in enumerate(name):
+                if sign == "/" and self._is_path(name[i + 1 :]):
+                    return name[: i + 1]
+        return ""
 
     def _found(self, name: bytes) -> list[bytes]:
         """The images of that name, with or without their suffix; of several those in a folder of the table's split."""

@@ -11,15 +11,16 @@ import pyarrow.compute as compute
 import pyarrow.csv as csv
 import pyarrow.json as json_lines
 
-from vitrail.core.errors import BadInput, nearest
+from vitrail.core.errors import BadInput
 from vitrail.core.object_store import local
 from vitrail.core.progress import say
 from vitrail.data.sources.base import FileSource
-from vitrail.data.sources.class_names import class_indices
-from vitrail.data.sources.columns import Columns, find_columns
+from vitrail.data.sources.class_names import class_indices, labels_of
+from vitrail.data.sources.columns import Columns, find_columns, split_words
 from vitrail.data.sources.image_names import ImageNames
 from vitrail.data.sources.parquet import open_parquet
 from vitrail.data.sources.skipped import NAMED, Skipped
+from vitrail.data.sources.split_names import meaning
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # of the Hugging Face hub, beside the images
@@ -48,6 +49,8 @@ class Manifest:
             raise BadInput(f"{file} has no rows")
         empty = compute.equal(compute.binary_length(self.paths), 0).to_numpy(zero_copy_only=False)
         _refuse_rows(self.skipped, "without a path", empty)
+        if self._split is not None:
+            _refuse_rows(self.skipped, "without a split", compute.equal(self._split, "").to_numpy(zero_copy_only=False))
         if len(self.skipped):
             rows = len(self.paths) + misshapen
             raise BadInput(f"{file} has {len(self.skipped):,} bad rows of {rows:,}: {self.skipped}")
@@ -64,19 +67,16 @@ class Manifest:
 
     def classes(self) -> tuple[str, ...]:
         """The classes of the rows of `train`, where there are any, else of all."""
-        return class_indices(self._texts(self._where("train" if "train" in self.splits else None)), None, self.file)[1]
+        train = next((split for split in self.splits if meaning(split) == "train"), None)
+        return class_indices(self._texts(self._where(train)), None, self.file)[1]
 
     def open(self, split: str | None = None, classes: tuple[str, ...] | None = None) -> FileSource:
         """The images of a split, or all; `classes` are those of the training data, where another file has them."""
         chosen = self._where(split)
         labels = self._texts(chosen)
         if split is not None or classes is not None:
+            numbers = labels_of(labels, classes or self.classes(), self.file)
             classes = classes or self.classes()
-            for name in compute.unique(labels).to_pylist():
-                if name not in classes:
-                    raise BadInput(f"{self.file} has the class {name!r}, which train lacks{nearest(name, classes)}")
-            place = pa.array(classes, type=pa.large_string())
-            numbers = compute.index_in(labels, place).to_numpy(zero_copy_only=False)
         else:
             numbers, classes = class_indices(labels, None, self.file)
         root = self.file.rpartition("/")[0] or ("." if "/" not in self.file else "/")
@@ -108,6 +108,11 @@ def _read_csv(file: str, images: ImageNames, refused: Skipped) -> _Read:
     try:
         path = local(file, fresh=True)
         names, delimiter, sample, opened = _header(path, file)
+        headless = any(map(images.exists, names))
+        if headless:
+            sample = [names, *sample]
+            names = [f"column {i + 1}" for i in range(len(names))]
+            say(f"{file} has no header: its first line names an image")
         rows = [dict(zip(names, row, strict=True)) for row in sample if len(row) == len(names)]
         found = find_columns(names, rows, images.exists, file)
         columns = [found.path, *found.labels, *([found.split] if found.split else [])]
@@ -120,7 +125,7 @@ def _read_csv(file: str, images: ImageNames, refused: Skipped) -> _Read:
                 refused.add(_columns_of(count, names), f"line {row.number}: {row.text[:60]!r}")
             return "skip"
 
-        read = csv.ReadOptions(use_threads=False, block_size=_BLOCK)
+        read = csv.ReadOptions(use_threads=False, block_size=_BLOCK, column_names=names if headless else None)
         parse = csv.ParseOptions(delimiter=delimiter, invalid_row_handler=skip)
         convert = csv.ConvertOptions(
             column_types={name: pa.binary() for name in names}, include_columns=columns, strings_can_be_null=False
@@ -145,8 +150,8 @@ def _header(path: Path, file: str) -> tuple[list[str], str, list[list[str]], Any
         line = opened.readline(_HEADER)
         sample = [opened.readline(_HEADER) for _ in range(_SAMPLED)]
     content: Any = path
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        content = _from_utf16(path, file)
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or (b"\r" in line[:-2] and not sample[0]):
+        content = _from_utf16(path, file) if line[:1] in b"\xff\xfe" else path.read_bytes().replace(b"\r", b"\n")
         line, *sample = content.splitlines(keepends=True)[: 1 + _SAMPLED] or [b""]
         content = pa.BufferReader(content)
     try:
@@ -159,7 +164,7 @@ def _header(path: Path, file: str) -> tuple[list[str], str, list[list[str]], Any
         raise BadInput(f"{file} is empty; expected a header such as path,label and a row for each image")
     if not any(sample):
         raise BadInput(f"{file} has no rows")
-    delimiters = ("\t",) if file.endswith(".tsv") else (",", ";", "\t")
+    delimiters = ("\t",) if file.endswith(".tsv") else (",", ";", "\t", "|")
     delimiter = max(delimiters, key=lambda mark: len(_cells(text, mark, file)))  # the first of equal ones
     rows = [row.decode("utf-8", "replace").rstrip("\r\n") for row in sample]
     return (
@@ -225,6 +230,7 @@ def _columns(table: pa.Table, found: Columns, images: ImageNames, file: str) -> 
     else:
         labels = _from_one_hot(table, found.labels, file)
     split = _one(compute.fill_null(_texts(table[found.split], file, "splits"), "")) if found.split else None
+    split = split_words(found.split, split) if found.split and split is not None else None
     return images.resolved(paths), labels, split
 
 

@@ -17,6 +17,7 @@ from vitrail.data.decode.image import BrokenImage
 from vitrail.data.sources.base import Example, Source, add_files_to
 from vitrail.data.sources.class_names import class_indices, class_names
 from vitrail.data.sources.skipped import Skipped
+from vitrail.data.sources.split_names import meaning
 from vitrail.data.sources.tar_index import index
 
 OPEN = 64  # shards that a process keeps open
@@ -60,6 +61,7 @@ class TarSource(Source):
             raise BadInput(f"{files[0]} holds no image{' with a label' if labelled else ''}{why}")
         if len(skipped):
             say(f"{_shown(files)}: {len(skipped):,} members are not used: {skipped}")
+        _refuse_splits(keys, files)
         self.keys, self._offsets, self._sizes = keys, offsets, sizes
         if labelled:
             self.labels, self.classes = class_indices(labels, classes or _names_beside(files[0]), _shown(files))
@@ -94,6 +96,14 @@ class TarSource(Source):
     def add_images_to(self, digest: Any) -> None:
         """Names and stamps of the files."""
         add_files_to(digest, self.files)
+
+
+def _refuse_splits(keys: pa.LargeStringArray, files: list[str]) -> None:
+    """Raises BadInput where the folders of the members are several splits, which would be mixed."""
+    tops = compute.unique(compute.list_element(compute.split_pattern(keys, "/", max_splits=1), 0)).to_pylist()
+    splits = [top for top in tops if meaning(str(top))] if 1 < len(tops) < 10 else []
+    if len({meaning(str(split)) for split in splits}) > 1:
+        raise BadInput(f"{_shown(files)} holds the splits {', '.join(sorted(splits))} in one: make a tar file of each")
 
 
 class _Descriptor:
