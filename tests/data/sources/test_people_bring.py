@@ -449,8 +449,8 @@ def test_archives_get_a_sentence(tmp_path: Path) -> None:
         "path|label\n{0}0.jpg|ant\n{0}1.jpg|bee\n",
         "{0}0.jpg,ant\n{0}1.jpg,bee\n",
         "path,label\r{0}0.jpg,ant\r{0}1.jpg,bee\r",
-    ]
-    + ["path,label\n/kaggle/input/x/{0}0.jpg,ant\n/kaggle/input/x/{0}1.jpg,bee\n"],
+        "path,label\n/kaggle/input/x/{0}0.jpg,ant\n/kaggle/input/x/{0}1.jpg,bee\n",
+    ],
     ids=["bars", "no header", "an old Mac's", "paths of another machine"],
 )
 def test_further_tables(tmp_path: Path, text: str) -> None:
