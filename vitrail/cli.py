@@ -17,6 +17,7 @@ from vitrail.commands import (
     pretrain,
     recipes,
     report,
+    serve,
     study,
     suite,
 )
@@ -31,6 +32,7 @@ COMMANDS = {
         linear.COMMAND,
         evaluate.COMMAND,
         predict.COMMAND,
+        serve.COMMAND,
         inspect.COMMAND,
         suite.COMMAND,
         study.COMMAND,

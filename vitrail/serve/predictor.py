@@ -19,12 +19,13 @@ from vitrail.core.progress import say
 from vitrail.data.decode import image
 from vitrail.data.decode.array import from_array
 from vitrail.data.decode.image import BrokenImage, Pixels
-from vitrail.data.loader.loader import Batch, BrokenExample, eval_loader, stack
+from vitrail.data.loader.loader import Batch, BrokenExample, eval_loader, normalise, stack
 from vitrail.data.open.inputs import Images
 from vitrail.data.transforms.pipeline import eval_transform
-from vitrail.evals.inference import LOADER_FROM, inference_batch_size, outputs
+from vitrail.evals.inference import LOADER_FROM, inference_batch_size
 from vitrail.models.build import Model
 from vitrail.runtimes.open_runtime import open_runtime
+from vitrail.runtimes.same_bits import SameBits
 from vitrail.weights.load import load
 from vitrail.weights.pretrained import unusable_classifier
 
@@ -62,8 +63,15 @@ class PredictionBatch(NamedTuple):
     features: Float32[np.ndarray, "n d"] | None = None
 
 
+class Judged(NamedTuple):
+    """What a model makes of some views: the probabilities of all classes ([n, 0]: it has none), what they are of."""
+
+    probabilities: Float[Tensor, "n c"]
+    representation: Float[Tensor, "n d"]
+
+
 class Predictor:
-    """Labels images with a model that is loaded once.
+    """Labels images with a model that is loaded once. An image gets the same bits whatever else is labelled with it.
 
     Probabilities are the softmax of the logits, divided by the temperature where the model has one: what `vitrail
     evaluate` fitted on held-out images, so that a probability is the share of times that it is right.
@@ -99,7 +107,8 @@ class Predictor:
         if unusable:
             say(f"{source}: {unusable}")
         self.dtype = choose_precision("auto", self.device)
-        self.runtime = open_runtime(self.model, runtime, images=images)
+        opened = open_runtime(self.model, runtime, images=images)
+        self.runtime = SameBits(opened, self.model.config, self.most_at_once())
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -155,9 +164,6 @@ class Predictor:
     ) -> Iterator[PredictionBatch]:
         """Yields predictions batch by batch, in order; decoded in worker processes, in constant memory.
 
-        The last digits of a prediction depend on the other images of its batch. So a run that goes on from a multiple
-        of `batch` gives the same numbers as one from the start.
-
         Args:
             workers: processes that decode; None: as many as are worth it.
             every: the probabilities of all classes too.
@@ -169,6 +175,16 @@ class Predictor:
         for part in loader:
             keys, errors = _in_order(part)
             yield self._answers(part.images if len(part.labels) else None, keys, errors, top, every, features)
+
+    def judge(self, views: UInt8[Tensor, "n 3 h w"] | Float[Tensor, "n c h w"]) -> Judged:
+        """The one way from views to probabilities, for `vitrail predict` and for `vitrail serve`.
+
+        Args:
+            views: pictures, or numbers that are normalised already.
+        """
+        known = views.is_floating_point()
+        output = self.runtime(views if known else normalise(views, self.model.preprocess, self.device))
+        return Judged(calibrated(output.logits, self.model.temperature).cpu(), output.representation.float().cpu())
 
     def most_at_once(self, batch: int = BATCH) -> int:
         """The number of images for one forward pass: at most `batch`, and no more than there is memory for."""
@@ -203,15 +219,14 @@ class Predictor:
         everything = np.zeros((len(keys), count), np.float32) if every else None
         read = np.zeros((len(keys), self.model.config.representation_width), np.float32) if features else None
         if views is not None:
-            output = outputs(self.runtime, views, self.model.preprocess, self.dtype)
+            probabilities, representation = self.judge(views)
             if count:
-                probabilities = calibrated(output.logits, self.model.temperature).cpu()
                 values, places = probabilities.topk(top)
                 best[readable], shares[readable] = places.numpy(), values.numpy()
                 if everything is not None:
                     everything[readable] = probabilities.numpy()
             if read is not None:
-                read[readable] = output.representation.float().cpu().numpy()
+                read[readable] = representation.numpy()
         return PredictionBatch(keys, errors, best, shares, everything, read)
 
 
