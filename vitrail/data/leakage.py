@@ -65,6 +65,8 @@ def check_validation(validation: Source, others: Iterable[tuple[Source | None, s
 
 def check_labels(source: Source, name: str) -> None:
     """Raises BadInput for labels that are no class."""
+    if source.multi_label:
+        return  # ones and zeros
     wrong = np.flatnonzero((source.labels < 0) | (source.labels >= len(source.classes)))
     if len(wrong):
         raise BadInput(
@@ -75,8 +77,7 @@ def check_labels(source: Source, name: str) -> None:
 
 def _absent(train: Source, test: Source, test_name: str) -> Iterable[str]:
     """A class without test images is allowed: its accuracy is simply not known."""
-    counts = np.bincount(test.labels, minlength=len(test.classes))
-    names = [name for name, count in zip(test.classes, counts, strict=True) if not count]
+    names = [name for name, count in zip(test.classes, test.counts, strict=True) if not count]
     if names:
         shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         yield f"{test_name} has no image of {len(names)} of {len(train.classes)} classes ({shown}): nothing judges them"

@@ -7,8 +7,6 @@ are what is compared: files that were touched or copied are the same images, and
 import hashlib
 from typing import Any
 
-import numpy as np
-
 from vitrail.core import dist
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
@@ -44,7 +42,7 @@ def check_same_data(run: RunFolder, data: tuple[Source | None, ...], *, accept: 
 
 
 def _described(source: Source) -> dict[str, Any]:
-    counts = np.bincount(source.labels, minlength=len(source.classes))
+    counts = source.counts
     digest = hashlib.sha256(source.labels.tobytes())
     within = source
     while hasattr(within, "source"):

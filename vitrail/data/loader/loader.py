@@ -22,7 +22,7 @@ from vitrail.data.decode.image import BrokenImage, Pixels, to_picture, to_pixels
 from vitrail.data.loader.num_workers import default_workers, enough_workers, seconds_an_image
 from vitrail.data.loader.sampler import Plan, Sampling, plan, share_of_rank
 from vitrail.data.loader.shared_memory import Shape, SharedBuffer, SharedBuffers, make_buffers
-from vitrail.data.sources.base import Source
+from vitrail.data.sources.base import Label, Source
 from vitrail.data.transforms.pipeline import Augment, Preprocess, eval_transform, train_transform
 from vitrail.records.images import UnreadableImage
 
@@ -46,7 +46,7 @@ class Batch(NamedTuple):
     """
 
     images: UInt8[Tensor, "b 3 h w"]
-    labels: Int64[Tensor, " b"]
+    labels: Int64[Tensor, " b"] | UInt8[Tensor, "b k"]  # classes, or a one for each class that an image has
     indices: Int64[Tensor, " b"]  # which examples of the source these are; on the CPU
     keys: list[str]
     broken: list[BrokenExample]
@@ -120,7 +120,7 @@ class _TrainDataset(_Dataset):
                     break
         return views.batch()
 
-    def _view(self, epoch: int, index: int) -> tuple[Pixels, int, str]:
+    def _view(self, epoch: int, index: int) -> tuple[Pixels, Label, str]:
         example = self.source[index]
         rng = self.random.at(epoch, index)
         try:
@@ -150,7 +150,7 @@ class _EvalDataset(_Dataset):
             views.add(self._view, index)
         return views.batch()
 
-    def _view(self, index: int) -> tuple[Pixels, int, str]:
+    def _view(self, index: int) -> tuple[Pixels, Label, str]:
         example = self.source[index]
         try:
             view = eval_transform(to_pixels(example.image), self.preprocess)
@@ -169,12 +169,12 @@ class _BatchBuffer:
     def __init__(self, count: int, preprocess: Preprocess):
         pixels = _shared((count, *preprocess.resolution, 3))
         self.array, self.images = pixels.numpy(), pixels.permute(0, 3, 1, 2)
-        self.labels: list[int] = []
+        self.labels: list[Label] = []
         self.indices: list[int] = []
         self.keys: list[str] = []
         self.broken: list[BrokenExample] = []
 
-    def add(self, view: Callable[..., tuple[Pixels, int, str]], *example: int) -> bool:
+    def add(self, view: Callable[..., tuple[Pixels, Label, str]], *example: int) -> bool:
         """Adds the view of an example, whose last number is its index, or notes it as broken; returns whether added."""
         index = example[-1]
         try:
@@ -189,7 +189,8 @@ class _BatchBuffer:
         return True
 
     def batch(self) -> Batch:
-        labels, indices = (torch.tensor(numbers, dtype=torch.int64) for numbers in (self.labels, self.indices))
+        labels = torch.from_numpy(np.array(self.labels, np.uint8 if np.ndim(self.labels) == 2 else np.int64))
+        indices = torch.tensor(self.indices, dtype=torch.int64)
         return Batch(self.images[: len(self.labels)], labels, indices, self.keys, self.broken)
 
 

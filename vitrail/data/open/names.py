@@ -16,8 +16,10 @@ from vitrail.data.sources.subset import slice_of
 __all__ = ["DataName", "Role", "detect", "open_data", "require_classes", "splits_of"]
 
 
-def open_data(text: str, role: Role = "train") -> Source:
+def open_data(text: str, role: Role = "train", *, multi_label: bool = False) -> Source:
     """The source that `text` names; where it names no split, the one for `role`.
+
+    `multi_label`: images may have several classes each.
 
     SOURCE is the name of a data set, a folder of images (`class/file`, or `train|val|test/class/file`), a manifest
     (`.csv`, `.tsv`, `.jsonl`, `.parquet`), a folder, file or pattern of parquet, tar or Arrow shards
@@ -25,11 +27,17 @@ def open_data(text: str, role: Role = "train") -> Source:
     filtered view of any of these (`kept.json`, which `vitrail data duplicates` writes).
 
     Raises:
-        BadInput: nothing there, no such split, nothing in it, or a slice that does not parse.
+        BadInput: nothing there, no such split, nothing in it, a slice that does not parse, or several classes an image
+            where one is expected.
     """
     name = DataName.parse(text)
     bounds = name.bounds()
     source = detect(name.place, name.split).open(name.split, role)
+    if source.multi_label and not multi_label:
+        raise BadInput(
+            f"the images of {text} have several classes each, and here an image has one; evaluate, linear, finetune, "
+            "pretrain, predict and data check take them (docs/multilabel.md)"
+        )
     return source if bounds is None else slice_of(source, *bounds)
 
 
@@ -78,4 +86,4 @@ def detect(place: str, split: str | None = None) -> Layout:
 
 def _open_filtered(file: Path) -> Source:
     view = read_filtered(file)
-    return view.of(open_data(view.data, "train"))
+    return view.of(open_data(view.data, "train", multi_label=True))

@@ -17,24 +17,46 @@ from vitrail.data.decode.image import Pixels
 from vitrail.data.sources.skipped import Skipped
 
 
+Label = Any  # int; or uint8 [K], a one for each class that the image has
+
+
 class Example(NamedTuple):
     """One image as it is stored: encoded bytes, or pixels [H, W, 3]; its class; and the name people know it by."""
 
     image: bytes | Pixels
-    label: int
+    label: Label
     key: str
 
 
 class Source(ABC):
-    """A set of labelled images. `classes[label]` is a name; `labels` is int64 [len]."""
+    """A set of labelled images. `classes[label]` is a name; `labels` is int64 [len].
+
+    Where an image may have several classes (`multi_label`), `labels` is uint8 [len, classes]: ones and zeros.
+    """
 
     classes: tuple[str, ...]
     labels: np.ndarray
-    several: bool = False  # whether an image may have several right labels
+    several: bool = False  # whether an image may have several right labels, of which one is enough
     skipped: Skipped | None = None  # what was left out when the source was opened
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether images have several classes each, or none, all of which are to be found."""
+        return self.labels.ndim == 2
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 [classes]: the images of each."""
+        if self.multi_label:
+            return self.labels.sum(axis=0, dtype=np.int64)  # type: ignore[no-any-return]
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    def label(self, index: int) -> Label:
+        """Of the example at a place."""
+        return self.labels[index] if self.multi_label else int(self.labels[index])
 
     @abstractmethod
     def __getitem__(self, index: int) -> Example:
@@ -101,14 +123,19 @@ def add_files_to(digest: Any, files: list[str]) -> None:
         digest.update(stamp(file))
 
 
+def as_labels(labels: np.ndarray) -> np.ndarray:
+    """Labels as a source holds them: int64 [N], or uint8 [N, K] of zeros and ones."""
+    return np.asarray(labels, dtype=np.uint8 if np.ndim(labels) == 2 else np.int64)
+
+
 class ArraySource(Source):
     """Pixels in memory: uint8 [N, H, W, 3]."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], keys: list[str]):
-        self.images, self.labels, self.classes, self.keys = images, labels.astype(np.int64), classes, keys
+        self.images, self.labels, self.classes, self.keys = images, as_labels(labels), classes, keys
 
     def __getitem__(self, index: int) -> Example:
-        return Example(self.images[index], int(self.labels[index]), self.keys[index])
+        return Example(self.images[index], self.label(index), self.keys[index])
 
     def add_images_to(self, digest: Any) -> None:
         """Pixels and names."""
@@ -124,7 +151,7 @@ class FileSource(Source):
 
     def __init__(self, root: str, names: pa.LargeBinaryArray, labels: np.ndarray, classes: tuple[str, ...]):
         self.root, self.names, self.classes = root, names, classes
-        self.labels = np.asarray(labels, dtype=np.int64)
+        self.labels = as_labels(labels)
 
     def place(self, index: int) -> str:
         """Where the file lies: a path, or an address."""
@@ -140,7 +167,7 @@ class FileSource(Source):
             path = local(place)
             if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device might never end
                 raise image.BrokenImage("not a regular file", key)
-            return Example(image.read(path), int(self.labels[index]), key)
+            return Example(image.read(path), self.label(index), key)
         except (OSError, ValueError) as problem:  # ValueError: a zero in the name
             raise image.BrokenImage(getattr(problem, "strerror", None) or str(problem), key) from None
 

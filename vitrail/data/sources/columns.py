@@ -34,7 +34,7 @@ TOLD = "VITRAIL_COLUMNS"  # the environment variable of `--columns`: a JSON obje
 
 
 class Columns(NamedTuple):
-    """Names of columns; several `labels` are one-hot: a column for each class."""
+    """Names of columns; several `labels` are a column for each class, which holds 1 where an image has it."""
 
     path: str
     labels: tuple[str, ...]
@@ -73,7 +73,7 @@ def find_columns(
     rest = [name for name in names if name not in (path, split)]
     if label is None:
         one_hot = [name for name in rest if all(row[name].strip() in _BITS for row in rows)] if len(rest) > 1 else []
-        if rows and len(one_hot) > 1 and all(sum(float(row[n]) for n in one_hot) == 1 for row in rows):
+        if rows and len(one_hot) > 1:
             say(f"{file}: a column for each class: {_shown(one_hot)}")
             return Columns(path, tuple(one_hot), split)
         label = _known(rest, _MORE_LABELS)
@@ -93,7 +93,7 @@ def find_columns(
     return Columns(path, (label,), split)
 
 
-_BITS = {"0", "1", "0.0", "1.0"}
+_BITS = {"0", "1", "0.0", "1.0", "-1"}
 
 
 def _split_by_content(

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from vitrail.core.errors import BadInput
 from vitrail.data.decode.image import BrokenImage, read
 from vitrail.data.sources.base import Example, Source
+from vitrail.data.sources.label_sets import multi_hot
 
 PREFIX = "hf://"
 
@@ -19,8 +21,9 @@ class HubSource(Source):
         from datasets import ClassLabel, Image
 
         self.name = name
+        inner = {column: getattr(feature, "feature", feature) for column, feature in data.features.items()}  # of lists
         kinds = {
-            kind: [column for column, feature in data.features.items() if isinstance(feature, kind)]
+            kind: [column for column, feature in inner.items() if isinstance(feature, kind)]
             for kind in (Image, ClassLabel)
         }
         if len(kinds[Image]) < 1 or not kinds[ClassLabel]:
@@ -30,13 +33,18 @@ class HubSource(Source):
         self.label_column = next(
             (c for c in ("label", "labels", "fine_label") if c in kinds[ClassLabel]), kinds[ClassLabel][0]
         )
-        self.classes = tuple(str(name) for name in data.features[self.label_column].names)
+        self.classes = tuple(str(name) for name in inner[self.label_column].names)
         self.data = data.select_columns([self.image_column]).cast_column(self.image_column, Image(decode=False))
         labels = data.with_format("arrow").select_columns([self.label_column])[:][self.label_column]
-        self.labels = labels.combine_chunks().fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        labels = labels.combine_chunks()
+        if pa.types.is_list(labels.type) or pa.types.is_large_list(labels.type):
+            sets = labels.cast(pa.large_list(pa.int64()))
+            self.labels = multi_hot(sets, sets.flatten().to_numpy(), len(self.classes), name)
+        else:
+            self.labels = labels.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         if not len(self.labels):
             raise BadInput(f"{name} has no rows")
-        if self.labels.min() < 0:
+        if not self.multi_label and self.labels.min() < 0:
             raise BadInput(f"{name} has {int((self.labels < 0).sum()):,} rows without a label; choose another split")
 
     def __getitem__(self, index: int) -> Example:
@@ -47,7 +55,7 @@ class HubSource(Source):
             data = read(Path(stored["path"]))
         if not isinstance(data, bytes):
             raise BrokenImage("no image bytes", key)
-        return Example(data, int(self.labels[index]), key)
+        return Example(data, self.label(index), key)
 
 
 def open_hub(address: str, split: str) -> Source:

@@ -18,6 +18,7 @@ from vitrail.data.sources.base import FileSource
 from vitrail.data.sources.class_names import class_indices, labels_of
 from vitrail.data.sources.columns import Columns, find_columns, split_words
 from vitrail.data.sources.image_names import ImageNames
+from vitrail.data.sources.label_sets import Sets, from_columns, label_sets, multi_hot
 from vitrail.data.sources.parquet import open_parquet
 from vitrail.data.sources.skipped import NAMED, Skipped
 from vitrail.data.sources.split_names import meaning
@@ -27,13 +28,12 @@ METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # of the Hugg
 _BLOCK = 4 << 20  # bytes of a CSV that are parsed at once; a row must fit
 _HEADER = 1 << 16
 _SAMPLED = 5  # rows that tell which column is which
-_SEVERAL = r"^\d+([ ,;|]+\d+)+$"  # numbers of several classes
 
 
 class Manifest:
     """The rows of a manifest. Paths are absolute, or relative to the folder of the manifest.
 
-    Labels are names, or whole numbers, which then name the classes. `splits` is empty where there is no such column.
+    Labels are names, or whole numbers, which then name the classes; or several of them (label_sets.py). `splits` is empty where there is no such column.
 
     Raises:
         BadInput: missing or mistyped columns, or rows that cannot be used: each kind counted, the first of each named.
@@ -54,39 +54,44 @@ class Manifest:
         if len(self.skipped):
             rows = len(self.paths) + misshapen
             raise BadInput(f"{file} has {len(self.skipped):,} bad rows of {rows:,}: {self.skipped}")
-        several = compute.match_substring_regex(self.labels, pattern=_SEVERAL)
-        if compute.any(several).as_py():
-            row = several.index(True).as_py()
-            raise BadInput(
-                f"{file}: row {row + 1} has the label {self.labels[row].as_py()!r}, which names several classes; "
-                "here an image has one"
-            )
+        if not self.multi_label:
+            self.labels = sets if (sets := label_sets(self.labels, file)) is not None else self.labels
         self.splits: tuple[str, ...] = ()
         if self._split is not None:
             self.splits = tuple(sorted(str(name) for name in compute.unique(self._split).to_pylist()))
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether a row names several classes."""
+        return isinstance(self.labels, pa.LargeListArray)
+
     def classes(self) -> tuple[str, ...]:
         """The classes of the rows of `train`, where there are any, else of all."""
         train = next((split for split in self.splits if meaning(split) == "train"), None)
-        return class_indices(self._texts(self._where(train)), None, self.file)[1]
+        return class_indices(_flat(self._texts(self._where(train))), None, self.file)[1]
 
     def open(self, split: str | None = None, classes: tuple[str, ...] | None = None) -> FileSource:
         """The images of a split, or all; `classes` are those of the training data, where another file has them."""
         chosen = self._where(split)
-        labels = self._texts(chosen)
+        sets = self._texts(chosen)
+        labels = _flat(sets)
         if split is not None or classes is not None:
             numbers = labels_of(labels, classes or self.classes(), self.file)
             classes = classes or self.classes()
         else:
             numbers, classes = class_indices(labels, None, self.file)
+        if self.multi_label:
+            numbers = multi_hot(sets, numbers, len(classes), self.file)
         root = self.file.rpartition("/")[0] or ("." if "/" not in self.file else "/")
         return FileSource(root, self.paths if chosen is None else self.paths.filter(chosen), numbers, classes)
 
     def _where(self, split: str | None) -> pa.BooleanArray | None:
         return None if split is None or self._split is None else compute.equal(self._split, split)
 
-    def _texts(self, chosen: pa.BooleanArray | None) -> pa.LargeStringArray:
+    def _texts(self, chosen: pa.BooleanArray | None) -> "_Labels":
         labels = self.labels if chosen is None else self.labels.filter(chosen)
+        if self.multi_label:
+            return labels  # an image may have no class
         refused = Skipped()
         rows = None if chosen is None else np.flatnonzero(chosen.to_numpy(zero_copy_only=False))
         _refuse_rows(refused, "without a label", compute.equal(labels, "").to_numpy(zero_copy_only=False), rows)
@@ -101,7 +106,12 @@ def _refuse_rows(refused: Skipped, reason: str, bad: np.ndarray, rows: np.ndarra
         refused.add(reason, f"row {(row if rows is None else rows[row]) + 1}", len(found) - 3 if i == 3 else 1)
 
 
-_Read = tuple[pa.LargeBinaryArray, pa.LargeStringArray, pa.LargeStringArray | None]
+def _flat(labels: "_Labels") -> pa.LargeStringArray:
+    return labels.flatten() if isinstance(labels, pa.LargeListArray) else labels
+
+
+_Labels = pa.LargeStringArray | Sets  # a class a row, or several
+_Read = tuple[pa.LargeBinaryArray, _Labels, pa.LargeStringArray | None]
 
 
 def _read_csv(file: str, images: ImageNames, refused: Skipped) -> _Read:
@@ -214,7 +224,14 @@ def _of_table(table: pa.Table, file: str, images: ImageNames) -> _Read:
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
         label = name in found.labels
+        if label and is_list(kind):
+            kind = kind.value_type
         texts = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if not texts and label and pa.types.is_floating(kind) and len(found.labels) == 1:
+            raise BadInput(
+                f"{file}: column {name!r} holds amounts, which are not predicted (regression); expected texts or whole "
+                "numbers, such as the number of a range"
+            )
         if not texts and not (pa.types.is_integer(kind) and label) and len(found.labels) == 1:
             raise BadInput(
                 f"{file}: column {name!r} is {kind}, expected {'texts or whole numbers' if label else 'texts'}"
@@ -225,7 +242,9 @@ def _of_table(table: pa.Table, file: str, images: ImageNames) -> _Read:
 def _columns(table: pa.Table, found: Columns, images: ImageNames, file: str) -> _Read:
     """Path, label and split as FileSource and `class_indices` take them; nulls become empty texts."""
     paths = _one(compute.fill_null(_texts(table[found.path], file, "paths", binary=True), b""))
-    if len(found.labels) == 1:
+    if len(found.labels) == 1 and is_list(table[found.labels[0]].type):
+        labels = _from_lists(_one(table[found.labels[0]]))
+    elif len(found.labels) == 1:
         labels = _one(compute.fill_null(_texts(table[found.labels[0]], file, "labels"), ""))
     else:
         labels = _from_one_hot(table, found.labels, file)
@@ -234,19 +253,26 @@ def _columns(table: pa.Table, found: Columns, images: ImageNames, file: str) -> 
     return images.resolved(paths), labels, split
 
 
-def _from_one_hot(table: pa.Table, names: Sequence[str], file: str) -> pa.LargeStringArray:
-    """The name of the column that holds a 1, row by row."""
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column holds lists."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _from_lists(column: pa.ListArray) -> _Labels:
+    """Texts or whole numbers; of lists of one each the labels. A list that is missing is empty."""
+    sets = compute.fill_null(column, []).cast(pa.large_list(pa.large_string()))
+    counts = compute.list_value_length(sets)
+    return sets.flatten() if compute.all(compute.equal(counts, 1)).as_py() else sets
+
+
+def _from_one_hot(table: pa.Table, names: Sequence[str], file: str) -> _Labels:
+    """The name of the column that holds a 1, row by row; of rows with several or none, the names of all."""
     try:
         values = np.stack([_texts(table[name], file, name).cast(pa.float64()).to_numpy() for name in names], axis=1)
     except pa.ArrowInvalid as problem:
         raise BadInput(f"{file}: a column for each class, and not all are numbers: {problem}") from None
-    wrong = np.flatnonzero((values != 0).sum(axis=1) != 1)
-    if len(wrong):
-        count = int((values[wrong[0]] != 0).sum())
-        raise BadInput(
-            f"{file}: {len(wrong):,} rows do not have exactly one class; row {wrong[0] + 1} has {count}: here an "
-            "image has one"
-        )
+    if ((values > 0).sum(axis=1) != 1).any():
+        return from_columns(values, tuple(names), file)
     return pa.array(np.array(names, dtype=object)[values.argmax(axis=1)], type=pa.large_string())
 
 

@@ -17,6 +17,7 @@ from vitrail.core.progress import say
 from vitrail.data.decode import image
 from vitrail.data.sources.base import Example, Source, add_files_to
 from vitrail.data.sources.class_names import class_indices
+from vitrail.data.sources.label_sets import multi_hot
 
 IMAGE = ("image", "img")
 LABEL = ("label", "labels", "fine_label", "class")
@@ -106,7 +107,7 @@ class ParquetSource(Source):
             key += f":{path.decode() if isinstance(path, bytes) else path}"
         if not isinstance(data, bytes):
             raise image.BrokenImage("no image bytes", key)
-        return Example(data, self.labels.item(index), key)
+        return Example(data, self.label(index), key)
 
     def add_images_to(self, digest: Any) -> None:
         """Names and stamps of the files."""
@@ -212,8 +213,10 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     """The columns that the metadata of the `datasets` library call class labels."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {name: about for name, about in features.items() if "names" in about}
-    except (KeyError, TypeError, ValueError, AttributeError):
+        # of lists: {"feature": {"names": …}, "_type": "Sequence"}, in older files [{"names": …}]
+        inner = {n: about[0] if isinstance(about, list) else about.get("feature", about) for n, about in features.items()}
+        return {name: about for name, about in inner.items() if "names" in about}
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return {}
 
 
@@ -235,7 +238,7 @@ def _check_types(schema: pa.Schema, image_column: str, label_column: str | None,
 
 
 def _labels(opened: parquet.ParquetFile, column: str, file: str) -> pa.Array:
-    """The labels of a file, int64 or texts."""
+    """The labels of a file, int64 or texts, or lists of them."""
     try:
         labels = opened.read(columns=[column])[0]
     except (pa.ArrowException, OSError) as problem:
@@ -245,20 +248,24 @@ def _labels(opened: parquet.ParquetFile, column: str, file: str) -> pa.Array:
             f"{file} says {opened.metadata.num_rows:,} rows, and its labels are {len(labels):,}: it is damaged"
         )
     if pa.types.is_list(labels.type):
-        counts = compute.list_value_length(labels).fill_null(0).to_numpy()
-        if (counts != 1).any():
-            row = int(np.flatnonzero(counts != 1)[0])
-            raise BadInput(f"{file}: row {row} of {column!r} has {counts[row]} labels; here an image has one")
-        labels = compute.list_flatten(labels)
+        kind = pa.int64() if pa.types.is_integer(labels.type.value_type) else pa.large_string()
+        labels = labels.cast(pa.large_list(kind))
     if labels.null_count:
         raise BadInput(f"{file}: {labels.null_count:,} rows of column {column!r} are empty")
     if pa.types.is_dictionary(labels.type):
         labels = labels.cast(labels.type.value_type)
-    labels = labels.cast(pa.int64() if pa.types.is_integer(labels.type) else pa.large_string())
+    if not pa.types.is_large_list(labels.type):
+        labels = labels.cast(pa.int64() if pa.types.is_integer(labels.type) else pa.large_string())
     return pa.concat_arrays(labels.chunks) if labels.num_chunks else pa.array([], type=labels.type)
 
 
 def _classes(schema: pa.Schema, column: str, labels: pa.Array, file: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    if isinstance(labels, pa.LargeListArray):
+        one_each = compute.all(compute.equal(compute.list_value_length(labels), 1)).as_py()
+        flat, classes = _classes(schema, column, labels.flatten(), file)
+        return (flat if one_each else multi_hot(labels, flat, len(classes), file)), classes
+    if not len(labels):
+        raise BadInput(f"{file}: column {column!r} holds no label")
     if pa.types.is_integer(labels.type):
         numbers = labels.to_numpy().astype(np.int64)
         return numbers, _class_names(schema, column, numbers)
@@ -272,8 +279,7 @@ def _class_names(schema: pa.Schema, column: str, labels: np.ndarray) -> tuple[st
     if int(labels.min()) < 0:
         raise BadInput(f"column {column!r} holds negative labels (unlabelled rows?); expected 0 to classes - 1")
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[column]["names"]
+        names = _features(schema)[column]["names"]
         if isinstance(names, dict):  # as some versions of `datasets` write them
             names = [names[str(i)] for i in range(len(names))]
         names = list(names)

@@ -10,10 +10,12 @@ from vitrail.data.sources.base import Example, Source
 class Relabelled(Source):
     """The examples of another source, label i there being `labels[i]` of `classes` here."""
 
-    def __init__(self, source: Source, labels: Sequence[int], classes: tuple[str, ...]):
+    def __init__(self, source: Source, labels: Sequence[int], classes: tuple[str, ...], multi_label: bool = False):
+        """`multi_label`: each image has a set of classes here, also where it has one class there."""
         self.source, self.classes = source, classes
         self._new = np.asarray(labels, np.int64)
-        self.labels = self._new[source.labels]
+        multi_label = multi_label or source.multi_label
+        self.labels = as_multi_hot(source.labels, self._new, len(classes)) if multi_label else self._new[source.labels]
         self.several, self.skipped = source.several, source.skipped
 
     def valid_labels(self, key: str) -> tuple[int, ...]:
@@ -22,4 +24,15 @@ class Relabelled(Source):
 
     def __getitem__(self, index: int) -> Example:
         example = self.source[index]
-        return Example(example.image, int(self._new[example.label]), example.key)
+        return Example(example.image, self.label(index), example.key)
+
+
+def as_multi_hot(labels: np.ndarray, new: np.ndarray, classes: int) -> np.ndarray:
+    """uint8 [N, classes] of labels [N], or sets of them [N, K], of which number i becomes `new[i]`; -1: it is left out."""
+    if labels.ndim == 1:
+        labels = labels[:, None] == np.arange(len(new))
+    moved = np.zeros((len(labels), classes), np.uint8)
+    for i, place in enumerate(new):
+        if place >= 0:
+            moved[:, place] |= labels[:, i].astype(np.uint8)
+    return moved

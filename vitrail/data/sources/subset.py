@@ -8,6 +8,7 @@ import numpy as np
 from vitrail.core.errors import BadInput
 from vitrail.core.seeds import generator
 from vitrail.data.sources.base import Example, Source, add_to
+from vitrail.data.sources.relabelled import as_multi_hot
 
 
 class Subset(Source):
@@ -19,9 +20,15 @@ class Subset(Source):
         self.classes = source.classes if classes is None else classes
         place = {name: label for label, name in enumerate(self.classes)}
         new = np.array([place.get(name, -1) for name in source.classes], dtype=np.int64)
-        self.labels = new[source.labels[self.indices]]
-        if (self.labels < 0).any():
-            lost = source.classes[int(source.labels[self.indices][self.labels < 0][0])]
+        chosen = source.labels[self.indices]
+        if source.multi_label:
+            self.labels = chosen if classes is None else as_multi_hot(chosen, new, len(self.classes))
+            gone = np.flatnonzero(chosen[:, new < 0].any(axis=0))
+        else:
+            self.labels = new[chosen]
+            gone = chosen[self.labels < 0]
+        if len(gone):
+            lost = source.classes[int(np.flatnonzero(new < 0)[gone[0]] if source.multi_label else gone[0])]
             raise ValueError(f"a subset without the class {lost!r} cannot hold its images")
         self._new, self.several, self.skipped = new, source.several, source.skipped
 
@@ -31,7 +38,7 @@ class Subset(Source):
 
     def __getitem__(self, index: int) -> Example:
         example = self.source[int(self.indices[index])]
-        return Example(example.image, int(self.labels[index]), example.key)
+        return Example(example.image, self.label(index), example.key)
 
     def base(self) -> Source:
         """The source that all subsets were taken of."""
@@ -45,7 +52,7 @@ class Subset(Source):
 def slice_of(source: Source, start: str, stop: str) -> Subset:
     """`[start:stop]` in images or per cent. A class-ordered source is shuffled first, always the same way."""
     order = np.arange(len(source))
-    if len(source) > 1 and bool(np.all(np.diff(source.labels) >= 0)):
+    if len(source) > 1 and not source.multi_label and bool(np.all(np.diff(source.labels) >= 0)):
         order = generator(0, "slice").permutation(len(source))
     first, last = _place(start, 0, len(source)), _place(stop, len(source), len(source))
     if first >= last:
@@ -89,8 +96,10 @@ def shots(source: Source, count: int, seed: int) -> np.ndarray:
     The official draw (big_vision's evaluators/fewshot_lsr.py): one generator, classes in order, a permutation each.
 
     Raises:
-        BadInput: a class has fewer than `count` images.
+        BadInput: a class has fewer than `count` images, or images have several classes.
     """
+    if source.multi_label:
+        raise BadInput("a number of images a class is not known where images have several classes: take all, or a slice")
     rng = np.random.default_rng(seed)
     chosen = []
     for label, name in enumerate(source.classes):
@@ -113,6 +122,8 @@ def stratified(source: Source, part: float, seed: int) -> tuple[Subset, Subset]:
     """
     if not 0 < part < 1:
         raise BadInput(f"a share of {part:g} of the images is to be held out; expected between 0 and 1, such as 0.1")
+    if source.multi_label:
+        return _apart(source, part, seed)
     counts = np.bincount(source.labels, minlength=len(source.classes))
     if not (counts > 1).any():
         raise BadInput("nothing can be held out: no class has two images; name a validation set instead")
@@ -131,6 +142,27 @@ def stratified(source: Source, part: float, seed: int) -> tuple[Subset, Subset]:
     return Subset(source, np.flatnonzero(~chosen)), Subset(source, np.flatnonzero(chosen))
 
 
+def _apart(source: Source, part: float, seed: int) -> tuple[Subset, Subset]:
+    """The same where images have several classes: rare classes first, each so that its share is held out as nearly as
+    the images that are already placed allow (iterative stratification, Sechidis et al. 2011). A class that has two
+    images keeps one of them in the rest.
+    """
+    rng, labels = generator(seed, "held out"), source.labels.astype(bool)
+    place = np.zeros(len(source), np.int8)  # 0: not placed yet, 1: rest, 2: held out
+    for k in np.argsort(source.counts, kind="stable"):
+        members = rng.permutation(np.flatnonzero(labels[:, k]))
+        free = members[place[members] == 0]
+        wanted = max(0, round(part * len(members)) - int((place[members] == 2).sum()))
+        wanted = min(wanted, max(0, len(members) - 1))
+        place[free[:wanted]], place[free[wanted:]] = 2, 1
+    free = rng.permutation(np.flatnonzero(place == 0))
+    cut = min(len(free), max(0, round(part * len(source)) - int((place == 2).sum())))
+    place[free[:cut]], place[free[cut:]] = 2, 1
+    if not (place == 2).any() or not (place == 1).any():
+        raise BadInput("nothing can be held out: there are too few images; name a validation set instead")
+    return Subset(source, np.flatnonzero(place == 1)), Subset(source, np.flatnonzero(place == 2))
+
+
 class ConcatSource(Source):
     """All examples of the first source, then all of the next.
 
@@ -146,6 +178,8 @@ class ConcatSource(Source):
                     f"data of {len(self.classes)} and of {len(source.classes)} classes ({self.classes[:3]}… and "
                     f"{source.classes[:3]}…) cannot be joined; their classes must be the same"
                 )
+        if len({source.multi_label for source in self.sources}) > 1:
+            raise BadInput("data of one class an image and of several cannot be joined")
         self.labels = np.concatenate([source.labels for source in self.sources])
         self._starts = np.cumsum([0, *(len(source) for source in self.sources)])
 
