@@ -7,24 +7,45 @@ from vitrail.commands.parsing import options as options_of
 
 if TYPE_CHECKING:
     from vitrail.records.evaluation import EvaluationResult
+    from vitrail.records.multi_label import MultiLabelSummary
 
 
 def run(args: list[str]) -> int:
     """`vitrail evaluate`; returns the exit code."""
     from vitrail.jobs.evaluate import Evaluate, evaluate
     from vitrail.records.comparison import Comparison
-    from vitrail.records.evaluation import EvaluationResult
+    from vitrail.records.multi_label import MultiLabelSummary
 
     kind, _ = options_of(Evaluate, default=None, common=CommonInference)
     options = parse(COMMAND, kind, args)
     result = evaluate(options.config, options.out, options.common.machine())
-    lines = [result.sentence] if isinstance(result, Comparison) else _said(result)
+    if isinstance(result, MultiLabelSummary):
+        lines = _several(result)
+    else:
+        lines = [result.sentence] if isinstance(result, Comparison) else _said(result)
     if options.out is not None:
         from vitrail.report import make
 
         lines.append(str(make(options.out)))
     show(result, options.common, "\n".join(lines))
-    return 1 if isinstance(result, EvaluationResult) and result.broken else 0
+    return 1 if not isinstance(result, Comparison) and result.broken else 0
+
+
+def _several(result: "MultiLabelSummary") -> list[str]:
+    """For people, of images of several classes each."""
+    mean = percent(result.mean_average_precision, result.mean_average_precision_interval)
+    by = (
+        f"thresholds chosen on {result.thresholds.data}"
+        if result.thresholds
+        else "thresholds of 0.5, which nothing chose"
+    )
+    lines = [
+        f"mean average precision {mean} of {result.count:,} images, {result.classes_an_image:.1f} classes each",
+        f"{by}: F1 {percent(result.f1, result.f1_interval)}, all answers right {result.exact:.1%}",
+    ]
+    if result.broken:
+        lines += ["broken images:", *(f"  {b.key}: {b.reason}" for b in result.broken)]
+    return lines
 
 
 def _said(result: "EvaluationResult") -> list[str]:

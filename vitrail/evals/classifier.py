@@ -21,10 +21,12 @@ from vitrail.data.sources.subset import sample
 from vitrail.evals.calibration import fit_temperature
 from vitrail.evals.classify import Evaluation, as_judged, judge
 from vitrail.evals.multi_crop import Crops, multi_crop_logits
+from vitrail.evals.multi_label import MultiLabelEvaluation, judge_multi_label
 from vitrail.evals.predictions import pixel_digests
 from vitrail.evals.selective import TARGETS, threshold
 from vitrail.models.build import Model
 from vitrail.records.evaluation import Views
+from vitrail.records.multi_label import Thresholds
 from vitrail.records.runtime import RuntimeInfo
 from vitrail.runtimes.open_runtime import open_runtime
 from vitrail.runtimes.runtime import Runtime
@@ -69,6 +71,32 @@ class LoadedClassifier:
     def temperature(self) -> float | None:
         """That it carries, which was fitted to one view at its own resolution."""
         return self.models[0].temperature if self.crops == 1 and len(self.models) == 1 else None
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """Of a model of several classes an image, those of the classes that are judged; None: of one class."""
+        stored = self.models[0].thresholds
+        return None if stored is None else tuple(stored[some[0]] for some in self.columns)
+
+    def chosen_thresholds(self) -> Thresholds | None:
+        """The thresholds that it carries; None where nothing chose them."""
+        about = self.provenance.get("thresholds_chosen")
+        if self.thresholds is None or not isinstance(about, dict) or not {"data", "count"} <= about.keys():
+            return None
+        count = len(self.classes)
+        return Thresholds(
+            data=str(about["data"]),
+            count=int(about["count"]),
+            values=self.thresholds,
+            intervals=[None] * count,
+            own=[True] * count,
+        )
+
+    def judged_several(self, source: Source) -> MultiLabelEvaluation:
+        """Judges it on a source of several classes an image that has its classes."""
+        broken = Broken(len(source))
+        parts = self.logits(source, broken, f"evaluating {self.name}")
+        return judge_multi_label(parts, source, broken, self.models[-1].preprocess.resolution)
 
     def views(self) -> Views:
         """Of what the probabilities are the mean."""
@@ -141,7 +169,7 @@ def load_classifier(
 
 
 def with_classes_of(
-    classifier: LoadedClassifier, source: Source, data: str, how: str | None = None
+    classifier: LoadedClassifier, source: Source, data: str, how: str | None = None, multi_label: bool = False
 ) -> tuple[LoadedClassifier, Source]:
     """The classifier and the source with the same classes; which is which is said (vitrail.data.class_matching).
 
@@ -149,6 +177,7 @@ def with_classes_of(
 
     Args:
         how: `--classes`.
+        multi_label: images have several classes each for the classifier; those of the source may have one.
     """
     own = "trained_on" in classifier.provenance  # a bundle of ours: its names are those of its training data
     match = match_classes(
@@ -164,9 +193,14 @@ def with_classes_of(
     if match.columns != tuple((i,) for i in range(len(classifier.classes))) or match.names != classifier.classes:
         columns = tuple(tuple(place for i in some for place in classifier.columns[i]) for some in match.columns)
         classifier = replace(classifier, columns=columns, classes=match.names)
-    if source.classes == match.names and match.labels == tuple(range(len(match.names))):
+    if multi_label and any(len(some) > 1 for some in classifier.columns):
+        raise BadInput(
+            f"{classifier.name} has classes of one name, which cannot be judged as one where an image has several"
+        )
+    same = source.classes == match.names and match.labels == tuple(range(len(match.names)))
+    if same and source.multi_label == multi_label:
         return classifier, source
-    return classifier, Relabelled(source, match.labels, match.names)
+    return classifier, Relabelled(source, match.labels, match.names, multi_label)
 
 
 class TemperatureFit(NamedTuple):
@@ -185,11 +219,7 @@ def fit_temperature_on(classifier: LoadedClassifier, data: str, judged: str, jud
         BadInput: the same data, or classes that differ.
     """
     _, source = with_classes_of(classifier, open_data(data, "test"), data)
-    if data == judged or _same(source, judged_source):
-        raise BadInput(
-            f"{data} are the images of {judged}: a temperature must not be judged on what it was fitted on; give "
-            "validation data to --calibrate-on"
-        )
+    check_other_images(judged_source, source, judged, data)
     if data == classifier.provenance.get("trained_on"):
         say(f"{classifier.name} was trained on {data}, where it is surer than elsewhere: calibrate on validation data")
     most = max(1, LOGITS // len(classifier.classes))
@@ -207,6 +237,15 @@ def fit_temperature_on(classifier: LoadedClassifier, data: str, judged: str, jud
     right = (predicted == truth).numpy()
     thresholds = tuple(threshold(sure.numpy(), right, target) for target in TARGETS)
     return TemperatureFit(temperature, thresholds, {"data": data, "count": len(truth)}, np.concatenate(digests))
+
+
+def check_other_images(judged_source: Source, source: Source, judged: str, data: str) -> None:
+    """Raises BadInput where `data` are the images of `judged`."""
+    if data == judged or _same(source, judged_source):
+        raise BadInput(
+            f"{data} are the images of {judged}: a temperature must not be judged on what it was fitted on; give "
+            "validation data to --calibrate-on"
+        )
 
 
 def _same(one: Source, other: Source) -> bool:

@@ -8,10 +8,12 @@ from vitrail.core.device import Machine, Precision
 from vitrail.core.errors import BadInput
 from vitrail.data.open.names import open_data
 from vitrail.data.quality.thumbnails import Gallery
+from vitrail.data.sources.base import Source
 from vitrail.evals.classifier import (
     LoadedClassifier,
     TemperatureFit,
     check_not_calibrated_on,
+    check_other_images,
     fit_temperature_on,
     load_classifier,
     with_classes_of,
@@ -23,8 +25,9 @@ from vitrail.evals.predictions import StoredPredictions, is_evaluation, read_pre
 from vitrail.jobs.train_test_overlap import find_overlap, trained_on
 from vitrail.records.comparison import Comparison
 from vitrail.records.evaluation import EvaluationResult
+from vitrail.records.multi_label import MultiLabelSummary
 from vitrail.records.record import write_record
-from vitrail.weights.bundle import bundle_of, store_temperature
+from vitrail.weights.bundle import bundle_of, store_temperature, store_thresholds
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class Evaluate:
     model: str  # MODEL; or a folder that evaluate wrote, to compare it with --against
     data: str | None = None  # DATA to judge it on
     against: str | None = None  # another MODEL, judged on the same images; or a folder that evaluate wrote
-    calibrate_on: str | None = None  # DATA to fit a temperature on; never those that are judged
-    store_temperature: bool = False  # keep it in the bundle: predict uses it
+    calibrate_on: str | None = None  # DATA to fit a temperature (or thresholds) on; never those that are judged
+    store_temperature: bool = False  # keep it (or them) in the bundle: predict uses it
     train: str | None = None  # DATA in which copies of the test images are looked for; none: what the bundle names
     crops: Crops = 1  # views of each image whose probabilities are averaged
     resolutions: tuple[int, ...] = ()  # at which the model is used; none: its own
@@ -47,10 +50,11 @@ class Evaluate:
 
 def evaluate(
     config: Evaluate, folder: Path | None = None, machine: Machine | None = None
-) -> EvaluationResult | Comparison:
+) -> EvaluationResult | MultiLabelSummary | Comparison:
     """Evaluates; where two folders are given, compares them.
 
-    Where a folder is given, evaluation.json or comparison.json is written into it, and what became of each image.
+    Where a folder is given, evaluation.json, multilabel.json (several classes an image) or comparison.json is written
+    into it, and what became of each image.
 
     Raises:
         BadInput: a model without a classifier, data with classes that the model does not know, a temperature that
@@ -64,7 +68,10 @@ def evaluate(
         _check_storing(config)
     machine = machine or Machine()
     classifier = load_classifier(config.model, config.resolutions, config.crops, config.precision, machine)
-    classifier, source = with_classes_of(classifier, open_data(config.data, "test"), config.data, config.classes)
+    opened = open_data(config.data, "test", multi_label=True)
+    if opened.multi_label or classifier.thresholds is not None:
+        return _several_classes(config, config.data, classifier, opened, folder, machine)
+    classifier, source = with_classes_of(classifier, opened, config.data, config.classes)
     classifier = classifier.ready_for(len(source), machine.runtime)
     fitted = fit_temperature_on(classifier, config.calibrate_on, config.data, source) if config.calibrate_on else None
     evaluation = classifier.judged(source, fitted)
@@ -93,6 +100,44 @@ def evaluate(
             gallery.write(folder / "pictures.npz")
         evaluation.write(folder, config.data, config.model, result)
     return result
+
+
+def _several_classes(
+    config: Evaluate, data: str, classifier: LoadedClassifier, opened: Source, folder: Path | None, machine: Machine
+) -> MultiLabelSummary:
+    """Of images of several classes each; thresholds are those of the bundle, or chosen on `calibrate_on`."""
+    if classifier.thresholds is None:
+        raise BadInput(f"the images of {data} have several classes each; {config.model} was trained on images of one")
+    for option, usual in (("against", None), ("crops", 1), ("train", None)):
+        if getattr(config, option) != usual:
+            raise BadInput(f"images of several classes each are judged by themselves, in one view: leave out {option}")
+    if len(config.resolutions) > 1:
+        raise BadInput("images of several classes each are judged at one resolution: give one")
+    classifier, source = with_classes_of(classifier, opened, data, config.classes, multi_label=True)
+    classifier = classifier.ready_for(len(source), machine.runtime)
+    chosen = classifier.chosen_thresholds()
+    if config.calibrate_on:
+        other = open_data(config.calibrate_on, "test", multi_label=True)
+        same, calibration = with_classes_of(classifier, other, config.calibrate_on, multi_label=True)
+        if same.classes != classifier.classes:
+            raise BadInput(f"{config.calibrate_on} and {data} are judged over other classes; name the same ones")
+        check_other_images(source, calibration, data, config.calibrate_on)
+        chosen = classifier.judged_several(calibration).choose_thresholds(config.calibrate_on)
+    evaluation = classifier.judged_several(source)
+    summary = replace(
+        evaluation.summary(data, config.model, chosen),
+        views=classifier.views(),
+        assumed=classifier.assumed,
+        runtime=classifier.runtime_info(),
+    )
+    if config.store_temperature and chosen:
+        if classifier.classes != classifier.models[0].classes:
+            raise BadInput(f"{data} has not all classes of {config.model}: thresholds are stored for all")
+        about = {"data": chosen.data, "count": chosen.count}
+        store_thresholds(bundle_of(config.model), tuple(chosen.values), about)
+    if folder is not None:
+        evaluation.write(folder, summary)
+    return summary
 
 
 def _compare_folders(config: Evaluate, folder: Path | None) -> Comparison:

@@ -67,7 +67,9 @@ def predict_table(config: Predict, out: Path, machine: Machine | None = None) ->
     predictor, images = _opened(config, machine)
     model = predictor.model
     width = model.config.representation_width if config.features else 0
-    columns = Columns(predictor.classes, config.top, config.all_probabilities, width)
+    several = model.thresholds is not None
+    top = len(predictor.classes) if several else config.top
+    columns = Columns(predictor.classes, top, config.all_probabilities, width, several)
     question = PredictionRequest(
         model=config.model,
         weights=digest_of(model)[:16],
@@ -82,6 +84,7 @@ def predict_table(config: Predict, out: Path, machine: Machine | None = None) ->
         features=config.features,
         all_probabilities=config.all_probabilities,
         runtime=None if predictor.runtime.name == "torch" else predictor.runtime.name,
+        thresholds=model.thresholds,
     )
     with (
         PredictionFile(out, columns, question, len(images), predictor.most_at_once()) as output,

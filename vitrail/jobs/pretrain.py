@@ -16,7 +16,7 @@ from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, Resize
 from vitrail.jobs.data_identity import check_same_data
-from vitrail.jobs.training import check_keep_best, open_training_data, run_training, with_classes
+from vitrail.jobs.training import check_keep_best, for_labels, open_training_data, run_training, with_classes
 from vitrail.models.build import ModelConfig, build
 from vitrail.models.vit import ViTConfig
 from vitrail.records.record import load_record
@@ -63,6 +63,7 @@ def pretrain(
     config.model.check()
     machine = machine or Machine()
     train, validation, test = open_training_data(config)
+    config = for_labels(config, train)
     check_keep_best(config, validation, machine)
     job, about = "pretrain", {}
     if isinstance(config, EarlyStopping):

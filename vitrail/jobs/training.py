@@ -7,9 +7,8 @@ from functools import partial
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from vitrail.core import device as devices
@@ -26,11 +25,14 @@ from vitrail.data.sources.class_names import composed, folded
 from vitrail.data.sources.relabelled import Relabelled
 from vitrail.data.transforms.mixup import Mixing
 from vitrail.data.transforms.pipeline import Preprocess
+from vitrail.evals.average_precision import USUAL
 from vitrail.evals.classify import Evaluation, evaluate
+from vitrail.evals.multi_label import MultiLabelEvaluation, evaluate_multi_label
 from vitrail.jobs.inspect import look_inside
 from vitrail.models.build import Model
 from vitrail.models.cost import multiply_adds, parameters, training_flops
 from vitrail.models.vit import cropped_border
+from vitrail.records.multi_label import Thresholds
 from vitrail.records.record import as_json, load_record, write_record
 from vitrail.records.run import Environment, FailedBatch, RunResult
 from vitrail.train.callbacks import Callback, Evaluate, KeepBest, Log, Save
@@ -38,7 +40,7 @@ from vitrail.train.checkpoint import Saver, restore_checkpoint
 from vitrail.train.config import TrainConfig
 from vitrail.train.divergence import LossSpike, limit_skips
 from vitrail.train.loop import fit
-from vitrail.train.loss import class_weights
+from vitrail.train.loss import Sigmoid, class_weights
 from vitrail.train.micro_batch import choose_micro_batch, retry_on_oom
 from vitrail.train.parallel import allreduce_wait, parallelize, whole_model, whole_norm
 from vitrail.train.step import TrainState, init_state, micro_batches, train_step
@@ -56,10 +58,10 @@ def open_training_data(config: TrainConfig) -> Sources:
     Raises:
         BadInput: no data, fewer than two classes, or classes that differ from those of the training data.
     """
-    train = open_data(config.train, "train")
+    train = open_data(config.train, "train", multi_label=True)
     require_classes(train, config.train)
     validation, test = (
-        None if name is None else same_classes(open_data(name, "test"), train, name)
+        None if name is None else same_classes(open_data(name, "test", multi_label=True), train, name)
         for name in (config.validation, config.test)
     )
     return train, validation, test
@@ -67,7 +69,9 @@ def open_training_data(config: TrainConfig) -> Sources:
 
 def same_classes(source: Source, train: Source, name: str) -> Source:
     """The source with the classes of the training data; raises BadInput where it has others."""
-    if source.classes == train.classes:
+    if source.multi_label and not train.multi_label:
+        raise BadInput(f"the images of {name} have several classes each, those of train have one")
+    if source.classes == train.classes and source.multi_label == train.multi_label:
         return source
     labels, other = [], []
     for extra in source.classes:
@@ -80,7 +84,27 @@ def same_classes(source: Source, train: Source, name: str) -> Source:
             other.append(f"{extra} = {train.classes[same[0]]}")
     if other and dist.launched().first:
         say(f"classes of {name} are matched with those of train whatever their case: {', '.join(other[:3])}")
-    return Relabelled(source, labels, train.classes)  # other order, or some classes absent
+    return Relabelled(source, labels, train.classes, train.multi_label)  # other order, or some classes absent
+
+
+Trained = TypeVar("Trained", bound=TrainConfig)
+
+
+def for_labels(config: Trained, train: Source) -> Trained:
+    """The config for these labels: images of several classes each are learned with the sigmoid loss, which is said.
+
+    Raises:
+        BadInput: an option that needs one class an image.
+    """
+    if not train.multi_label:
+        return config
+    if config.class_weights is not None or config.sampling.balanced:
+        raise BadInput("weights of classes and balanced sampling are for images of one class: leave them out")
+    if isinstance(config.loss, Sigmoid):
+        return config
+    if dist.launched().first:
+        say(f"{config.train}: several classes an image: the loss is sigmoid")
+    return replace(config, loss=Sigmoid(config.loss.smoothing))
 
 
 def check_keep_best(config: TrainConfig, validation: Source | None, machine: Machine) -> None:
@@ -123,7 +147,7 @@ def run_training(
     wrapped = parallelize(model, machine, device.device, device.dtype, config.precision == "float8")
     state = init_state(model, config, Broken(len(data[0])), wrapped)
     if config.class_weights is not None:
-        counts = np.bincount(data[0].labels, minlength=len(data[0].classes))
+        counts = data[0].counts
         state.class_weights = class_weights(counts, config.class_weights).to(device.device)
     job = _Job(config, run, preprocess, data, machine, device, provenance, Saver(run.path / "checkpoints"))
     continued = restore_checkpoint(run.path / "checkpoints", state)
@@ -168,16 +192,27 @@ class _Job:
     provenance: dict[str, Any]
     saver: Saver
 
-    def evaluate(self, model: Model, source: Source, title: str = "evaluating") -> Evaluation:
+    def evaluate(self, model: Model, source: Source, title: str = "evaluating") -> Evaluation | MultiLabelEvaluation:
         """By all processes together."""
         workers, dtype = self.machine.workers, self.device.dtype
+        if source.multi_label:
+            return evaluate_multi_label(
+                model, source, self.preprocess, dtype=dtype, workers=workers, title=title, together=True
+            )
         return evaluate(model, source, self.preprocess, dtype=dtype, workers=workers, title=title, together=True)
 
     def keep_best(self, model: Model) -> KeepBest:
         """The best weights so far, in `best/`."""
 
         def save(folder: Path, about: dict[str, Any]) -> None:
-            save_bundle(folder, model, self.preprocess, self.data[0].classes, {**self.provenance, **about})
+            save_bundle(
+                folder,
+                model,
+                self.preprocess,
+                self.data[0].classes,
+                {**self.provenance, **about},
+                thresholds=usual_thresholds(self.data[0]),
+            )
 
         every, patience = self.config.evaluate_every, self.config.patience
         return KeepBest(every, self.run.path / "best", save, self.run.metrics(), patience)
@@ -225,7 +260,10 @@ def _callbacks(job: _Job, state: TrainState, own: Sequence[Callback]) -> list[Ca
     def judge(model: Model) -> dict[str, float]:
         assert validation is not None
         result = job.evaluate(model, validation)
-        return {"accuracy": result.accuracy, "loss": result.loss, "count": result.count}
+        found = {"accuracy": result.accuracy, "loss": result.loss, "count": result.count}
+        if isinstance(result, MultiLabelEvaluation):
+            found["mean_average_precision"] = result.mean_average_precision
+        return found
 
     return [
         Log(config.log_every, job.run, config.batch / len(train), partial(_usage, job)),
@@ -292,8 +330,15 @@ def _finish(job: _Job, state: TrainState, work: dict[str, Any], inside: bool) ->
         return load_record(RunResult, run.path / "result.json")
     about = {**job.provenance, "trained_on": config.train, "steps": state.step, "vitrail": version("vitrail")}
     bundle = run.path / "bundle"
-    digest = save_bundle(bundle, model, job.preprocess, train.classes, about)
-    if result is not None and held_out is not None:
+    chosen = _thresholds(job, model)
+    if chosen:
+        about["thresholds_chosen"] = {"data": chosen.data, "count": chosen.count}
+    thresholds = tuple(chosen.values) if chosen else usual_thresholds(train)
+    digest = save_bundle(bundle, model, job.preprocess, train.classes, about, thresholds=thresholds)
+    if isinstance(result, MultiLabelEvaluation):
+        result.write(run.path / "evaluation", result.summary(name, str(bundle), chosen))
+        kept["mean_average_precision"] = result.mean_average_precision
+    elif result is not None and held_out is not None:
         result.write(run.path / "evaluation", name, str(bundle))
         if inside:
             look_inside(model, job.preprocess, train.classes, held_out, run.path / "inspection", name=str(bundle))
@@ -330,6 +375,22 @@ def _finish(job: _Job, state: TrainState, work: dict[str, Any], inside: bool) ->
     run.finish(as_json(reached))
     dist.barrier()
     return reached
+
+
+def _thresholds(job: _Job, model: Model) -> Thresholds | None:
+    """The thresholds of the classes by the validation images, where there are any."""
+    validation = job.data[1]
+    if validation is None or not validation.multi_label:
+        return None
+    seen = evaluate_multi_label(
+        model, validation, job.preprocess, dtype=job.device.dtype, workers=job.machine.workers, title="thresholds"
+    )
+    return seen.choose_thresholds(job.config.validation or f"held-out images of {job.config.train}")
+
+
+def usual_thresholds(train: Source) -> tuple[float, ...] | None:
+    """Those of a model for such images where none were chosen; None for images of one class."""
+    return (USUAL,) * len(train.classes) if train.multi_label else None
 
 
 def with_classes(config: Any, classes: int) -> Any:

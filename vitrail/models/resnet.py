@@ -216,12 +216,14 @@ def trunk(stages: Stages) -> tuple[Root, nn.Sequential]:
 class ResNet(nn.Module):
     """Float images [B, 3, H, W] of any size -> ModelOutput; `tokens` are the last feature map in raster order.
 
-    State-dict keys are those of timm's `resnetv2`. `preprocess`, `classes`, `temperature` travel with a loaded one.
+    State-dict keys are those of timm's `resnetv2`. `preprocess`, `classes`, `temperature` and `thresholds` travel with
+    a loaded one.
     """
 
     preprocess: Any = None
     classes: tuple[str, ...] = ()
     temperature: float | None = None
+    thresholds: tuple[float, ...] | None = None
 
     def __init__(self, config: ResNetConfig):
         super().__init__()

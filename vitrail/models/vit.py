@@ -133,12 +133,14 @@ def cropped_border(config: Any) -> str | None:
 class ViT(nn.Module):
     """Float images [B, 3, H, W] (official range: -1 to 1) -> ModelOutput. State-dict keys are those of timm.
 
-    `preprocess`, `classes` and `temperature` travel with a loaded model (vitrail.weights.load); a new one has none.
+    `preprocess`, `classes`, `temperature` and `thresholds` travel with a loaded model (vitrail.weights.load); a new one
+    has none.
     """
 
     preprocess: Any = None
     classes: tuple[str, ...] = ()
     temperature: float | None = None
+    thresholds: tuple[float, ...] | None = None
 
     def __init__(self, config: ViTConfig):
         super().__init__()

@@ -18,6 +18,9 @@ class BundleConfig(Record):
     provenance: Mapping[str, Any]  # job, recipe, data it was trained on, steps, versions
     weights_sha256: str
     temperature: float | None = optional()  # by which logits are divided before they become probabilities
+    thresholds: Sequence[float] | None = (
+        optional()
+    )  # (several classes an image) the probability from which on each class is answered
 
 
 FILES: Files = {

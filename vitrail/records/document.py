@@ -13,7 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from vitrail.records.record import Files, Record
 
 CHAPTERS = (
-    "run", "bundle", "finetune", "comparison", "evaluation", "predictions", "linear", "features", "suite", "study",
+    "run", "bundle", "finetune", "comparison", "evaluation", "multi_label", "predictions", "linear", "features",
+    "suite", "study",
     "inspection", "reference_run", "data_check", "duplicates", "filtered", "prepared", "demo",
 )  # fmt: skip
 START = """# What lies in the folders that vitrail writes

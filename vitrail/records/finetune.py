@@ -92,6 +92,7 @@ class Trial(Record):
     restarts: int | None
     loss: float | None  # on the held-out images
     failed: str | None  # why it failed; null where it did not
+    mean_average_precision: float | None = optional()  # (several classes an image) on the held-out images
     name: str | None = optional()  # this and what follows of finetune auto: what was tried
     temperature: float | None = optional()  # fitted on the held-out images, for the loss
     wall: float | None = optional()  # seconds that it took, with reading and judging

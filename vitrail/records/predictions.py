@@ -25,6 +25,7 @@ class PredictionRequest(Record):
     features: bool
     all_probabilities: bool
     runtime: RuntimeName | None = optional()  # that computes the model, where it is not PyTorch
+    thresholds: Sequence[float] | None = optional()  # of a model of several classes an image
 
 
 @dataclass(frozen=True, kw_only=True)

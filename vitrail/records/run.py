@@ -89,6 +89,7 @@ class ValidationRow(Record):
     accuracy: float
     loss: float  # mean cross-entropy, nats
     count: int  # images
+    mean_average_precision: float | None = optional()  # (several classes an image)
     seconds: float  # of training, over all sessions
 
 
@@ -119,6 +120,7 @@ class RunResult(Record):
     restarts: int
     weights_sha256: str
     last_accuracy: float | None = optional()  # (of the best weights kept) of the last weights
+    mean_average_precision: float | None = optional()  # (several classes an image) of the final evaluation
     best_step: int | None = optional()  # (of the best weights kept) after how many steps they were
 
 

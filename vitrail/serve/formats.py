@@ -16,6 +16,7 @@ import pyarrow.parquet as parquet
 from vitrail.core.errors import BadInput
 from vitrail.serve.predictor import PredictionBatch
 
+JOINT = "|"  # as a manifest names several classes
 GROUP_ROWS, GROUP_BYTES = 16_384, 64 << 20  # of a row group of parquet, at most
 
 
@@ -25,12 +26,14 @@ class Columns:
 
     classes: names; none for a model without a classifier
     top: labels, the most likely first; every: the probabilities of all classes; features: how many numbers, 0 for none
+    multi_label: a row has the labels that are answered, however many; `top` is the number of classes
     """
 
     classes: tuple[str, ...]
     top: int
     every: bool = False
     features: int = 0
+    multi_label: bool = False
 
     @property
     def labels(self) -> int:
@@ -72,8 +75,9 @@ def _objects(columns: Columns, answers: PredictionBatch) -> Iterator[dict[str, A
     for i, (key, error) in enumerate(zip(answers.keys, answers.errors, strict=True)):
         row: dict[str, Any] = {"path": key}
         if columns.classes:
-            names = [columns.classes[place] for place in answers.best[i].tolist()] if error is None else []
-            shares = _numbers(answers.shares[i]) if error is None else []
+            given = answers.answered[i]
+            names = [columns.classes[place] for place in answers.best[i][given].tolist()] if error is None else []
+            shares = _numbers(answers.shares[i][given]) if error is None else []
             row |= {"label": names[0] if names else None, "probability": shares[0] if shares else None}
             row |= {"labels": names, "probabilities": shares}
         for name, values in (("all_probabilities", answers.probabilities), ("features", answers.features)):
@@ -98,7 +102,7 @@ def _append(parts: Sequence[Path], file: Any) -> None:
             shutil.copyfileobj(opened, file)
 
 
-# ---- CSV: of several labels each has its two columns
+# ---- CSV: of several labels each has its two columns; those of several classes an image are joined by JOINT
 
 
 def _write_csv(columns: Columns, answers: Sequence[PredictionBatch], path: Path) -> None:
@@ -111,7 +115,12 @@ def _write_csv(columns: Columns, answers: Sequence[PredictionBatch], path: Path)
 
 
 def _cells(columns: Columns, answers: PredictionBatch, i: int) -> Iterator[Any]:
-    for place, share in zip(answers.best[i].tolist(), answers.shares[i].tolist(), strict=True):
+    if columns.multi_label:
+        given = answers.answered[i]
+        yield JOINT.join(columns.classes[place] for place in answers.best[i][given].tolist())
+        yield JOINT.join(str(share) for share in answers.shares[i][given].tolist())
+    pairs = zip(answers.best[i].tolist(), answers.shares[i].tolist(), strict=True)
+    for place, share in () if columns.multi_label else pairs:
         yield columns.classes[place]
         yield share
     if answers.probabilities is not None:
@@ -119,7 +128,8 @@ def _cells(columns: Columns, answers: PredictionBatch, i: int) -> Iterator[Any]:
 
 
 def _header(columns: Columns) -> list[str]:
-    endings = ["", *(f"_{number}" for number in range(2, columns.labels + 1))][: columns.labels]
+    each = 1 if columns.multi_label else columns.labels
+    endings = ["", *(f"_{number}" for number in range(2, each + 1))][:each]
     every = [f"probability of {name}" for name in columns.classes] if columns.every else []
     return ["path", *chain(*((f"label{ending}", f"probability{ending}") for ending in endings)), *every, "error"]
 
@@ -148,23 +158,25 @@ def _table(columns: Columns, answers: PredictionBatch) -> pa.Table:
     table: dict[str, pa.Array] = {"path": pa.array(answers.keys, pa.string())}
     if columns.classes:
         names = pa.array(columns.classes, pa.string())
-        first = pa.array(answers.best[:, 0], mask=~readable)
-        table["label"] = names.take(first)
-        table["probability"] = pa.array(answers.shares[:, 0], pa.float32(), mask=~readable)
-        table["labels"] = _lists(names.take(pa.array(answers.best[readable].ravel())), readable, columns.labels)
-        table["probabilities"] = _lists(pa.array(answers.shares[readable].ravel()), readable, columns.labels)
+        given = answers.answered & readable[:, None]  # the likeliest first, so that none is answered where it is not
+        table["label"] = names.take(pa.array(answers.best[:, 0], mask=~given[:, 0]))
+        table["probability"] = pa.array(answers.shares[:, 0], pa.float32(), mask=~given[:, 0])
+        lengths = given.sum(axis=1)
+        table["labels"] = _lists(names.take(pa.array(answers.best[given])), lengths)
+        table["probabilities"] = _lists(pa.array(answers.shares[given]), lengths)
     for name, values in (("all_probabilities", answers.probabilities), ("features", answers.features)):
         if values is not None:
-            table[name] = _lists(pa.array(values[readable].ravel()), readable, values.shape[1], absent=True)
+            lengths = readable * values.shape[1]
+            table[name] = _lists(pa.array(values[readable].ravel()), lengths, absent=~readable)
     table["error"] = pa.array(answers.errors, pa.string())
     about = {"format": 1, "classes": list(columns.classes)}
     return pa.table(table).replace_schema_metadata({b"vitrail": json.dumps(about).encode()})
 
 
-def _lists(values: pa.Array, readable: np.ndarray, length: int, absent: bool = False) -> pa.ListArray:
-    """One list a row, of the rows that are whole; the others are empty, or absent."""
-    offsets = pa.array(np.concatenate([[0], np.cumsum(readable * length)]), pa.int32())
-    return pa.ListArray.from_arrays(offsets, values, mask=pa.array(~readable) if absent else None)
+def _lists(values: pa.Array, lengths: np.ndarray, absent: np.ndarray | None = None) -> pa.ListArray:
+    """One list a row, of so many values; rows that are `absent` have none."""
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, values, mask=None if absent is None else pa.array(absent))
 
 
 def _join_parquet(columns: Columns, parts: Sequence[Path], path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -52,6 +52,7 @@ class PredictionBatch(NamedTuple):
 
     keys: n names; errors: why an image could not be read, None for all others
     best: the places of the k most likely classes, the most likely first; shares: their probabilities
+    answered: which of them are labels: all, but for a model of several classes an image
     probabilities: of all classes; features: what the classifier reads; None where nobody asked for them
     """
 
@@ -59,6 +60,7 @@ class PredictionBatch(NamedTuple):
     errors: list[str | None]
     best: Int64[np.ndarray, "n k"]
     shares: Float32[np.ndarray, "n k"]
+    answered: Bool[np.ndarray, "n k"]
     probabilities: Float32[np.ndarray, "n c"] | None = None
     features: Float32[np.ndarray, "n d"] | None = None
 
@@ -74,7 +76,9 @@ class Predictor:
     """Labels images with a model that is loaded once. An image gets the same bits whatever else is labelled with it.
 
     Probabilities are the softmax of the logits, divided by the temperature where the model has one: what `vitrail
-    evaluate` fitted on held-out images, so that a probability is the share of times that it is right.
+    evaluate` fitted on held-out images, so that a probability is the share of times that it is right. Of a model of
+    several classes an image each class has a probability of its own, and the labels are all whose probability reaches
+    the threshold of the class, whatever `top` is; there may be none.
 
     Args:
         source: any MODEL that docs/checkpoints.md lists, or a model. What a file does not say, and a classifier that
@@ -184,7 +188,11 @@ class Predictor:
         """
         known = views.is_floating_point()
         output = self.runtime(views if known else normalise(views, self.model.preprocess, self.device))
-        return Judged(calibrated(output.logits, self.model.temperature).cpu(), output.representation.float().cpu())
+        if self.model.thresholds is None:
+            probabilities = calibrated(output.logits, self.model.temperature)
+        else:
+            probabilities = output.logits.float().sigmoid()
+        return Judged(probabilities.cpu(), output.representation.float().cpu())
 
     def most_at_once(self, batch: int = BATCH) -> int:
         """The number of images for one forward pass: at most `batch`, and no more than there is memory for."""
@@ -193,8 +201,9 @@ class Predictor:
     def rows(self, answers: PredictionBatch) -> Iterator[Prediction]:
         """Yields one prediction an image of a batch."""
         classes, places, shares = self.classes, answers.best.tolist(), answers.shares.tolist()
-        for key, error, best, probabilities in zip(answers.keys, answers.errors, places, shares, strict=True):
-            labels = [Label(classes[i], p) for i, p in zip(best, probabilities, strict=True)]
+        columns = zip(answers.keys, answers.errors, places, shares, answers.answered.tolist(), strict=True)
+        for key, error, best, probabilities, given in columns:
+            labels = [Label(classes[i], p) for i, p, yes in zip(best, probabilities, given, strict=True) if yes]
             yield Prediction(key, labels if error is None else [], error)
 
     def _view(self, item: Any) -> Pixels | str:
@@ -213,21 +222,31 @@ class Predictor:
         features: bool = False,
     ) -> PredictionBatch:
         """`views` are those of the images without an error."""
-        count, top = len(self.classes), min(top, len(self.classes))
+        count, thresholds = len(self.classes), self.model.thresholds
+        top = count if thresholds is not None else min(top, count)
         readable = np.array([error is None for error in errors])
         best, shares = np.zeros((len(keys), top), np.int64), np.zeros((len(keys), top), np.float32)
+        answered = np.ones((len(keys), top), bool)
         everything = np.zeros((len(keys), count), np.float32) if every else None
         read = np.zeros((len(keys), self.model.config.representation_width), np.float32) if features else None
         if views is not None:
             probabilities, representation = self.judge(views)
             if count:
-                values, places = probabilities.topk(top)
+                places = _by_rank(probabilities, thresholds).topk(top).indices
+                values = probabilities.gather(1, places)
                 best[readable], shares[readable] = places.numpy(), values.numpy()
+                if thresholds is not None:
+                    answered[readable] = values.numpy() >= np.array(thresholds, np.float32)[places.numpy()]
                 if everything is not None:
                     everything[readable] = probabilities.numpy()
             if read is not None:
                 read[readable] = representation.numpy()
-        return PredictionBatch(keys, errors, best, shares, everything, read)
+        return PredictionBatch(keys, errors, best, shares, answered, everything, read)
+
+
+def _by_rank(probabilities: Float[Tensor, "b c"], thresholds: Sequence[float] | None) -> Float[Tensor, "b c"]:
+    """Numbers that order classes: the likeliest first, and before all others those that reach their threshold."""
+    return probabilities if thresholds is None else probabilities + (probabilities >= Tensor(thresholds))
 
 
 def calibrated(logits: Float[Tensor, "b c"], temperature: float | None) -> Float[Tensor, "b c"]:

@@ -92,10 +92,11 @@ class Evaluate(Callback):
 
 
 class KeepBest(Callback):
-    """Keeps the weights of the highest validation accuracy, the earliest of equal ones, as a bundle in `folder`.
+    """Keeps the weights of the highest validation accuracy (or mean average precision), the earliest of equal ones.
 
-    It belongs after the Evaluate with the same `every`. The bundle's provenance says step and accuracy, so that a run
-    that goes on knows them. `patience`: training ends after this many evaluations in a row that are not better.
+    They are a bundle in `folder`. It belongs after the Evaluate with the same `every`. The bundle's provenance says
+    step and accuracy, so that a run that goes on knows them. `patience`: training ends after this many evaluations in a
+    row that are not better.
     """
 
     needs_metrics = False
@@ -120,11 +121,12 @@ class KeepBest(Callback):
     def __call__(self, state: TrainState, metrics: dict[str, float]) -> None:
         assert state.validation is not None
         assert state.validation["step"] == state.step, "KeepBest comes after the Evaluate of the same step"
-        accuracy = state.validation["accuracy"]
+        measure = _measure(state.validation)
+        accuracy = state.validation[measure]
         if accuracy > self.accuracy:
             self.step, self.accuracy, self._not_better = state.step, accuracy, 0
             if dist.world().first:
-                self._save(self._folder, {"step": state.step, "validation_accuracy": accuracy})
+                self._save(self._folder, {"step": state.step, f"validation_{measure}": accuracy})
         elif state.step > self.step:  # before it, a run does again what it did before it was interrupted
             self._not_better += 1
             if self._patience is not None and self._not_better >= self._patience:
@@ -147,12 +149,20 @@ def _best_so_far(folder: Path, rows: list[dict[str, Any]]) -> tuple[int, float, 
     if not (folder / "config.json").exists():
         return 0, -1.0, 0
     provenance = read_json(folder / "config.json")["provenance"]
-    if "validation_accuracy" in provenance:
-        step, accuracy = provenance["step"], provenance["validation_accuracy"]
+    known = [
+        provenance[key] for key in ("validation_mean_average_precision", "validation_accuracy") if key in provenance
+    ]
+    if known:
+        step, accuracy = provenance["step"], known[0]
     else:  # of version 0.1.0, which knew it from the rows alone
         best = max(judged, key=lambda row: (row["accuracy"], -row["step"]), default={"step": 0, "accuracy": -1.0})
         step, accuracy = best["step"], best["accuracy"]
     return step, accuracy, sum(row["step"] > step for row in judged)
+
+
+def _measure(validation: dict[str, float]) -> str:
+    """What the best is judged by: the accuracy, or of several classes an image the mean average precision."""
+    return "mean_average_precision" if "mean_average_precision" in validation else "accuracy"
 
 
 class Save(Callback):

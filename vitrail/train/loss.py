@@ -44,7 +44,7 @@ def loss(
     """The loss in nats, in float32 whatever the precision of the logits; the mean over the examples that are given.
 
     Args:
-        targets: classes, or the share of each class, which sum to 1.
+        targets: classes, or the share of each class, which sum to 1; with the sigmoid loss, also ones and zeros.
         weights: of the classes (`class_weights`). Softmax: an example counts as the mean of the weights of its classes,
             by their shares before smoothing. Sigmoid: each class's question has the weight of the class. Sums are not
             divided by these weights, so the loss of a batch is the mean over its parts.

@@ -81,7 +81,7 @@ def train_step(
     begun = time.perf_counter()
     pixels, labels = batch.images.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
     state.transfer_seconds += time.perf_counter() - begun
-    targets = labels
+    targets = labels.float() if labels.ndim == 2 else labels
     if config.mixing != Mixing():
         classes = state.model.config.num_classes
         rng = generator(config.seed, "mixing", state.step)
@@ -102,7 +102,7 @@ def train_step(
             part = loss(logits, target, config.loss, state.class_weights) * share if len(y) else logits.sum() * 0
             (part * world.size).backward()  # gradients are averaged over processes
         total += part.detach()
-        correct += (logits.detach().argmax(dim=-1) == y).sum()
+        correct += _hits(logits.detach(), y)
 
     norm = _clip(state.optimizer, config.clip)
     try:
@@ -116,6 +116,12 @@ def train_step(
         update_average(state.average, state.model, config.average)
     state.step += 1
     return Metrics(total, correct, len(labels), norm, rate)
+
+
+def _hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many images have the class that is likeliest, or have it among theirs."""
+    likeliest = logits.argmax(dim=-1)
+    return (likeliest == labels).sum() if labels.ndim == 1 else labels.gather(1, likeliest[:, None]).sum()
 
 
 def micro_batches(state: TrainState, config: TrainConfig, world: int) -> int:

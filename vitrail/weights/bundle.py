@@ -33,11 +33,13 @@ def save_bundle(
     classes: tuple[str, ...],
     provenance: dict[str, Any],
     temperature: float | None = None,
+    thresholds: tuple[float, ...] | None = None,
 ) -> str:
     """Writes a bundle, whole or not at all. Returns the SHA-256 of its weights.
 
     Args:
         temperature: by which logits are divided before they become probabilities, where one was fitted.
+        thresholds: of a model of several classes an image, the probability of each from which on it is answered.
     """
     if model.config.num_classes != len(classes):
         raise BadInput(f"{len(classes)} class names for a model of {model.config.num_classes} classes")
@@ -53,6 +55,7 @@ def save_bundle(
             "provenance": provenance,
             "weights_sha256": digest,
             **({} if temperature is None else {"temperature": temperature}),
+            **({} if thresholds is None else {"thresholds": list(thresholds)}),
             **timm_keys(model.config, preprocess, classes),
         }
         write_json(temporary / "config.json", config)
@@ -95,7 +98,26 @@ def read_bundle(folder: Path) -> PretrainedModel:
     if how not in get_args(Interpolation):
         raise BadInput(f"{folder}: {RESAMPLED} is {how!r}, expected one of {', '.join(get_args(Interpolation))}")
     temperature = _temperature(folder, config.get("temperature"))
-    return PretrainedModel(model, state, preprocess, classes, provenance, interpolation=how, temperature=temperature)
+    thresholds = _thresholds(folder, config.get("thresholds"), len(classes))
+    return PretrainedModel(
+        model,
+        state,
+        preprocess,
+        classes,
+        provenance,
+        interpolation=how,
+        temperature=temperature,
+        thresholds=thresholds,
+    )
+
+
+def _thresholds(folder: Path, stored: Any, classes: int) -> tuple[float, ...] | None:
+    if stored is None:
+        return None
+    numbers = isinstance(stored, list) and all(type(one) in (int, float) and 0 <= one <= 1 for one in stored)
+    if not numbers or len(stored) != classes:
+        raise BadInput(f"{folder}: the thresholds in config.json are {stored!r}, expected {classes} from 0 to 1")
+    return tuple(map(float, stored))
 
 
 def _temperature(folder: Path, stored: Any) -> float | None:
@@ -128,6 +150,15 @@ def store_temperature(folder: Path, temperature: float, fitted: dict[str, Any]) 
     said = config.get("provenance")
     provenance = said if isinstance(said, dict) else {}
     changed = {"temperature": temperature, "provenance": {**provenance, "temperature_fitted": fitted}}
+    write_json(folder / "config.json", {**config, **changed})
+
+
+def store_thresholds(folder: Path, thresholds: tuple[float, ...], chosen: dict[str, Any]) -> None:
+    """Writes thresholds into the bundle in `folder`, and into its provenance on what they were chosen."""
+    config = read_json(folder / "config.json")
+    said = config.get("provenance")
+    provenance = said if isinstance(said, dict) else {}
+    changed = {"thresholds": list(thresholds), "provenance": {**provenance, "thresholds_chosen": chosen}}
     write_json(folder / "config.json", {**config, **changed})
 
 

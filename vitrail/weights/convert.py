@@ -146,7 +146,9 @@ def _bundle(published: PretrainedModel, model: Model, destination: Path) -> None
     provenance = published.provenance
     if not isinstance(model.config, ResNetConfig):
         provenance = {**provenance, RESAMPLED: published.interpolation}
-    save_bundle(destination, model, model.preprocess, model.classes, provenance, published.temperature)
+    save_bundle(
+        destination, model, model.preprocess, model.classes, provenance, published.temperature, published.thresholds
+    )
 
 
 def _npz(published: PretrainedModel, model: Model, destination: Path) -> None:

@@ -207,7 +207,8 @@ def load(
     device: str | torch.device = "cpu",
     model: str | None = None,
 ) -> Model:
-    """A model in evaluation mode with what travels with it: `model.config`, `.preprocess`, `.classes`, `.temperature`.
+    """A model in evaluation mode with what travels with it: `model.config`, `.preprocess`, `.classes`, `.temperature`,
+    and `.thresholds` where it answers several classes an image.
 
     Args:
         source: a bundle, a run folder, an official `.npz`, a timm or transformers folder, a state dict, `hf://...`.
@@ -233,14 +234,19 @@ def model_of(
     classes = None if new_head else published.classes
     # a temperature belongs to the classifier and the resolution that it was fitted at
     temperature = None if new_head or size != published.preprocess.resolution else published.temperature
-    return attach(made, replace(published.preprocess, resolution=size), classes, temperature)
+    thresholds = None if new_head else published.thresholds
+    return attach(made, replace(published.preprocess, resolution=size), classes, temperature, thresholds)
 
 
 def attach(
-    model: Model, preprocess: Preprocess, classes: tuple[str, ...] | None, temperature: float | None = None
+    model: Model,
+    preprocess: Preprocess,
+    classes: tuple[str, ...] | None,
+    temperature: float | None = None,
+    thresholds: tuple[float, ...] | None = None,
 ) -> Model:
     """Gives a model what travels with it; classes without names are numbered."""
     model.preprocess = preprocess  # plain attributes: they are not weights
     model.classes = classes or tuple(str(i) for i in range(model.config.num_classes))
-    model.temperature = temperature
+    model.temperature, model.thresholds = temperature, thresholds
     return model

@@ -31,6 +31,7 @@ class PretrainedModel:
     interpolation: Interpolation = "bilinear"  # of its positions at another grid, as its authors do
     assumed: tuple[str, ...] = ()  # sentences for people: what the file does not say, or cannot mean here
     temperature: float | None = None  # that its logits are divided by for calibrated probabilities
+    thresholds: tuple[float, ...] | None = None  # of a model of several classes an image; None: one class
 
 
 def check_state(config: ModelConfig, state: dict[str, Tensor], source: Path) -> None:

@@ -16,7 +16,6 @@ from vitrail.data.decode import image
 from vitrail.data.decode.image import Pixels
 from vitrail.data.sources.skipped import Skipped
 
-
 Label = Any  # int; or uint8 [K], a one for each class that the image has
 
 
@@ -51,7 +50,7 @@ class Source(ABC):
     def counts(self) -> np.ndarray:
         """int64 [classes]: the images of each."""
         if self.multi_label:
-            return self.labels.sum(axis=0, dtype=np.int64)  # type: ignore[no-any-return]
+            return self.labels.sum(axis=0, dtype=np.int64)
         return np.bincount(self.labels, minlength=len(self.classes))
 
     def label(self, index: int) -> Label:

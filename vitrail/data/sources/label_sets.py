@@ -6,6 +6,7 @@ N images · K classes
 import ast
 import json
 from collections import Counter
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ _SEVERAL = r"^\d+([ ,;|]+\d+)+$"
 _AMOUNT = r"^[+-]?(\d+\.\d*|\d*\.\d+|\d+)([eE][+-]?\d+)?$"
 _FEW = 10  # different numbers with a fraction, up to which they may be names, as versions and sizes are
 
-Sets = pa.LargeListArray  # of texts, or of class numbers
+Sets: TypeAlias = Any  # pa.LargeListArray of texts, or of class numbers
 
 
 def label_sets(labels: pa.LargeStringArray, file: str) -> Sets | None:
@@ -44,8 +45,8 @@ def label_sets(labels: pa.LargeStringArray, file: str) -> Sets | None:
         if not compute.all(compute.match_substring_regex(distinct, pattern=_NUMBERS)).as_py():
             named = texts[several.index(True).as_py()]
             raise BadInput(
-                f"{file}: row {labels.index(named).as_py() + 1} has the label {named!r}, which names several classes by "
-                "number, and other rows have names: use one or the other"
+                f"{file}: row {labels.index(named).as_py() + 1} has the label {named!r}, which names several classes "
+                "by number, and other rows have names: use one or the other"
             )
         say(f"{file}: labels such as {texts[several.index(True).as_py()]!r} are several classes")
         digits = compute.split_pattern_regex(distinct, r"[ ,;|]+").to_pylist()
@@ -59,7 +60,9 @@ def label_sets(labels: pa.LargeStringArray, file: str) -> Sets | None:
         if 2 * sum(count > 1 for count in counts.values()) >= len(counts):
             say(f"{file}: labels such as {first!r} are several classes, separated by {mark!r}")
             return _by_text(labels, parts)
-        say(f"{file}: {first!r} is taken for the name of one class; for several give a list: {json.dumps(parts[first])}")
+        say(
+            f"{file}: {first!r} is taken for the name of one class; for several give a list: {json.dumps(parts[first])}"
+        )
     return None
 
 
@@ -94,9 +97,11 @@ def _by_text(labels: pa.LargeStringArray, parts: dict[str, list[str]]) -> Sets:
 
 
 def from_columns(values: np.ndarray, names: tuple[str, ...], file: str) -> Sets:
-    """The sets of rows [N, K] in which a column for each class holds 1 where the image has it, and 0 or -1 elsewhere."""
+    """The sets of rows [N, K]: 1 in the column of each class that the image has, and 0 or -1 elsewhere."""
     if not np.isin(values, (-1, 0, 1)).all():
-        raise BadInput(f"{file}: a column for each class, and some hold other numbers than 0 and 1: these are no classes")
+        raise BadInput(
+            f"{file}: a column for each class, and some hold other numbers than 0 and 1: these are no classes"
+        )
     there = values > 0
     flat = np.array(names, dtype=object)[np.nonzero(there)[1]]
     offsets = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
@@ -104,7 +109,7 @@ def from_columns(values: np.ndarray, names: tuple[str, ...], file: str) -> Sets:
 
 
 def multi_hot(sets: Sets, flat: Int64[np.ndarray, " m"], classes: int, where: str) -> UInt8[np.ndarray, "n k"]:
-    """Rows of zeros and ones, [N, K]; `flat` are the class numbers of all sets, one after another. Empty ones are said."""
+    """Rows of zeros and ones; `flat` are the class numbers of all sets, one after another. Empty sets are said."""
     rows = compute.list_parent_indices(sets).to_numpy(zero_copy_only=False)
     labels = np.zeros((len(sets), classes), np.uint8)
     labels[rows, flat] = 1

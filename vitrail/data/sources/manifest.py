@@ -3,7 +3,7 @@
 import csv as plain_csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from vitrail.data.sources.base import FileSource
 from vitrail.data.sources.class_names import class_indices, labels_of
 from vitrail.data.sources.columns import Columns, find_columns, split_words
 from vitrail.data.sources.image_names import ImageNames
-from vitrail.data.sources.label_sets import Sets, from_columns, label_sets, multi_hot
+from vitrail.data.sources.label_sets import from_columns, label_sets, multi_hot
 from vitrail.data.sources.parquet import open_parquet
 from vitrail.data.sources.skipped import NAMED, Skipped
 from vitrail.data.sources.split_names import meaning
@@ -33,7 +33,8 @@ _SAMPLED = 5  # rows that tell which column is which
 class Manifest:
     """The rows of a manifest. Paths are absolute, or relative to the folder of the manifest.
 
-    Labels are names, or whole numbers, which then name the classes; or several of them (label_sets.py). `splits` is empty where there is no such column.
+    Labels are names, or whole numbers, which then name the classes; or several of them (label_sets.py). `splits` is
+    empty where there is no such column.
 
     Raises:
         BadInput: missing or mistyped columns, or rows that cannot be used: each kind counted, the first of each named.
@@ -110,7 +111,7 @@ def _flat(labels: "_Labels") -> pa.LargeStringArray:
     return labels.flatten() if isinstance(labels, pa.LargeListArray) else labels
 
 
-_Labels = pa.LargeStringArray | Sets  # a class a row, or several
+_Labels: TypeAlias = Any  # pa.LargeStringArray, or Sets
 _Read = tuple[pa.LargeBinaryArray, _Labels, pa.LargeStringArray | None]
 
 

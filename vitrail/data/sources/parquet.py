@@ -214,7 +214,9 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         # of lists: {"feature": {"names": …}, "_type": "Sequence"}, in older files [{"names": …}]
-        inner = {n: about[0] if isinstance(about, list) else about.get("feature", about) for n, about in features.items()}
+        inner = {
+            n: about[0] if isinstance(about, list) else about.get("feature", about) for n, about in features.items()
+        }
         return {name: about for name, about in inner.items() if "names" in about}
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return {}

@@ -28,7 +28,7 @@ class Relabelled(Source):
 
 
 def as_multi_hot(labels: np.ndarray, new: np.ndarray, classes: int) -> np.ndarray:
-    """uint8 [N, classes] of labels [N], or sets of them [N, K], of which number i becomes `new[i]`; -1: it is left out."""
+    """uint8 [N, classes] of labels [N], or sets of them [N, K], of which number i becomes `new[i]`; -1 is left out."""
     if labels.ndim == 1:
         labels = labels[:, None] == np.arange(len(new))
     moved = np.zeros((len(labels), classes), np.uint8)

@@ -99,7 +99,9 @@ def shots(source: Source, count: int, seed: int) -> np.ndarray:
         BadInput: a class has fewer than `count` images, or images have several classes.
     """
     if source.multi_label:
-        raise BadInput("a number of images a class is not known where images have several classes: take all, or a slice")
+        raise BadInput(
+            "a number of images a class is not known where images have several classes: take all, or a slice"
+        )
     rng = np.random.default_rng(seed)
     chosen = []
     for label, name in enumerate(source.classes):

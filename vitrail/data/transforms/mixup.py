@@ -38,7 +38,7 @@ class Mixing:
 
 def mix(
     images: Float[Tensor, "rows 3 h w"] | UInt8[Tensor, "rows 3 h w"],
-    labels: Int64[Tensor, " rows"],
+    labels: Int64[Tensor, " rows"] | UInt8[Tensor, "rows {classes}"],
     classes: int,
     config: Mixing,
     rng: np.random.Generator,
@@ -62,6 +62,8 @@ def mix(
         kept = mixup_ratio(config.mixup, rng)
         # two products and a sum, each rounded: a fused kernel may round differently from place to place
         mixed = (after.to(dtype) * kept).add_(before.to(dtype) * (1 - kept))
+    if labels.ndim == 2:
+        return mixed, labels[1:] * kept + labels[:-1] * (1 - kept)
     targets = torch.zeros(mixed.shape[0], classes, device=images.device)
     rows = torch.arange(mixed.shape[0], device=images.device)
     targets[rows, labels[1:]] = kept

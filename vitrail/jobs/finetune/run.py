@@ -19,7 +19,7 @@ from vitrail.data.transforms.pipeline import Preprocess, Resize, SquareResize
 from vitrail.evals.fewshot import Linear
 from vitrail.jobs.data_identity import check_same_data
 from vitrail.jobs.finetune.schedule_rule import batch_for, hyper_rule
-from vitrail.jobs.training import Sources, check_keep_best, open_training_data, run_training
+from vitrail.jobs.training import Sources, check_keep_best, for_labels, open_training_data, run_training
 from vitrail.models.build import Model, ModelConfig, as_size
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
 from vitrail.models.resnet import ResNetConfig
@@ -86,7 +86,7 @@ def finetune_once(
     published = start or read_pretrained(config.init, resolution=config.resolution)
     if data is None:
         data = open_checked(config)
-    config = with_defaults_for(config, len(data[0]))
+    config = for_labels(with_defaults_for(config, len(data[0])), data[0])
     check_training(config)
     parts = with_held_out(config, data)
     machine = machine or Machine()

@@ -119,7 +119,12 @@ def choose(trials: list[Trial]) -> Trial:
     if not judged:
         rates = ", ".join(f"{row.learning_rate:g}" for row in trials)
         raise BadInput(f"all trials diverged (rates {rates}): give lower ones as sweep; {trials[0].failed}")
-    return min(judged, key=lambda row: (-(row.accuracy or 0.0), row.loss, row.learning_rate))
+    return min(judged, key=lambda row: (-(_measure(row) or 0.0), row.loss, row.learning_rate))
+
+
+def _measure(row: Trial) -> float | None:
+    """The accuracy; of several classes an image the mean average precision takes its place."""
+    return row.accuracy if row.mean_average_precision is None else row.mean_average_precision
 
 
 def _plan(config: Finetune, run: RunFolder, data: Sources, machine: Machine, start: PretrainedModel) -> Plan:
@@ -168,8 +173,13 @@ def _trials(config: Finetune, plan: Plan, run: RunFolder, data: Sources, once: C
                 say(f"the trial at rate {lr:g} failed: {problem}")
             rows.append(_failed(name, lr, str(problem)))
             continue
-        loss = read_json(where / "evaluation" / "evaluation.json")["loss"]
-        rows.append(Trial(folder=name, learning_rate=lr, **_kept(result), loss=loss, failed=None))
+        judged = result.mean_average_precision
+        file = "evaluation.json" if judged is None else "multilabel.json"
+        loss = read_json(where / "evaluation" / file)["loss"]
+        known = _kept(result)
+        rows.append(
+            Trial(folder=name, learning_rate=lr, **known, loss=loss, failed=None, mean_average_precision=judged)
+        )
         if run.writes:  # a finished run never goes back to them
             shutil.rmtree(where / "checkpoints", ignore_errors=True)
     return rows
