@@ -42,6 +42,7 @@ def trained(folder: Path, *words: str, recipe: tuple[str, ...] = ("digits",), sh
         (["--schedule", "rsqrt", "--schedule.timescale", "100"], "schedule", "Rsqrt"),
         (["--schedule", "steps"], "schedule", "Steps"),
         (["--loss", "sigmoid"], "loss", "Sigmoid"),
+        (["--loss", "logit-adjusted", "--loss.tau", "0.5"], "loss", "LogitAdjusted"),
         (["--model", "R26x1"], "model", "ResNetConfig"),
         (["--model", "Ti/16", "--model.patch", "2"], "model", "ViTConfig"),
         (["--augment.crop", "pad", "--augment.crop.padding", "1"], "augment.crop", "PadCrop"),

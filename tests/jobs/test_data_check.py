@@ -136,7 +136,7 @@ def test_a_manifest_that_names_a_file_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "digit-"])
 def test_labels_that_the_model_finds_unlikely(digits_run: Path, tmp_path: Path, prefix: str) -> None:
-    """Ten digits under a wrong label: a classifier that knows the classes, or neighbours where not, doubt most."""
+    """Ten digits under a wrong label: the features of the other images contradict most, whatever classes are called."""
     source = open_data("digits@test")
     rng = np.random.default_rng(0)
     wrong = set(rng.choice(len(source), 10, replace=False).tolist())

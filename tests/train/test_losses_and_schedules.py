@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vitrail.core.errors import BadInput
-from vitrail.train.loss import Sigmoid, Softmax, class_weights, head_bias, loss
+from vitrail.train.loss import LogitAdjusted, Sigmoid, Softmax, class_priors, class_weights, head_bias, loss
 from vitrail.train.schedule import Cosine, Linear, Rsqrt, ScheduleConfig, Steps, learning_rate
 
 RNG = np.random.default_rng(0)
@@ -222,3 +222,48 @@ def test_lengths_that_mean_nothing_are_refused(schedule: Rsqrt) -> None:
 def test_places_outside_of_the_run_are_refused(at: tuple[float, ...]) -> None:
     with pytest.raises(BadInput, match="between 0 and 1"):
         learning_rate(Steps(at=at), 1.0, 0, 100)
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
+def test_logit_adjustment_is_equation_10_of_its_paper(tau: float) -> None:
+    """-log( exp(f_y + tau log pi_y) / sum exp(f_k + tau log pi_k) ), arXiv 2007.07314; with 1 the balanced softmax."""
+    rng = np.random.default_rng(0)
+    counts = np.array([900, 90, 10])
+    logits, labels = rng.normal(size=(50, 3)), rng.integers(0, 3, 50)
+    weighted = np.exp(logits) * (counts / 1000) ** tau  # the balanced softmax of arXiv 2007.10740 has exponent 1
+    expected = -np.log(weighted[np.arange(50), labels] / weighted.sum(axis=1)).mean()
+    scores, truth = torch.from_numpy(logits).float(), torch.from_numpy(labels)
+    found = loss(scores, truth, LogitAdjusted(tau=tau), priors=class_priors(counts))
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    soft = torch.nn.functional.one_hot(truth, 3).float()
+    assert float(loss(scores, soft, LogitAdjusted(tau=tau), priors=class_priors(counts))) == pytest.approx(float(found))
+    plain = loss(scores, truth, Softmax())
+    assert float(loss(scores, truth, LogitAdjusted(tau=0.0), priors=class_priors(counts))) == float(plain)
+
+
+def test_a_logit_adjusted_classifier_is_right_in_the_mean_over_classes() -> None:
+    """Two Gaussians, one with 50 times as many images: the best cut for the mean accuracy of both is halfway."""
+    rng = np.random.default_rng(0)
+    counts = np.array([5000, 100])
+    labels = np.repeat([0, 1], counts)
+    x = torch.from_numpy(rng.normal(size=5100) + 2.0 * labels).float()
+    truth = torch.from_numpy(labels)
+    cuts = {}
+    for config in (Softmax(), LogitAdjusted()):
+        slope, bias = torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)
+        optimizer = torch.optim.LBFGS([slope, bias], max_iter=100)
+
+        def closure(config=config, slope=slope, bias=bias, optimizer=optimizer) -> torch.Tensor:
+            optimizer.zero_grad()
+            found = loss(x[:, None] * slope + bias, truth, config, priors=class_priors(counts))
+            found.backward()
+            return found
+
+        optimizer.step(closure)
+        cuts[type(config)] = float(((bias[0] - bias[1]) / (slope[1] - slope[0])).detach())
+    assert cuts[LogitAdjusted] == pytest.approx(1.0, abs=0.25)
+    assert cuts[Softmax] == pytest.approx(1.0 + np.log(50) / 2, abs=0.25), "where the posteriors are equal"
+
+
+def test_a_class_without_examples_has_a_prior_all_the_same() -> None:
+    assert torch.isfinite(class_priors(np.array([10, 0, 5]))).all()

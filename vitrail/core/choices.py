@@ -18,7 +18,7 @@ NAMES = {
     "TokenAndAverage": "token-and-average", "TokenAndDistilled": "token-and-distilled",
     "Adam": "adam", "Momentum": "sgd",
     "Linear": "linear", "Cosine": "cosine", "Rsqrt": "rsqrt", "Steps": "steps",
-    "Softmax": "softmax", "Sigmoid": "sigmoid",
+    "Softmax": "softmax", "Sigmoid": "sigmoid", "LogitAdjusted": "logit-adjusted",
     "InceptionCrop": "inception", "RandomResizedCrop": "random-resized", "PadCrop": "pad", "ResizeCrop": "resize",
     "SimpleRandomCrop": "simple-random", "WholeImage": "none",
     "SquareResize": "square", "CentreCrop": "centre-crop",

@@ -5,6 +5,7 @@ import io
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,7 +31,8 @@ LISTED = 1000  # items of a finding in the JSON, and ten times as many unreadabl
 DRAWN = 12  # items of a finding on the page
 NEIGHBOURS = 10
 AGREED = 0.8  # share of the neighbours that makes another class likely
-DOUBTED = 0.05  # share of the neighbours, or probability of the classifier, up to which a label is unlikely
+DOUBTED = 0.05  # share of the neighbours up to which a label is unlikely
+WORK = 4e9  # images x features x classes up to which classifiers are fitted: minutes on two cores
 
 
 @dataclass(frozen=True)
@@ -112,52 +114,59 @@ def _sample(source: Source) -> np.ndarray:
 
 
 def _unlikely(model: str, judged: list[ScannedSet], device: str) -> list[Finding]:
-    """Labels that the classifier of the model, or the neighbours in its features, say are another's."""
+    """Labels that are probably wrong, by what the model's frozen features of the other images say."""
     import torch
 
     from vitrail.core.device import choose_device
     from vitrail.evals.inference import run_inference
-    from vitrail.evals.knn import leave_one_out
     from vitrail.weights.load import load
 
     loaded = load(model, device=choose_device(device))
     items = []
     for scanned in judged:
         rows = np.flatnonzero(scanned.table.readable)
-        if len(rows) <= NEIGHBOURS:
+        counts = np.bincount(scanned.source.labels[scanned.table.index[rows]], minlength=len(scanned.source.classes))
+        rows = rows[counts[scanned.source.labels[scanned.table.index[rows]]] > 1]  # one image says nothing of itself
+        if len(rows) <= NEIGHBOURS or (counts > 1).sum() < 2:
             continue
         readable = Subset(scanned.source, scanned.table.index[rows])
-        knows = set(scanned.source.classes) <= set(loaded.classes)
         parts = list(run_inference(loaded, readable, loaded.preprocess, title=f"labels of {scanned.name}"))
         if sum(len(part.batch.labels) for part in parts) != len(rows):
             raise BadInput(f"{scanned.name} has changed while it was read")
-        if knows:
-            places = np.array([loaded.classes.index(name) for name in scanned.source.classes])
-            shares = torch.cat([part.logits for part in parts]).softmax(dim=-1).numpy()[:, places]
-            predicted, share = shares.argmax(axis=1), shares.max(axis=1)
-            own = shares[np.arange(len(rows)), readable.labels]
-            # as sure as it is, on average, of the images that do have that label (Northcutt et al. 2021)
-            enough = np.array(
-                [shares[readable.labels == k, k].mean() if k in readable.labels else 1 for k in range(len(places))]
+        values = torch.cat([part.representation for part in parts]).numpy()
+        found = _doubted(values, readable.labels)
+        for i, rather, share in zip(found.rows, found.rather, found.shares, strict=True):
+            said = (
+                f"labelled {scanned.label(int(rows[i]))}; {share:.0%} {found.by} say {scanned.source.classes[rather]}"
             )
-            sure = share >= enough[predicted]
-        else:
-            values = torch.cat([part.representation for part in parts]).numpy()
-            votes = leave_one_out(values, readable.labels, len(scanned.source.classes), NEIGHBOURS)
-            predicted, share, own = votes
-            sure = share >= AGREED
-        doubted = np.flatnonzero((own <= DOUBTED) & sure)
-        for i in doubted[np.argsort(-share[doubted], kind="stable")].tolist():
-            by = "of the classifier" if knows else f"of {NEIGHBOURS} neighbours"
-            label = scanned.label(int(rows[i]))
-            items.append(
-                Issue(
-                    scanned,
-                    int(rows[i]),
-                    f"labelled {label}; {share[i]:.0%} {by} say {scanned.source.classes[predicted[i]]}",
-                )
-            )
+            items.append(Issue(scanned, int(rows[i]), said))
     return [Finding("unlikely", *UNLIKELY, items)] if items else []
+
+
+class _Doubts(NamedTuple):
+    rows: list[int]  # the most doubtful first
+    rather: list[int]  # classes
+    shares: list[float]  # of these
+    by: str
+
+
+def _doubted(values: np.ndarray, labels: np.ndarray) -> _Doubts:
+    """Confident learning; of more numbers than WORK allows, what none of the neighbours believes."""
+    from vitrail.evals.confident_learning import label_errors, out_of_fold
+    from vitrail.evals.knn import leave_one_out
+
+    classes, number = np.unique(labels, return_inverse=True)
+    if values.size * len(classes) <= WORK:
+        shares = out_of_fold(values, number, len(classes))
+        found = label_errors(number, shares)
+        by = "by the other images' features"
+        sure = shares[found.places, found.rather]
+        return _Doubts(found.places.tolist(), classes[found.rather].tolist(), sure.tolist(), by)
+    predicted, share, own = leave_one_out(values, number, len(classes), NEIGHBOURS)
+    doubted = np.flatnonzero((own <= DOUBTED) & (share >= AGREED))
+    doubted = doubted[np.argsort(-share[doubted], kind="stable")]
+    by = f"of {NEIGHBOURS} neighbours"
+    return _Doubts(doubted.tolist(), classes[predicted[doubted]].tolist(), share[doubted].tolist(), by)
 
 
 def _row(finding: Finding, gallery: Gallery) -> CheckFinding:

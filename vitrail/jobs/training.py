@@ -40,7 +40,7 @@ from vitrail.train.checkpoint import Saver, restore_checkpoint
 from vitrail.train.config import TrainConfig
 from vitrail.train.divergence import LossSpike, limit_skips
 from vitrail.train.loop import fit
-from vitrail.train.loss import Sigmoid, class_weights
+from vitrail.train.loss import LogitAdjusted, Sigmoid, class_priors, class_weights
 from vitrail.train.micro_batch import choose_micro_batch, retry_on_oom
 from vitrail.train.parallel import allreduce_wait, parallelize, whole_model, whole_norm
 from vitrail.train.step import TrainState, init_state, micro_batches, train_step
@@ -98,8 +98,10 @@ def for_labels(config: Trained, train: Source) -> Trained:
     """
     if not train.multi_label:
         return config
-    if config.class_weights is not None or config.sampling.balanced:
-        raise BadInput("weights of classes and balanced sampling are for images of one class: leave them out")
+    if config.class_weights is not None or config.sampling.balanced or isinstance(config.loss, LogitAdjusted):
+        raise BadInput(
+            "weights of classes, logit adjustment and balanced sampling are for images of one class: leave them out"
+        )
     if isinstance(config.loss, Sigmoid):
         return config
     if dist.launched().first:
@@ -149,6 +151,8 @@ def run_training(
     if config.class_weights is not None:
         counts = data[0].counts
         state.class_weights = class_weights(counts, config.class_weights).to(device.device)
+    if isinstance(config.loss, LogitAdjusted):
+        state.class_priors = class_priors(data[0].counts).to(device.device)
     job = _Job(config, run, preprocess, data, machine, device, provenance, Saver(run.path / "checkpoints"))
     continued = restore_checkpoint(run.path / "checkpoints", state)
     resident = None

@@ -22,6 +22,7 @@ from vitrail.report.pages.finetune import parts_of as runs_of
 from vitrail.report.pages.finetune import transfer_page, transfer_summary, tunings_page
 from vitrail.report.pages.inspection import inspection_page
 from vitrail.report.pages.linear_probe import linear_page
+from vitrail.report.pages.multi_label import multi_label_page
 from vitrail.report.pages.run import JOBS, final_accuracy, run_page, summary
 from vitrail.report.pages.study import study_page
 from vitrail.report.pages.suite import suite_page
@@ -39,6 +40,7 @@ PAGES = {
     "transfer.json": transfer_page,
     "config.json": run_page,
     "evaluation.json": evaluation_page,
+    "multilabel.json": multi_label_page,
     "comparison.json": comparison_page,
     "linear.json": linear_page,
     "inspection.json": inspection_page,
@@ -47,6 +49,7 @@ PAGES = {
 }
 OTHERS = {
     "demo.json": "demo",
+    "multilabel.json": "evaluation, several classes an image",
     "tunings.json": "what to train, compared",
     "comparison.json": "comparison",
     "study.json": "study",

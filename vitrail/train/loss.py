@@ -1,4 +1,4 @@
-"""Softmax and sigmoid cross-entropy, for class numbers or for soft targets, with or without weights of the classes.
+"""Softmax, logit-adjusted and sigmoid cross-entropy, of classes or soft targets, with or without weights of classes.
 
 B batch · K classes
 """
@@ -31,7 +31,19 @@ class Sigmoid:
     threshold: float | None = None
 
 
-LossConfig = Softmax | Sigmoid
+@dataclass(frozen=True)
+class LogitAdjusted:
+    """Softmax cross-entropy of logits + tau · log(share of the class in the training data) (arXiv 2007.07314, eq. 10).
+
+    The classifier itself, without that term, is then right as often as can be in the mean over classes, whatever their
+    sizes. With tau 1 it is the balanced softmax of arXiv 2007.10740, too.
+    """
+
+    smoothing: float = 0.0
+    tau: float = 1.0
+
+
+LossConfig = Softmax | Sigmoid | LogitAdjusted
 Balance = Literal["balanced", "sqrt"]  # a class counts as 1 / its number of examples, or as the root of that
 
 
@@ -40,6 +52,7 @@ def loss(
     targets: Int64[Tensor, " b"] | Float[Tensor, "b k"],
     config: LossConfig,
     weights: Float[Tensor, " k"] | None = None,
+    priors: Float[Tensor, " k"] | None = None,
 ) -> Float[Tensor, ""]:
     """The loss in nats, in float32 whatever the precision of the logits; the mean over the examples that are given.
 
@@ -48,9 +61,13 @@ def loss(
         weights: of the classes (`class_weights`). Softmax: an example counts as the mean of the weights of its classes,
             by their shares before smoothing. Sigmoid: each class's question has the weight of the class. Sums are not
             divided by these weights, so the loss of a batch is the mean over its parts.
+        priors: log shares of the classes (`class_priors`), for LogitAdjusted.
     """
     logits = logits.float()
     classes = logits.shape[-1]
+    if isinstance(config, LogitAdjusted):
+        assert priors is not None, "logit adjustment needs the shares of the classes"
+        logits, config = logits + config.tau * priors, Softmax(config.smoothing)
     match config:
         case Softmax(smoothing):
             if weights is None:
@@ -68,6 +85,12 @@ def loss(
             return -(nats if weights is None else nats * weights).sum() / logits.shape[0]
 
 
+def class_priors(counts: Int64[np.ndarray, " k"]) -> Float[Tensor, " k"]:
+    """The logarithm of each class's share of the training examples; one without examples counts as if it had one."""
+    known = np.maximum(counts, 1)
+    return torch.from_numpy(np.log(known / known.sum())).float()
+
+
 def class_weights(counts: Int64[np.ndarray, " k"], kind: Balance) -> Float[Tensor, " k"]:
     """Weights of classes with so many training examples, whose mean over these examples is 1.
 
@@ -83,7 +106,7 @@ def class_weights(counts: Int64[np.ndarray, " k"], kind: Balance) -> Float[Tenso
 def head_bias(config: LossConfig, classes: int) -> float:
     """Where the classifier's bias starts: with the sigmoid loss every class is as unlikely as it is, on average."""
     match config:
-        case Softmax():
+        case Softmax() | LogitAdjusted():
             return 0.0
         case Sigmoid():
             return -10.0 if classes > 10_000 else -log(classes)  # -10: the official value for 18k and 21k classes

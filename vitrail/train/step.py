@@ -41,6 +41,7 @@ class TrainState:
     restarts: int = 0
     skipped: list[int] = field(default_factory=list)  # steps whose batch had broken the training
     class_weights: Tensor | None = None  # in the loss, on the device
+    class_priors: Tensor | None = None  # log shares of the classes, for the logit-adjusted loss
     micro_batch: int = 0  # images a forward pass of a process (train/micro_batch.py); 0: not decided, all
     losses: deque[float] = field(default_factory=no_losses)  # the last ones, by which a jump is recognised
     validation: dict[str, float] | None = None  # the last evaluation of this session: step, accuracy, loss, count
@@ -99,7 +100,11 @@ def train_step(
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 logits = wrapped(x).logits
             share = len(y) / whole
-            part = loss(logits, target, config.loss, state.class_weights) * share if len(y) else logits.sum() * 0
+            part = (
+                loss(logits, target, config.loss, state.class_weights, state.class_priors) * share
+                if len(y)
+                else logits.sum() * 0
+            )
             (part * world.size).backward()  # gradients are averaged over processes
         total += part.detach()
         correct += _hits(logits.detach(), y)

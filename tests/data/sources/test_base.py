@@ -152,7 +152,8 @@ def test_labels_may_be_texts_dictionaries_and_lists_of_one(tmp_path: Path, label
 @pytest.mark.parametrize(
     ("labels", "sentence"),
     [
-        ([[0], [1, 2], [0]], "row 1 of 'label' has 2 labels; here an image has one"),
+        ([[0], [0.5, 2.0], [0]], "'label' is list.* expected whole numbers or texts"),
+        ([[0], None, [0]], "1 rows of column 'label' are empty"),
         ([0.5, 1.0, 0.0], "'label' is double, expected whole numbers or texts"),
     ],
 )

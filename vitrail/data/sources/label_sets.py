@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as compute
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int, UInt8
 
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
@@ -108,7 +108,7 @@ def from_columns(values: np.ndarray, names: tuple[str, ...], file: str) -> Sets:
     return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(flat, pa.large_string()))
 
 
-def multi_hot(sets: Sets, flat: Int64[np.ndarray, " m"], classes: int, where: str) -> UInt8[np.ndarray, "n k"]:
+def multi_hot(sets: Sets, flat: Int[np.ndarray, " m"], classes: int, where: str) -> UInt8[np.ndarray, "n k"]:
     """Rows of zeros and ones; `flat` are the class numbers of all sets, one after another. Empty sets are said."""
     rows = compute.list_parent_indices(sets).to_numpy(zero_copy_only=False)
     labels = np.zeros((len(sets), classes), np.uint8)

@@ -115,6 +115,8 @@ def automatic(config: Finetune, folder: Path, machine: Machine | None = None) ->
         data = open_checked(config)
         whole = replace(config, batch=min(config.batch or BATCH, batch_for(len(data[0]))))
         check_training(replace(whole, steps=whole.steps or 1, schedule=Cosine()))
+        if data[0].multi_label:
+            raise BadInput("finetune auto is for images of one class each: for several name a recipe, such as folder")
         with RunFolder(folder, "finetune", config, "auto") as run:
             if run.state == "finished":
                 return load_record(FinetuneResult, run.path / "result.json")

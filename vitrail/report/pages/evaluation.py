@@ -13,13 +13,12 @@ from vitrail.report.charts.intervals import Bar, bar_chart
 from vitrail.report.charts.lines import reliability
 from vitrail.report.folder import Folder, Json, objects, share_interval, texts
 from vitrail.report.page import page
-from vitrail.report.pages import comparison
-from vitrail.report.sections import selective, train_test_overlap
+from vitrail.report.pages import comparison, multi_label
+from vitrail.report.sections import left_out, selective, train_test_overlap
 
 LARGEST_MAP = 30  # classes; above it the most frequent confusions are listed instead
 LARGEST_BARS = 40  # classes; above it the ends of the list are shown
 ENDS = 20
-BROKEN = 50  # broken images listed
 HEAD = ["", "#images", "#accuracy", "95 % interval", "#loss"]
 CONFUSION = (
     "Each row is a true class, each column an answer. Right answers lie on the diagonal; the stronger the colour of a "
@@ -53,6 +52,8 @@ def evaluation_page(folder: Folder) -> str:
 
 def headline(content: Json) -> str:
     """The accuracy in a sentence, from an evaluation.json or a result.json; empty where there is none."""
+    if numbers.known(content.get("mean_average_precision")):
+        return multi_label.headline(content)
     if not numbers.known(content.get("accuracy")):
         return ""
     images = content.get("count")
@@ -69,6 +70,8 @@ def section(
     opening: str = "",
 ) -> Section | None:
     """The section of an evaluation; `validation` are the validation rows of the run that it ended, for comparison."""
+    if folder.has("multilabel.json"):
+        return multi_label.section(folder, title=title, anchor=anchor, opening=opening)
     content = folder.json("evaluation.json")
     if content is None:
         return Section(title, anchor, [Table(HEAD, _validation_rows(validation), strong=0)])
@@ -97,21 +100,9 @@ def section(
         *_per_class(objects(content.get("per_class"))),
         Part("Does it know when it is right?", [Text(calibrated), diagram] if diagram else []),
         Part("Worst mistakes", [Text(WORST), mistakes] if mistakes else []),
-        broken_images(content),
+        left_out.broken_images(content),
     ]
     return Section(title, anchor, blocks)
-
-
-def broken_images(content: Json) -> Part:
-    """The images that an evaluation or a run left out, and why."""
-    rows = [(item.get("key", ""), item.get("reason", "")) for item in objects(content.get("broken"))]
-    if not rows:
-        return Part("Broken images", [])
-    many = "image could not be used and was" if len(rows) == 1 else "images could not be used and were"
-    more = f"And {numbers.count(len(rows) - BROKEN)} more." if len(rows) > BROKEN else ""
-    table = Table(["image", "reason"], rows[:BROKEN], prose=1)
-    said = f"{numbers.count(len(rows))} {many} left out."
-    return Part("Broken images", [Text(said), table, Text(more, quiet=True)])
 
 
 def _validation_rows(rows: Sequence[Json]) -> list[tuple[str, ...]]:

@@ -11,7 +11,7 @@ from vitrail.report.blocks import Code, Facts, Part, Section, Table, Text
 from vitrail.report.folder import Folder, Json, objects, texts
 from vitrail.report.page import page
 from vitrail.report.pages import evaluation, inspection
-from vitrail.report.sections import bottleneck, reference_run, settings, training_curves
+from vitrail.report.sections import bottleneck, left_out, reference_run, settings, training_curves
 
 JOBS = {"pretrain": "Pre-training", "finetune": "Fine-tuning"}
 
@@ -48,7 +48,8 @@ def _same_images(tested: Folder | None, config: Json) -> str:
     """Says so where the final evaluation used the images that the validation had used all along."""
     inner = config.get("config")
     watched = inner.get("validation") if isinstance(inner, dict) else None
-    data = (tested.json("evaluation.json") or {}).get("data") if tested else None
+    file = "multilabel.json" if tested and tested.has("multilabel.json") else "evaluation.json"
+    data = (tested.json(file) or {}).get("data") if tested else None
     return "The final evaluation was made on the images of the validation." if data and data == watched else ""
 
 
@@ -103,7 +104,7 @@ def cost(result: Json | None) -> Section | None:
     """Time, speed, arithmetic, and how much of the machine was used."""
     if result is None:
         return None
-    return Section("Cost", "cost", [Facts(cost_facts(result)), evaluation.broken_images(result)])
+    return Section("Cost", "cost", [Facts(cost_facts(result)), left_out.broken_images(result)])
 
 
 def cost_facts(result: Json) -> list[tuple[str, str]]:
