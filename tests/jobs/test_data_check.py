@@ -148,7 +148,7 @@ def test_labels_that_the_model_finds_unlikely(digits_run: Path, tmp_path: Path, 
     result = check(Check(str(tmp_path / "d"), model=str(digits_run)), workers=1)
     unlikely = {int(Path(name).stem) for name in found(result).get("unlikely", [])}
     assert len(unlikely & wrong) >= 5
-    assert len(unlikely - wrong) <= 25  # measured: 16 of 435; the model itself is right for 70 % only
+    assert len(unlikely - wrong) <= 60  # measured: 46 of 435, as cleanlab; the model itself is right for 70 % only
 
 
 def test_the_command_says_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,12 @@ from vitrail.cli import main
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
+from vitrail.data.open.names import open_data
 from vitrail.data.transforms.mixup import Mixing
+from vitrail.evals.features import features
 from vitrail.jobs.evaluate import Evaluate, evaluate
 from vitrail.jobs.finetune.run import Finetune, finetune_once
+from vitrail.jobs.linear_probe import Linear, linear
 from vitrail.jobs.predict import Predict, predict, predict_table
 from vitrail.jobs.pretrain import Pretrain, pretrain
 from vitrail.models.vit import ViTConfig
@@ -90,8 +93,8 @@ def test_judged_again_it_gives_the_same(run: Path, table: Path, tmp_path: Path) 
     assert again.mean_average_precision == pytest.approx(first["mean_average_precision"], abs=1e-6)
     assert again.f1 == first["f1"]
     assert (tmp_path / "judged" / "probabilities.parquet").exists()
-    assert "mean average precision" in make_page(tmp_path / "judged").read_text()
-    assert "mean average precision" in make_page(run).read_text()
+    assert "Mean average precision" in make_page(tmp_path / "judged").read_text()
+    assert "Mean average precision" in make_page(run).read_text()
 
 
 def test_interrupted_training_ends_with_the_same_weights(run: Path, table: Path, tmp_path: Path) -> None:
@@ -179,7 +182,9 @@ def test_fine_tuning_of_a_model_of_one_class(digits_run: Path, table: Path, tmp_
 
 def test_what_needs_one_class_says_so(run: Path, digits_run: Path, table: Path, tmp_path: Path, capsys) -> None:
     def refused(*words: str) -> str:
-        assert main([str(word) for word in words]) == 2
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        assert ended.value.code == 2
         return capsys.readouterr().err
 
     assert "have several classes each; " in refused("evaluate", "--model", digits_run, "--data", f"{table}@test")
@@ -188,3 +193,34 @@ def test_what_needs_one_class_says_so(run: Path, digits_run: Path, table: Path, 
     assert "several classes each" in refused("data", "duplicates", f"{table}@train", "--against", f"{table}@test")
     with pytest.raises(BadInput, match="weights of classes, logit adjustment and balanced sampling"):
         pretrain(replace(config(table), class_weights="balanced"), tmp_path / "no", CPU)
+
+
+def test_frozen_features_are_judged_by_logistic_regression(digits_run: Path, table: Path) -> None:
+    """The mean average precision is that of scikit-learn on the features, for the strength that was chosen."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import average_precision_score
+    from sklearn.preprocessing import StandardScaler
+
+    asked = Linear(str(digits_run), f"{table}@train", f"{table}@test", shots=("all",), judge=("logistic",))
+    result = linear(asked, None, CPU)
+    (row,) = result.rows
+    assert result.measure == "mean average precision"
+    assert row.interval is not None
+    assert row.interval[0] < row.mean < row.interval[1] or row.mean == 1
+    model = vitrail.load(digits_run)
+    parts = [
+        features(model, open_data(f"{table}@{part}", multi_label=True), model.preprocess) for part in ("train", "test")
+    ]
+    scale = StandardScaler().fit(parts[0].values.astype(np.float64))
+    x, other = (scale.transform(part.values.astype(np.float64)) for part in parts)
+    assert row.chosen
+    fits = [
+        LogisticRegression(C=1 / row.chosen[0].strength, max_iter=5000, tol=1e-8).fit(x, parts[0].labels[:, k])
+        for k in range(3)
+    ]
+    scores = np.stack([fit.decision_function(other) for fit in fits], axis=1)
+    assert row.mean == pytest.approx(average_precision_score(parts[1].labels, scores), abs=0.003)
+    with pytest.raises(BadInput, match="--judge logistic --shots all"):
+        linear(replace(asked, judge=("knn",)), None, CPU)
+    with pytest.raises(BadInput, match="--shots all"):
+        linear(replace(asked, shots=(1,)), None, CPU)

@@ -26,7 +26,8 @@ from vitrail.models.build import Model
 def load_data(data: str | Path | Source, role: Role = "train") -> Source:
     """The images that DATA (`SOURCE[@SPLIT[SLICE]]`, docs/sources.md) names; nothing is decoded yet.
 
-    A source has `len()`, `classes`, `labels` int64 [N], and `[i]` -> (image: bytes or uint8 [H, W, 3], label, key).
+    A source has `len()`, `classes`, `labels` int64 [N] (uint8 [N, K] where images have several classes), and `[i]` ->
+    (image: bytes or uint8 [H, W, 3], label, key).
 
     Args:
         role: which split is meant where DATA names none.
@@ -34,7 +35,7 @@ def load_data(data: str | Path | Source, role: Role = "train") -> Source:
     Raises:
         BadInput: nothing there, no such split, or nothing in it.
     """
-    return data if isinstance(data, Source) else open_data(str(data), role)
+    return data if isinstance(data, Source) else open_data(str(data), role, multi_label=True)
 
 
 class ImageDataset(Dataset[tuple[Float32[Tensor, "3 h w"], int]]):

@@ -20,6 +20,8 @@ def run(args: list[str]) -> int:
     if not launched().first:
         return 0
     lines = [_line(row) for row in result.rows]
+    if result.measure:
+        lines.append(f"of several classes an image: {result.measure}")
     lines += [f"broken: {b.key}: {b.reason}" for b in result.broken]
     if options.out is not None:
         from vitrail.report import make

@@ -159,7 +159,7 @@ def with_epochs(config: Any, epochs: float) -> Any:
 
     if not 0 < epochs < float("inf"):
         raise BadInput(f"--epochs is {epochs:g}, expected a number above 0, such as 0.1 or 90")
-    images = len(open_data(config.train, "train"))
+    images = len(open_data(config.train, "train", multi_label=True))
     batch = config.batch or batch_for(images)
     steps = max(1, round(epochs * images / batch))
     say(f"{epochs:g} epochs of {images:,} images in batches of {batch} are {steps:,} steps")

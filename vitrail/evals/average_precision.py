@@ -3,6 +3,7 @@
 n images · draws resamples, each image counting as often as its weight · K classes
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,3 +51,27 @@ def best_threshold(ranked: Ranked, weights: Float64[np.ndarray, "draws n"] | Non
     f1 = 2 * hits / np.maximum(taken + hits[:, -1:], 1e-30)
     below = np.append(ranked.scores[1:], 0.0)
     return ((ranked.scores + below) / 2)[f1.argmax(axis=1)].astype(np.float64)
+
+
+class MeanPrecision:
+    """The mean average precision of several classes on resamples, and that of each, computed once a block of them."""
+
+    def __init__(self, ranked: Sequence[Ranked]):
+        self.ranked = ranked
+        self._block: np.ndarray | None = None
+        self._table = np.zeros((0, 0))
+
+    def __call__(self, weights: Float64[np.ndarray, "draws n"]) -> np.ndarray:
+        """[draws]: the mean over the classes that have an image there."""
+        return np.nanmean(self._of(weights), axis=1)
+
+    def of(self, k: int) -> Callable[[np.ndarray], np.ndarray]:
+        """[draws] of one class; a resample without it says nothing, and counts as the class on all images."""
+        whole = average_precision(self.ranked[k])[0]
+        return lambda weights: np.nan_to_num(self._of(weights)[:, k], nan=whole if np.isfinite(whole) else 0.0)
+
+    def _of(self, weights: np.ndarray) -> np.ndarray:
+        if self._block is not weights:
+            self._table = np.stack([average_precision(one, weights) for one in self.ranked], axis=1)
+            self._block = weights
+        return self._table

@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float64, Int, Int64
+from jaxtyping import Float, Float64, Int, Integer
 from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.special import expit, log_softmax
 
 from vitrail.core.errors import BadInput
 from vitrail.core.seeds import generator
+from vitrail.evals.average_precision import Ranked, average_precision
 from vitrail.evals.fewshot import Linear
 
+Labels = Int[np.ndarray, " n"] | Integer[np.ndarray, "n k"]  # classes, or a one for each that an image has
 STRENGTHS = tuple(10.0**power for power in range(4, -5, -1))  # scikit-learn's range of C, strong ones first
 USUAL = 1.0  # where there are too few images to choose by
 HELD_OUT = 0.2  # of each class, for the choice
@@ -39,7 +41,7 @@ class Chosen(NamedTuple):
 
 def logistic_regression(
     train: Float[np.ndarray, "n d"],
-    labels: Int[np.ndarray, " n"],
+    labels: Labels,
     classes: int,
     *,
     strengths: Sequence[float] = STRENGTHS,
@@ -48,14 +50,16 @@ def logistic_regression(
     """The strength of the best accuracy on a fifth of each class, then a fit on all of `train`.
 
     Where a class has a single image, nothing can be split off, and the strength is `USUAL`. Of equally accurate
-    strengths the one of the lower loss is taken.
+    strengths the one of the lower loss is taken. Of several classes an image it is a yes-or-no question for each class,
+    and the strength is that of the best mean average precision.
 
     Raises:
         BadInput: a class without an image, or a strength that is not above 0.
     """
     if not strengths or min(strengths) <= 0:
         raise BadInput(f"the strengths of logistic regression are {tuple(strengths)}, expected numbers above 0")
-    members = np.bincount(labels, minlength=classes)
+    several = labels.ndim == 2
+    members = labels.sum(axis=0) if several else np.bincount(labels, minlength=classes)
     if members.min() < 1:
         raise BadInput(f"class number {int(members.argmin())} has no training image")
     path = sorted(strengths, reverse=True)  # each starts from the stronger one before it
@@ -67,6 +71,10 @@ def logistic_regression(
     scores, start = [], None
     for strength in path:
         start = fit_logistic(fitted, labels[~held], classes, strength, start)
+        if several:
+            found = start.scores(judged)
+            scores.append((_mean_average_precision(labels[held], found), -_loss(found, labels[held])[0], strength))
+            continue
         shares = log_softmax(start.scores(judged), axis=1)
         right = (shares.argmax(axis=1) == labels[held]).mean()
         scores.append((right, shares[np.arange(len(shares)), labels[held]].mean(), strength))
@@ -74,9 +82,15 @@ def logistic_regression(
     return Chosen(fit_logistic(train, labels, classes, best, start), best, True)
 
 
-def held_out(labels: Int[np.ndarray, " n"], classes: int, seed: int) -> np.ndarray:
-    """Draws the images that are split off: a fifth of each class, at least one. Returns bool [N]."""
+def held_out(labels: Labels, classes: int, seed: int) -> np.ndarray:
+    """Draws the images that are split off: a fifth of each class, at least one. Returns bool [N].
+
+    Of several classes an image it is a fifth of the images.
+    """
     rng, held = generator(seed, "held out"), np.zeros(len(labels), bool)
+    if labels.ndim == 2:
+        held[rng.permutation(len(labels))[: max(1, round(HELD_OUT * len(labels)))]] = True
+        return held
     for label in range(classes):
         places = rng.permutation(np.flatnonzero(labels == label))
         held[places[: max(1, round(HELD_OUT * len(places)))]] = True
@@ -85,7 +99,7 @@ def held_out(labels: Int[np.ndarray, " n"], classes: int, seed: int) -> np.ndarr
 
 def fit_logistic(
     train: Float[np.ndarray, "n d"],
-    labels: Int[np.ndarray, " n"],
+    labels: Labels,
     classes: int,
     strength: float,
     start: Linear | None = None,
@@ -123,10 +137,17 @@ def fit_logistic(
     return Linear(weights, best.reshape(width + 1, classes)[width] - mean @ weights)
 
 
-def _loss(
-    scores: Float64[np.ndarray, "n k"], labels: Int64[np.ndarray, " n"]
-) -> tuple[float, Float64[np.ndarray, "n k"]]:
-    """The sum of the losses, and its derivative by the scores."""
+def _mean_average_precision(labels: Integer[np.ndarray, "n k"], scores: Float64[np.ndarray, "n k"]) -> float:
+    """Over the classes that have an image; 0 where none has."""
+    found = [average_precision(Ranked.of(labels[:, k] == 1, scores[:, k]))[0] for k in range(labels.shape[1])]
+    known = [value for value in found if np.isfinite(value)]
+    return float(np.mean(known)) if known else 0.0
+
+
+def _loss(scores: Float64[np.ndarray, "n k"], labels: np.ndarray) -> tuple[float, Float64[np.ndarray, "n k"]]:
+    """The sum of the losses, and its derivative by the scores; of sets of classes [N, K] the sigmoid loss."""
+    if labels.ndim == 2:
+        return float((np.logaddexp(0, scores) - labels * scores).sum()), expit(scores) - labels
     shares, rows = log_softmax(scores, axis=1), np.arange(len(labels))
     loss = -float(shares[rows, labels].sum())
     slope = np.exp(shares)

@@ -27,9 +27,9 @@ from vitrail.core.files import atomic_path
 from vitrail.data.loader.loader import Batch, Broken, BrokenExample
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
-from vitrail.evals.average_precision import FEWEST, USUAL, Ranked, average_precision, best_threshold
+from vitrail.evals.average_precision import FEWEST, USUAL, MeanPrecision, Ranked, average_precision, best_threshold
 from vitrail.evals.inference import run_inference
-from vitrail.evals.intervals import Figure, Weights, bootstrap, draws_for
+from vitrail.evals.intervals import Figure, bootstrap, draws_for
 from vitrail.models.build import Model
 from vitrail.records.multi_label import ClassScore, MultiLabelMistake, MultiLabelSummary, Thresholds
 from vitrail.records.record import write_record
@@ -112,9 +112,9 @@ class MultiLabelEvaluation:
         """What multilabel.json holds (docs/files.md); without thresholds answers are what is likelier than not."""
         values = np.array(thresholds.values if thresholds else [USUAL] * len(self.classes))
         said = self.shares >= values.astype(np.float32)
-        table = _Precisions(self._ranked)
+        table = MeanPrecision(self._ranked)
         figures: dict[str, Figure] = {str(k): table.of(k) for k in range(len(self.classes))}
-        figures |= {"mean": table.mean, "micro": _f1(said, self.truth)}
+        figures |= {"mean": table, "micro": _f1(said, self.truth)}
         intervals = bootstrap(figures, self.count, draws=draws_for(self.count * len(self.classes)))
         hits, positive, answered = (said & (self.truth == 1)).sum(axis=0), self.truth.sum(axis=0), said.sum(axis=0)
         exact = int((said == (self.truth == 1)).all(axis=1).sum())
@@ -174,30 +174,6 @@ class MultiLabelEvaluation:
         with atomic_path(folder / "mistakes.npz") as temporary:
             np.savez_compressed(temporary, images=self.images)
         write_record(folder / "multilabel.json", summary)
-
-
-class _Precisions:
-    """Average precision of all classes on resamples, computed once for each block of them."""
-
-    def __init__(self, ranked: list[Ranked]):
-        self.ranked, self._table = ranked, np.zeros((0, 0))
-        self._block: Weights | None = None
-
-    def table(self, weights: Weights) -> np.ndarray:
-        """[draws, K]."""
-        if self._block is not weights:
-            self._table = np.stack([average_precision(one, weights) for one in self.ranked], axis=1)
-            self._block = weights
-        return self._table
-
-    def mean(self, weights: Weights) -> np.ndarray:
-        """[draws]."""
-        return np.nanmean(self.table(weights), axis=1)
-
-    def of(self, k: int) -> Figure:
-        """[draws] of one class; a resample without it says nothing, and counts as the class on all images."""
-        whole = average_precision(self.ranked[k])[0]
-        return lambda weights: np.nan_to_num(self.table(weights)[:, k], nan=whole if np.isfinite(whole) else 0.0)
 
 
 def _threshold_of(ranked: Ranked) -> Figure:

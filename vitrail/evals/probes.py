@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from vitrail.core.errors import BadInput
+from vitrail.core.estimate import Interval, wilson
+from vitrail.evals.average_precision import MeanPrecision, Ranked
 from vitrail.evals.fewshot import RIDGE, few_shot_fits
+from vitrail.evals.intervals import bootstrap, draws_for
 from vitrail.evals.knn import majority_votes, nearest, weighted_votes
-from vitrail.evals.logistic import STRENGTHS, logistic_regression
+from vitrail.evals.logistic import STRENGTHS, Labels, logistic_regression
 from vitrail.records.linear import ChosenStrength
 
 
@@ -56,11 +59,18 @@ class ProbeResult(NamedTuple):
     tested: int
     learned: int
     chosen: ChosenStrength | None
+    precision: float | None = None  # of several classes an image: the mean average precision, in place of the accuracy
+    precision_interval: Interval | None = None
 
     @property
     def accuracy(self) -> float:
-        """The share."""
-        return self.correct / self.tested
+        """The share; of several classes an image the mean average precision."""
+        return self.correct / self.tested if self.precision is None else self.precision
+
+    @property
+    def interval(self) -> Interval:
+        """95 %: Wilson's, or of a mean average precision by the bootstrap."""
+        return self.precision_interval or wilson(self.correct, self.tested)
 
 
 def check_probe(judge: Judge) -> None:
@@ -77,13 +87,15 @@ def check_probe(judge: Judge) -> None:
 def probe(
     judge: Judge,
     train: Float[np.ndarray, "n d"],
-    labels: Int[np.ndarray, " n"],
+    labels: Labels,
     test: Float[np.ndarray, "m d"],
-    test_labels: Int[np.ndarray, " m"],
+    test_labels: Labels,
     classes: int,
 ) -> ProbeResult:
     """Fits the judge on `train` and asks it for the classes of `test`; both may lie in a file."""
     chosen = None
+    if labels.ndim == 2 and not isinstance(judge, Logistic):
+        raise BadInput("of several classes an image logistic regression is the judge: --judge logistic --shots all")
     match judge:
         case Ridge(strength):
             (fit,) = few_shot_fits(train, labels, classes, (strength,))
@@ -96,4 +108,10 @@ def probe(
             result = logistic_regression(train, labels, classes, strengths=strengths, seed=seed)
             chosen = ChosenStrength(strength=result.strength, by_held_out=result.chosen)
             scores = result.fit.scores(test)
+    if labels.ndim == 2:
+        table = MeanPrecision([Ranked.of(test_labels[:, k] == 1, scores[:, k]) for k in range(classes)])
+        mean = float(table(np.ones((1, len(scores))))[0])
+        ends = bootstrap({"mean": table}, len(scores), draws=draws_for(len(scores) * classes))["mean"]
+        right = int(test_labels[np.arange(len(scores)), scores.argmax(axis=1)].sum())
+        return ProbeResult(right, len(scores), len(labels), chosen, mean, ends)
     return ProbeResult(int((scores.argmax(axis=1) == test_labels).sum()), len(test_labels), len(labels), chosen)

@@ -12,12 +12,13 @@ from vitrail.core.cache import cache_folder
 from vitrail.core.device import Machine, Precision, choose_device, choose_precision
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
-from vitrail.core.estimate import over_seeds, wilson
+from vitrail.core.estimate import over_seeds
 from vitrail.core.progress import progress, say
 from vitrail.core.seeds import torch_seed
 from vitrail.data.leakage import check_train_test
 from vitrail.data.open.names import open_data, require_classes
 from vitrail.data.sources.base import Source
+from vitrail.data.sources.relabelled import Relabelled
 from vitrail.data.sources.subset import Subset, shots
 from vitrail.data.transforms.pipeline import View, official_few_shot_view
 from vitrail.evals.feature_cache import Number, stored_features
@@ -90,7 +91,10 @@ def linear(config: Linear, folder: str | Path | None = None, machine: Machine | 
     counts = [count for count in config.shots if count != "all"]
     if not config.shots or min(counts, default=1) < 1 or config.seeds < 1:
         raise BadInput(f"shots {config.shots} and seeds {config.seeds} must be at least 1")
-    train, test = open_data(config.train, "train"), open_data(config.test, "test")
+    train = open_data(config.train, "train", multi_label=True)
+    test = open_data(config.test, "test", multi_label=train.multi_label)
+    if train.multi_label and not test.multi_label:
+        test = Relabelled(test, range(len(test.classes)), test.classes, multi_label=True)
     require_classes(train, config.train)
     if train.classes != test.classes:
         raise BadInput(
@@ -124,6 +128,7 @@ def linear(config: Linear, folder: str | Path | None = None, machine: Machine | 
         neighbours=config.neighbours,
         temperature=config.temperature,
         classes=train.classes,
+        measure="mean average precision" if train.multi_label else None,
         count=read,
         broken=[UnreadableImage(key=key, reason=reason) for key, reason in broken.items()],
         rows=rows,
@@ -154,7 +159,7 @@ def _draws(config: Linear, train: Source, most: int) -> dict[Shots, list[np.ndar
     found: dict[Shots, list[np.ndarray]] = {}
     for count in config.shots:
         found[count] = [np.arange(len(train))] if count == "all" else [d[:, :count].ravel() for d in drawn]
-    absent = np.flatnonzero(np.bincount(train.labels, minlength=len(train.classes)) == 0)
+    absent = np.flatnonzero(train.counts == 0)
     if len(absent):
         raise BadInput(f"{config.train} has no image of class {train.classes[absent[0]]!r}, so nothing can learn it")
     return found
@@ -226,7 +231,7 @@ def _rows(
                     accuracies = [one.accuracy for one in found]
                     interval = over_seeds(accuracies)
                     if count == "all":
-                        interval = wilson(found[0].correct, found[0].tested)
+                        interval = found[0].interval
                     rows.append(
                         LinearRow(
                             features=kind.name,

@@ -198,6 +198,28 @@ class TuningComparison(Record):
     rows: Sequence[TuningRow]
 
 
+@dataclass(frozen=True, kw_only=True)
+class DoubtfulLabel(Record):
+    """A training image whose label the linear judge doubts."""
+
+    key: str
+    index: int  # place in the training data
+    label: str
+    probability: float  # of the label, by a judge that did not learn from the image
+    rather: str  # the class that it rather is
+    rather_probability: float
+    picture: int | None  # number in doubtful.npz
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubtfulLabels(Record):
+    """Confident learning on the held-out images of `finetune auto`."""
+
+    judged: int  # images that were held out
+    count: int  # of these, labels that are doubted
+    rows: Sequence[DoubtfulLabel]  # the most doubtful first, at most 10
+
+
 FILES: Files = {
     "config.json": "as of a run; `steps` and `batch` of 0 are scaled to the data",
     "plan.json": (PlanFile, AutoPlanFile),
@@ -206,6 +228,8 @@ FILES: Files = {
     "trials/lr-0.003/failed.json": FailedTrial,
     "judge.npz": "of `finetune auto`: `weights` [folds + 1, D, K], `bias` [folds + 1, K]; the last of all images",
     "judge.json": "how the linear judge was judged",
+    "doubtful.json": DoubtfulLabels,
+    "doubtful.npz": "their pictures, uint8 [H, W, 3] each",
     "trials/NAME/judged.json": "how a trial of `finetune auto` was judged",
     "final.json": "what `finetune auto` chose, and the steps of its final run",
     "final/seed-0/": "a run on all training images, tested once",

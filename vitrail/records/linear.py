@@ -51,6 +51,7 @@ class LinearResult(Record):
     neighbours: int
     temperature: float  # of the votes of neighbours
     classes: Sequence[str]
+    measure: Literal["mean average precision"] | None = optional()  # (several classes an image) in place of accuracies
     count: int  # test images that were judged
     broken: Sequence[UnreadableImage]  # test images that could not be read
     rows: Sequence[LinearRow]

@@ -128,7 +128,7 @@ def test_subsets_and_other_names_keep_the_sets() -> None:
     assert Relabelled(one, (1, 0), ("b", "a"), multi_label=True).labels.tolist() == [[1, 0], [0, 1]]
     with pytest.raises(BadInput, match="cannot be joined"):
         ConcatSource([one, Relabelled(one, (0, 1), one.classes, multi_label=True)])
-    with pytest.raises(BadInput, match="not known where images have several classes"):
+    with pytest.raises(BadInput, match="so none are drawn class by class"):
         shots(source, 1, 0)
 
 

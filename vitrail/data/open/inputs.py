@@ -100,7 +100,7 @@ def _open(text: str) -> list[Source | str]:
     """Sources, or the names of single images."""
     name, path, remote = DataName.parse(text), Path(text), object_store.is_remote(text)
     if name.split or name.slice:
-        return [open_data(text, "test")]
+        return [open_data(text, "test", multi_label=True)]
     if _PATTERN.search(text) and not path.exists() and not remote:
         files = [file for file in matching(text) if Path(file).is_file()]
         if not files:

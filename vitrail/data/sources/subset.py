@@ -100,7 +100,7 @@ def shots(source: Source, count: int, seed: int) -> np.ndarray:
     """
     if source.multi_label:
         raise BadInput(
-            "a number of images a class is not known where images have several classes: take all, or a slice"
+            "images have several classes each, so none are drawn class by class: take all (--shots all), or a slice"
         )
     rng = np.random.default_rng(seed)
     chosen = []

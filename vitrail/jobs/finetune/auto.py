@@ -46,6 +46,7 @@ from vitrail.jobs.finetune.auto_plan import (
     make_auto_plan,
     plan_lines,
 )
+from vitrail.jobs.finetune.doubtful import note_doubtful
 from vitrail.jobs.finetune.linear_judge import (
     Fold,
     Judged,
@@ -194,6 +195,7 @@ def _prepare(
     judge = linear_judge(frozen, len(train.classes), folds, run.path / "judge.npz", started)
     if judge.judged:
         say(f"linear judge: {judge.judged.accuracy:.1%} of {judge.judged.count:,} held-out images")
+    note_doubtful(frozen, readable, folds, judge, run.path)
     return _Auto(config, run, machine, start, readable, folds, judge, plan)
 
 

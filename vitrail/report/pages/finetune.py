@@ -12,6 +12,7 @@ from vitrail.report.folder import Folder, Json, objects, texts
 from vitrail.report.page import page
 from vitrail.report.pages import evaluation
 from vitrail.report.pages.run import environment, transplant
+from vitrail.report.sections import doubtful_labels
 
 
 def transfer_page(folder: Folder) -> str:
@@ -28,6 +29,7 @@ def transfer_page(folder: Folder) -> str:
         _tried(content) if config.get("recipe") == "auto" else _choice(content, plan),
         _finals(runs, result),
         evaluation.section(tested, title=f"Evaluation of seed {runs[0].get('seed')}") if tested and runs else None,
+        doubtful_labels.section(folder),
         transplant(first) if first else None,
         _plan(plan, result),
         environment(first, config) if first else None,

@@ -26,7 +26,9 @@ def linear_page(folder: Folder) -> str:
             if len({row["judge"] for row in rows}) > 1
             else ""
         )
-        lead = f"{numbers.percent(best['mean'])}{shown} with {findings.said(best)} and {best['features']} features{by}."
+        measure = "Mean average precision " if content.get("measure") else ""
+        lead = f"{measure}{numbers.percent(best['mean'])}{shown} with {findings.said(best)} and {best['features']}"
+        lead += f" features{by}."
     kind = f"Few-shot evaluation in folder {folder.path.resolve().name}"
     title = f"Few-shot evaluation on {content['test']}" if content.get("test") else "Few-shot evaluation"
     sections = [section(folder, title="Results"), layers_section(rows, _classes(content))]
@@ -51,6 +53,7 @@ def section(
         ("Classifier learned on", content.get("train")),
         ("Tested on", content.get("test")),
         ("Classes", numbers.count(number)),
+        ("Measured", content.get("measure")),
         ("Test images", numbers.count(content.get("count"))),
     ]
     if not judges or "ridge" in judges:
