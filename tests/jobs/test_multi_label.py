@@ -97,7 +97,9 @@ def test_judged_again_it_gives_the_same(run: Path, table: Path, tmp_path: Path) 
     assert "Mean average precision" in make_page(run).read_text()
 
 
-def test_interrupted_training_ends_with_the_same_weights(run: Path, table: Path, tmp_path: Path) -> None:
+def test_interrupted_training_ends_with_the_same_weights_whatever_the_test_labels_say(
+    run: Path, table: Path, tmp_path: Path
+) -> None:
     class Stop(Exception):
         pass
 
@@ -109,12 +111,20 @@ def test_interrupted_training_ends_with_the_same_weights(run: Path, table: Path,
                 raise Stop
 
     mixed = replace(config(table, 40), mixing=Mixing(mixup=0.5))
-    pretrain(mixed, tmp_path / "whole", CPU)
+    lines = table.read_text().splitlines()
+    wrong = [
+        ",".join([*line.split(",")[:1], "red|green", "test"]) if line.endswith(",test") else line for line in lines
+    ]
+    poisoned = table.with_name("poisoned.csv")
+    poisoned.write_text("\n".join(wrong) + "\n")
+    pretrain(replace(mixed, test=f"{poisoned}@test"), tmp_path / "whole", CPU)
     with pytest.raises(Stop):
         pretrain(mixed, tmp_path / "cut", CPU, callbacks=[Killed()])
     pretrain(mixed, tmp_path / "cut", CPU)
     one, other = (vitrail.load(tmp_path / name).state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+    thresholds = [read_json(tmp_path / name / "bundle" / "config.json")["thresholds"] for name in ("whole", "cut")]
+    assert thresholds[0] == thresholds[1], "test labels, which one of them had wrong, choose nothing"
 
 
 def test_prediction_names_all_classes_above_their_thresholds(run: Path, table: Path, tmp_path: Path) -> None:

@@ -136,6 +136,8 @@ def _changed(published: PretrainedModel, back: PretrainedModel, same_names: bool
     lines += [f"preprocess.{line}" for line in difference(published.preprocess, back.preprocess)]
     if not isinstance(published.config, ResNetConfig) and published.interpolation != back.interpolation:
         lines.append(f"{RESAMPLED}: {published.interpolation!r} → {back.interpolation!r}")
+    if published.thresholds != back.thresholds:
+        lines.append("thresholds: the copy answers one class an image, the source several")
     if not same_names:
         names = "numbers" if back.classes is None else "others"
         lines.append(f"classes: {published.config.num_classes} names → {names}")

@@ -36,7 +36,7 @@ def open_data(text: str, role: Role = "train", *, multi_label: bool = False) -> 
     if source.multi_label and not multi_label:
         raise BadInput(
             f"the images of {text} have several classes each, and here an image has one; evaluate, linear, finetune, "
-            "pretrain, predict and data check take them (docs/multilabel.md)"
+            "pretrain and predict take them (docs/multilabel.md)"
         )
     return source if bounds is None else slice_of(source, *bounds)
 
