@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, Integer
 
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Interval, wilson
@@ -89,7 +89,7 @@ def probe(
     train: Float[np.ndarray, "n d"],
     labels: Labels,
     test: Float[np.ndarray, "m d"],
-    test_labels: Labels,
+    test_labels: Int[np.ndarray, " m"] | Integer[np.ndarray, "m k"],
     classes: int,
 ) -> ProbeResult:
     """Fits the judge on `train` and asks it for the classes of `test`; both may lie in a file."""
