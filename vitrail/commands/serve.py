@@ -15,6 +15,7 @@ def run(args: list[str]) -> int:
     from vitrail.core.errors import BadInput
     from vitrail.core.pool import usable_cores
     from vitrail.core.progress import say
+    from vitrail.report.page import style
     from vitrail.serve.http.limits import Limits
 
     try:
@@ -32,6 +33,9 @@ def run(args: list[str]) -> int:
         runtime: Runtime = "auto"  # what computes the models; auto: the fastest here
         devices: tuple[str, ...] = ("auto",)  # each computes its own batches
         watch: Path | None = None  # a folder of bundles to serve; new versions replace old ones
+        neighbours: str | None = None  # DATA whose most similar images are shown; features are made once
+        collect: Path | None = None  # a folder that keeps what people mark as wrong, for `vitrail finetune`
+        collect_mb: float = 1024.0  # MiB of it at most
         token_file: Path | None = None  # a file with the token that requests must bear; or VITRAIL_TOKEN
         decoders: int | None = None  # processes that decode; None: half of the cores
         quiet: bool = False  # no line for each request
@@ -52,12 +56,15 @@ def run(args: list[str]) -> int:
         options.runtime,
         options.devices if options.devices != ("auto",) else (options.common.device,),
         options.watch,
+        options.neighbours,
+        options.collect,
+        options.collect_mb,
         token,
         options.decoders or max(1, usable_cores() // 2),
         options.limits,
         not options.quiet,
     )
-    life = Life(config)
+    life = Life(config, style())
     shown = f"[{options.host}]" if ":" in options.host else options.host
     say(f"vitrail serves at http://{shown}:{life.port}/ (Ctrl-C ends it)")
     if options.host not in ("127.0.0.1", "localhost", "::1") and token is None:

@@ -26,6 +26,11 @@ def html(block: Block) -> Markup:
     return written
 
 
+def style() -> str:
+    """The CSS of every page."""
+    return _templates().get_template("style.css.j2").render()
+
+
 @cache
 def _templates() -> Environment:
     environment = Environment(

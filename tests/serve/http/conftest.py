@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -44,8 +44,8 @@ class Running(httpx.Client):
 
 
 @contextmanager
-def serving(config: Serve, ready: bool = True) -> Iterator[Running]:
-    life = Life(config)
+def serving(config: Serve, ready: bool = True, style: str = "") -> Iterator[Running]:
+    life = Life(config, style)
     thread = threading.Thread(target=life.run)
     thread.start()
     try:
@@ -70,6 +70,3 @@ def server(tiny: Path) -> Iterator[Running]:
     """One for all tests that leave it as it is."""
     with serving(replace(SERVE, models=(str(tiny),))) as client:
         yield client
-
-
-Start = Callable[..., Running]

@@ -2,11 +2,12 @@
 
 import base64
 import io
+import json
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
+from starlette.responses import Response
 
 from vitrail.analysis.look import look
 from vitrail.data.decode.image import BrokenImage
@@ -41,6 +42,8 @@ def as_row(served: Served, key: str, found: Labelled | BrokenImage, asked: Asked
         row["representation"] = found.answer.representation.tolist()
     if asked.attention:
         row["attention"] = _attention(served, found.view)
+    if asked.neighbours and served.neighbours is not None:
+        row["neighbours"] = served.neighbours.of(found.answer.representation.numpy(), asked.neighbours)
     return row
 
 
@@ -48,6 +51,8 @@ def check_asked(served: Served, asked: Asked) -> None:
     """Raises Refused for what this model cannot tell."""
     if asked.attention and not isinstance(served.model, ViT):
         raise Refused(400, f"{served.name} has no attention: it is no Vision Transformer", "bad option")
+    if asked.neighbours and served.neighbours is None:
+        raise Refused(400, "the server was not started with --neighbours DATA", "bad option")
 
 
 def _attention(served: Served, view: np.ndarray) -> dict[str, Any]:
@@ -73,6 +78,6 @@ def _png(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def as_numbers(values: torch.Tensor) -> np.ndarray:
-    """float32 on the CPU."""
-    return values.detach().float().cpu().numpy()
+def as_json(value: Any, status: int = 200) -> Response:
+    """A response."""
+    return Response(json.dumps(value, ensure_ascii=False, allow_nan=False), status, media_type="application/json")

@@ -13,10 +13,17 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vitrail.data.decode.image import BrokenImage
 from vitrail.serve.http.limits import HEADER_BYTES, Refused
 from vitrail.serve.http.service import Service
 
-OPEN = {"/", "/v2/health/live", "/v2/health/ready"}  # that need no token: the page without its data, and probes
+OPEN = {
+    "/",
+    "/docs",
+    "/openapi.json",
+    "/v2/health/live",
+    "/v2/health/ready",
+}  # that need no token: pages without data, and probes
 _ID = re.compile(r"[\w.:-]{1,64}")
 _SAFE = {
     "x-content-type-options": "nosniff",
@@ -71,6 +78,8 @@ class Front:
                 await self.app(scope, receive, noted)
         except Refused as refused:
             problem = refused
+        except BrokenImage as broken:
+            problem = Refused(422, str(broken), "broken image")
         except TimeoutError:
             problem = Refused(408, f"not done in the {self.service.limits.seconds:g} s allowed", "timeout")
         except Exception as error:

@@ -3,8 +3,9 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from vitrail.core.device import RuntimeChoice
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
 from vitrail.serve.http.app import application
+from vitrail.serve.http.feedback import Feedback
 from vitrail.serve.http.front import Front
 from vitrail.serve.http.guarded import cut_the_slow, guarded
 from vitrail.serve.http.limits import DRAIN, HEADER_BYTES, KEEP_ALIVE, Limits
@@ -36,6 +38,9 @@ class Serve:
     runtime: RuntimeChoice = "auto"
     devices: tuple[str, ...] = ("auto",)
     watch: Path | None = None  # a folder of bundles: each is a model, and a new version of one replaces it
+    neighbours: str | None = None  # DATA whose features by the models are at hand
+    collect: Path | None = None  # a folder for what is marked as wrong
+    collect_mb: float = 1024.0
     token: str | None = None
     decoders: int = 1
     limits: Limits = Limits()
@@ -68,21 +73,27 @@ def _is_model(folder: Path) -> bool:
 
 
 class Life:
-    """A server from its socket to its end."""
+    """A server from its socket to its end.
 
-    def __init__(self, config: Serve):
+    Args:
+        style: CSS of the pages.
+    """
+
+    def __init__(self, config: Serve, style: str = ""):
         config.check()
+        feedback = Feedback(config.collect, int(config.collect_mb * 2**20)) if config.collect is not None else None
         self.config = config
         self._socket = _listen(config.host, config.port)
         self.port: int = self._socket.getsockname()[1]
-        self.service = Service(config.limits, config.decoders)
+        self.service = Service(config.limits, config.decoders, feedback)
         self.problem: BadInput | None = None
         self._reload = asyncio.Event()
+        self.loop: asyncio.AbstractEventLoop | None = None  # once it runs
         self._refused: dict[str, Any] = {}  # signatures of versions that did not load, by name
         hosts = LOCAL if config.host in LOCAL else None
-        front = Front(application(self.service, self._lifespan), self.service, config.token, hosts, config.log)
+        front = Front(application(self.service, self._lifespan, style), self.service, config.token, hosts, config.log)
         self._protocol = guarded(config.limits)
-        self.server = uvicorn.Server(
+        self.server = _Server(
             uvicorn.Config(
                 front,
                 http=self._protocol,
@@ -107,11 +118,15 @@ class Life:
         if self.problem is not None:
             raise self.problem
 
+    def reload(self) -> None:
+        """Looks at the models now, and takes those that were changed; SIGHUP asks for it."""
+        self._reload.set()
+
     @asynccontextmanager
     async def _lifespan(self, _: Any) -> AsyncIterator[None]:
-        loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         with suppress(ValueError, RuntimeError, NotImplementedError):  # not the main thread: no signals
-            loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+            self.loop.add_signal_handler(signal.SIGHUP, self.reload)
         tasks = [asyncio.create_task(cut_the_slow(self._protocol)), asyncio.create_task(self._keep())]
         yield
         self.service.draining = True
@@ -177,12 +192,31 @@ class Life:
     async def _load(self, name: str, source: str) -> Served:
         config = self.config
         seen = self.service.seen
-        load = partial(load_served, name, source, config.devices, config.runtime, config.limits, seen)
+        load = partial(
+            load_served, name, source, config.devices, config.runtime, config.limits, seen, config.neighbours
+        )
         served: Served = await asyncio.to_thread(load)
         told = "its outputs are those recorded before" if served.recorded else "its outputs are recorded now"
         runtime = served.predictor.runtime
         say(f"{name}: {source}, version {served.version}, {runtime.name} in {runtime.precision}; {told}")
         return served
+
+
+class _Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is checked only where it is installed
+    """uvicorn's, which would end itself by the signal again, before decoders are told to go."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT drain; a second SIGINT does not wait."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _listen(host: str, port: int) -> socket.socket:

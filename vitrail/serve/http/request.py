@@ -84,7 +84,7 @@ async def read_request(request: Request, body: bytes, limits: Limits) -> tuple[l
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     asked = _options(Asked(), request.query_params)
     if kind == "multipart/form-data":
-        uploads, more = await _form(request, body, limits)
+        uploads, more = await read_form(request, body, limits)
         asked = _options(asked, more)
     elif kind == "application/json":
         uploads, asked = _json(body, asked)
@@ -106,7 +106,9 @@ class _InMemory(MultiPartParser):
     spool_max_size = 1 << 40
 
 
-async def _form(request: Request, body: bytes, limits: Limits) -> tuple[list[Upload], dict[str, Any]]:
+async def read_form(request: Request, body: bytes, limits: Limits) -> tuple[list[Upload], dict[str, str]]:
+    """The files and fields of a form; raises Refused."""
+
     async def stream() -> AsyncIterator[bytes]:
         yield body
 

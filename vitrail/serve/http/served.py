@@ -14,9 +14,12 @@ from vitrail.core.cache import cache_folder
 from vitrail.core.device import RuntimeChoice
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
+from vitrail.models.vit import ViT
 from vitrail.runtimes.same_bits import SameBits
 from vitrail.serve.http.batcher import Batcher
+from vitrail.serve.http.card import card
 from vitrail.serve.http.limits import Limits
+from vitrail.serve.http.neighbours import Neighbours
 from vitrail.serve.predictor import Predictor
 from vitrail.weights.digest import digest_of
 
@@ -28,12 +31,22 @@ Report = Callable[..., None]
 class Served:
     """A model under its name. Requests hold it while they use it, so that a new version loses none of them."""
 
-    def __init__(self, name: str, source: str, predictors: Sequence[Predictor], limits: Limits, seen: Report):
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        predictors: Sequence[Predictor],
+        limits: Limits,
+        seen: Report,
+        neighbours: str | None = None,
+    ):
         self.name, self.source, self.signature = name, source, signature_of(source)
         self.predictor = predictors[0]
         self.model, self.classes = self.predictor.model, self.predictor.classes
         self.version = digest_of(self.model)[:16]
         self.recorded = _reproduce(self, predictors)
+        self.card = card(source, self.model)
+        self.neighbours = Neighbours(self.predictor, neighbours) if neighbours is not None else None
         self.batcher = Batcher(predictors, limits.wait_ms / 1000, seen)
         self._users, self._unused = 0, asyncio.Event()
 
@@ -69,11 +82,20 @@ class Served:
             "batches": list(runtime.shapes),
             "temperature": self.model.temperature,
             "outputs_recorded": self.recorded,
+            "attention": isinstance(self.model, ViT),
+            "neighbours": self.neighbours is not None,
+            "card": self.card,
         }
 
 
 def load_served(
-    name: str, source: str, devices: Sequence[str], runtime: RuntimeChoice, limits: Limits, seen: Report
+    name: str,
+    source: str,
+    devices: Sequence[str],
+    runtime: RuntimeChoice,
+    limits: Limits,
+    seen: Report,
+    neighbours: str | None = None,
 ) -> Served:
     """Loads and warms a model: some seconds.
 
@@ -81,7 +103,7 @@ def load_served(
         BadInput: it cannot be loaded, or does not reproduce its outputs.
     """
     predictors = [Predictor(source, device, features=True, runtime=runtime) for device in devices]
-    return Served(name, source, predictors, limits, seen)
+    return Served(name, source, predictors, limits, seen, neighbours)
 
 
 def name_of(source: str) -> str:

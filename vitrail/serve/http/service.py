@@ -15,6 +15,7 @@ from vitrail.core.errors import nearest
 from vitrail.data.decode.image import BrokenImage, Pixels
 from vitrail.serve.http.batcher import Answer, View
 from vitrail.serve.http.decoders import Decoders
+from vitrail.serve.http.feedback import Feedback
 from vitrail.serve.http.limits import Limits, Refused
 from vitrail.serve.http.metrics import Metrics
 from vitrail.serve.http.request import Held, Upload
@@ -33,8 +34,8 @@ class Labelled(NamedTuple):
 class Service:
     """The models by their names, the decoders, the queue, and the numbers that tell how it goes."""
 
-    def __init__(self, limits: Limits, decoders: int):
-        self.limits, self.metrics = limits, Metrics()
+    def __init__(self, limits: Limits, decoders: int, feedback: Feedback | None = None):
+        self.limits, self.metrics, self.feedback = limits, Metrics(), feedback
         self.models: dict[str, Served] = {}
         self.decoders = Decoders(
             decoders, limits, lambda why: self.metrics.add("vitrail_decoders_lost_total", reason=why)
