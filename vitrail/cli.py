@@ -5,10 +5,12 @@ import sys
 from typing import NoReturn
 
 from vitrail.commands import (
+    benchmark,
     convert,
     data,
     demo,
     evaluate,
+    export,
     finetune,
     inspect,
     linear,
@@ -37,6 +39,8 @@ COMMANDS = {
         suite.COMMAND,
         study.COMMAND,
         convert.COMMAND,
+        export.COMMAND,
+        benchmark.COMMAND,
         data.COMMAND,
         report.COMMAND,
         recipes.COMMAND,

@@ -5,6 +5,7 @@ L layers · B batch · H heads · N tokens · y x patch grid
 
 from collections.abc import Iterable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,6 +27,8 @@ def rollout(attention: Iterable[Float[Tensor, "b h n n"]]) -> Float[Tensor, "b n
 def rolled(before: Float[Tensor, "b n n"] | None, weights: Float[Tensor, "b h n n"]) -> Float[Tensor, "b n n"]:
     """The rollout through one more layer; `before` is that of the layers below, None under the first. In float32."""
     mixed = weights.float().mean(dim=1)
-    mixed.diagonal(dim1=-2, dim2=-1).add_(1)
-    mixed /= mixed.sum(dim=-1, keepdim=True)
+    mixed = mixed + torch.eye(
+        mixed.shape[-1], device=mixed.device
+    )  # in a new place: graphs that are exported need that
+    mixed = mixed / mixed.sum(dim=-1, keepdim=True)
     return mixed if before is None else mixed @ before

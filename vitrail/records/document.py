@@ -16,6 +16,7 @@ CHAPTERS = (
     "run", "bundle", "finetune", "comparison", "evaluation", "multi_label", "predictions", "linear", "features",
     "suite", "study",
     "inspection", "reference_run", "data_check", "duplicates", "filtered", "prepared", "demo",
+    "export", "benchmark",
 )  # fmt: skip
 START = """# What lies in the folders that vitrail writes
 

@@ -18,6 +18,7 @@ from vitrail.report.pages.comparison import comparison_page
 from vitrail.report.pages.data_check import check_page, duplicates_page
 from vitrail.report.pages.demo import demo_page, parts_of
 from vitrail.report.pages.evaluation import evaluation_page
+from vitrail.report.pages.export import export_page
 from vitrail.report.pages.finetune import parts_of as runs_of
 from vitrail.report.pages.finetune import transfer_page, transfer_summary, tunings_page
 from vitrail.report.pages.inspection import inspection_page
@@ -46,6 +47,7 @@ PAGES = {
     "inspection.json": inspection_page,
     "check.json": check_page,
     "duplicates.json": duplicates_page,
+    "export.json": export_page,
 }
 OTHERS = {
     "demo.json": "demo",
@@ -57,6 +59,7 @@ OTHERS = {
     "inspection.json": "inspection",
     "check.json": "data check",
     "duplicates.json": "duplicates",
+    "export.json": "export",
 }
 
 

@@ -381,11 +381,14 @@ def normalise(
     return torch.addcdiv(shift, numbers, span)
 
 
+# ITU-R 601 as Pillow rounds it: of red, green and blue; they add up to one, so grey images stay as they are
+GREY = (19595 / 65536, 38470 / 65536, 7471 / 65536)
+
+
 @lru_cache(maxsize=4)
 def _grey(device: torch.device) -> Tensor:
-    """The weights of ITU-R 601 as Pillow rounds them; they add up to one, so grey images stay as they are."""
     with torch.inference_mode(False):
-        return torch.tensor([19595.0, 38470.0, 7471.0], device=device) / 65536
+        return torch.tensor(GREY, device=device)
 
 
 @lru_cache(maxsize=16)
