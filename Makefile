@@ -30,6 +30,7 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_dependencies.py  # no version below floors.txt
 
 docs: .venv/ready
 	$(BIN)/mkdocs build --strict --quiet

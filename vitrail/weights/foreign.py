@@ -33,6 +33,9 @@ _WHOLE_NAMES = {"eva_large_patch14_196", "eva_large_patch14_336"}  # plain ViTs,
 
 _KEYS_THAT_ARE_NOT_READ = {
     r"(.*\.)?(rope|rotary|rotary_emb|rope_embed(dings)?)\..*|.*\.(freqs(_cos|_sin)?|inv_freq)": ROTARY,
+    r"(.*\.)?(lora_[AB]|lora_magnitude_vector|base_layer)\..*": (
+        "adapters of peft beside its weights: save the adapter alone with its adapter_config.json, or merge it"
+    ),
     r".*(relative_position_bias|relative_position_index|rel_pos).*": _RELATIVE,
     r"norm_pre\..*|pre_layrnorm\..*|ln_pre\..*": _PRE_NORM,
     r"blocks\.\d+\.(q_bias|v_bias|attn\.(q_bias|v_bias|[qkv]_proj\.weight)|mlp\.(fc1_[gx]|w1|norm)\..*)": (

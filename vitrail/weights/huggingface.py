@@ -77,7 +77,7 @@ def read_huggingface(tensors: Mapping[str, Tensor], folder: Path, about: Mapping
             f"{folder} is a transformers model of type {kind!r}{what_type(str(kind))}; read are {', '.join(KINDS)}"
         )
     kind = cast(Kind, kind)
-    bare = {_as_saved(name, kind): tensor for name, tensor in tensors.items()}
+    bare = {as_saved(name, kind): tensor for name, tensor in tensors.items()}
     try:
         check_config_fields(about)
         bare = _two_classifiers(_one_classifier(bare))
@@ -200,7 +200,7 @@ def _block(ours: str, theirs: str, config: ViTConfig, kind: Kind) -> list[Rule]:
     return lines + _layer(f"{ours}.mlp.fc2", f"{theirs}.output.dense")
 
 
-def _as_saved(name: str, kind: Kind) -> str:
+def as_saved(name: str, kind: Kind) -> str:
     """The name in the files of the library, without the part that names the model."""
     name = name.removeprefix("vit." if kind in ("vit_mae", "vit_msn") else f"{kind}.")
     for pattern, saved in _IN_MEMORY if kind in _DINO else _IN_MEMORY_OF_VIT:

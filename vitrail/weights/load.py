@@ -15,13 +15,14 @@ from vitrail.core.progress import say
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import Model, ModelConfig, as_size
 from vitrail.models.variants import variant
+from vitrail.weights.adapters import CONFIG, read_adapter
 from vitrail.weights.bit import read_bit
 from vitrail.weights.bundle import read_bundle
 from vitrail.weights.google import read_google
 from vitrail.weights.hub import PREFIX, fetch
-from vitrail.weights.huggingface import read_huggingface
+from vitrail.weights.huggingface import KINDS, as_saved, read_huggingface
 from vitrail.weights.pretrained import PretrainedModel
-from vitrail.weights.state_dict import Weights, find_weights, without_prefix
+from vitrail.weights.state_dict import Weights, find_weights, without_outer, without_prefix
 from vitrail.weights.tensors import as_tensors, read_npz, read_safetensors, read_sharded, refuse_stand_ins
 from vitrail.weights.timm import read_timm
 from vitrail.weights.torch_file import bounded, is_torch_file, read_torch
@@ -72,6 +73,8 @@ def read_silently(
 
 
 def _folder(path: Path, size: tuple[int, int] | None, named: ModelConfig | None) -> PretrainedModel:
+    if (path / CONFIG).exists():
+        return _adapted(path, size, named)
     if not (path / "model.safetensors").exists() and (path / "bundle").is_dir():
         path = path / "bundle"
     elif (path / "metrics.jsonl").exists():
@@ -98,6 +101,40 @@ def _folder(path: Path, size: tuple[int, int] | None, named: ModelConfig | None)
     raise BadInput(
         f"{path / 'config.json'} has neither 'model' (a bundle), 'architecture' (timm) nor 'model_type' (transformers)"
     )
+
+
+def _adapted(path: Path, size: tuple[int, int] | None, named: ModelConfig | None) -> PretrainedModel:
+    """The model of an adapter, with the adapter in it.
+
+    A classifier that was trained with it has other classes than the model's, whose names stand in no file of peft.
+    """
+    if any((path / name).exists() for name in _READERS):
+        raise BadInput(f"{path} holds an adapter and a whole model: remove what is not meant")
+    adapter = read_adapter(
+        path, lambda file: read_safetensors(file) if file.suffix == ".safetensors" else _torch_shard(file)
+    )
+    base = adapter.base_folder()
+    own = path / "config.json"
+    about = read_json(own if own.exists() else base / "config.json") if (base / "config.json").exists() else None
+    if not isinstance(about, dict) or not about.keys() & {"model_type", "architecture"}:
+        raise BadInput(f"{path}: the adapter's model {base} is no folder of transformers or timm")
+    found = _weights(base)
+    if about.get("model_type") in KINDS:
+        kind = about["model_type"]
+        merged = adapter.merged(found.tensors, lambda name: as_saved(without_outer(name), kind))
+    else:
+        merged = adapter.merged(found.tensors, lambda name: name)
+    said: tuple[str, ...] = (f"the adapter is merged into its model {adapter.base}",)
+    if not own.exists() and any(
+        merged[n] is not found.tensors.get(n) for n in merged if n.startswith(("classifier.", "head."))
+    ):
+        about = {name: value for name, value in about.items() if name not in ("id2label", "label2id", "num_labels")}
+        said += ("its classifier is the adapter's, whose classes peft does not name",)
+    found = replace(found, tensors=merged, said=(*said, *found.said))
+    if "architecture" in about:
+        return _as_timm(found, path, about, size, named)
+    seen = path if (path / "preprocessor_config.json").exists() else base
+    return _with_what_lay_beside(read_huggingface(found.tensors, seen, about), found)
 
 
 def _safetensors(path: Path) -> Weights:

@@ -11,8 +11,8 @@ import simplejpeg
 from PIL import Image
 
 from tests.data.pictures import encoded, photograph, smooth
-from vitrail.data.decode.image import BrokenImage, Jpeg, Pixels, decode, look
-from vitrail.data.decode.jpeg_header import MAX_SCANS, read_head, some_rows
+from vitrail.data.decode.image import MAX_PIXELS, BrokenImage, Jpeg, Pixels, decode, look
+from vitrail.data.decode.jpeg_header import MAX_SCANS, read_head, refusal, some_rows
 from vitrail.data.shards import encode as encoding
 from vitrail.data.shards.encode import Form, prepare_image
 from vitrail.data.transforms.crops import resize
@@ -285,3 +285,43 @@ def test_a_file_with_something_after_its_end_is_whole() -> None:
     assert np.array_equal(decode(data + b"\x00\r\n"), decode(data))
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(decode(data), np.asarray(image))
+
+
+def _jpeg(frame: bytes = b"", scans: int = 1, before: bytes = b"") -> bytes:
+    """A head by hand: a frame of grey pixels unless another is given."""
+    frame = frame or struct.pack(">BHHB3B", 8, 4, 4, 1, 1, 0x11, 0)
+    scan = b"\xff\xda" + struct.pack(">H", 8) + b"\x01\x01\x00\x00\x3f\x00" + b"\x12"
+    return b"\xff\xd8" + before + b"\xff\xc0" + struct.pack(">H", len(frame) + 2) + frame + scan * scans + b"\xff\xd9"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (_jpeg(), ""),
+        (_jpeg(before=b"some bytes between"), ""),
+        (_jpeg(scans=MAX_SCANS + 1), "scans are more than"),
+        (_jpeg(struct.pack(">BHHB3B", 12, 4, 4, 1, 1, 0x11, 0)), "12 bits"),
+        (_jpeg(struct.pack(">BHHB", 8, 4, 4, 2) + b"\x01\x11\x00" * 2), "2 components"),
+        (_jpeg(struct.pack(">BHHB3B", 8, 65_535, 65_535, 1, 1, 0x11, 0)), "65535 x 65535 pixels"),
+        (_jpeg(struct.pack(">BHHB3B", 8, 0, 4, 1, 1, 0x11, 0)), "4 x 0 pixels"),
+        (_jpeg(struct.pack(">BHHB3B", 8, 4, 4, 1, 1, 0x51, 0)), "its frame is damaged"),
+        (_jpeg(struct.pack(">BHHB3B", 8, 4, 4, 3, 1, 0x11, 0)), "its frame is damaged"),
+        (_jpeg(before=_jpeg()[2:15]), "several frames"),
+        (_jpeg(before=b"\xff\xe1\xff\xff"), "cut off within its head"),
+        (b"\xff\xd8\xff\xd9" + b"\0" * 9, "no picture"),
+    ],
+)
+def test_what_the_fast_decoder_declines_is_looked_at_before_pillow(data: bytes, reason: str) -> None:
+    found = refusal(data, MAX_PIXELS)
+    assert reason in found
+    assert bool(reason) == bool(found)
+
+
+def test_pillow_is_given_no_jpeg_whose_head_is_not_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: Any, **__: Any) -> None:
+        raise AssertionError("Pillow was asked")
+
+    monkeypatch.setattr(Image, "open", opened)
+    for data in (_jpeg(scans=MAX_SCANS + 1, before=b"x"), _jpeg(before=_jpeg()[2:15])):
+        with pytest.raises(BrokenImage, match="scans|frames"):
+            decode(data)

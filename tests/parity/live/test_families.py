@@ -90,3 +90,75 @@ def test_timms_tokens_and_channels(name: str, arguments: dict[str, Any], timm: M
     ours, x = vitrail.load(tmp_path), images((64, 64))[:, : arguments.get("in_chans", 3)]
     with torch.inference_mode():
         agree(name, logits=(ours(x).logits, model(x)))
+
+
+SMALL = {"depth": 2, "num_classes": 7}
+_NAMES = (
+    r"(test_)?(vit|deit3?|beit|eva|flexivit|samvit|naflexvit|mvit|crossvit|levit|cait|xcit|pit|vitamin)"
+    "|.*rope.*|.*hybrid.*"
+)
+
+
+def test_every_vit_of_timm_is_right_or_refused_by_name(timm: ModuleType, tmp_path: Path) -> None:
+    """All architectures of the registry that are called like a ViT, two blocks deep."""
+    import re
+    import shutil
+
+    names = [name for name in timm.list_models() if re.match(_NAMES, name)]
+    wrong, read, refused = [], 0, 0
+    for name in names:
+        folder = tmp_path / "m"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            model = enliven(timm.create_model(name, **SMALL))
+        except TypeError:  # another family: its depth is not one number
+            model = None
+        if model is None or sum(p.numel() for p in model.parameters()) > 150_000_000:
+            continue
+        timm.models.save_for_hf(model, folder, safe_serialization=True)
+        try:
+            ours = vitrail.load(folder)
+        except BadInput as problem:
+            refused += 1
+            if len(str(problem)) < 40 or "\n" in str(problem):
+                wrong.append(f"{name}: {problem}")
+            continue
+        x = torch.randn(1, 3, *model.pretrained_cfg["input_size"][1:], generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            got, want = ours(x).logits, model(x)
+        read += 1
+        if not (got.shape == want.shape and (got - want).abs().max() <= 1e-4 * want.abs().max()):
+            wrong.append(f"{name}: read, and its outputs are others")
+    print(f"{read} read, {refused} refused, of {len(names)}")
+    assert not wrong, wrong
+    assert read > 50
+    assert refused > 20
+
+
+def test_every_vit_of_transformers_is_right_or_refused_by_name(transformers: ModuleType, tmp_path: Path) -> None:
+    """All model types whose config has patches of images: the config alone must be refused where it is not of ours."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    from vitrail.weights.huggingface import KINDS
+
+    wrong, refused = [], 0
+    for kind, name in sorted(CONFIG_MAPPING_NAMES.items()):
+        try:
+            config = getattr(transformers, name)()
+        except Exception:  # some need arguments, or a library
+            continue
+        if kind in KINDS or not (hasattr(config, "patch_size") or "vi" in kind):
+            continue
+        folder = tmp_path / kind
+        config.save_pretrained(folder)
+        torch.save({"x.weight": torch.zeros(1)}, folder / "pytorch_model.bin")
+        try:
+            vitrail.load(folder)
+            wrong.append(f"{kind}: read")
+        except BadInput as problem:
+            refused += 1
+            if kind not in str(problem) and config.model_type not in str(problem):
+                wrong.append(f"{kind}: {problem}")
+    print(f"{refused} refused")
+    assert not wrong, wrong
+    assert refused > 40

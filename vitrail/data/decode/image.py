@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vitrail.data.decode import image
-from vitrail.data.decode.jpeg_header import MAX_SCANS, Head, Rows, read_head, some_rows
+from vitrail.data.decode.jpeg_header import MAX_SCANS, Head, Rows, read_head, refusal, some_rows
 
 Pixels = UInt8[np.ndarray, "_h _w 3"]  # sizes may differ between arguments and result
 Size = tuple[int, int]  # height, width
@@ -227,6 +227,8 @@ def _upright(stored: Pixels, orientation: int) -> Pixels:
 
 
 def _decode_with_pillow(data: bytes) -> Pixels:
+    if data[:2] == b"\xff\xd8" and (reason := refusal(data, MAX_PIXELS)):  # Pillow's decoder is given no other
+        raise BrokenImage(reason)
     try:
         if kind_of(data[:HEAD]) == "HEIC":
             return _heic(data)

@@ -76,6 +76,51 @@ def read_head(data: bytes) -> Head | None:
     return None
 
 
+def refusal(data: bytes, most_pixels: int) -> str:
+    """Why a JPEG is not given to a decoder that believes more; empty where its head is in order.
+
+    For what `read_head` does not read or the fast decoder declines: bytes between segments are skipped, as decoders do.
+    """
+    at, found = 2, 0
+    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
+        marker, length = data[at + 1], data[at + 2] << 8 | data[at + 3]
+        if marker in (0, 0xFF) or marker in _BARE:
+            at += 1 if marker == 0xFF else 2
+            continue
+        if marker == 0xD9:
+            break
+        start, end = at + 4, at + 2 + length
+        if length < 2 or end > len(data):
+            return "cut off within its head"
+        if marker in _FRAMES:
+            found += 1
+            reason = "it has several frames" if found > 1 else _frame_refusal(data[start:end], most_pixels)
+            if reason:
+                return reason
+        if marker == 0xDA:
+            parts = data[start] if length > 2 else 0
+            if not found or not 1 <= parts <= 4 or length != 6 + 2 * parts:
+                return "the header of its first scan is damaged"
+            scans = data.count(b"\xff\xda", at)
+            return f"{scans} scans are more than the {MAX_SCANS} allowed" if scans > MAX_SCANS else ""
+        at = end
+    return "it has no picture"
+
+
+def _frame_refusal(frame: bytes, most_pixels: int) -> str:
+    if len(frame) < 6 or len(frame) != 6 + 3 * frame[5]:
+        return "the header of its frame is damaged"
+    height, width, components = _FRAME(frame, 1)
+    sampling, tables = frame[7::3], frame[8::3]
+    if frame[0] != 8 or components not in (1, 3, 4):
+        return f"{frame[0]} bits in {components} components; 8 bits in 1, 3 or 4 are read"
+    if not (height and width) or height * width > most_pixels:
+        return f"{width} x {height} pixels; up to {most_pixels:,} are allowed"
+    if any(not (1 <= s >> 4 <= 4 and 1 <= s & 15 <= 4) for s in sampling) or max(tables) > 3:
+        return "the header of its frame is damaged"
+    return ""
+
+
 def _head(data: bytes, frame: int | None, scan: int, start: int, interval: int, orientation: int) -> Head | None:
     if frame is None or start - scan < 5:
         return None
