@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from vitrail.weights.google import read_google
 from vitrail.weights.hub import PREFIX, fetch
 from vitrail.weights.huggingface import KINDS, as_saved, read_huggingface
 from vitrail.weights.pretrained import PretrainedModel
-from vitrail.weights.state_dict import Weights, find_weights, without_outer, without_prefix
+from vitrail.weights.state_dict import Weights, find_weights, without_prefix
 from vitrail.weights.tensors import as_tensors, read_npz, read_safetensors, read_sharded, refuse_stand_ins
 from vitrail.weights.timm import read_timm
 from vitrail.weights.torch_file import bounded, is_torch_file, read_torch
@@ -119,14 +120,13 @@ def _adapted(path: Path, size: tuple[int, int] | None, named: ModelConfig | None
     if not isinstance(about, dict) or not about.keys() & {"model_type", "architecture"}:
         raise BadInput(f"{path}: the adapter's model {base} is no folder of transformers or timm")
     found = _weights(base)
-    if about.get("model_type") in KINDS:
-        kind = about["model_type"]
-        merged = adapter.merged(found.tensors, lambda name: as_saved(without_outer(name), kind))
-    else:
-        merged = adapter.merged(found.tensors, lambda name: name)
+    kind = about.get("model_type")
+    rename = partial(as_saved, kind=kind) if kind in KINDS else str
+    own_names = {rename(name): tensor for name, tensor in found.tensors.items()}
+    merged = adapter.merged(own_names, rename)
     said: tuple[str, ...] = (f"the adapter is merged into its model {adapter.base}",)
     if not own.exists() and any(
-        merged[n] is not found.tensors.get(n) for n in merged if n.startswith(("classifier.", "head."))
+        merged[n] is not own_names.get(n) for n in merged if n.startswith(("classifier.", "head."))
     ):
         about = {name: value for name, value in about.items() if name not in ("id2label", "label2id", "num_labels")}
         said += ("its classifier is the adapter's, whose classes peft does not name",)

@@ -143,11 +143,6 @@ def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
     return []
 
 
-def without_outer(name: str) -> str:
-    """A name of transformers without that of the model before it."""
-    return re.sub(r"^(vit|deit|dinov2|dinov2_with_registers)\.", "", name)
-
-
 def _outer(prefix: str) -> str:
     """transformers puts a name of the model before its embeddings, and none before the classifier."""
     return re.sub(r"(^|\.)(vit|deit|dinov2|dinov2_with_registers)\.$", r"\1", prefix)

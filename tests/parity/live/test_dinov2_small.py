@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = here / "model"
     made.mkdir()
     save_file(
-        {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()},
+        {name: torch.from_numpy(np.array(array, order="C")) for name, array in tensors.items()},
         made / "model.safetensors",
         {"format": "pt"},
     )
