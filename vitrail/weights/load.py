@@ -120,8 +120,8 @@ def _adapted(path: Path, size: tuple[int, int] | None, named: ModelConfig | None
     if not isinstance(about, dict) or not about.keys() & {"model_type", "architecture"}:
         raise BadInput(f"{path}: the adapter's model {base} is no folder of transformers or timm")
     found = _weights(base)
-    kind = about.get("model_type")
-    rename = partial(as_saved, kind=kind) if kind in KINDS else str
+    kind: Any = about.get("model_type")
+    rename: Callable[[str], str] = partial(as_saved, kind=kind) if kind in KINDS else str
     own_names = {rename(name): tensor for name, tensor in found.tensors.items()}
     merged = adapter.merged(own_names, rename)
     said: tuple[str, ...] = (f"the adapter is merged into its model {adapter.base}",)
