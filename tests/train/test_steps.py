@@ -48,7 +48,7 @@ def test_accumulated_gradients_equal_the_whole_batch(micro: int) -> None:
     assert (flat(whole) - flat(parts)).abs().max() < 1e-5  # measured 1.3e-7
     assert float(other.loss) == pytest.approx(float(one.loss), rel=1e-5)
     assert float(other.gradient_norm) == pytest.approx(float(one.gradient_norm), rel=1e-5)
-    assert int(other.correct) == int(one.correct)
+    assert int(other.sums["accuracy"]) == int(one.sums["accuracy"])
     assert one.images == other.images == 12
 
 
@@ -219,7 +219,7 @@ def test_the_meter_averages_since_it_was_last_read() -> None:
     meter = Meter(state)
 
     def row(loss: float, correct: int) -> Metrics:
-        return Metrics(torch.tensor(loss), torch.tensor(correct), 8, torch.tensor(1.5), 0.01)
+        return Metrics(torch.tensor(loss), {"accuracy": torch.tensor(correct)}, 8, torch.tensor(1.5), 0.01)
 
     meter.add(row(1.0, 2))
     meter.add(row(3.0, 4))

@@ -154,12 +154,12 @@ def with_epochs(config: Any, epochs: float) -> Any:
     Of a fine-tuning the held-out images are counted, too. Raises BadInput for no positive number.
     """
     from vitrail.core.progress import say
-    from vitrail.data.open.names import open_data
     from vitrail.jobs.finetune.schedule_rule import batch_for
+    from vitrail.jobs.unlabelled_training import open_train
 
     if not 0 < epochs < float("inf"):
         raise BadInput(f"--epochs is {epochs:g}, expected a number above 0, such as 0.1 or 90")
-    images = len(open_data(config.train, "train", multi_label=True))
+    images = len(open_train(config))
     batch = config.batch or batch_for(images)
     steps = max(1, round(epochs * images / batch))
     say(f"{epochs:g} epochs of {images:,} images in batches of {batch} are {steps:,} steps")

@@ -23,6 +23,7 @@ NAMES = {
     "SimpleRandomCrop": "simple-random", "WholeImage": "none",
     "SquareResize": "square", "CentreCrop": "centre-crop",
     "ColourJitter": "on", "RandAugment": "on", "RandomErasing": "on",
+    "Labels": "labels", "MaskedPatches": "masked-patches", "MAE": "mae",
     "Whole": "whole", "HeadOnly": "head", "LastBlocks": "blocks", "LayerDecay": "decay", "Lora": "lora",
 }  # fmt: skip
 

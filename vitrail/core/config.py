@@ -145,7 +145,8 @@ def _read_dataclass(kind: type, value: Any, where: str) -> Any:
 # By type, options that came after version 0.1.0, and the value by which all is as it was before.
 _TRAINING = {"keep": "last", "patience": None}
 LATER: dict[str, dict[str, Any]] = {
-    "Pretrain": _TRAINING,
+    "Pretrain": {**_TRAINING, "objective": {"type": "Labels"}, "init": None},
+    "EarlyStopping": {"objective": {"type": "Labels"}, "init": None},
     "Finetune": _TRAINING,
     "SquareResize": {"share": 1.0},
     "ViTConfig": {"channels": 3},

@@ -157,13 +157,14 @@ def _mean_of_crops(
 
 
 def _rows(batch: Batch, rows: slice) -> Batch:
-    images, labels, indices, keys, broken = batch
-    return Batch(images[rows], labels[rows], indices[rows], keys[rows], broken)
+    images, labels, indices, epochs, keys, broken = batch
+    return Batch(images[rows], labels[rows], indices[rows], epochs[rows], keys[rows], broken)
 
 
 def _joined(one: Batch, other: Batch) -> Batch:
     images, labels = torch.cat([one.images, other.images]), torch.cat([one.labels, other.labels])
-    return Batch(images, labels, torch.cat([one.indices, other.indices]), one.keys + other.keys, other.broken)
+    indices, epochs = torch.cat([one.indices, other.indices]), torch.cat([one.epochs, other.epochs])
+    return Batch(images, labels, indices, epochs, one.keys + other.keys, other.broken)
 
 
 def _size(model: Model) -> str:

@@ -103,7 +103,7 @@ def _answers(
             logits = exact(normalise(views, model.preprocess, torch.device("cpu"))).logits
             places = torch.tensor([i for i, _ in rows])
             labels = torch.from_numpy(source.labels[places.numpy()])
-            batch = Batch(views, labels, places, [key for _, key in rows], broken)
+            batch = Batch(views, labels, places, torch.zeros_like(places), [key for _, key in rows], broken)
             theirs = torch.from_numpy(probabilities(session, whole)).clamp_min(SMALLEST).log()
             yield batch, (logits / (model.temperature or 1.0)).log_softmax(dim=1), theirs, broken
 

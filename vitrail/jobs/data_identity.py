@@ -51,7 +51,7 @@ def _described(source: Source) -> dict[str, Any]:
         within = within.source
     if isinstance(within, FileSource):
         digest.update("\0".join(map(repr, within.names.to_pylist())).encode())
-    classes = dict(zip(source.classes, counts.tolist(), strict=True))
+    classes = dict(zip(source.classes, counts.tolist(), strict=True)) if source.classes else {}
     return {"count": len(source), "classes": classes, "digest": digest.hexdigest()}
 
 

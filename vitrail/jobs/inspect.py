@@ -302,7 +302,7 @@ def _described(
         rows.append(
             InspectedImage(
                 key=key,
-                label=labelled[label],
+                label=labelled[label] if labelled else None,
                 predicted=classes[best] if named else None,
                 confidence=float(scores[best]) if named else None,
             )

@@ -1,4 +1,4 @@
-"""Pre-training: a new model, from its official initialisation, on labelled images."""
+"""Pre-training: a new model, from its official initialisation, on images with labels or without."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +10,7 @@ import torch
 from vitrail.core.device import Machine, choose_device
 from vitrail.core.dist import joined
 from vitrail.core.errors import BadInput
+from vitrail.core.progress import say
 from vitrail.core.run import RunFolder
 from vitrail.core.seeds import generator, torch_seed
 from vitrail.data.sources.base import Source
@@ -17,13 +18,17 @@ from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, Resize
 from vitrail.jobs.data_identity import check_same_data
 from vitrail.jobs.training import check_keep_best, for_labels, open_training_data, run_training, with_classes
-from vitrail.models.build import ModelConfig, build
-from vitrail.models.vit import ViTConfig
+from vitrail.jobs.unlabelled_training import check_without_labels, open_unlabelled_data
+from vitrail.models.build import Model, ModelConfig, build
+from vitrail.models.objective import Labels, Objective, TrainedModel, learner
+from vitrail.models.vit import ViT, ViTConfig
 from vitrail.records.record import load_record
 from vitrail.records.run import RunResult
 from vitrail.train.callbacks import Callback
 from vitrail.train.config import TrainConfig, check_training
 from vitrail.train.loss import head_bias
+from vitrail.weights.load import model_of, read_pretrained
+from vitrail.weights.pretrained import PretrainedModel
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Pretrain(TrainConfig):
 
     model: ModelConfig = field(default_factory=ViTConfig)
     resize: Resize = field(default_factory=CentreCrop)  # the evaluation view
+    objective: Objective = Labels()  # what is learned: labels; the colours of masked-patches; pixels, as mae does
+    init: str | None = None  # MODEL whose weights training starts from, with its sizes; None: new ones
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,10 @@ def pretrain(
     check_training(config)
     config.model.check()
     machine = machine or Machine()
-    train, validation, test = open_training_data(config)
+    labelled = isinstance(config.objective, Labels)
+    if not labelled:
+        check_without_labels(config)
+    train, validation, test = open_training_data(config) if labelled else open_unlabelled_data(config)
     config = for_labels(config, train)
     check_keep_best(config, validation, machine)
     job, about = "pretrain", {}
@@ -70,18 +80,61 @@ def pretrain(
         train = first_images(train, config.images)
         job, about = "early-stopping", {"trained_on": config.train, "images": len(train)}
     model_config = with_classes(config.model, len(train.classes))
-    if not model_config.head_bias:
+    if not labelled and isinstance(model_config, ViTConfig):
+        model_config = replace(model_config, hidden=None)  # the layer under a classifier that there is not
+    elif not model_config.head_bias:
         model_config = replace(model_config, head_bias=head_bias(config.loss, model_config.num_classes))
+    start = _read_start(config, model_config)
+    if start is not None:
+        model_config = start.config
     with joined(choose_device(machine.device)), RunFolder(Path(folder), job, config, recipe) as run:
         if run.state == "finished":
             return load_record(RunResult, run.path / "result.json")
         data = train, validation, test
         check_same_data(run, data, accept=machine.accept_changed_data)
         torch.manual_seed(torch_seed(config.seed, "initialise"))
-        model = build(model_config)
-        preprocess = Preprocess(model_config.resolution, config.resize)
+        model = _started(build(model_config) if start is None else model_of(start), config, start)
+        preprocess = Preprocess(model_config.resolution, config.resize) if start is None else start.preprocess
         about = {"job": job, "recipe": recipe, **about}
         return run_training(config, run, model, preprocess, data, machine, about, callbacks=callbacks)
+
+
+def _read_start(config: Pretrain, model: ModelConfig) -> PretrainedModel | None:
+    """The model that training starts from, without its classifier, at the resolution and in the view of its file.
+
+    Raises:
+        BadInput: labels, for which fine-tuning is meant, or a model of another resolution than the config's.
+    """
+    if config.init is None:
+        return None
+    if isinstance(config.objective, Labels):
+        raise BadInput("with labels a trained model is fine-tuned: take vitrail finetune --init")
+    published = read_pretrained(config.init)
+    size = published.preprocess.resolution
+    if published.config.resolution != size:
+        raise BadInput(f"{config.init} reads {size} pixels with positions for others: convert it to a bundle first")
+    if not isinstance(published.config, ViTConfig):
+        raise BadInput("patches are masked in a Vision Transformer, and this is a ResNet")
+    say(f"{config.init}: its sizes and its view are taken, {size[0]} x {size[1]} pixels; --model is not read")
+    bare = replace(published.config, num_classes=0, hidden=None)
+    dropped = ("head.", "pre_logits.")
+    state = {name: tensor for name, tensor in published.state.items() if not name.startswith(dropped)}
+    return replace(published, config=bare, state=state, classes=(), temperature=None)
+
+
+def _started(model: Model, config: Pretrain, start: PretrainedModel | None) -> TrainedModel:
+    """What is trained: the model itself, or without labels the learner that it is the encoder of."""
+    if isinstance(config.objective, Labels):
+        return model
+    if not isinstance(model, ViT):
+        raise BadInput("patches are masked in a Vision Transformer: take a model such as B/16")
+    made = learner(model, config.objective)
+    beside = start.trained_with if start else None
+    if beside is not None and beside.objective == config.objective:
+        made.load_state_dict(beside.state, strict=False)
+    elif beside is not None:
+        say(f"what {config.init} was trained with is of another objective, {beside.objective}: its parts begin anew")
+    return made
 
 
 def first_images(source: Source, count: int | None) -> Source:

@@ -29,12 +29,15 @@ from vitrail.evals.average_precision import USUAL
 from vitrail.evals.classify import Evaluation, evaluate
 from vitrail.evals.multi_label import MultiLabelEvaluation, evaluate_multi_label
 from vitrail.jobs.inspect import look_inside
+from vitrail.jobs.unlabelled_training import NAMES, paint_now_and_then, parts_of
 from vitrail.models.build import Model
-from vitrail.models.cost import multiply_adds, parameters, training_flops
+from vitrail.models.cost import multiply_adds, parameters
+from vitrail.models.objective import Learner, TrainedModel, encoder_of
+from vitrail.models.objective_cost import flops_of
 from vitrail.models.vit import cropped_border
 from vitrail.records.multi_label import Thresholds
-from vitrail.records.record import as_json, load_record, write_record
-from vitrail.records.run import Environment, FailedBatch, RunResult
+from vitrail.records.record import as_json, load_record, parse_record, write_record
+from vitrail.records.run import Environment, FailedBatch, ObjectiveResult, RunResult
 from vitrail.train.callbacks import Callback, Evaluate, KeepBest, Log, Save
 from vitrail.train.checkpoint import Saver, restore_checkpoint
 from vitrail.train.config import TrainConfig
@@ -43,6 +46,7 @@ from vitrail.train.loop import fit
 from vitrail.train.loss import LogitAdjusted, Sigmoid, class_priors, class_weights
 from vitrail.train.micro_batch import choose_micro_batch, retry_on_oom
 from vitrail.train.parallel import allreduce_wait, parallelize, whole_model, whole_norm
+from vitrail.train.reconstruct import judge_objective
 from vitrail.train.step import TrainState, init_state, micro_batches, train_step
 from vitrail.train.trainable import merge, trained_parameters, work_share
 from vitrail.train.weight_averaging import use_averaged
@@ -122,7 +126,7 @@ def check_keep_best(config: TrainConfig, validation: Source | None, machine: Mac
 def run_training(
     config: TrainConfig,
     run: RunFolder,
-    model: Model,
+    model: TrainedModel,
     preprocess: Preprocess,
     data: Sources,
     machine: Machine,
@@ -133,7 +137,7 @@ def run_training(
     """Trains `model` in `run`, from its last checkpoint where there is one, and finishes; returns the result.
 
     Args:
-        model: what is frozen in it stays.
+        model: what is frozen in it stays. Without labels it is the encoder of a learner (models/objective.py).
         inside: whether the finished model is inspected (jobs/inspect.py).
         callbacks: called besides our own, before checkpoints are saved.
     """
@@ -205,6 +209,18 @@ class _Job:
             )
         return evaluate(model, source, self.preprocess, dtype=dtype, workers=workers, title=title, together=True)
 
+    def judge(self, model: TrainedModel, source: Source) -> dict[str, float]:
+        """What a row of metrics says of an evaluation."""
+        if isinstance(model, Learner):
+            workers, dtype = self.machine.workers, self.device.dtype
+            seed = self.config.seed
+            return judge_objective(model, source, self.preprocess, seed=seed, dtype=dtype, workers=workers)
+        result = self.evaluate(model, source)
+        found = {"accuracy": result.accuracy, "loss": result.loss, "count": result.count}
+        if isinstance(result, MultiLabelEvaluation):
+            found["mean_average_precision"] = result.mean_average_precision
+        return found
+
     def keep_best(self, model: Model) -> KeepBest:
         """The best weights so far, in `best/`."""
 
@@ -260,19 +276,19 @@ def _train(job: _Job, state: TrainState, loader: Callable[..., Batches], callbac
 def _callbacks(job: _Job, state: TrainState, own: Sequence[Callback]) -> list[Callback]:
     """What happens now and then, in this order. A checkpoint of a step is saved after all else of the step is done."""
     config, (train, validation, _) = job.config, job.data
-
-    def judge(model: Model) -> dict[str, float]:
-        assert validation is not None
-        result = job.evaluate(model, validation)
-        found = {"accuracy": result.accuracy, "loss": result.loss, "count": result.count}
-        if isinstance(result, MultiLabelEvaluation):
-            found["mean_average_precision"] = result.mean_average_precision
-        return found
-
+    painted: list[Callback] = []
+    if isinstance(state.model, Learner):
+        where, shown = job.run.path, validation or train
+        painted = [
+            paint_now_and_then(
+                where, shown, job.preprocess, seed=config.seed, every=config.evaluate_every, dtype=job.device.dtype
+            )
+        ]
     return [
         Log(config.log_every, job.run, config.batch / len(train), partial(_usage, job)),
-        *([Evaluate(config.evaluate_every, job.run, judge)] if validation is not None else []),
-        *([job.keep_best(state.model)] if config.keep == "best" else []),
+        *([Evaluate(config.evaluate_every, job.run, partial(job.judge, source=validation))] if validation else []),
+        *painted,
+        *([job.keep_best(encoder_of(state.model))] if config.keep == "best" else []),
         *own,
         Save(config.save_every, job.saver.save),
     ]
@@ -281,7 +297,7 @@ def _callbacks(job: _Job, state: TrainState, own: Sequence[Callback]) -> list[Ca
 def _usage(job: _Job, state: TrainState, rate: float) -> dict[str, float | None]:
     """How the devices are used: shares of a step and of the peak, and memory."""
     wait = allreduce_wait(state.wrapped)
-    flops = rate * training_flops(state.model.config) * work_share(state.model)
+    flops = rate * flops_of(state.model) * work_share(state.model)
     return {
         "communicating": None if wait is None else wait * rate / job.config.batch,
         "flops_share": flops / (job.device.peak_flops * dist.world().size),
@@ -309,11 +325,11 @@ def _go_back(run: RunFolder, state: TrainState, bad: LossSpike) -> None:
     run.truncate_metrics(state.step)
 
 
-def _workers(job: _Job, model: Model) -> int:
+def _workers(job: _Job, model: TrainedModel) -> int:
     """How many processes make batches: as many as are asked for, or enough for the fastest training of the model."""
     if job.machine.workers is not None or job.config.resident:
         return job.machine.workers or 0
-    rate = REACHED * job.device.peak_flops / training_flops(model.config)
+    rate = REACHED * job.device.peak_flops / flops_of(model)
     return choose_workers(job.data[0], job.config.augment, job.preprocess, rate)
 
 
@@ -321,14 +337,21 @@ def _finish(job: _Job, state: TrainState, work: dict[str, Any], inside: bool) ->
     """Final evaluation, bundle, inspection, result: each whole, so a kill here repeats little."""
     config, run, (train, validation, test) = job.config, job.run, job.data
     held_out, name = test or validation, config.test or config.validation or ""
-    result = job.evaluate(state.model, held_out, "final evaluation") if held_out is not None else None
-    kept: dict[str, Any] = {}
+    result, kept = None, dict[str, Any]()
+    if isinstance(state.model, Learner):
+        if held_out is not None:
+            said = job.judge(state.model, held_out)
+            about = {"name": NAMES[type(state.model.objective).__name__], **said}
+            kept = {"objective": parse_record(ObjectiveResult, about)}
+    elif held_out is not None:
+        result = job.evaluate(state.model, held_out, "final evaluation")
     if config.keep == "best" and held_out is not None and result is not None:
-        best = job.keep_best(state.model)
-        best.restore(state.model)
+        best = job.keep_best(encoder_of(state.model))
+        best.restore(encoder_of(state.model))
         kept = {"last_accuracy": result.accuracy, "best_step": best.step}
-        result = job.evaluate(state.model, held_out, "the best weights")
-    model = whole_model(state.model)
+        result = job.evaluate(encoder_of(state.model), held_out, "the best weights")
+    trained = whole_model(state.model)
+    model = encoder_of(trained)
     if not run.writes:
         dist.barrier()  # until the first process has written everything
         return load_record(RunResult, run.path / "result.json")
@@ -338,17 +361,19 @@ def _finish(job: _Job, state: TrainState, work: dict[str, Any], inside: bool) ->
     if chosen:
         about["thresholds_chosen"] = {"data": chosen.data, "count": chosen.count}
     thresholds = tuple(chosen.values) if chosen else usual_thresholds(train)
-    digest = save_bundle(bundle, model, job.preprocess, train.classes, about, thresholds=thresholds)
+    digest = save_bundle(
+        bundle, model, job.preprocess, train.classes, about, thresholds=thresholds, trained_with=parts_of(trained)
+    )
     if isinstance(result, MultiLabelEvaluation):
         result.write(run.path / "evaluation", result.summary(name, str(bundle), chosen))
         kept["mean_average_precision"] = result.mean_average_precision
-    elif result is not None and held_out is not None:
+    elif result is not None:
         result.write(run.path / "evaluation", name, str(bundle))
-        if inside:
-            look_inside(model, job.preprocess, train.classes, held_out, run.path / "inspection", name=str(bundle))
+    if held_out is not None and inside:
+        look_inside(model, job.preprocess, train.classes, held_out, run.path / "inspection", name=str(bundle))
     rows = [row for row in run.metrics() if row["kind"] == "train"]
     images = (state.step - len(state.skipped)) * config.batch
-    flops = round(training_flops(model.config) * work["share"])
+    flops = round(flops_of(trained) * work["share"])
     rate = images / state.seconds
     processes = dist.world().size
     reached = RunResult(

@@ -4,7 +4,7 @@ B batch · C channels · y x pixels · h w patch grid · N = h·w patches · P p
 """
 
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,7 +16,7 @@ def grid_of(resolution: tuple[int, int], patch: int) -> tuple[int, int]:
     return resolution[0] // patch, resolution[1] // patch
 
 
-def patchify(images: Float[Tensor, "b c y x"], patch: int) -> Float[Tensor, "b n pixels"]:
+def patchify(images: Num[Tensor, "b c y x"], patch: int) -> Num[Tensor, "b n pixels"]:
     """Flattened patches in raster order, channels first in each; a border that fills no patch is dropped."""
     h, w = grid_of((images.shape[-2], images.shape[-1]), patch)
     whole = images[..., : h * patch, : w * patch]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from vitrail.core.errors import BadInput
@@ -130,6 +130,11 @@ def cropped_border(config: Any) -> str | None:
     )
 
 
+def chosen(tokens_BND: Shaped[Tensor, "b n d"], places_BV: Int64[Tensor, "b v"]) -> Shaped[Tensor, "b v d"]:
+    """Of each image the tokens at its places."""
+    return tokens_BND.gather(1, places_BV[:, :, None].expand(-1, -1, tokens_BND.shape[2]))
+
+
 class ViT(nn.Module):
     """Float images [B, 3, H, W] (official range: -1 to 1) -> ModelOutput. State-dict keys are those of timm.
 
@@ -206,17 +211,36 @@ class ViT(nn.Module):
                 f"images are {tuple(images.shape[-2:])} pixels (height, width), this model reads "
                 f"{self.config.resolution}; load it with resolution=... to resample its positions"
             )
+        return self.encode(self.patch_embed(images), attention, watch)
+
+    def encode(
+        self,
+        patches_BND: Float[Tensor, "b n d"],
+        attention: bool | Collection[int] = False,
+        watch: Watch | None = None,
+        visible_BV: Int64[Tensor, "b v"] | None = None,
+    ) -> ModelOutput:
+        """What follows the embedding of the patches; `visible`: of each image, the places of the patches that are seen.
+
+        Positions are added to the patches that are seen, by their own places; relative ones are those of the sequence.
+        """
         layers = range(len(self.blocks)) if attention is True else attention or ()
         if not all(0 <= i < len(self.blocks) for i in layers):
             raise ValueError(f"attention={list(layers)}: this model has the layers 0 to {len(self.blocks) - 1}")
         config = self.config
-        x_BND = self._with_prefix(self.patch_embed(images))
+        x_BND = self._with_prefix(patches_BND if visible_BV is None else chosen(patches_BND, visible_BV))
         table_LND = self.position_table()
+        if table_LND is not None and visible_BV is not None:
+            places = visible_BV + config.num_prefix_tokens
+            prefix = torch.arange(config.num_prefix_tokens, device=places.device).expand(places.shape[0], -1)
+            rows_BN = torch.cat([prefix, places], dim=1)
+        else:
+            rows_BN = None
         weights = []
         for i, block in enumerate(self.blocks):
             here = before_layer(config.position, table_LND, i)
             if here is not None:
-                x_BND = x_BND + here
+                x_BND = x_BND + (here if rows_BN is None else here[0][rows_BN])
             if i == 0:
                 x_BND = self.dropout(x_BND)
             relative = relative_of_layer(config.position, self.pos_embed, i)

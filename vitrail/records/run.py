@@ -67,7 +67,9 @@ class TrainRow(Record):
     step: int  # updates so far
     epoch: float  # passes over the training images so far
     loss: float  # mean over the images, nats
-    accuracy: float  # of the training images, as they are augmented
+    accuracy: float | None = None  # of the training images, as they are augmented; of masked patches, of their colours
+    neighbours: float | None = None  # (masked patches) share of colours that those of the neighbours let expect
+    majority: float | None = None  # (masked patches) share of the most frequent colour
     learning_rate: float  # of the last step
     gradient_norm: float  # of the last step, before clipping
     images_per_second: float
@@ -86,11 +88,25 @@ class ValidationRow(Record):
 
     kind: Literal["validation"] = "validation"
     step: int
-    accuracy: float
-    loss: float  # mean cross-entropy, nats
+    accuracy: float | None = None  # of masked patches, of their colours
+    neighbours: float | None = None  # (masked patches) share of colours that those of the neighbours let expect
+    majority: float | None = None  # (masked patches) share of the most frequent colour
+    loss: float  # mean cross-entropy, nats; of pixels, the mean of squared differences
     count: int  # images
     mean_average_precision: float | None = optional()  # (several classes an image)
     seconds: float  # of training, over all sessions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveResult(Record):
+    """An objective without labels, on the images of the final evaluation."""
+
+    name: str  # masked-patches, mae
+    loss: float
+    accuracy: float | None = optional()  # of the colours of masked patches
+    neighbours: float | None = optional()  # what the colours of the neighbours let expect
+    majority: float | None = optional()  # what the most frequent colour reaches
+    count: int  # images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +135,7 @@ class RunResult(Record):
     skipped: Sequence[int] = ()  # steps whose batch broke the training and was left out
     restarts: int
     weights_sha256: str
+    objective: ObjectiveResult | None = optional()  # (without labels) of the final evaluation
     last_accuracy: float | None = optional()  # (of the best weights kept) of the last weights
     mean_average_precision: float | None = optional()  # (several classes an image) of the final evaluation
     best_step: int | None = optional()  # (of the best weights kept) after how many steps they were
@@ -192,6 +209,8 @@ FILES: Files = {
     "transplant.json": Transplant,
     "best/": "(where the best weights are kept) the bundle of the best validation accuracy so far, with `step` and "
     "`validation_accuracy` in its provenance",
+    "painted/images.npz": "(without labels) `images` and `seen`, uint8 [S, H, W, 3]: images, and what the model sees",
+    "painted/step-00000500.npz": "`painted`, uint8 [S, H, W, 3]: what it painted into the holes, at each evaluation",
     "bundle/": "the model",
     "evaluation/": "the final evaluation; where the best weights are kept, of these",
     "inspection/": "an inspection of the model on the images of the final evaluation",

@@ -12,6 +12,7 @@ from vitrail.core.files import read_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder
 from vitrail.models.build import Model
+from vitrail.models.objective import TrainedModel
 from vitrail.train.step import TrainState
 from vitrail.train.weight_averaging import use_averaged
 from vitrail.weights.tensors import read_safetensors
@@ -81,8 +82,8 @@ class Evaluate(Callback):
 
     needs_metrics = False
 
-    def __init__(self, every: int, run: RunFolder, evaluate: Callable[[Model], Mapping[str, float]]):
-        """`evaluate` returns `accuracy`, `loss` and `count`, the same in every process."""
+    def __init__(self, every: int, run: RunFolder, evaluate: Callable[[TrainedModel], Mapping[str, float]]):
+        """`evaluate` returns `accuracy`, `loss` and `count`, the same in every process; without labels others."""
         self.every, self._run, self._evaluate = every, run, evaluate
 
     def __call__(self, state: TrainState, metrics: dict[str, float]) -> None:

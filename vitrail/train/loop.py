@@ -17,6 +17,7 @@ from vitrail.core.watchdog import Watchdog
 from vitrail.data.loader.loader import Batch, Batches
 from vitrail.train.callbacks import Callback
 from vitrail.train.divergence import SpikeDetector
+from vitrail.train.objective import summary
 from vitrail.train.step import Metrics, TrainState
 
 
@@ -109,17 +110,15 @@ class Meter:
         self._since.append(metrics)
 
     def read(self, state: TrainState) -> dict[str, float]:
-        """Loss, accuracy and rates since the last call, over all processes; empty where no step was noted."""
+        """Loss, what the objective counts, and rates since the last call, over all processes; empty without a step."""
         if not self._since:
             return {}
-        sums = torch.stack(
-            [
-                torch.stack([m.loss for m in self._since]).double().sum(),
-                torch.stack([m.correct for m in self._since]).double().sum(),
-                self._since[0].loss.new_tensor(sum(m.images for m in self._since), dtype=torch.float64),
-            ]
-        )
-        total, correct, images = dist.summed(sums).tolist()
+        names = self._since[0].sums
+        each = [torch.stack([m.loss for m in self._since]).double().sum()]
+        each += [torch.stack([m.sums[name] for m in self._since]).double().sum(dim=0) for name in names]
+        each += [each[0].new_tensor(sum(m.images for m in self._since))]
+        found = dist.summed(torch.cat([one.flatten() for one in each])).split([one.numel() for one in each])
+        total, images = float(found[0]), int(found[-1])
         seconds = state.seconds - self._seconds
         waiting = state.data_wait_seconds - self._data_wait_seconds
         copying = state.transfer_seconds - self._transfer_seconds
@@ -128,7 +127,7 @@ class Meter:
         self._mark(state)
         return {
             "loss": total / count,
-            "accuracy": correct / images,
+            **summary(dict(zip(names, found[1:-1], strict=True)), images),
             "learning_rate": last.learning_rate,
             "gradient_norm": float(last.gradient_norm),
             "images_per_second": images / seconds if seconds else 0.0,
@@ -193,6 +192,7 @@ def sync_stop_and_check(received: int | None, steps: list[PendingCheck], detecto
 def _note(state: TrainState, metrics: Metrics) -> str:
     rate = state.step * metrics.images / state.seconds if state.seconds else 0.0
     share = state.data_wait_seconds / state.seconds if state.seconds else 0.0
-    accuracy = float(metrics.correct) / max(1, metrics.images)
+    right = metrics.sums.get("accuracy")
+    accuracy = "" if right is None else f"accuracy {float(right) / max(1, metrics.images):.0%}  "
     loss = float(metrics.loss) * dist.world().size  # about: from this process's part
-    return f"loss {loss:.3f}  accuracy {accuracy:.0%}  {rate:,.0f} images/s  waiting {share:.0%}"
+    return f"loss {loss:.3f}  {accuracy}{rate:,.0f} images/s  waiting {share:.0%}"

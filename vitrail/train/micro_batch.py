@@ -20,6 +20,7 @@ from vitrail.models.cost import training_activations
 from vitrail.records.record import load_record, write_record
 from vitrail.records.run import MicroBatch
 from vitrail.train.config import TrainConfig
+from vitrail.train.objective import Part, inputs
 from vitrail.train.step import Metrics, TrainState
 
 SHARE = 0.7  # of the memory that is free now, for activations; the rest is for what lives only for a moment
@@ -84,9 +85,11 @@ def _fits(state: TrainState, images: int, dtype: torch.dtype, moments: int) -> b
         if not state.optimizer.state:
             held = [torch.empty_like(p) for p in model.parameters() for _ in range(moments)]
         blank = torch.zeros(images, model.config.channels, *model.config.resolution, device=device)
+        nothing = torch.zeros(images, dtype=torch.int64, device=device)
+        given = inputs(model, Part(blank, blank.byte(), nothing, nothing, nothing, nothing), key=0)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            logits = model(blank).logits
-        logits.float().logsumexp(dim=-1).sum().backward()
+            output = model(*given)
+        (output if isinstance(output, Tensor) else output.logits).float().logsumexp(dim=-1).sum().backward()
         return True
     except RuntimeError as problem:
         if not out_of_memory(problem):

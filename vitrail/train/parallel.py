@@ -18,13 +18,16 @@ from torch.utils.checkpoint import checkpoint
 from vitrail.core import dist
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
-from vitrail.models.build import Model, build
+from vitrail.models.build import build
+from vitrail.models.mae import MaskedAutoencoder
+from vitrail.models.objective import Learner, TrainedModel, learner
 from vitrail.models.resnet import ResNet
+from vitrail.models.vit import ViT
 from vitrail.train.float8 import check_float8, in_float8
 
 
 def parallelize(
-    model: Model, machine: Machine, device: torch.device, dtype: torch.dtype, float8: bool = False
+    model: TrainedModel, machine: Machine, device: torch.device, dtype: torch.dtype, float8: bool = False
 ) -> nn.Module:
     """What is called to run `model` in training: the model itself, or what wraps it. `model` must be on `device`.
 
@@ -83,7 +86,7 @@ def allreduce_wait(wrapped: nn.Module) -> float | None:
     return None if not both[0] else max(0.0, both[0] - (both[1] or 0)) / 1e9
 
 
-def whole_model(model: Model) -> Model:
+def whole_model(model: TrainedModel) -> TrainedModel:
     """A model that holds all weights, as it was built: itself, or where it was sharded a new one on the CPU.
 
     All processes must call it, outside of a step.
@@ -92,7 +95,8 @@ def whole_model(model: Model) -> Model:
         return model
     state = {name: t.full_tensor().cpu() if isinstance(t, DTensor) else t for name, t in model.state_dict().items()}
     with torch.device("meta"):
-        whole = build(model.config)
+        built = build(model.config)
+        whole = learner(built, model.objective) if isinstance(model, Learner) and isinstance(built, ViT) else built
     whole.load_state_dict(state, assign=True)
     return whole.eval()
 
@@ -103,8 +107,10 @@ def whole_norm(tensor: torch.Tensor) -> float:
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
-def layers(model: Model) -> list[nn.Module]:
-    """The parts that repeat: blocks of the encoder, units of a ResNet."""
+def layers(model: TrainedModel) -> list[nn.Module]:
+    """The parts that repeat: blocks of the encoder and of a decoder, units of a ResNet."""
+    if isinstance(model, Learner):
+        return [*model.encoder.blocks, *(model.decoder_blocks if isinstance(model, MaskedAutoencoder) else ())]
     if isinstance(model, ResNet):
         return [unit for stage in model.stages for unit in stage.blocks]  # type: ignore[union-attr]
     return list(model.blocks)

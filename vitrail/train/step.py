@@ -15,10 +15,10 @@ from vitrail.core.seeds import generator, torch_seed
 from vitrail.data.loader.loader import Batch, Broken, normalise
 from vitrail.data.transforms.mixup import Mixing, mix
 from vitrail.data.transforms.pipeline import Preprocess
-from vitrail.models.build import Model
+from vitrail.models.objective import TrainedModel
 from vitrail.train.config import TrainConfig
 from vitrail.train.divergence import no_losses
-from vitrail.train.loss import loss
+from vitrail.train.objective import Part, inputs, loss_of
 from vitrail.train.optim import build_optimizer, set_learning_rate
 from vitrail.train.parallel import gradient_sync
 from vitrail.train.schedule import learning_rate
@@ -29,7 +29,7 @@ from vitrail.train.weight_averaging import Average, start_average, update_averag
 class TrainState:
     """Everything that the next step depends on; a checkpoint is this, whole."""
 
-    model: Model
+    model: TrainedModel
     optimizer: torch.optim.Optimizer
     average: Average | None
     broken: Broken
@@ -52,13 +52,15 @@ class Metrics(NamedTuple):
     """The metrics of one step, left on the device until somebody reads them; sums over the images of this process."""
 
     loss: Tensor  # this process's share of the mean over the global batch
-    correct: Tensor
+    sums: dict[str, Tensor]  # what the objective counts (train/objective.py)
     images: int
     gradient_norm: Tensor  # of the global batch
     learning_rate: float
 
 
-def init_state(model: Model, config: TrainConfig, broken: Broken, wrapped: nn.Module | None = None) -> TrainState:
+def init_state(
+    model: TrainedModel, config: TrainConfig, broken: Broken, wrapped: nn.Module | None = None
+) -> TrainState:
     """The state before the first step. `wrapped`: what `parallelize` returned for the model."""
     average = start_average(model) if config.average is not None else None
     return TrainState(model, build_optimizer(config.optimizer, model), average, broken, wrapped or model)
@@ -82,7 +84,7 @@ def train_step(
     begun = time.perf_counter()
     pixels, labels = batch.images.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
     state.transfer_seconds += time.perf_counter() - begun
-    targets = labels.float() if labels.ndim == 2 else labels
+    targets, key = labels.float() if labels.ndim == 2 else labels, torch_seed(config.seed, "masks")
     if config.mixing != Mixing():
         classes = state.model.config.num_classes
         rng = generator(config.seed, "mixing", state.step)
@@ -91,23 +93,23 @@ def train_step(
     images = normalise(pixels, preprocess, device)
     whole = config.batch if world.size > 1 else len(labels)
     parts = micro_batches(state, config, world.size)
-    total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    split = (images.tensor_split(parts), targets.tensor_split(parts), labels.tensor_split(parts))
-    for i, (x, target, y) in enumerate(zip(*split, strict=True)):
+    total = torch.zeros((), device=device)
+    sums: dict[str, Tensor] = {}
+    own = slice(len(batch.indices) - len(labels), None)  # mixing is given the example before them
+    whole_part = (images, pixels[own], targets, labels, batch.epochs[own], batch.indices[own])
+    for i, tensors in enumerate(zip(*(tensor.tensor_split(parts) for tensor in whole_part), strict=True)):
         with gradient_sync(wrapped, now=i == parts - 1):
             if device.type == "cuda":
                 torch.compiler.cudagraph_mark_step_begin()  # graphs may overwrite what the pass before returned
+            part = Part(*tensors)
+            given = inputs(state.model, part, key)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                logits = wrapped(x).logits
-            share = len(y) / whole
-            part = (
-                loss(logits, target, config.loss, state.class_weights, state.class_priors) * share
-                if len(y)
-                else logits.sum() * 0
-            )
-            (part * world.size).backward()  # gradients are averaged over processes
-        total += part.detach()
-        correct += _hits(logits.detach(), y)
+                output = wrapped(*given)
+            found = loss_of(state.model, output, given, part, config.loss, state.class_weights, state.class_priors)
+            mean = found.mean * (len(part.labels) / whole)
+            (mean * world.size).backward()  # gradients are averaged over processes
+        total += mean.detach()
+        sums = {name: value + sums[name] if name in sums else value for name, value in found.sums.items()}
 
     norm = _clip(state.optimizer, config.clip)
     try:
@@ -120,13 +122,7 @@ def train_step(
     if state.average is not None and config.average is not None:
         update_average(state.average, state.model, config.average)
     state.step += 1
-    return Metrics(total, correct, len(labels), norm, rate)
-
-
-def _hits(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many images have the class that is likeliest, or have it among theirs."""
-    likeliest = logits.argmax(dim=-1)
-    return (likeliest == labels).sum() if labels.ndim == 1 else labels.gather(1, likeliest[:, None]).sum()
+    return Metrics(total, sums, len(labels), norm, rate)
 
 
 def micro_batches(state: TrainState, config: TrainConfig, world: int) -> int:

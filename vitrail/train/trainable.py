@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vitrail.core.errors import BadInput
 from vitrail.models.build import Model
+from vitrail.models.objective import TrainedModel
 from vitrail.models.resnet import ResNet
 from vitrail.train.parallel import layers
 
@@ -98,7 +99,7 @@ def trained_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def work_share(model: Model) -> float:
+def work_share(model: TrainedModel) -> float:
     """The arithmetic of a training step as a share of that of the whole model, from what is frozen.
 
     The forward pass is a third of a whole step, the gradients of activations and of weights are a third each; the

@@ -2,7 +2,7 @@
 
 `model.safetensors`, `config.json` (architecture, preprocessing, class names, provenance, the hash of the weights, the
 temperature where one was fitted, and timm's own keys, so that `timm.create_model("local-dir:FOLDER", pretrained=True)`
-reads it too), `README.md`.
+reads it too), `README.md`; after a masked objective also `trained_with.safetensors`, the head or the decoder.
 """
 
 import hashlib
@@ -16,13 +16,15 @@ from vitrail.core.files import atomic_folder, read_json, write_json, write_text_
 from vitrail.data.transforms.pipeline import CentreCrop, Preprocess
 from vitrail.models.build import Model, ModelConfig
 from vitrail.models.cost import parameters
+from vitrail.models.objective import MaskedObjective
 from vitrail.models.resample import Interpolation
 from vitrail.models.resnet import ResNetConfig
-from vitrail.weights.pretrained import PretrainedModel, check_state
+from vitrail.weights.pretrained import PretrainedModel, TrainedWith, check_state, check_trained_with
 from vitrail.weights.tensors import read_safetensors, write_safetensors
 from vitrail.weights.timm_write import timm_keys
 
 FORMAT = 1
+BESIDE = "trained_with.safetensors"
 RESAMPLED = "positions_resampled"  # the provenance's key of how positions come to another grid; without it: bilinear
 
 
@@ -34,12 +36,14 @@ def save_bundle(
     provenance: dict[str, Any],
     temperature: float | None = None,
     thresholds: tuple[float, ...] | None = None,
+    trained_with: TrainedWith | None = None,
 ) -> str:
     """Writes a bundle, whole or not at all. Returns the SHA-256 of its weights.
 
     Args:
         temperature: by which logits are divided before they become probabilities, where one was fitted.
         thresholds: of a model of several classes an image, the probability of each from which on it is answered.
+        trained_with: what a masked objective has beside the model.
     """
     if model.config.num_classes != len(classes):
         raise BadInput(f"{len(classes)} class names for a model of {model.config.num_classes} classes")
@@ -56,11 +60,34 @@ def save_bundle(
             "weights_sha256": digest,
             **({} if temperature is None else {"temperature": temperature}),
             **({} if thresholds is None else {"thresholds": list(thresholds)}),
+            **_trained_with(temporary, trained_with),
             **timm_keys(model.config, preprocess, classes),
         }
         write_json(temporary / "config.json", config)
         write_text_atomic(temporary / "README.md", _card(model.config, preprocess, classes, provenance))
     return digest
+
+
+def _trained_with(folder: Path, parts: TrainedWith | None) -> dict[str, Any]:
+    if parts is None:
+        return {}
+    write_safetensors(folder / BESIDE, parts.state, {"format": "pt"})
+    return {"trained_with": {"objective": to_json(parts.objective), "sha256": _sha256(folder / BESIDE)}}
+
+
+def _read_trained_with(folder: Path, model: ModelConfig, said: Any) -> TrainedWith | None:
+    if said is None:
+        return None
+    file = folder / BESIDE
+    if not isinstance(said, dict) or not file.is_file() or _sha256(file) != said.get("sha256"):
+        raise BadInput(f"{file} is not the file this bundle was written with: copy the folder again")
+    try:
+        objective: MaskedObjective = from_json(MaskedObjective, said.get("objective"), "trained_with.objective")
+    except BadInput as problem:
+        raise BadInput(f"{folder / 'config.json'}: {problem}") from None
+    parts = TrainedWith(objective, read_safetensors(file))
+    check_trained_with(model, parts, file)
+    return parts
 
 
 def read_bundle(folder: Path) -> PretrainedModel:
@@ -99,6 +126,7 @@ def read_bundle(folder: Path) -> PretrainedModel:
         raise BadInput(f"{folder}: {RESAMPLED} is {how!r}, expected one of {', '.join(get_args(Interpolation))}")
     temperature = _temperature(folder, config.get("temperature"))
     thresholds = _thresholds(folder, config.get("thresholds"), len(classes))
+    beside = _read_trained_with(folder, model, config.get("trained_with"))
     return PretrainedModel(
         model,
         state,
@@ -108,6 +136,7 @@ def read_bundle(folder: Path) -> PretrainedModel:
         interpolation=how,
         temperature=temperature,
         thresholds=thresholds,
+        trained_with=beside,
     )
 
 

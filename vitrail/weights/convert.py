@@ -14,12 +14,14 @@ from vitrail.core.config import difference
 from vitrail.core.errors import BadInput, nearest
 from vitrail.core.files import atomic_folder, write_json
 from vitrail.models.build import Model
+from vitrail.models.mae import MAE
 from vitrail.models.resnet import ResNetConfig
 from vitrail.weights.bit import write_bit
 from vitrail.weights.bundle import RESAMPLED, save_bundle
 from vitrail.weights.google import write_google
 from vitrail.weights.huggingface_write import write_huggingface, write_preprocess
 from vitrail.weights.load import model_of, read_pretrained, read_silently
+from vitrail.weights.mae import write_mae
 from vitrail.weights.pretrained import PretrainedModel
 from vitrail.weights.tensors import write_npz, write_safetensors
 from vitrail.weights.timm_write import timm_keys, write_timm
@@ -149,7 +151,14 @@ def _bundle(published: PretrainedModel, model: Model, destination: Path) -> None
     if not isinstance(model.config, ResNetConfig):
         provenance = {**provenance, RESAMPLED: published.interpolation}
     save_bundle(
-        destination, model, model.preprocess, model.classes, provenance, published.temperature, published.thresholds
+        destination,
+        model,
+        model.preprocess,
+        model.classes,
+        provenance,
+        published.temperature,
+        published.thresholds,
+        published.trained_with,
     )
 
 
@@ -168,7 +177,11 @@ def _timm(published: PretrainedModel, model: Model, destination: Path) -> None:
 
 
 def _huggingface(published: PretrainedModel, model: Model, destination: Path) -> None:
-    tensors, about = write_huggingface(published.config, published.state, model.classes)
+    beside = published.trained_with
+    if beside is not None and isinstance(beside.objective, MAE) and not published.config.num_classes:
+        tensors, about = write_mae(published.config, published.state, beside)
+    else:
+        tensors, about = write_huggingface(published.config, published.state, model.classes)
     with atomic_folder(destination) as temporary:
         write_safetensors(temporary / "model.safetensors", tensors, {"format": "pt"})
         write_json(temporary / "config.json", about)

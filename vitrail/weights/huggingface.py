@@ -161,43 +161,45 @@ def layout(config: ViTConfig, kind: Kind) -> list[Rule]:
     lines = [
         *same("cls_token", "embeddings.cls_token"),
         *same("pos_embed", "embeddings.position_embeddings"),
-        *_layer("patch_embed.proj", "embeddings.patch_embeddings.projection"),
-        *_layer("norm", "layernorm"),
+        *layer_rules("patch_embed.proj", "embeddings.patch_embeddings.projection"),
+        *layer_rules("norm", "layernorm"),
     ]
     if config.registers:
         lines += same("reg_token", f"embeddings.{'distillation_token' if kind == 'deit' else 'register_tokens'}")
     for i in range(config.depth):
-        lines += _block(f"blocks.{i}", f"encoder.layer.{i}", config, kind)
+        lines += block_rules(f"blocks.{i}", f"encoder.layer.{i}", config, kind)
     if config.hidden:
-        lines += _layer("pre_logits", "pooler.dense")
+        lines += layer_rules("pre_logits", "pooler.dense")
     if config.num_classes:
-        lines += _layer("head", "classifier")
+        lines += layer_rules("head", "classifier")
     return lines
 
 
-def _layer(ours: str, theirs: str) -> list[Rule]:
+def layer_rules(ours: str, theirs: str) -> list[Rule]:
+    """A weight and a bias."""
     return same(f"{ours}.weight", f"{theirs}.weight") + same(f"{ours}.bias", f"{theirs}.bias")
 
 
-def _block(ours: str, theirs: str, config: ViTConfig, kind: Kind) -> list[Rule]:
+def block_rules(ours: str, theirs: str, config: ViTConfig, kind: Kind) -> list[Rule]:
+    """The tensors of a layer."""
     dino = kind in _DINO
     parts = [f"{theirs}.attention.attention.{part}" for part in ("query", "key", "value")]
     lines = [
         Rule(f"{ours}.attn.qkv.weight", tuple(f"{part}.weight" for part in parts), stacked(3)),
         Rule(f"{ours}.attn.qkv.bias", tuple(f"{part}.bias" for part in parts), stacked(3)),
-        *_layer(f"{ours}.attn.proj", f"{theirs}.attention.output.dense"),
-        *_layer(f"{ours}.norm1", f"{theirs}.norm1" if dino else f"{theirs}.layernorm_before"),
-        *_layer(f"{ours}.norm2", f"{theirs}.norm2" if dino else f"{theirs}.layernorm_after"),
+        *layer_rules(f"{ours}.attn.proj", f"{theirs}.attention.output.dense"),
+        *layer_rules(f"{ours}.norm1", f"{theirs}.norm1" if dino else f"{theirs}.layernorm_before"),
+        *layer_rules(f"{ours}.norm2", f"{theirs}.norm2" if dino else f"{theirs}.layernorm_after"),
     ]
     if dino:
         first, second = ("weights_in", "weights_out") if config.gated else ("fc1", "fc2")
-        lines += _layer(f"{ours}.mlp.fc1", f"{theirs}.mlp.{first}") + _layer(
+        lines += layer_rules(f"{ours}.mlp.fc1", f"{theirs}.mlp.{first}") + layer_rules(
             f"{ours}.mlp.fc2", f"{theirs}.mlp.{second}"
         )
         lines += same(f"{ours}.ls1.gamma", f"{theirs}.layer_scale1.lambda1")
         return lines + same(f"{ours}.ls2.gamma", f"{theirs}.layer_scale2.lambda1")
-    lines += _layer(f"{ours}.mlp.fc1", f"{theirs}.intermediate.dense")
-    return lines + _layer(f"{ours}.mlp.fc2", f"{theirs}.output.dense")
+    lines += layer_rules(f"{ours}.mlp.fc1", f"{theirs}.intermediate.dense")
+    return lines + layer_rules(f"{ours}.mlp.fc2", f"{theirs}.output.dense")
 
 
 def as_saved(name: str, kind: Kind) -> str:

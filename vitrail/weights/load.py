@@ -22,6 +22,7 @@ from vitrail.weights.bundle import read_bundle
 from vitrail.weights.google import read_google
 from vitrail.weights.hub import PREFIX, fetch
 from vitrail.weights.huggingface import KINDS, as_saved, read_huggingface
+from vitrail.weights.mae import with_decoder, with_metas_decoder
 from vitrail.weights.pretrained import PretrainedModel
 from vitrail.weights.state_dict import Weights, find_weights, without_prefix
 from vitrail.weights.tensors import as_tensors, read_npz, read_safetensors, read_sharded, refuse_stand_ins
@@ -96,7 +97,8 @@ def _folder(path: Path, size: tuple[int, int] | None, named: ModelConfig | None)
         return _as_timm(_weights(path), path, about, size, named)
     if "model_type" in about:
         found = _weights(path)
-        return _with_what_lay_beside(read_huggingface(found.tensors, path, about), found)
+        made = with_decoder(read_huggingface(found.tensors, path, about), found.tensors, path, about)
+        return _with_what_lay_beside(made, found)
     if "architecture" in about:
         return _as_timm(_weights(path), path, about, size, named)
     raise BadInput(
@@ -204,7 +206,7 @@ def _as_timm(
     """By timm's names or torchvision's, with what was said while the weights were looked for."""
     torchvision = "conv_proj.weight" in found.tensors
     made = (read_torchvision if torchvision else read_timm)(found.tensors, path, about, size, named)
-    return _with_what_lay_beside(made, found)
+    return _with_what_lay_beside(with_metas_decoder(made, found.tensors, path), found)
 
 
 def _with_what_lay_beside(made: PretrainedModel, found: Weights) -> PretrainedModel:

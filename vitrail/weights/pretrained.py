@@ -11,11 +11,20 @@ from vitrail.core.errors import BadInput
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.cost import parameters
+from vitrail.models.objective import MaskedObjective, learner, own_parts
 from vitrail.models.resample import Interpolation
-from vitrail.models.vit import ViTConfig
+from vitrail.models.vit import ViT, ViTConfig
 from vitrail.weights.tensors import refuse_not_finite
 
 MAX_SIDE = 16_384  # pixels of a file's resolution; the memory of everything later grows with it
+
+
+@dataclass(frozen=True)
+class TrainedWith:
+    """What a model was trained with and does not need itself: MAE's decoder, the head of masked patches."""
+
+    objective: MaskedObjective
+    state: dict[str, Tensor]  # of the learner, without its encoder
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class PretrainedModel:
     assumed: tuple[str, ...] = ()  # sentences for people: what the file does not say, or cannot mean here
     temperature: float | None = None  # that its logits are divided by for calibrated probabilities
     thresholds: tuple[float, ...] | None = None  # of a model of several classes an image; None: one class
+    trained_with: TrainedWith | None = None  # what a masked objective left beside it
 
 
 def check_state(config: ModelConfig, state: dict[str, Tensor], source: Path) -> None:
@@ -64,6 +74,25 @@ def check_state(config: ModelConfig, state: dict[str, Tensor], source: Path) -> 
         if tuple(state[name].shape) != shape:
             raise BadInput(f"{source}: {name!r} has the shape {tuple(state[name].shape)}, expected {shape}")
     refuse_not_finite(state, source)
+
+
+def check_trained_with(config: ModelConfig, with_: TrainedWith, source: Path) -> None:
+    """Raises BadInput unless the parts have exactly the names and shapes that their objective needs, all finite."""
+    try:
+        if not isinstance(config, ViTConfig):
+            raise BadInput("only a ViT is trained with a masked objective")
+        with_.objective.check(config)
+        with torch.device("meta"):
+            built = build(config)
+            assert isinstance(built, ViT)
+            expected = own_parts(learner(built, with_.objective))
+    except BadInput as problem:
+        raise BadInput(f"{source}: {problem}") from None
+    for name in sorted(expected.keys() | with_.state.keys()):
+        ours, theirs = (tuple(s[name].shape) if name in s else None for s in (expected, with_.state))
+        if ours != theirs:
+            raise BadInput(f"{source}: {name!r} of what it was trained with has the shape {theirs}, expected {ours}")
+    refuse_not_finite(with_.state, source)
 
 
 def unusable_classifier(model: Model) -> str | None:

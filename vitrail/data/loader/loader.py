@@ -48,13 +48,15 @@ class Batch(NamedTuple):
     images: UInt8[Tensor, "b 3 h w"]
     labels: Int64[Tensor, " b"] | UInt8[Tensor, "b k"]  # classes, or a one for each class that an image has
     indices: Int64[Tensor, " b"]  # which examples of the source these are; on the CPU
+    epochs: Int64[Tensor, " b"]  # how often each was seen before: what is random is keyed by both; on the CPU
     keys: list[str]
     broken: list[BrokenExample]
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor) -> "Batch":
         """A batch that was made without a source: its examples are 0, 1, … and have no names."""
-        return cls(images, labels, torch.arange(len(labels)), [""] * len(labels), [])
+        count = len(labels)
+        return cls(images, labels, torch.arange(count), torch.zeros(count, dtype=torch.int64), [""] * count, [])
 
 
 @dataclass
@@ -171,11 +173,12 @@ class _BatchBuffer:
         self.array, self.images = pixels.numpy(), pixels.permute(0, 3, 1, 2)
         self.labels: list[Label] = []
         self.indices: list[int] = []
+        self.epochs: list[int] = []
         self.keys: list[str] = []
         self.broken: list[BrokenExample] = []
 
     def add(self, view: Callable[..., tuple[Pixels, Label, str]], *example: int) -> bool:
-        """Adds the view of an example, whose last number is its index, or notes it as broken; returns whether added."""
+        """Adds the view of an example, (epoch, index) or (index), or notes it as broken; returns whether added."""
         index = example[-1]
         try:
             pixels, label, key = view(*example)
@@ -185,13 +188,14 @@ class _BatchBuffer:
         self.array[len(self.labels)] = pixels
         self.labels.append(label)
         self.indices.append(index)
+        self.epochs.append(example[0] if len(example) > 1 else 0)
         self.keys.append(key)
         return True
 
     def batch(self) -> Batch:
         labels = torch.from_numpy(np.array(self.labels, np.uint8 if np.ndim(self.labels) == 2 else np.int64))
-        indices = torch.tensor(self.indices, dtype=torch.int64)
-        return Batch(self.images[: len(self.labels)], labels, indices, self.keys, self.broken)
+        indices, epochs = (torch.tensor(numbers, dtype=torch.int64) for numbers in (self.indices, self.epochs))
+        return Batch(self.images[: len(self.labels)], labels, indices, epochs, self.keys, self.broken)
 
 
 def _shared(shape: Shape) -> Tensor:
@@ -271,14 +275,14 @@ _slots: SharedBuffers | None = None  # of this worker process and its siblings
 def _handed_over(batch: Any) -> Any:
     """A batch as a worker sends it: without its images, where they lie in a slot; indices as plain bytes, for speed."""
     slot = _slots.slot_of(batch.images) if _slots is not None else None
-    images, labels, indices, keys, broken = batch
-    return images if slot is None else slot, labels, indices.numpy(), keys, broken
+    images, labels, indices, epochs, keys, broken = batch
+    return images if slot is None else slot, labels, indices.numpy(), epochs.numpy(), keys, broken
 
 
 def _received(sent: Any) -> Batch:
-    images, labels, indices, keys, broken = sent
+    images, labels, indices, epochs, keys, broken = sent
     images = images.images() if isinstance(images, SharedBuffer) else images
-    return Batch(images, labels, torch.as_tensor(indices), keys, broken)
+    return Batch(images, labels, torch.as_tensor(indices), torch.as_tensor(epochs), keys, broken)
 
 
 def _start_worker(slots: SharedBuffers | None, _: int) -> None:

@@ -232,8 +232,9 @@ class ResidentBatches:
         if device.type == "cuda":
             pairs = pairs.pin_memory()  # so that the copy, like all that follows it, waits for nothing
         n, index = pairs.to(device, non_blocking=True).unbind(1)
-        keys, indices = [self.held.keys[i] for _, i in chosen], torch.tensor([i for _, i in chosen], dtype=torch.int64)
-        return Batch(self.held.views(self.key, n, index), self.held.labels[index], indices, keys, broken)
+        keys = [self.held.keys[i] for _, i in chosen]
+        epochs, indices = torch.tensor(chosen, dtype=torch.int64).view(-1, 2).unbind(1)
+        return Batch(self.held.views(self.key, n, index), self.held.labels[index], indices, epochs, keys, broken)
 
 
 class _OtherSize(Exception):

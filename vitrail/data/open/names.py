@@ -12,8 +12,9 @@ from vitrail.data.sources.huggingface import PREFIX, hub_splits, open_hub
 from vitrail.data.sources.layouts import Layout, detect_path, is_pattern
 from vitrail.data.sources.split_names import DataName, Role, choose
 from vitrail.data.sources.subset import slice_of
+from vitrail.data.sources.unlabelled import Unlabelled
 
-__all__ = ["DataName", "Role", "detect", "open_data", "require_classes", "splits_of"]
+__all__ = ["DataName", "Role", "detect", "open_data", "open_unlabelled", "require_classes", "splits_of"]
 
 
 def open_data(text: str, role: Role = "train", *, multi_label: bool = False) -> Source:
@@ -39,6 +40,18 @@ def open_data(text: str, role: Role = "train", *, multi_label: bool = False) -> 
             "pretrain and predict take them (docs/multilabel.md)"
         )
     return source if bounds is None else slice_of(source, *bounds)
+
+
+def open_unlabelled(text: str, role: Role = "train") -> Source:
+    """As `open_data`, without classes, where labels need not be there: of a folder without splits, every image in it.
+
+    Raises:
+        BadInput: as `open_data`, but for labels.
+    """
+    name = DataName.parse(text)
+    bounds = name.bounds()
+    source = detect(name.place, name.split).open(name.split, role, labelled=False)
+    return Unlabelled(source if bounds is None else slice_of(source, *bounds))
 
 
 def require_classes(source: Source, text: str) -> None:

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -44,18 +44,23 @@ class Layout:
     parts: Mapping[str, Callable[[], Source]]
     images: Callable[[], Source]
     unsplit: str = "no folder named train, test or validation"  # why there are no splits
+    bare: Mapping[str, Callable[[], Source]] = field(default_factory=dict)  # what opens a split without its labels
 
     def splits(self) -> tuple[str, ...]:
         """The splits, the one for training first; none where there are none."""
         return tuple(sorted((s for s in self.parts if s), key=lambda s: (meaning(s) != "train", s)))
 
-    def open(self, split: str | None, role: Role) -> Source:
-        """A split, whatever its spelling; where none is named, the one for a role. Raises BadInput."""
-        if "" not in self.parts:
-            return self.parts[choose(self.place, self.splits(), role, split)]()
+    def open(self, split: str | None, role: Role, labelled: bool = True) -> Source:
+        """A split, whatever its spelling; where none is named, the one for a role. Raises BadInput.
+
+        `labelled=False`: labels need not be there.
+        """
+        parts = self.parts if labelled else {**self.parts, **self.bare}
+        if "" not in parts:
+            return parts[choose(self.place, self.splits(), role, split)]()
         if split is not None:
             raise BadInput(f"{self.place} has no splits ({self.unsplit}); leave out @{split}")
-        return self.parts[""]()
+        return parts[""]() if labelled else self.images()
 
 
 def detect_path(name: str, split: str | None = None) -> Layout:
@@ -116,7 +121,8 @@ def _shards(place: str, splits: dict[str, list[str]], unsplit: str = "") -> Layo
         for split, files in splits.items()
     }
     images = {split: partial(part, labelled=False) for split, part in parts.items()}
-    return Layout(place, parts, partial(_of_role, place, images), unsplit or "no split in the names of its files")
+    unsplit = unsplit or "no split in the names of its files"
+    return Layout(place, parts, partial(_of_role, place, images), unsplit, images)
 
 
 def open_shards(name: str, files: list[str], labelled: bool = True, whole: bool = False) -> Source:
@@ -206,7 +212,9 @@ def detect_folder(path: Path, split: str | None = None) -> Layout:
         name: partial(_open_images, path / folder, None if meaning(name) == "train" else train)
         for name, folder in splits.items()
     }
-    return Layout(str(path), parts or {"": partial(_open_images, path, None)}, partial(_every_image, path))
+    bare = {name: partial(_every_image, path / folder) for name, folder in splits.items()}
+    parts = parts or {"": partial(_open_images, path, None)}
+    return Layout(str(path), parts, partial(_every_image, path), bare=bare)
 
 
 def _open_images(path: Path, train: Path | None) -> Source:

@@ -25,7 +25,7 @@ class Subset(Source):
             self.labels = chosen if classes is None else as_multi_hot(chosen, new, len(self.classes))
             gone = np.flatnonzero(chosen[:, new < 0].any(axis=0))
         else:
-            self.labels = new[chosen]
+            self.labels = new[chosen] if self.classes else chosen
             gone = chosen[self.labels < 0]
         if len(gone):
             lost = source.classes[int(np.flatnonzero(new < 0)[gone[0]] if source.multi_label else gone[0])]
