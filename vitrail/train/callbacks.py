@@ -161,7 +161,7 @@ def _best_so_far(folder: Path, rows: list[dict[str, Any]]) -> tuple[int, float, 
     return step, accuracy, sum(row["step"] > step for row in judged)
 
 
-def _measure(validation: dict[str, float]) -> str:
+def _measure(validation: Mapping[str, Any]) -> str:
     """What the best is judged by: the accuracy, or of several classes an image the mean average precision."""
     return "mean_average_precision" if "mean_average_precision" in validation else "accuracy"
 
