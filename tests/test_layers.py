@@ -41,6 +41,7 @@ ROOMS = {
     "jobs": [
         {
             "inspect",
+            "unlabelled_training",
             "duplicates",
             "linear_probe",
             "data_check",
