@@ -31,7 +31,7 @@ LISTED = 1000  # items of a finding in the JSON, and ten times as many unreadabl
 DRAWN = 12  # items of a finding on the page
 NEIGHBOURS = 10
 AGREED = 0.8  # share of the neighbours that makes another class likely
-DOUBTED = 0.05  # share of the neighbours up to which a label is unlikely
+DOUBTED = 0.05  # probability, or share of the neighbours, up to which a label is unlikely
 WORK = 4e9  # images x features x classes up to which classifiers are fitted: minutes on two cores
 
 
@@ -160,8 +160,9 @@ def _doubted(values: np.ndarray, labels: np.ndarray) -> _Doubts:
         shares = out_of_fold(values, number, len(classes))
         found = label_errors(number, shares)
         by = "by the other images' features"
-        sure = shares[found.places, found.rather]
-        return _Doubts(found.places.tolist(), classes[found.rather].tolist(), sure.tolist(), by)
+        unlikely = shares[found.places, number[found.places]] <= DOUBTED
+        places, rather = found.places[unlikely], found.rather[unlikely]
+        return _Doubts(places.tolist(), classes[rather].tolist(), shares[places, rather].tolist(), by)
     predicted, share, own = leave_one_out(values, number, len(classes), NEIGHBOURS)
     doubted = np.flatnonzero((own <= DOUBTED) & (share >= AGREED))
     doubted = doubted[np.argsort(-share[doubted], kind="stable")]
