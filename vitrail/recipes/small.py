@@ -207,9 +207,9 @@ def finetune_auto() -> Finetune:
     return Finetune(
         train="",
         steps=0,
-        batch=32,
-        augment=Augment(crop=RandomResizedCrop(area=(0.25, 1.0))),
-        optimizer=Adam(lr=1e-4, weight_decay=0.05),
+        batch=0,
+        augment=Augment(crop=RandomResizedCrop(area=(0.5, 1.0))),
+        optimizer=Adam(lr=2e-4, weight_decay=0.05),
         budget=DEFAULT_BUDGET,
         log_every=10,
         evaluate_every=10_000,

@@ -22,7 +22,7 @@ from vitrail.jobs.finetune import auto as job
 from vitrail.jobs.finetune.auto import automatic, choose
 from vitrail.jobs.finetune.auto_plan import CANDIDATES, Sizes, Times, final_steps, make_auto_plan
 from vitrail.jobs.finetune.linear_judge import judge_logits, linear_judge, make_folds
-from vitrail.jobs.finetune.run import Finetune, build_pretrained
+from vitrail.jobs.finetune.run import Finetune, build_pretrained, finetune_once
 from vitrail.records.finetune import AutoPlanFile, FinetuneResult, Sweep, Trial
 from vitrail.records.record import as_json, load_record
 from vitrail.train.schedule import Cosine
@@ -48,11 +48,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(root: Path, **changes: Any) -> Finetune:
-    """Eight steps of the final run, four of a trial."""
+    """Sixteen steps of the trial, four of the final run that goes on from it."""
     names = {"train": f"{root / 'photos'}@train", "test": f"{root / 'photos'}@test"}
     return replace(
         config(root),
-        **{**names, "steps": 8, "batch": 0, "save_every": 2, "budget": "10m", "schedule": Cosine(), **changes},
+        **{**names, "steps": 16, "batch": 0, "save_every": 2, "budget": "10m", "schedule": Cosine(), **changes},
     )
 
 
@@ -105,7 +105,7 @@ def test_the_folder_holds_everything(done: Path) -> None:
     for name, kind in (("plan.json", AutoPlanFile), ("transfer.json", Sweep), ("result.json", FinetuneResult)):
         load_record(kind, done / name)
     assert [row.name for row in result.trials] == ["linear judge", "all-layers"]
-    assert (result.chosen.name, result.steps, result.count) == ("all-layers", 8, 45)
+    assert (result.chosen.name, result.steps, result.count) == ("all-layers", 20, 45)
     assert result.trials[0].count == 54
     bundle = read_bundle(done / "bundle")
     assert bundle.temperature == result.chosen.temperature
@@ -116,7 +116,9 @@ def test_the_folder_holds_everything(done: Path) -> None:
     for run in ("trials/all-layers", "final/seed-0"):
         about = read_json(done / run / "config.json")["config"]
         assert (about["test"], about["tuned"]["type"]) == (None, "LayerDecay")
-    assert read_json(done / "trials/all-layers/config.json")["config"]["steps"] == 4
+    trial, final = (read_json(done / run / "config.json")["config"] for run in ("trials/all-layers", "final/seed-0"))
+    assert (trial["steps"], final["steps"]) == (16, 4)
+    assert final["optimizer"]["lr"] == trial["optimizer"]["lr"] / 4
 
 
 def test_wrong_test_labels_change_no_byte_of_the_bundle(done: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
@@ -177,7 +179,7 @@ def test_kills_between_parts_and_inside_a_trial_cost_nothing(
 
 def test_a_finished_one_is_shown_and_another_question_refused(done: Path, data: Path) -> None:
     assert as_json(automatic(asked(data), done, HERE)) == read_json(done / "result.json")
-    with pytest.raises(BadInput, match="steps: 8 → 9"):
+    with pytest.raises(BadInput, match="steps: 16 → 9"):
         automatic(asked(data, steps=9), done, HERE)
 
 
@@ -268,10 +270,12 @@ def test_the_plan_keeps_to_its_budget() -> None:
     assert plan.steps == 625  # 20 epochs
     assert make_auto_plan(sizes, times, 30.0, 32, 0, 3).candidates == ()
     plan = make_auto_plan(sizes, times, 360.0, 32, 0, 3)
-    assert 50 < plan.steps < 80
-    assert plan.steps > final_steps(plan, 250.0, 2.5, 3.0) > 10
+    assert 60 < plan.trial_steps < 100
+    assert plan.trial_steps > final_steps(plan, 270.0, 2.5, 3.0) > 10 > final_steps(plan, 300.0, 2.5, 3.0)
     given = make_auto_plan(sizes, times, 30.0, 32, 40, 3)
-    assert (given.steps, given.trial_steps, final_steps(given, 1e9, 1.0, 1.0)) == (40, 20, 40)
+    assert (given.trial_steps, given.steps, final_steps(given, 1e9, 1.0, 1.0)) == (40, 10, 10)
+    several = make_auto_plan(sizes._replace(held=1000, folds=5), times, 3600.0, 32, 40, 3)
+    assert (several.trial_steps, several.steps) == (20, 40)
 
 
 def test_equal_accuracies_go_to_the_lower_loss_and_failed_trials_never_win() -> None:
@@ -313,3 +317,22 @@ def test_the_page_and_the_command_without_a_recipe(data: Path, tmp_path: Path, c
     with pytest.raises(SystemExit) as ended:
         main(["finetune", "auto", *words, "--tune", "head"])
     assert ended.value.code == 2
+
+
+def test_the_final_run_goes_on_from_the_chosen_trial(data: Path, tmp_path: Path, monkeypatch) -> None:
+    better(monkeypatch)
+    begun: dict[str, tuple[Any, Any]] = {}
+
+    def noted(config: Any, folder: Path, *given: Any, head: Any) -> Any:
+        begun[folder.relative_to(tmp_path / "out").as_posix()] = (given[-1], head)
+        return finetune_once(config, folder, *given, head=head)
+
+    monkeypatch.setattr(job, "finetune_once", noted)
+    automatic(asked(data), tmp_path / "out", HERE)
+    start, head = begun["final/seed-0"]
+    trial = load(tmp_path / "out" / "trials" / "all-layers" / "bundle")
+    images = torch.rand(2, 3, *trial.config.resolution)
+    again, _, _ = build_pretrained(asked(data), start, trial.classes, head)
+    assert torch.equal(again.eval()(images).logits, trial.eval()(images).logits)
+    first, _ = begun["trials/all-layers"]
+    assert any(not torch.equal(value, first.state[name]) for name, value in start.state.items() if name in first.state)

@@ -36,13 +36,17 @@ from vitrail.evals.inference import run_inference
 from vitrail.jobs.data_identity import check_same_data
 from vitrail.jobs.finetune.auto_finish import JUDGE, Outcome, finish_auto, note
 from vitrail.jobs.finetune.auto_plan import (
+    BATCH,
     CANDIDATES,
     DEFAULT_BUDGET,
+    GOING_ON,
     START,
+    USEFUL,
     Candidate,
     Sizes,
     Times,
     final_steps,
+    goes_on,
     make_auto_plan,
     plan_lines,
 )
@@ -56,7 +60,14 @@ from vitrail.jobs.finetune.linear_judge import (
     linear_judge,
     make_folds,
 )
-from vitrail.jobs.finetune.run import Finetune, build_pretrained, check_start, finetune_once, open_checked
+from vitrail.jobs.finetune.run import (
+    Finetune,
+    build_pretrained,
+    check_start,
+    classifier_of,
+    finetune_once,
+    open_checked,
+)
 from vitrail.jobs.finetune.schedule_rule import batch_for, seconds_of
 from vitrail.jobs.finetune.step_time import measure_step_time
 from vitrail.models.resnet import ResNetConfig
@@ -69,8 +80,6 @@ from vitrail.train.schedule import Cosine
 from vitrail.train.trainable import LayerDecay, Whole
 from vitrail.weights.load import load, read_pretrained
 from vitrail.weights.pretrained import PretrainedModel
-
-BATCH = 32  # images a step where none are given; never more than batch_for says
 
 
 @dataclass(frozen=True)
@@ -85,10 +94,14 @@ class _Auto:
     folds: tuple[Fold, ...]
     judge: LinearJudge
     plan: AutoPlan
+    begun: float  # by time.perf_counter()
 
-    def train_one(self, one: Candidate, where: Path, source: Source, head: Linear, steps: int) -> RunResult:
-        """Fine-tunes in `where` from the classifier `head`, without looking at any other image."""
-        optimizer = replace(self.config.optimizer, lr=self.config.optimizer.lr * one.rate)
+    def train_one(
+        self, one: Candidate, where: Path, source: Source, begin: tuple[PretrainedModel, Linear], steps: int
+    ) -> RunResult:
+        """Fine-tunes in `where` from a model and a classifier of it, without looking at any other image."""
+        on = GOING_ON if begin[0] is not self.start else 1.0
+        optimizer = replace(self.config.optimizer, lr=self.config.optimizer.lr * one.rate * on)
         given, tuned = optimizer.layer_decay, one.tuned
         tuned = LayerDecay(given) if given is not None and isinstance(tuned, LayerDecay) else tuned
         schedule = Cosine(warmup=steps // 10)
@@ -96,7 +109,16 @@ class _Auto:
             self.config, tuned=tuned, optimizer=optimizer, schedule=schedule, steps=steps, test=None, budget=None
         )
         data, recipe = (source, None, None), "auto"
-        return finetune_once(config, where, self.machine, recipe, data, False, self.start, head=head)
+        start, head = begin
+        return finetune_once(config, where, self.machine, recipe, data, False, start, head=head)
+
+    def final_start(self, one: Candidate) -> tuple[PretrainedModel, Linear]:
+        """What the final run begins with: the model of the only trial, or what all trials began with."""
+        if not goes_on(self.plan):
+            return self.start, self.judge.whole
+        trial = read_pretrained(str(self.run.path / "trials" / one.name / "bundle"))
+        same = replace(trial, provenance=self.start.provenance, interpolation=self.start.interpolation)
+        return same, classifier_of(trial)
 
 
 def automatic(config: Finetune, folder: Path, machine: Machine | None = None) -> FinetuneResult:
@@ -108,13 +130,14 @@ def automatic(config: Finetune, folder: Path, machine: Machine | None = None) ->
         BadInput: a model, data, options or a folder that cannot be used.
         Interrupted: after a signal, once the run is saved.
     """
+    begun = time.perf_counter()
     check_start(config)
     machine = machine or Machine()
     _check_options(config, machine)
     budget = seconds_of(config.budget or DEFAULT_BUDGET)
     with joined(choose_device(machine.device)):
         data = open_checked(config)
-        whole = replace(config, batch=min(config.batch or BATCH, batch_for(len(data[0]))))
+        whole = replace(config, batch=min(config.batch or BATCH, batch_for(len(data[0]))))  # as it may become
         check_training(replace(whole, steps=whole.steps or 1, schedule=Cosine()))
         if data[0].multi_label:
             raise BadInput("finetune auto is for images of one class each: for several name a recipe, such as folder")
@@ -123,8 +146,9 @@ def automatic(config: Finetune, folder: Path, machine: Machine | None = None) ->
                 return load_record(FinetuneResult, run.path / "result.json")
             check_same_data(run, data)
             start = read_pretrained(config.init, resolution=config.resolution)
-            plan = _plan(whole, run, data[0], data[2], machine, start, budget)
-            auto = _prepare(whole, run, data[0], machine, start, plan)
+            plan = _plan(whole, run, data[0], data[2], machine, start, budget, config.batch == 0)
+            whole = replace(whole, batch=plan.batch)
+            auto = _prepare(whole, run, data[0], machine, start, plan, begun)
             outcome = _choose_and_train(auto)
             return finish_auto(outcome, whole, run, data[0].classes, data[2], machine, start)
 
@@ -151,6 +175,7 @@ def _plan(
     machine: Machine,
     start: PretrainedModel,
     budget: float,
+    any_batch: bool,
 ) -> AutoPlan:
     """The plan in the folder, or a new one; it is printed before anything starts."""
     file = run.path / "plan.json"
@@ -163,13 +188,20 @@ def _plan(
         decode = seconds_an_image(
             train, lambda i: train_transform(to_picture(train[i].image), config.augment, preprocess, rng)
         )
-        step = pace.seconds(config.batch) + config.batch * decode / usable_cores()
-        times = Times(step, pace.judged + decode / usable_cores(), time.perf_counter() - started)
+        decode /= usable_cores()
+        spent = time.perf_counter() - started
         folds = make_folds(train, config.seed)
         held = sum(len(fold.held) for fold in folds)
         sizes = Sizes(len(train), held, len(test) if test is not None else 0, len(train.classes), len(folds))
         known = 1 if isinstance(start.config, ResNetConfig) else len(CANDIDATES)
-        plan = make_auto_plan(sizes, times, budget, config.batch, config.steps, known)
+
+        def made(batch: int) -> AutoPlan:
+            times = Times(pace.seconds(batch) + batch * decode, pace.judged + decode, spent)
+            return make_auto_plan(sizes, times, budget, batch, config.steps, known)
+
+        plan = made(config.batch)
+        if any_batch and plan.timed and plan.steps + plan.trial_steps < USEFUL:
+            plan = made(max(1, config.batch // 2))  # more steps of fewer images, in the same time
         plan = replace(plan, why=(*plan.why, *start.assumed))
         write_json(file, {"format": 1, "plan": to_json(plan)})
     plan = from_json(AutoPlan, read_json(file)["plan"], str(file))
@@ -179,7 +211,13 @@ def _plan(
 
 
 def _prepare(
-    config: Finetune, run: RunFolder, train: Source, machine: Machine, start: PretrainedModel, plan: AutoPlan
+    config: Finetune,
+    run: RunFolder,
+    train: Source,
+    machine: Machine,
+    start: PretrainedModel,
+    plan: AutoPlan,
+    begun: float,
 ) -> _Auto:
     """Frozen features of every readable image, and the linear judge of them."""
     started = time.perf_counter()
@@ -196,7 +234,7 @@ def _prepare(
     if judge.judged:
         say(f"linear judge: {judge.judged.accuracy:.1%} of {judge.judged.count:,} held-out images")
     note_doubtful(frozen, readable, folds, judge, run.path)
-    return _Auto(config, run, machine, start, readable, folds, judge, plan)
+    return _Auto(config, run, machine, start, readable, folds, judge, plan, begun)
 
 
 def _choose_and_train(auto: _Auto) -> Outcome:
@@ -212,7 +250,7 @@ def _choose_and_train(auto: _Auto) -> Outcome:
     if not file.exists():
         steps = 0
         if chosen.name != JUDGE:
-            spent = sum(row.wall or 0.0 for row in trials)
+            spent = max(sum(row.wall or 0.0 for row in trials), time.perf_counter() - auto.begun)
             steps = final_steps(plan, spent, chosen.step or 0.0, chosen.start or 0.0)
         write_json(file, {"chosen": chosen.name, "steps": steps, "failed": None})
     decided = read_json(file)
@@ -225,8 +263,9 @@ def _choose_and_train(auto: _Auto) -> Outcome:
         note(run, trials, chosen, [])
         try:
             where = run.path / "final" / "seed-0"
-            result = auto.train_one(one, where, auto.train, auto.judge.whole, decided["steps"])
-            return Outcome(trials, chosen, result, None, load(where / "bundle", device="cpu"))
+            result = auto.train_one(one, where, auto.train, auto.final_start(one), decided["steps"])
+            steps = result.steps + (plan.trial_steps if goes_on(plan) else 0)
+            return Outcome(trials, chosen, result, None, load(where / "bundle", device="cpu"), steps)
         except Diverged as problem:
             decided = {**decided, "failed": str(problem)}
             write_json(file, decided)
@@ -235,7 +274,7 @@ def _choose_and_train(auto: _Auto) -> Outcome:
         chosen = trials[0]
     say("nothing tried is above the linear judge: it is the model")
     model, _, _ = build_pretrained(auto.config, auto.start, auto.train.classes, auto.judge.whole)
-    return Outcome(trials, chosen, None, decided["failed"], model)
+    return Outcome(trials, chosen, None, decided["failed"], model, 0)
 
 
 def choose(trials: Sequence[Trial]) -> Trial:
@@ -254,7 +293,7 @@ def _trial(auto: _Auto, one: Candidate) -> Trial:
         try:
             for fold, head, place in zip(auto.folds, auto.judge.folds, places, strict=True):
                 part = Subset(auto.train, fold.train)
-                training += auto.train_one(one, place, part, head, auto.plan.trial_steps).seconds
+                training += auto.train_one(one, place, part, (auto.start, head), auto.plan.trial_steps).seconds
                 found.append(_held_out_logits(auto, place, fold))
                 shutil.rmtree(place / "checkpoints", ignore_errors=True)  # a finished run never goes back to them
         except Diverged as problem:

@@ -36,6 +36,7 @@ class Outcome(NamedTuple):
     result: RunResult | None  # of the final run; None: the linear judge is the model
     failed: str | None  # why the final run has no model
     model: Model
+    steps: int  # that made it, with those of a trial that it goes on from
 
 
 def finish_auto(
@@ -60,7 +61,7 @@ def finish_auto(
         **({} if isinstance(model.config, ResNetConfig) else {RESAMPLED: start.interpolation}),
         "trained_on": config.train,
         "chosen": chosen.name,
-        "steps": final.steps if final else 0,
+        "steps": outcome.steps,
         "vitrail": version("vitrail"),
     }
     if temperature is not None:
@@ -116,7 +117,7 @@ def _result(outcome: Outcome, tested: Evaluation | None, model: Model, digest: s
     return FinetuneResult(
         job="finetune",
         recipe="auto",
-        steps=final.steps if final else 0,
+        steps=outcome.steps,
         images=final.images if final else 0,
         parameters=parameters(model.config),
         trained_parameters=final.trained_parameters if final else trained_parameters(model),

@@ -11,8 +11,10 @@ from vitrail.train.trainable import LayerDecay, Lora, Tuned
 DEFAULT_BUDGET = "10m"
 PLANNED = 0.9  # of the budget: reading, saving and what measurements missed take the rest
 EPOCHS = 20  # of the training images, at most; for few images at least USEFUL steps
-USEFUL = 100  # steps of the final run that another trial must leave
-FEWEST = 8  # steps of the final run, below which nothing is trained but the classifier
+USEFUL = 150  # steps of the final run that another trial must leave
+FEWEST = 30  # steps, below which nothing is trained but the classifier: the first ones make features worse
+BATCH = 32  # images a step where none are given; half of it where that makes fewer than USEFUL steps
+GOING_ON = 0.25  # steps and rate of a final run that goes on from its trial, by those of the trial
 START = 2.0  # seconds that a run takes besides its steps: checkpoint, bundle, reading it again
 
 
@@ -39,6 +41,11 @@ class Times(NamedTuple):
     measured: float  # what measuring took
 
 
+def goes_on(plan: AutoPlan) -> bool:
+    """Whether the final run goes on from the only trial, with the held-out images, too; else it starts as that did."""
+    return len(plan.candidates) == 1 and plan.folds == 1
+
+
 def plan_lines(plan: AutoPlan) -> list[str]:
     """The plan as lines of text, printed before it starts."""
     held = f"{plan.judged_images:,} held-out images"
@@ -53,7 +60,8 @@ def plan_lines(plan: AutoPlan) -> list[str]:
             f"each{runs}, judged on {held}"
         )
         about = "about " if plan.timed else ""
-        lines.append(f"  the best on all training images: {about}{plan.steps:,} steps")
+        final = "then, if it is better, on with all" if goes_on(plan) else "the best on all"
+        lines.append(f"  {final} training images: {about}{plan.steps:,} steps")
     tested = f"; {plan.test_images:,} test images, judged once at the end" if plan.test_images else ""
     lines.append(
         f"  about {duration(plan.seconds)} of {duration(plan.budget_seconds)} "
@@ -73,24 +81,33 @@ class Sizes(NamedTuple):
 
 
 def make_auto_plan(sizes: Sizes, times: Times, budget: float, batch: int, steps: int, known: int) -> AutoPlan:
-    """The plan for a budget in seconds, or for `steps` of the final run where they are not 0.
+    """The plan for a budget in seconds, or for `steps` where they are not 0.
 
-    Trials take half of the steps of the final run. As many candidates are tried as leave USEFUL steps.
+    As many candidates are tried as leave USEFUL steps. Their trials take half of the steps of the final run; a single
+    one takes most of the time, and the final run goes on from it.
 
     Args:
+        steps: of the run that starts from the judge: with one fold a trial, which the final run goes on from.
         known: how many of CANDIDATES the model can be trained by.
     """
     most = max(USEFUL, ceil(EPOCHS * sizes.train / batch))
     fixed = times.measured + times.judge * (sizes.train + sizes.test) + START
     runs = max(1, sizes.folds)
 
+    def trial_steps(candidates: int, steps: int) -> int:
+        return ceil(steps / GOING_ON) if candidates == runs == 1 else ceil(steps / 2)
+
     def seconds(candidates: int, steps: int) -> float:
-        trials = candidates * (runs * (ceil(steps / 2) * times.step + START) + sizes.held * times.judge)
-        return fixed + (trials + steps * times.step + START if candidates else 0.0)
+        trial = runs * (trial_steps(candidates, steps) * times.step + START) + sizes.held * times.judge
+        return fixed + (candidates * trial + steps * times.step + START if candidates else 0.0)
 
     def fitting(candidates: int) -> int:
+        """Steps of the final run."""
         left = PLANNED * budget - seconds(candidates, 0)
-        return max(0, min(most, int(left / (times.step * (1 + candidates * runs / 2)))))
+        together = 1 + candidates * runs * (1 / GOING_ON if candidates == runs == 1 else 0.5)
+        return max(
+            0, min(ceil(most * GOING_ON) if candidates == runs == 1 else most, int(left / (times.step * together)))
+        )
 
     why: list[str] = []
     candidates = 1
@@ -98,14 +115,15 @@ def make_auto_plan(sizes: Sizes, times: Times, budget: float, batch: int, steps:
         while candidates < known and fitting(candidates + 1) >= min(USEFUL, most):
             candidates += 1
         steps = fitting(candidates)
-        if steps < FEWEST:
+        if max(steps, trial_steps(candidates, steps)) < FEWEST:
             candidates, steps = 0, 0
             why.append("the budget leaves no time for fine-tuning: the linear judge is the model; give a longer one")
-        elif steps == most:
-            why.append(f"the final run ends after {most:,} steps, {most * batch / sizes.train:.0f} epochs")
+        elif max(steps, trial_steps(candidates, steps)) >= most:
+            why.append(f"training ends after {most:,} steps, {most * batch / sizes.train:.0f} epochs")
         timed = True
     else:
         timed = False
+        steps = ceil(steps * GOING_ON) if runs == 1 else steps
         why.append("steps are as given, the budget does not change them")
     if sizes.folds == 0:
         candidates, steps = 0, 0
@@ -121,7 +139,7 @@ def make_auto_plan(sizes: Sizes, times: Times, budget: float, batch: int, steps:
         candidates=tuple(one.name for one in CANDIDATES[:candidates]),
         folds=sizes.folds,
         steps=steps,
-        trial_steps=ceil(steps / 2),
+        trial_steps=trial_steps(candidates, steps),
         batch=batch,
         classes=sizes.classes,
         train_images=sizes.train,
@@ -146,6 +164,6 @@ def final_steps(plan: AutoPlan, spent: float, step: float, start: float) -> int:
     """
     if not plan.timed:
         return plan.steps
-    most = max(USEFUL, ceil(EPOCHS * plan.train_images / plan.batch))
+    most = plan.trial_steps if goes_on(plan) else max(USEFUL, ceil(EPOCHS * plan.train_images / plan.batch))
     left = PLANNED * plan.budget_seconds - spent - start - plan.judge_seconds * plan.test_images
     return max(1, min(most, int(left / step)))

@@ -133,6 +133,15 @@ def set_classifier(model: Model, head: Linear) -> None:
         bias.copy_(torch.from_numpy(head.bias))
 
 
+def classifier_of(published: PretrainedModel) -> Linear:
+    """The classifier of a model that was fine-tuned here, as `set_classifier` takes it."""
+    (weight,) = (
+        value for name, value in published.state.items() if name.startswith("head.") and name.endswith("weight")
+    )
+    (bias,) = (value for name, value in published.state.items() if name.startswith("head.") and name.endswith("bias"))
+    return Linear(weight.double().flatten(1).T.numpy().copy(), bias.double().numpy())
+
+
 def model_config(config: Finetune, published: PretrainedModel, classes: int) -> ModelConfig:
     """The architecture that is trained."""
     size = as_size(config.resolution) if config.resolution else None
