@@ -4,7 +4,8 @@
 
 PYTHON imports vitrail and litserve. Of each server: requests/s, the median and the 99th percentile
 of a request, and the memory of all its processes (proportional set size) at the end. Beside them the rate of the bare
-forward pass: the runtime alone, on images that are ready, at the best of its batch shapes.
+forward pass: the runtime alone, on images that are ready, at the best of its batch shapes. The time of processors that
+a request takes depends less than the rates on what else the machine does.
 
     python benchmarks/serve.py MODEL IMAGES --soak 1200 --clients 8     # vitrail alone; memory every minute
 """
@@ -67,16 +68,17 @@ from vitrail.serve.predictor import Predictor
 predictor = Predictor(sys.argv[1], device="cpu", runtime=sys.argv[2])
 runtime, config = predictor.runtime, predictor.model.config
 runtime.try_shapes()
-rates = {}
+rates, cpu = {}, {}
 for shape in runtime.shapes:
     pixels = torch.rand(shape, config.channels, *config.resolution)
     runtime(pixels)
-    start, count = time.perf_counter(), 0
+    start, count, used = time.perf_counter(), 0, time.process_time()
     while time.perf_counter() - start < float(sys.argv[3]):
         runtime(pixels)
         count += shape
     rates[shape] = count / (time.perf_counter() - start)
-print(json.dumps({"runtime": runtime.name, "precision": runtime.precision, "rates": rates}))
+    cpu[shape] = (time.process_time() - used) / count
+print(json.dumps({"runtime": runtime.name, "precision": runtime.precision, "rates": rates, "cpu": cpu}))
 """
 
 
@@ -115,8 +117,8 @@ async def load(port: int, requests: list[bytes], clients: int, duration: float) 
     return len(seconds) / (time.perf_counter() - start), seconds
 
 
-def memory(pid: int) -> float:
-    """MiB of a process and all below it; what they share is counted once."""
+def tree(pid: int) -> list[int]:
+    """A process and all below it."""
     children: dict[int, list[int]] = {}
     for name in [entry.name for entry in Path("/proc").iterdir()]:
         if name.isdigit():
@@ -125,16 +127,35 @@ def memory(pid: int) -> float:
                 children.setdefault(int(text.rpartition(")")[2].split()[1]), []).append(int(name))
             except OSError:
                 continue
-    total, waiting = 0, [pid]
+    found, waiting = list[int](), [pid]
     while waiting:
-        one = waiting.pop()
-        waiting += children.get(one, [])
+        found.append(waiting.pop())
+        waiting += children.get(found[-1], [])
+    return found
+
+
+def memory(pid: int) -> float:
+    """MiB of a process and all below it; what they share is counted once."""
+    total = 0
+    for one in tree(pid):
         try:
             lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
             total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
         except (OSError, StopIteration):
             continue
     return total / 1024
+
+
+def cpu(pid: int) -> float:
+    """Seconds of processors that a process and all below it took so far."""
+    total = 0
+    for one in tree(pid):
+        try:
+            numbers = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            total += int(numbers[11]) + int(numbers[12])
+        except OSError:
+            continue
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 class Server:
@@ -212,16 +233,24 @@ def main() -> None:
         for number in range(options.rounds):
             bare = [sys.executable, "-c", FORWARD, options.model, options.runtime, "3"]
             said = json.loads(subprocess.run(bare, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-            best = max(said["rates"].values())
+            best, least = max(said["rates"].values()), 1000 * min(said["cpu"].values())
             how = f"{said['runtime']}, {said['precision']}"
-            print(f"round {number + 1}: bare forward {best:.1f} images/s ({how})", flush=True)
+            print(
+                f"round {number + 1}: bare forward {best:.1f} images/s ({how}), {least:.0f} ms of processors",
+                flush=True,
+            )
             for name, (command, path) in servers.items():
                 server = Server(command, path, files)
                 for clients in options.clients:
+                    before = cpu(server.process.pid)
                     rate, taken = asyncio.run(load(server.port, server.requests, clients, options.seconds))
+                    each = 1000 * (cpu(server.process.pid) - before) / len(taken)
                     p50, p99 = np.percentile(taken, [50, 99]) * 1000
                     held, share = memory(server.process.pid), rate / best
-                    told = f"{rate:6.1f}/s ({share:.2f} of bare), p50 {p50:6.0f} ms, p99 {p99:6.0f} ms, {held:5.0f} MiB"
+                    told = (
+                        f"{rate:6.1f}/s ({share:.2f} of bare), p50 {p50:6.0f} ms, p99 {p99:6.0f} ms, {held:5.0f} MiB, "
+                    )
+                    told += f"{each:.0f} ms of processors each"
                     print(f"  {name:<8} {clients:>3} clients: {told}, ready after {server.ready:.1f} s", flush=True)
                 server.close()
 

@@ -18,6 +18,7 @@ from vitrail.serve.http.request import Asked
 from vitrail.serve.http.served import Served
 from vitrail.serve.http.service import Labelled
 
+BRIGHT = 0.1
 DARK = 0.25  # of the brightness that is left of a patch that nothing reads
 
 
@@ -65,9 +66,10 @@ def _attention(served: Served, view: np.ndarray) -> dict[str, Any]:
 
 
 def _dimmed(view: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Figure 6: the picture times its map, which is enlarged smoothly and scaled to its largest value."""
+    """Figure 6: the picture times its map, enlarged smoothly, scaled so that BRIGHT of the patches are as they are."""
     height, width = view.shape[:2]
-    map_ = Image.fromarray((grid / max(float(grid.max()), 1e-12)).astype(np.float32))
+    most = float(np.quantile(grid, 1 - BRIGHT))  # a single patch is often far above all others
+    map_ = Image.fromarray((grid / max(most, 1e-12)).clip(0, 1).astype(np.float32))
     share = np.asarray(map_.resize((width, height), Image.Resampling.BILINEAR))[..., None]
     return np.rint(view * (DARK + (1 - DARK) * share.clip(0, 1))).astype(np.uint8)
 

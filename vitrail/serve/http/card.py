@@ -5,7 +5,7 @@ from typing import Any
 
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
-from vitrail.core.numbers import measured
+from vitrail.core.numbers import measured, percent
 from vitrail.models.build import Model
 from vitrail.models.cost import parameters
 
@@ -27,7 +27,7 @@ def card(source: str, model: Model) -> dict[str, Any]:
         config = _read(folder / "config.json")
         said = config.get("provenance") if "model" in config else None
         if isinstance(said, dict):
-            facts |= {key: str(value)[:200] for key, value in said.items() if isinstance(value, str | int | float)}
+            facts |= {key: _without_path(value) for key, value in said.items() if isinstance(value, str | int | float)}
         evaluation = _read(folder / "evaluation.json") or _read(folder / "evaluation" / "evaluation.json")
         if evaluation and "accuracy" not in told:
             told |= _evaluated(evaluation)
@@ -50,7 +50,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _evaluated(said: dict[str, Any]) -> dict[str, Any]:
     """Of an evaluation.json; what it lacks is left out."""
-    share, data = measured(said.get("accuracy"), said.get("interval")), said.get("data", "its test data")
+    share, data = measured(said.get("accuracy"), said.get("interval")), _without_path(said.get("data", "its test data"))
     found: dict[str, Any] = {"accuracy": f"Right for {share} of {said.get('count', 0):,} images of {data}."}
     classes = [one for one in said.get("per_class") or [] if isinstance(one, dict) and one.get("accuracy") is not None]
     worst = sorted(classes, key=lambda one: one["accuracy"])[:WORST]
@@ -60,4 +60,13 @@ def _evaluated(said: dict[str, Any]) -> dict[str, Any]:
     for one in (said.get("abstention") or {}).get("answered") or []:
         if one.get("target") == PROMISE and one.get("confidence") is not None:
             found["sure_from"] = one["confidence"]
+            found["accuracy"] += (
+                f" From {percent(one['confidence'])} on, {percent(PROMISE, 0)} of its answers were right."
+            )
     return found
+
+
+def _without_path(value: object) -> str:
+    """Folders of the server are nobody's business."""
+    text = str(value)[:200]
+    return text.rstrip("/").rpartition("/")[2] if text.startswith(("/", "~")) else text

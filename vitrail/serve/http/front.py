@@ -10,6 +10,7 @@ import uuid
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -80,6 +81,8 @@ class Front:
             problem = refused
         except BrokenImage as broken:
             problem = Refused(422, str(broken), "broken image")
+        except ClientDisconnect:
+            problem = Refused(499, "the client went away", "gone")
         except TimeoutError:
             problem = Refused(408, f"not done in the {self.service.limits.seconds:g} s allowed", "timeout")
         except Exception as error:

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -100,6 +100,7 @@ class Life:
                 ws="none",
                 log_config=None,
                 access_log=False,
+                log_level="error",  # what is no HTTP is answered with 400, and no news
                 server_header=False,
                 proxy_headers=False,
                 h11_max_incomplete_event_size=HEADER_BYTES,
@@ -195,11 +196,34 @@ class Life:
         load = partial(
             load_served, name, source, config.devices, config.runtime, config.limits, seen, config.neighbours
         )
-        served: Served = await asyncio.to_thread(load)
+        served: Served = await _in_thread(load)
         told = "its outputs are those recorded before" if served.recorded else "its outputs are recorded now"
         runtime = served.predictor.runtime
         say(f"{name}: {source}, version {served.version}, {runtime.name} in {runtime.precision}; {told}")
         return served
+
+
+async def _in_thread(function: Callable[[], Served]) -> Served:
+    """As asyncio.to_thread, in a thread that nobody waits for when the server is told to end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Served] = loop.create_future()
+
+    def tell(result: Served | BaseException) -> None:
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    def run() -> None:
+        try:
+            result: Served | BaseException = function()
+        except BaseException as problem:
+            result = problem
+        with suppress(RuntimeError, asyncio.InvalidStateError):  # the loop has ended
+            loop.call_soon_threadsafe(lambda: None if future.done() else tell(result))
+
+    threading.Thread(target=run, name="loading", daemon=True).start()
+    return await future
 
 
 class _Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is checked only where it is installed

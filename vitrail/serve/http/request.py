@@ -113,19 +113,21 @@ async def read_form(request: Request, body: bytes, limits: Limits) -> tuple[list
         yield body
 
     parser = _InMemory(request.headers, stream(), max_files=limits.images, max_fields=FORM_FIELDS)  # type: ignore[arg-type]
+    uploads, options = list[Upload](), dict[str, str]()
     try:
         form = await parser.parse()
+        for name, value in form.multi_items():
+            if isinstance(value, str):
+                options[name] = value
+            else:
+                uploads.append(Upload(value.filename or name, value.file.read()))
     except MultiPartException as problem:
         raise Refused(400, f"the form cannot be read: {problem.message}", "bad request") from None
     except Exception as problem:  # a hostile form finds holes in parsers
         raise Refused(400, f"the form cannot be read: {type(problem).__name__}", "bad request") from None
-    uploads, options = [], {}
-    for name, value in form.multi_items():
-        if isinstance(value, str):
-            options[name] = value
-        else:
-            uploads.append(Upload(value.filename or name, value.file.read()))
-            value.file.close()
+    finally:
+        for file in getattr(parser, "_files_to_close_on_error", ()):  # also those of a form that ends too early
+            file.close()
     return uploads, options
 
 
