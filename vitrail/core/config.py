@@ -149,7 +149,7 @@ LATER: dict[str, dict[str, Any]] = {
     "EarlyStopping": {"objective": {"type": "Labels"}, "init": None},
     "Finetune": _TRAINING,
     "SquareResize": {"share": 1.0},
-    "ViTConfig": {"channels": 3},
+    "ViTConfig": {"channels": 3, "axial": False},
 }
 
 

@@ -41,7 +41,8 @@ def multiply_adds(config: ModelConfig, *, padding: bool = True) -> int:
             stem = _area(config.grid) * _patch_numbers(config) * d
             if under:
                 stem += _trunk_multiply_adds(under, config.resolution, padding)
-            block = n * (4 * d * d + (3 if config.gated else 2) * d * config.mlp) + 2 * n * n * d
+            wide = 4 * d * d + (3 if config.gated else 2) * d * config.mlp
+            block = sum(lines * (length * wide + 2 * length**2 * d) for lines, length in sequences(config))
             if isinstance(config.position, Relative):
                 block += n * (2 * n - 1) * d  # q and the vector of every offset
             return stem + config.depth * block + _pool_multiply_adds(config) + head
@@ -150,7 +151,7 @@ def _encoder_parameters(config: ViTConfig) -> int:
     attention = 4 * d * d + 4 * d + (4 * (d // config.heads) if config.qk_norm else 0)
     mlp = (2 if config.gated else 1) * (d * m + m) + m * d + d
     norms = 4 * d + (2 * d if config.layer_scale is not None else 0)
-    return config.depth * (attention + mlp + norms) + 2 * d
+    return config.depth * len(sequences(config)) * (attention + mlp + norms) + 2 * d
 
 
 def _pool_parameters(config: ViTConfig) -> int:
@@ -189,9 +190,24 @@ def _stem_peak(config: ViTConfig, b: int) -> int:
     return max(under, embedding * b, 2 * config.tokens * d * b)
 
 
+def sequences(config: ViTConfig) -> list[tuple[int, int]]:
+    """The attentions of a layer: how many sequences, of how many tokens each. Axial: the rows, then the columns."""
+    if not config.axial:
+        return [(1, config.tokens)]
+    (h, w), prefix = config.grid, config.num_prefix_tokens
+    return [(h, prefix + w), (w, prefix + h)]
+
+
 def _block_kept(config: ViTConfig, b: int) -> int:
+    """Of an axial layer both halves, to within a few per cent: the copies that regroup tokens are left out."""
+    if config.axial:
+        return sum(_half_kept(config, b, lines * length) for lines, length in sequences(config))
+    return _half_kept(config, b, config.tokens)
+
+
+def _half_kept(config: ViTConfig, b: int, n: int) -> int:
     """The inputs and outputs of both norms, attention, and the MLP's hidden layers."""
-    n, d, m = config.tokens, config.width, config.mlp
+    d, m = config.width, config.mlp
     rows = n * config.heads
     kept = 4 * n * d * b + 2 * n * _TOKEN_STATISTICS + (4 if config.gated else 2) * n * m * b
     if isinstance(config.position, Relative):  # q scaled for the positions, q and k scaled, v, weights, their mixture
@@ -206,7 +222,7 @@ def _block_kept(config: ViTConfig, b: int) -> int:
 
 
 def _block_peak(config: ViTConfig, b: int) -> int:
-    n, d, m = config.tokens, config.width, config.mlp
+    n, d, m = max(lines * length for lines, length in sequences(config)), config.width, config.mlp
     rows = n * config.heads
     # The block's input, the norm's output, q, k, v (and what norms make of q and k), their mixture, its projection.
     attention = (10 if config.qk_norm else 7) * n * d

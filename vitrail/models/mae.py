@@ -35,6 +35,8 @@ class MAE:
         check_encoder(config, "mae")
         if isinstance(config.position, Relative):
             raise BadInput("mae leaves patches out, so relative positions would mean nothing: take --model.position 1d")
+        if config.axial:
+            raise BadInput("mae leaves patches out, so rows and columns would have holes: take masked-patches")
         sizes = (self.decoder_width, self.decoder_depth, self.decoder_heads, self.decoder_mlp)
         if min(sizes) < 1 or self.decoder_width % self.decoder_heads or self.decoder_width % 4:
             raise BadInput(f"the decoder's width must be a multiple of its heads and of 4, and nothing below 1: {self}")

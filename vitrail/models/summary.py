@@ -48,7 +48,7 @@ def _sizes(config: ModelConfig) -> dict[str, Any]:
             return {"kind": "ResNet", **dict.fromkeys(sizes), "tokens": places, **_under(stages)}
         case ViTConfig(backbone=under):
             encoder = {key: getattr(config, key) for key in (*sizes, "tokens")}
-            return {"kind": "hybrid" if under else "ViT", **encoder, **_under(under)}
+            return {"kind": "hybrid" if under else "axial ViT" if config.axial else "ViT", **encoder, **_under(under)}
 
 
 def _under(stages: Stages | None) -> dict[str, Any]:

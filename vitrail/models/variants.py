@@ -50,6 +50,7 @@ STAGES = {
 NAMES = (
     "Ti/16", "S/32", "S/16", "b/32", "M/16", "B/32", "B/16", "B/8", "L/32", "L/16", "H/14", "So400m/14", "g/14", "G/14",
     "R+Ti/16", "R26+S/32", "R26+B/32", "R50+B/32", "R50+B/16", "R50+L/32", "R50+L/16",
+    "Axial-B/32", "Axial-B/16",
     "R26x1", "R50x1", "R50x2", "R50x3", "R101x1", "R101x3", "R152x1", "R152x2", "R152x4", "R200x3",
 )
 # fmt: on
@@ -94,13 +95,18 @@ def variant(name: str) -> ViTConfig | ResNetConfig:
     if resnet and resnet["stages"] in STAGES:
         stages = replace(BIT, units=STAGES[resnet["stages"]], width=round(64 * float(resnet["width"])))
         return ResNetConfig(stages)
-    match = re.fullmatch(r"(?:(?P<stages>R\d*)(?:x1)?\+)?(?:ViT-)?(?P<shape>\w+)/(?P<patch>\d+)", name)
+    match = re.fullmatch(
+        r"(?:(?P<stages>R\d*)(?:x1)?\+)?(?P<axial>Axial-)?(?:ViT-)?(?P<shape>\w+)/(?P<patch>\d+)", name
+    )
     if match is None or match["shape"] not in SHAPES or (match["stages"] or "R") not in ("R", *STAGES):
         raise unknown("model", name, list_models())
     patch, shape = int(match["patch"]), SHAPES[match["shape"]]
     if patch < 1:
         raise BadInput(f"model {name!r}: a patch has at least one pixel")
+    if match["axial"] and match["stages"]:
+        raise BadInput(f"model {name!r}: axial attention goes over patches of pixels, not over a ResNet")
     config = ViTConfig(patch=patch, width=shape.width, depth=shape.depth, heads=shape.heads, mlp=shape.mlp)
+    config = replace(config, axial=bool(match["axial"]))
     return config if match["stages"] is None else _hybrid(name, config, match["stages"])
 
 
@@ -131,5 +137,5 @@ def variant_like(name: str, like: ViTConfig | ResNetConfig) -> ViTConfig | ResNe
     config = replace(variant(name), resolution=like.resolution, num_classes=like.num_classes, head_bias=like.head_bias)
     if name in _REGISTERED or not isinstance(config, ViTConfig) or not isinstance(like, ViTConfig):
         return config
-    sizes = {key: getattr(config, key) for key in ("patch", "width", "depth", "heads", "mlp", "backbone")}
+    sizes = {key: getattr(config, key) for key in ("patch", "width", "depth", "heads", "mlp", "backbone", "axial")}
     return replace(like, **sizes, hidden=config.width if like.hidden == like.width else like.hidden)

@@ -5,6 +5,7 @@ B batch · y x pixels · N tokens · D width · H heads · K classes
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from vitrail.core.errors import BadInput
+from vitrail.models.axial import AxialBlock
 from vitrail.models.encoder import Block, Gelu, Mlp
 from vitrail.models.head import (
     AttentionPool,
@@ -29,7 +31,15 @@ from vitrail.models.head import (
 from vitrail.models.hybrid import backbone
 from vitrail.models.output import ModelOutput
 from vitrail.models.patches import PatchEmbedding, grid_of
-from vitrail.models.position import Learned1d, PositionConfig, added_table, before_layer, embedding, relative_of_layer
+from vitrail.models.position import (
+    Learned1d,
+    PositionConfig,
+    Relative,
+    added_table,
+    before_layer,
+    embedding,
+    relative_of_layer,
+)
 from vitrail.models.resnet import Stages
 
 __all__ = ["AveragePool", "ClassToken", "ViT", "ViTConfig"]
@@ -62,6 +72,7 @@ class ViTConfig:
     qk_norm: bool = False  # a layer norm of q and k in each head
     gated: bool = False  # silu(a) · b in place of the MLP's GELU (DINOv2's giant)
     channels: int = 3  # of the images; 1: grey
+    axial: bool = False  # attention along rows, then along columns, each with an MLP of its own (D.6)
     drop_path: float = 0.0  # stochastic depth: rate of the last block, rising evenly from 0 in the first (AugReg: 0.1)
 
     @property
@@ -112,6 +123,8 @@ class ViTConfig:
             raise BadInput(f"a resolution of {size} pixels is smaller than one patch of {self.stride} x {self.stride}")
         if not 0 <= self.dropout < 1:
             raise BadInput(f"dropout is {self.dropout}, expected 0 up to below 1")
+        if self.axial and (isinstance(self.position, Relative) or self.drop_path):
+            raise BadInput("axial attention has no relative positions of the whole sequence, and no stochastic depth")
         if not 0 <= self.drop_path < 1:
             raise BadInput(f"drop_path is {self.drop_path}, expected 0 up to below 1")
 
@@ -127,6 +140,22 @@ def cropped_border(config: Any) -> str | None:
     return (
         f"{config.resolution[0]} x {config.resolution[1]} pixels are no multiple of the patch {config.patch}: "
         f"the last {rows} rows and {columns} columns of pixels are dropped, the grid is {h} x {w}"
+    )
+
+
+def layer(config: ViTConfig, drop_path: float = 0.0) -> Block:
+    """A new layer of the encoder."""
+    return Block(
+        config.width,
+        config.heads,
+        config.mlp,
+        gelu=config.gelu,
+        eps=config.eps,
+        dropout=config.dropout,
+        gated=config.gated,
+        qk_norm=config.qk_norm,
+        layer_scale=config.layer_scale,
+        drop_path=drop_path,
     )
 
 
@@ -171,18 +200,9 @@ class ViT(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(
-                width,
-                config.heads,
-                config.mlp,
-                gelu=config.gelu,
-                eps=eps,
-                dropout=config.dropout,
-                gated=config.gated,
-                qk_norm=config.qk_norm,
-                layer_scale=config.layer_scale,
-                drop_path=config.drop_path * i / max(1, config.depth - 1),
-            )
+            AxialBlock(partial(layer, config), config.grid, config.num_prefix_tokens)
+            if config.axial
+            else layer(config, config.drop_path * i / max(1, config.depth - 1))
             for i in range(config.depth)
         )
         after = isinstance(config.pool, AveragePool) and config.pool.norm_after

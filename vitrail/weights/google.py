@@ -299,6 +299,7 @@ def _refuse(config: ViTConfig) -> None:
         "layer scale": config.layer_scale is not None,
         "norms of q and k": config.qk_norm,
         "gated MLPs": config.gated,
+        "axial attention": config.axial,
         f"grid that is not square ({config.grid[0]} x {config.grid[1]} patches; it is not stored)": config.grid[0]
         != config.grid[1],
     }

@@ -56,6 +56,7 @@ def _kind(config: ModelConfig) -> Kind:
         "registers without layer scale": config.registers and not dino,
         "gated MLPs without layer scale": config.gated and not dino,
         "norms of q and k": config.qk_norm,
+        "axial attention": config.axial,
         "hidden layer before a classifier": config.hidden and (config.num_classes or dino),
     }
     for what, wanted in lacking.items():

@@ -68,6 +68,7 @@ def _lacking(config: ModelConfig) -> str | None:
     )
     known_stages = config.backbone is None or (config.backbone.units in _HYBRIDS and config.backbone.width == 64)
     lacking = {
+        "axial attention": config.axial,
         "hidden layer before the classifier": config.hidden,
         f"positions {type(position).__name__} of this kind": not stem,
         f"pooling {type(config.pool).__name__}": not isinstance(config.pool, (ClassToken, AveragePool, AttentionPool)),
