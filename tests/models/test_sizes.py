@@ -54,6 +54,9 @@ SIZES = {
 # fmt: on
 
 
+AXIAL = {"Axial-B/32": "B/32", "Axial-B/16": "B/16"}  # never published: the plain one and its layers once more
+
+
 class ResNetSize(NamedTuple):
     """Parameters with 1000, 21,843, 18,291 classes and without, and 10^9 multiply-adds at 1000, as printed."""
 
@@ -170,7 +173,14 @@ def instantiated(config: ModelConfig) -> int:
 
 
 def test_no_named_model_lacks_a_row() -> None:
-    assert set(list_models()) == {*SIZES, *PRE, *(name for name, *_ in WITHOUT_CLASS_POSITION)}
+    assert set(list_models()) == {*SIZES, *AXIAL, *PRE, *(name for name, *_ in WITHOUT_CLASS_POSITION)}
+
+
+@pytest.mark.parametrize("name", AXIAL)
+def test_axial_models_have_their_layers_twice(name: str) -> None:
+    d, m = 768, 3072
+    layers = 12 * (4 * d * d + 4 * d + 2 * d * m + m + d + 4 * d)
+    assert parameters(variant(name)) == instantiated(variant(name)) == SIZES[AXIAL[name]].bare + layers
 
 
 @pytest.mark.parametrize("name", SIZES)
