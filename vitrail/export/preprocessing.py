@@ -2,9 +2,11 @@
 
 A filter of Pillow is a matrix of weights, one for the columns and one for the rows, made in the graph from the size of
 the images. Pillow rounds to whole numbers after the columns and after the rows, and so does this. Pillow's weights have
-22 binary digits, so now and then a pixel falls to the other side of a half. It takes the rows first where that saves
-work (images more than twice as high as wide), which this never does; and where the edge of a filter falls on a pixel
-(box, nearest), its sums decide. Only the rows and columns that the crop keeps are computed.
+22 binary digits, so now and then a pixel falls to the other side of a half. Pillow 13 takes the rows first where that
+saves work. Where that can be seen (filters that overshoot are clipped in between), and often happens (both sides to the
+resolution), both ways are computed and one is taken; with the aspect kept, only images more than twice as high as wide
+differ. Where the edge of a filter falls on a pixel (box, nearest), Pillow's sums decide. Only the rows and columns that
+the crop keeps are computed.
 
 B batch · H W sides of the images · y x sides of the view · C channels that the model reads
 """
@@ -19,6 +21,7 @@ from vitrail.data.loader.loader import GREY
 from vitrail.data.transforms.crops import Interpolation
 from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize
 
+OVERSHOOTING = ("bicubic", "lanczos")
 SUPPORT = {"bicubic": 2.0, "lanczos": 3.0, "hamming": 1.0}
 
 
@@ -51,7 +54,12 @@ class Preprocessing(nn.Module):
         numbers = images.permute(0, 3, 1, 2).to(torch.float32)
         columns = weights(images.shape[2], width, larger[1], size[1], filter_)
         rows = weights(images.shape[1], height, larger[0], size[0], filter_)
-        return rounded(rows @ rounded(numbers @ columns.T))
+        columns_first = rounded(rows @ rounded(numbers @ columns.T))
+        if not (isinstance(self.preprocess.resize, SquareResize) and filter_ in OVERSHOOTING):
+            return columns_first
+        rows_first = rounded(rounded(rows @ numbers) @ columns.T)
+        saved = (height - larger[0]) - 2 * (width - larger[1])
+        return torch.where((height > larger[0]) & (saved > 0), rows_first, columns_first)
 
 
 def rounded(numbers: Tensor) -> Tensor:
