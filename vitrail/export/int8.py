@@ -78,7 +78,7 @@ def quantised(plain: Any, pixels: np.ndarray, data: str) -> tuple[Any, Quantisat
 
 
 def linear_layers(proto: Any) -> dict[str, list[str]]:
-    """The names of the nodes that multiply by a weight, by the kind of layer that the weight's name tells."""
+    """The names of the nodes that multiply by a weight, by the kind of layer."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     made = {name: node for node in proto.graph.node for name in node.output}
     found: dict[str, list[str]] = {}
@@ -91,14 +91,16 @@ def linear_layers(proto: Any) -> dict[str, list[str]]:
         if name not in weights:
             continue
         node.name = node.name or f"linear_{i}"
-        found.setdefault(kind_of(name, node.name), []).append(node.name)
+        scopes = next((p.value for p in node.metadata_props if p.key.endswith("name_scopes")), "")
+        found.setdefault(kind_of(scopes or name), []).append(node.name)
     return found
 
 
-def kind_of(weight: str, node: str) -> str:
-    """`model.blocks.3.mlp.fc2.weight` is of kind `mlp.fc2`."""
-    match = re.search(r"blocks\.\d+\.(.+?)\.(?:weight|bias)", weight) or re.search(r"(\w+(?:\.\w+)?)\.weight", weight)
-    return match.group(1) if match else node
+def kind_of(scopes: str) -> str:
+    """`mlp.fc2` of the modules around a node: "['model', 'model.blocks.3', 'model.blocks.3.mlp.fc2', 'linear']"."""
+    match = re.search(r"blocks\.\d+\.(\w+\.\w+)", scopes)
+    names = [name for name in re.findall(r"[\w.]+", scopes) if name.startswith("model.")]
+    return match.group(1) if match else names[-1].removeprefix("model.") if names else "others"
 
 
 def _prepared(plain: Any, folder: Path) -> Path:
@@ -159,6 +161,7 @@ def _written(original: Path, ranges: Any, nodes: list[str], folder: Path) -> Pat
         extra_options=options,
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()
     path = folder / "int8.onnx"
     onnx.save(quantizer.model.model, path)
     return path
