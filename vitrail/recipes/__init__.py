@@ -5,7 +5,7 @@ from collections.abc import Callable
 from vitrail.core.errors import unknown
 from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain
-from vitrail.recipes import augreg, gpu, small
+from vitrail.recipes import augreg, gpu, masked, small
 from vitrail.recipes import finetuning as paper_finetuning
 from vitrail.recipes import pretraining as paper_pretraining
 from vitrail.recipes.augreg import WithGrid
@@ -21,6 +21,7 @@ PRETRAINING: dict[str, Callable[[], Pretrain]] = WithGrid(
         **gpu.PRETRAINING,
         **paper_pretraining.RECIPES,
         **augreg.RECIPES,
+        **masked.RECIPES,
     }
 )
 

@@ -8,7 +8,8 @@ from vitrail.core.errors import BadInput, unknown
 from vitrail.core.text import table
 from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain
-from vitrail.models.cost import parameters, training_flops, training_memory
+from vitrail.models.cost import parameters, training_memory
+from vitrail.models.objective_cost import training_flops_of
 from vitrail.recipes import FINETUNING, PRETRAINING
 from vitrail.recipes.augreg import NAMES, cells
 from vitrail.recipes.docstring import about
@@ -53,7 +54,11 @@ def describe(command: str, name: str) -> dict[str, Any]:
     if isinstance(config, Pretrain):
         size, together = parameters(config.model), config.micro_batch or config.batch
         kept = training_memory(config.model, together, moments=config.optimizer.moments)
-        row |= {"parameters": size, "flops": training_flops(config.model) * images, "memory_gib": kept / 2**30}
+        row |= {
+            "parameters": size,
+            "flops": training_flops_of(config.model, config.objective) * images,
+            "memory_gib": kept / 2**30,
+        }
     tried = proof(command, name)
     row["proof"] = None
     if tried is not None:

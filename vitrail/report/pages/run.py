@@ -11,7 +11,7 @@ from vitrail.report.blocks import Code, Facts, Part, Section, Table, Text
 from vitrail.report.folder import Folder, Json, objects, texts
 from vitrail.report.page import page
 from vitrail.report.pages import evaluation, inspection
-from vitrail.report.sections import bottleneck, left_out, reference_run, settings, training_curves
+from vitrail.report.sections import bottleneck, left_out, painted, reference_run, settings, training_curves
 
 JOBS = {"pretrain": "Pre-training", "finetune": "Fine-tuning"}
 
@@ -25,6 +25,7 @@ def run_page(folder: Folder, proofs: Path | None = None) -> str:
     tested, inspected = folder.within("evaluation"), folder.within("inspection")
     sections = [
         evaluation.section(tested or folder, validation=validation, opening=_same_images(tested, config)),
+        painted.section(folder, validation, result),
         training_curves.section(train, validation),
         reference_run.section(folder, config, result, planned_steps(config), proofs) if proofs else None,
         bottleneck.section(folder),
@@ -76,7 +77,8 @@ def summary(folder: Folder, config: Json, result: Json | None) -> str:
             so_far = f" {at}, gave {numbers.percent(last['accuracy'])}."
         return f"Unfinished: step {numbers.count(step)}{of}.{so_far}"
     tested = folder.within("evaluation")
-    said = evaluation.headline(final_accuracy(result, tested)) or "Finished; no accuracy was measured."
+    without = "Trained without labels." if result.get("objective") else "Finished; no accuracy was measured."
+    said = evaluation.headline(final_accuracy(result, tested)) or without
     steps, seconds = result.get("steps"), result.get("seconds")
     took = f" in {numbers.duration(seconds)}" if numbers.known(seconds) else ""
     return f"{said} Trained for {numbers.count(steps)} steps{took}." if numbers.known(steps) else said

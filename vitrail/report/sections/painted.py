@@ -1,0 +1,61 @@
+"""What a model that learns without labels paints into the holes of images, and how often it is right."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from vitrail.core import numbers
+from vitrail.report.blocks import Block, Images, Section, Text, Tile
+from vitrail.report.charts.images import photograph
+from vitrail.report.folder import Folder, Json
+
+SIDE = 96  # CSS pixels
+MOST = 4  # evaluations that are drawn: the first, the last, and some between
+
+
+def section(folder: Folder, validation: Sequence[Json], result: Json | None) -> Section | None:
+    """Of a run: the images, what the model sees of them, and with what it painted at some evaluations."""
+    inner = folder.within("painted")
+    shown = inner.arrays("images.npz") if inner else {}
+    images, seen = shown.get("images"), shown.get("seen")
+    if inner is None or not _pictures(images) or not _pictures(seen):
+        return None
+    steps = sorted(int(m[1]) for file in inner.path.iterdir() if (m := re.fullmatch(r"step-(\d+)\.npz", file.name)))
+    chosen = sorted({steps[round(i * (len(steps) - 1) / (MOST - 1))] for i in range(MOST)}) if steps else []
+    painted = {step: inner.arrays(f"step-{step:08d}.npz").get("painted") for step in chosen}
+    known = {step: array for step, array in painted.items() if _pictures(array) and array.shape == images.shape}
+    tiles = []
+    for i, (image, holes) in enumerate(zip(images, seen, strict=False)):
+        row = [photograph(image, f"Image {i + 1}", width=SIDE), photograph(holes, "What the model sees", width=SIDE)]
+        row += [photograph(array[i], f"Painted after {step} steps", width=SIDE) for step, array in known.items()]
+        tiles.append(Tile(tuple(row), str(i + 1)))
+    after = ", ".join(numbers.count(step) for step in known)
+    note = (
+        "Left the image, then what the model sees of it: grey is hidden; of masked patches some show a "
+        "patch of another place, or themselves. "
+        + (f"Then what it painted after {after} steps; what it saw is left as it is." if known else "")
+    )
+    blocks: list[Block] = [Text(said) for said in [_judged(validation, result)] if said]
+    return Section("What it paints into the holes", "painted", [*blocks, Images([tiles], note)])
+
+
+def _pictures(array: np.ndarray | None) -> bool:
+    return array is not None and array.ndim == 4 and array.shape[3] == 3 and len(array) > 0
+
+
+def _judged(validation: Sequence[Json], result: Json | None) -> str:
+    """The final evaluation in a sentence, or the last one so far."""
+    row = (result or {}).get("objective") or (validation[-1] if validation else {})
+    if not isinstance(row, dict) or not numbers.known(row.get("loss")):
+        return ""
+    if not numbers.known(row.get("accuracy")):
+        return f"The loss on {numbers.count(row.get('count'))} images that it did not learn from is {row['loss']:.3f}."
+    others = max(row.get("majority") or 0.0, row.get("neighbours") or 0.0)
+    verdict = "more than both" if row["accuracy"] > others else "not more than both: it has learned nothing yet"
+    return (
+        f"It names {numbers.percent(row['accuracy'])} of the colours of hidden patches in "
+        f"{numbers.count(row.get('count'))} images that it did not learn from. The most frequent colour would be right "
+        f"in {numbers.percent(row.get('majority'))}, the mean of the neighbours that were seen in "
+        f"{numbers.percent(row.get('neighbours'))}: {verdict}."
+    )
