@@ -24,7 +24,9 @@ def run_page(folder: Folder, proofs: Path | None = None) -> str:
     job = JOBS.get(str(config.get("job")), str(config.get("job") or "Run"))
     tested, inspected = folder.within("evaluation"), folder.within("inspection")
     sections = [
-        evaluation.section(tested or folder, validation=validation, opening=_same_images(tested, config)),
+        evaluation.section(
+            tested or folder, validation=[] if _unlabelled(config) else validation, opening=_same_images(tested, config)
+        ),
         painted.section(folder, validation, result),
         training_curves.section(train, validation),
         reference_run.section(folder, config, result, planned_steps(config), proofs) if proofs else None,
@@ -43,6 +45,13 @@ def run_page(folder: Folder, proofs: Path | None = None) -> str:
         kind=kind,
         problems=folder.problems,
     )
+
+
+def _unlabelled(config: Json) -> bool:
+    """Whether nothing is classified: then an accuracy is that of the colours of patches, and has its own section."""
+    inner = config.get("config")
+    objective = inner.get("objective") if isinstance(inner, dict) else None
+    return isinstance(objective, dict) and objective.get("type") != "Labels"
 
 
 def _same_images(tested: Folder | None, config: Json) -> str:
@@ -72,7 +81,7 @@ def summary(folder: Folder, config: Json, result: Json | None) -> str:
         of = f" of {numbers.count(planned)}" if planned else ""
         last = validation[-1] if validation else {}
         so_far = ""
-        if numbers.known(last.get("accuracy")):
+        if numbers.known(last.get("accuracy")) and not _unlabelled(config):
             at = f"The last validation, at step {numbers.count(last['step'])}"
             so_far = f" {at}, gave {numbers.percent(last['accuracy'])}."
         return f"Unfinished: step {numbers.count(step)}{of}.{so_far}"

@@ -51,8 +51,13 @@ def _judged(validation: Sequence[Json], result: Json | None) -> str:
         return ""
     if not numbers.known(row.get("accuracy")):
         return f"The loss on {numbers.count(row.get('count'))} images that it did not learn from is {row['loss']:.3f}."
-    others = max(row.get("majority") or 0.0, row.get("neighbours") or 0.0)
-    verdict = "more than both" if row["accuracy"] > others else "not more than both: it has learned nothing yet"
+    majority, neighbours = row.get("majority") or 0.0, row.get("neighbours") or 0.0
+    if row["accuracy"] > max(majority, neighbours):
+        verdict = "it knows more than both"
+    elif row["accuracy"] > majority:
+        verdict = "it does not know more than the neighbours yet"
+    else:
+        verdict = "it has learned nothing yet"
     return (
         f"It names {numbers.percent(row['accuracy'])} of the colours of hidden patches in "
         f"{numbers.count(row.get('count'))} images that it did not learn from. The most frequent colour would be right "
