@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def section(folder: Folder, validation: Sequence[Json], result: Json | None) -> 
     return Section("What it paints into the holes", "painted", [*blocks, Images([tiles], note)])
 
 
-def _pictures(array: np.ndarray | None) -> bool:
+def _pictures(array: np.ndarray | None) -> TypeGuard[np.ndarray]:
     return array is not None and array.ndim == 4 and array.shape[3] == 3 and len(array) > 0
 
 
