@@ -312,11 +312,12 @@ def test_every_name_is_described_by_its_kind() -> None:
     rows = {name: describe(name, 224, 1000) for name in NAMES}
     assert [row["name"] for row in rows.values()] == list(NAMES)
     for name, row in rows.items():
-        assert row["kind"] == ("hybrid" if "+" in name else "ViT" if "/" in name else "ResNet")
+        assert row["kind"].split()[-1] == ("hybrid" if "+" in name else "ViT" if "/" in name else "ResNet")
+        assert row["kind"].startswith("axial") == ("axial" in name.lower())
         encoder = [row[key] for key in ("depth", "width", "heads", "mlp", "patch")]
         assert all(encoder) if row["kind"] != "ResNet" else not any(encoder)
-        assert (row["stages"] is None) == (row["channels"] is None) == (row["kind"] == "ViT")
-        assert row["macs_without_padding"] < row["macs"] or row["kind"] == "ViT"
+        assert (row["stages"] is None) == (row["channels"] is None) == row["kind"].endswith("ViT")
+        assert row["macs_without_padding"] < row["macs"] or row["kind"].endswith("ViT")
         assert row["weights"] == 4 * row["parameters"]
         assert row["inference_memory"] < row["training_memory"]
     assert rows["R50+B/16"]["stages"] == [3, 4, 9]
@@ -352,10 +353,10 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_the_command_prints_all_models_aligned_and_grouped(capsys: pytest.CaptureFixture[str]) -> None:
     _, *groups, legend = shown(capsys).rstrip().split("\n\n")
-    assert [group.split()[0] for group in groups] == ["ViT", "hybrid", "ResNet"]
+    assert [group.split()[0] for group in groups] == ["ViT", "hybrid", "axial", "ResNet"]
     lines = [line for group in groups for line in group.splitlines()]
     assert len({len(line) for line in lines}) == 1
-    assert sorted(line.split()[0] for line in lines) == sorted([*NAMES, "ViT", "hybrid", "ResNet"])
+    assert sorted(line.split()[0] for line in lines) == sorted([*NAMES, "ViT", "hybrid", "axial", "ResNet"])
     end = lines[0].index("parameters") + len("parameters")
     assert {line[:end].split()[-1] for line in lines if line.startswith("B/16")} == {"86,567,656"}
     assert {line[:end].split()[-1] for line in lines if line.startswith("R152x4")} == {"936,533,224"}

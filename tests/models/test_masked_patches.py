@@ -159,7 +159,7 @@ def test_the_head_reads_every_corrupted_patch_from_its_own_output() -> None:
     assert found.shape == (2, 6, 512)
     patches = model.encoder.patch_embed(pictures())
     seen = corrupt(patches, model.mask_token, drawn)
-    tokens = model.encoder.encode(seen).tokens
+    tokens = model.encoder.encode(lambda: seen).tokens
     for image in range(2):
         for m, n in enumerate(drawn.places[image].tolist()):
             assert torch.allclose(found[image, m], model.head(tokens[image, 1 + n]), atol=1e-6)

@@ -4,6 +4,7 @@ B batch · C channels · N patches · V visible ones · P patch side · D width 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from einops import rearrange
@@ -83,7 +84,7 @@ class MaskedAutoencoder(nn.Module):
         """What is painted into every patch (row, column, channel), the visible ones too; `order`: see `draw_order`."""
         prefix, count = self.config.num_prefix_tokens, order.shape[1]
         visible = order[:, : self.objective.visible(count)]
-        tokens = self.encoder.encode(self.encoder.patch_embed(images), visible_BV=visible).tokens
+        tokens = self.encoder.encode(partial(self.encoder.patch_embed, images), visible_BV=visible).tokens
         x_BVE = self.decoder_embed(tokens)
         hidden = self.mask_token.to(x_BVE.dtype).expand(order.shape[0], count - visible.shape[1], -1)
         patches = chosen(torch.cat([x_BVE[:, prefix:], hidden], dim=1), order.argsort(dim=1))

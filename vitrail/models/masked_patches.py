@@ -127,7 +127,7 @@ class PatchPredictor(nn.Module):
     ) -> Float[Tensor, "b m q"]:
         """What is predicted for the corrupted patches, from their own outputs."""
         seen = corrupt(self.encoder.patch_embed(images), self.mask_token, Corruption(places, masked, source))
-        tokens = self.encoder.encode(seen).tokens
+        tokens = self.encoder.encode(lambda: seen).tokens
         return self.head(chosen(tokens, places + self.config.num_prefix_tokens))
 
 

@@ -231,16 +231,18 @@ class ViT(nn.Module):
                 f"images are {tuple(images.shape[-2:])} pixels (height, width), this model reads "
                 f"{self.config.resolution}; load it with resolution=... to resample its positions"
             )
-        return self.encode(self.patch_embed(images), attention, watch)
+        return self.encode(partial(self.patch_embed, images), attention, watch)
 
     def encode(
         self,
-        patches_BND: Float[Tensor, "b n d"],
+        patches: Callable[[], Float[Tensor, "b n d"]],
         attention: bool | Collection[int] = False,
         watch: Watch | None = None,
         visible_BV: Int64[Tensor, "b v"] | None = None,
     ) -> ModelOutput:
         """What follows the embedding of the patches; `visible`: of each image, the places of the patches that are seen.
+
+        `patches` makes them: what a caller holds would stay in memory until the last layer.
 
         Positions are added to the patches that are seen, by their own places; relative ones are those of the sequence.
         """
@@ -248,7 +250,7 @@ class ViT(nn.Module):
         if not all(0 <= i < len(self.blocks) for i in layers):
             raise ValueError(f"attention={list(layers)}: this model has the layers 0 to {len(self.blocks) - 1}")
         config = self.config
-        x_BND = self._with_prefix(patches_BND if visible_BV is None else chosen(patches_BND, visible_BV))
+        x_BND = self._with_prefix(patches() if visible_BV is None else chosen(patches(), visible_BV))
         table_LND = self.position_table()
         if table_LND is not None and visible_BV is not None:
             places = visible_BV + config.num_prefix_tokens

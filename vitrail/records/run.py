@@ -68,8 +68,8 @@ class TrainRow(Record):
     epoch: float  # passes over the training images so far
     loss: float  # mean over the images, nats
     accuracy: float | None = None  # of the training images, as they are augmented; of masked patches, of their colours
-    neighbours: float | None = None  # (masked patches) share of colours that those of the neighbours let expect
-    majority: float | None = None  # (masked patches) share of the most frequent colour
+    neighbours: float | None = optional()  # (masked patches) share of colours that those of the neighbours let expect
+    majority: float | None = optional()  # (masked patches) share of the most frequent colour
     learning_rate: float  # of the last step
     gradient_norm: float  # of the last step, before clipping
     images_per_second: float
@@ -89,8 +89,8 @@ class ValidationRow(Record):
     kind: Literal["validation"] = "validation"
     step: int
     accuracy: float | None = None  # of masked patches, of their colours
-    neighbours: float | None = None  # (masked patches) share of colours that those of the neighbours let expect
-    majority: float | None = None  # (masked patches) share of the most frequent colour
+    neighbours: float | None = optional()  # (masked patches) share of colours that those of the neighbours let expect
+    majority: float | None = optional()  # (masked patches) share of the most frequent colour
     loss: float  # mean cross-entropy, nats; of pixels, the mean of squared differences
     count: int  # images
     mean_average_precision: float | None = optional()  # (several classes an image)
