@@ -33,7 +33,9 @@ def judged(labels: np.ndarray, logits: np.ndarray, parts: int = 3) -> MultiLabel
     for rows in np.array_split(np.arange(count), parts):
         keys = [source.keys[i] for i in rows]
         images = torch.zeros(len(rows), 3, 4, 4, dtype=torch.uint8)
-        batch = Batch(images, torch.from_numpy(source.labels[rows]), torch.from_numpy(rows), keys, [])
+        batch = Batch.of(images, torch.from_numpy(source.labels[rows]))._replace(
+            indices=torch.from_numpy(rows), keys=keys
+        )
         batches.append((batch, torch.from_numpy(logits[rows])))
     return judge_multi_label(iter(batches), source, Broken(count), (4, 4))
 

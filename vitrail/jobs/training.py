@@ -369,7 +369,7 @@ def _finish(job: _Job, state: TrainState, work: dict[str, Any], inside: bool) ->
         kept["mean_average_precision"] = result.mean_average_precision
     elif result is not None:
         result.write(run.path / "evaluation", name, str(bundle))
-    if held_out is not None and inside:
+    if held_out is not None and inside and not held_out.multi_label:  # what is drawn there names one class
         look_inside(model, job.preprocess, train.classes, held_out, run.path / "inspection", name=str(bundle))
     rows = [row for row in run.metrics() if row["kind"] == "train"]
     images = (state.step - len(state.skipped)) * config.batch

@@ -102,7 +102,7 @@ def test_a_parquet_manifest_is_one_too(photos: Path) -> None:
     ("columns", "sentence"),
     [
         ({"path": [1, 2], "label": ["a", "b"]}, "column 'path' is int64, expected texts"),
-        ({"path": ["x", "y"], "label": [0.5, 1.5]}, "column 'label' is double, expected texts or whole numbers"),
+        ({"path": ["x", "y"], "label": [0.5, 1.5]}, "column 'label' holds amounts, which are not predicted"),
         ({"path": ["x", None], "label": ["a", "b"]}, r"1 bad rows of 2: 1 without a path \(row 2\)"),
         ({"path": ["x", "y"], "label": [None, "b"]}, r"1 without a label \(row 1\)"),
         ({"path": [["x"], ["y"]], "label": ["a", "b"]}, "column 'path' is list"),
