@@ -21,7 +21,7 @@ demo: .venv/ready
 	$(BIN)/vitrail demo --out runs/demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -m 'not slow' -n logical --maxprocesses 8
+	$(BIN)/python -m pytest -m 'not slow' -n logical --maxprocesses 8 --durations 20
 
 test-all: .venv/parity
 	$(BIN)/python -m pytest

@@ -71,7 +71,11 @@ def alone(folder: Path, picture: Path) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     ("target", "precision"),
-    [("onnx", "float32"), ("openvino", "bfloat16"), pytest.param("pt2", "float32", marks=pytest.mark.slow)],
+    [
+        ("onnx", "float32"),
+        pytest.param("openvino", "bfloat16", marks=pytest.mark.slow),
+        pytest.param("pt2", "float32", marks=pytest.mark.slow),
+    ],
 )
 def test_a_folder_labels_as_predict_does(
     target: str, precision: str, model: Path, picture: Path, tmp_path: Path
@@ -90,6 +94,7 @@ def test_a_folder_labels_as_predict_does(
     assert not list((tmp_path / "out").glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
 @pytest.mark.parametrize(
     "name",

@@ -12,6 +12,9 @@ from vitrail.export.graph import from_pixels
 from vitrail.export.targets import write_target
 from vitrail.weights.load import load
 
+# Minutes on two cores: run by `make test-all`.
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 

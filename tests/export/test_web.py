@@ -20,6 +20,9 @@ from vitrail.jobs import export as job
 from vitrail.jobs.export import Export, export
 from vitrail.serve.predictor import Predictor
 
+# Minutes on two cores: run by `make test-all`.
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DROP = """async ([name, bytes]) => {
   const transfer = new DataTransfer();

@@ -16,6 +16,9 @@ from tests.serve.http.conftest import Running
 from tests.serve.http.test_limits import bomb
 from vitrail.serve.predictor import Predictor
 
+# Minutes on two cores: run by `make test-all`.
+pytestmark = pytest.mark.slow
+
 GOOD = encoded(noise(30, 40), "JPEG")
 ALLOWED = {200, 400, 408, 413, 415, 422, 429, 431}
 

@@ -22,6 +22,9 @@ from vitrail.core.errors import BadInput
 from vitrail.serve.http import life as life_module
 from vitrail.serve.http.served import name_of
 
+# Minutes on two cores: run by `make test-all`.
+pytestmark = pytest.mark.slow
+
 
 class Load:
     """Clients that ask all the time; `wrong` holds what was no good answer."""

@@ -15,6 +15,9 @@ from vitrail.data.open.names import open_data
 from vitrail.report.page import style
 from vitrail.serve.http.life import Life
 
+# Minutes on two cores: run by `make test-all`.
+pytestmark = pytest.mark.slow
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
