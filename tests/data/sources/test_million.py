@@ -117,9 +117,9 @@ def test_tar_shards_that_are_indexed(tmp_path: Path) -> None:
         labels = pa.array([str(i) for i in range(1000)], type=pa.large_string())
         places = pa.array(np.arange(1000))
         made = tar_index.TarIndex(keys, places, pa.array(np.full(1000, 5)), labels, Skipped())
-        stamp = {"format": 1, "bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+        stamp = {"format": 2, "bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
         table = pa.table({"key": keys, "offset": made.offsets, "size": made.sizes, "label": labels})
-        about = {**stamp, "refused": [{}, {}]}
+        about = {**stamp, "skipped": [{}, {}]}
         table = table.replace_schema_metadata({b"vitrail": json.dumps(about).encode()})
         with pa.ipc.new_file(f"{path}.index", table.schema) as writer:
             writer.write_table(table)
