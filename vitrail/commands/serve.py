@@ -37,6 +37,7 @@ def run(args: list[str]) -> int:
         collect: Path | None = None  # a folder that keeps what people mark as wrong, for `vitrail finetune`
         collect_mb: float = 1024.0  # MiB of it at most
         token_file: Path | None = None  # a file with the token that requests must bear; or VITRAIL_TOKEN
+        names: tuple[str, ...] = ()  # of this server behind a proxy, as in example.com
         decoders: int | None = None  # processes that decode; None: half of the cores
         quiet: bool = False  # no line for each request
         limits: Annotated[Limits, tyro.conf.arg(name="")] = Limits()
@@ -60,6 +61,7 @@ def run(args: list[str]) -> int:
         options.collect,
         options.collect_mb,
         token,
+        options.names,
         options.decoders or max(1, usable_cores() // 2),
         options.limits,
         not options.quiet,

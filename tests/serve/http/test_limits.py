@@ -114,8 +114,10 @@ def test_pages_of_other_sites_may_not_ask(server: Running) -> None:
 
 def test_a_token_is_asked_for(tiny: Path) -> None:
     token = "a secret of some length"
-    with serving(replace(SERVE, models=(str(tiny),), token=token)) as client:
+    with serving(replace(SERVE, models=(str(tiny),), token=token, names=("example.com",))) as client:
         assert client.get("/models").status_code == 200
+        passed_on = {"host": "example.com", "origin": "https://example.com"}  # by a proxy
+        assert client.get("/models", headers=passed_on).status_code == 200
         for said in ("", "Bearer", "Bearer wrong", "Basic " + token, f"Bearer {token}x"):
             answer = client.get("/models", headers={"authorization": said})
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")

@@ -106,9 +106,7 @@ class Front:
         host = headers.get("host", "")
         name = re.sub(r":\d+$", "", host).strip("[]").lower()
         if self._hosts is not None and name not in self._hosts:
-            raise Refused(
-                421, f"this server is not {name[:80]!r}; serve with --host to be known by other names", "host"
-            )
+            raise Refused(421, f"this server is not {name[:80]!r}; --names says what else it is called", "host")
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:
             raise Refused(403, "a page of another site may not ask this server", "origin")

@@ -42,6 +42,7 @@ class Serve:
     collect: Path | None = None  # a folder for what is marked as wrong
     collect_mb: float = 1024.0
     token: str | None = None
+    names: tuple[str, ...] = ()  # besides those of the loopback address, as a proxy passes them on
     decoders: int = 1
     limits: Limits = Limits()
     log: bool = True
@@ -90,7 +91,7 @@ class Life:
         self._reload = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop | None = None  # once it runs
         self._refused: dict[str, Any] = {}  # signatures of versions that did not load, by name
-        hosts = LOCAL if config.host in LOCAL else None
+        hosts = LOCAL | set(config.names) if config.host in LOCAL else None
         front = Front(application(self.service, self._lifespan, style), self.service, config.token, hosts, config.log)
         self._protocol = guarded(config.limits)
         self.server = _Server(
