@@ -194,6 +194,24 @@ class Predictor:
             probabilities = output.logits.float().sigmoid()
         return Judged(probabilities.cpu(), output.representation.float().cpu())
 
+    def ranked(
+        self, probabilities: Float[Tensor, "n c"], top: int
+    ) -> tuple[Int64[np.ndarray, "n k"], Float32[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
+        """The places of the `top` likeliest classes, their probabilities, and which of them are labels.
+
+        Of a model of several classes an image of all classes, those that are labels first.
+        """
+        thresholds, count = self.model.thresholds, probabilities.shape[1]
+        places = _by_rank(probabilities, thresholds).topk(count if thresholds is not None else min(top, count)).indices
+        best, shares = places.numpy(), probabilities.gather(1, places).numpy()
+        given = np.ones(best.shape, bool) if thresholds is None else shares >= np.array(thresholds, np.float32)[best]
+        return best, shares, given
+
+    def labels(self, probabilities: Float[Tensor, " c"], top: int) -> list[Label]:
+        """The labels of one image, from what `judge` says of it."""
+        best, shares, given = (values[0].tolist() for values in self.ranked(probabilities[None], top))
+        return [Label(self.classes[i], p) for i, p, yes in zip(best, shares, given, strict=True) if yes]
+
     def most_at_once(self, batch: int = BATCH) -> int:
         """The number of images for one forward pass: at most `batch`, and no more than there is memory for."""
         return inference_batch_size(self.model, self.device, self.dtype, batch)
@@ -222,8 +240,8 @@ class Predictor:
         features: bool = False,
     ) -> PredictionBatch:
         """`views` are those of the images without an error."""
-        count, thresholds = len(self.classes), self.model.thresholds
-        top = count if thresholds is not None else min(top, count)
+        count = len(self.classes)
+        top = count if self.model.thresholds is not None else min(top, count)
         readable = np.array([error is None for error in errors])
         best, shares = np.zeros((len(keys), top), np.int64), np.zeros((len(keys), top), np.float32)
         answered = np.ones((len(keys), top), bool)
@@ -232,11 +250,7 @@ class Predictor:
         if views is not None:
             probabilities, representation = self.judge(views)
             if count:
-                places = _by_rank(probabilities, thresholds).topk(top).indices
-                values = probabilities.gather(1, places)
-                best[readable], shares[readable] = places.numpy(), values.numpy()
-                if thresholds is not None:
-                    answered[readable] = values.numpy() >= np.array(thresholds, np.float32)[places.numpy()]
+                best[readable], shares[readable], answered[readable] = self.ranked(probabilities, top)
                 if everything is not None:
                     everything[readable] = probabilities.numpy()
             if read is not None:

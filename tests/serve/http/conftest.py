@@ -22,15 +22,15 @@ SERVE = Serve(port=0, runtime="torch", devices=("cpu",), log=False)
 
 
 def save_tiny(
-    folder: Path, seed: int = 0, temperature: float | None = None, classes: tuple[str, ...] = CLASSES
+    folder: Path, seed: int = 0, temperature: float | None = None, thresholds: tuple[float, ...] | None = None
 ) -> Path:
     """A bundle of a ViT of one layer, with answers that differ from image to image."""
     torch.manual_seed(seed)
-    config = ViTConfig(patch=4, width=16, depth=1, heads=2, mlp=32, resolution=(12, 16), num_classes=len(classes))
+    config = ViTConfig(patch=4, width=16, depth=1, heads=2, mlp=32, resolution=(12, 16), num_classes=len(CLASSES))
     model = build(config)
     if model.head is not None:
         torch.nn.init.normal_(model.head.weight)
-    save_bundle(folder, model, Preprocess((12, 16)), classes, {}, temperature)
+    save_bundle(folder, model, Preprocess((12, 16)), CLASSES, {}, temperature, thresholds)
     return folder
 
 

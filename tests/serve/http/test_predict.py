@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.data.pictures import encoded, noise
-from tests.serve.http.conftest import CLASSES, Running
+from tests.serve.http.conftest import CLASSES, SERVE, Running, save_tiny, serving
 from vitrail.serve.predictor import Predictor
 
 
@@ -130,3 +131,14 @@ def test_metrics_count_what_happened(server: Running) -> None:
     assert more("vitrail_batch_images_sum") == 1
     assert after['vitrail_ready{model="tiny"}'] == 1
     assert after["vitrail_queue_images"] == 0
+
+
+def test_of_several_classes_an_image_all_that_reach_their_thresholds_are_labels(tmp_path: Path) -> None:
+    source = save_tiny(tmp_path / "many", thresholds=(0.3, 0.5, 0.5, 0.7))
+    files = [encoded(noise(20, 30, seed)) for seed in range(6)]
+    expected = Predictor(source, device="cpu").predict(files)
+    assert len({len(labels) for labels in expected}) > 1
+    with serving(replace(SERVE, models=(str(source),))) as client:
+        rows = client.post("/predict", files=[("f", data) for data in files]).json()["predictions"]
+    found = [[(one["name"], one["probability"]) for one in row["labels"]] for row in rows]
+    assert found == [[tuple(label) for label in labels] for labels in expected]

@@ -29,13 +29,7 @@ def as_row(served: Served, key: str, found: Labelled | BrokenImage, asked: Asked
     probabilities = found.answer.probabilities
     row: dict[str, Any] = {"key": key}
     if served.classes:
-        thresholds = served.model.thresholds  # of several classes an image all that reach theirs are labels
-        shares, places = probabilities.topk(len(served.classes) if thresholds else min(asked.top, len(served.classes)))
-        labels = [
-            {"name": served.classes[place], "probability": share}
-            for place, share in zip(places.tolist(), shares.tolist(), strict=True)
-            if thresholds is None or share >= np.float32(thresholds[place])
-        ]
+        labels = [label._asdict() for label in served.predictor.labels(probabilities, asked.top)]
         row |= {"labels": labels, "sure": bool(labels) and labels[0]["probability"] >= asked.abstain_below}
         if asked.all_probabilities:
             row["all_probabilities"] = probabilities.tolist()

@@ -2,7 +2,8 @@
 
 Inputs, one of them: `image` BYTES [n] (encoded; base64 in JSON), `pixels` UINT8 [n, H, W, 3] (pictures of any size), or
 `normalised` FP32 [n, C, H, W] (as the model reads it). Outputs: `probabilities` FP32 [n, K], `representation` FP32
-[n, D], `label` BYTES [n]; Triton's classification extension on `probabilities`.
+[n, D], `label` BYTES [n] (of several classes an image all, with commas). Triton's classification extension on
+`probabilities`.
 """
 
 import json
@@ -246,12 +247,13 @@ def _parameters(said: dict[str, Any]) -> dict[str, Any]:
 
 def _output(served: Served, name: str, classification: Any, found: Sequence[Labelled]) -> Tensor:
     if name == "label":
-        best = [served.classes[int(one.answer.probabilities.argmax())].encode() for one in found]
-        return Tensor(name, "BYTES", (len(best),), best)
+        labels = [served.predictor.labels(one.answer.probabilities, 1) for one in found]
+        texts = [", ".join(label.name for label in some).encode() for some in labels]
+        return Tensor(name, "BYTES", (len(texts),), texts)
     values = np.stack([getattr(one.answer, name).numpy() for one in found])
     if name == "probabilities" and type(classification) is int and classification > 0:
         top = min(classification, values.shape[1])
-        texts = []
+        texts = list[bytes]()
         for one in found:
             shares, places = one.answer.probabilities.topk(top)
             pairs = zip(shares.tolist(), places.tolist(), strict=True)

@@ -81,6 +81,7 @@ class Served:
             "precision": runtime.precision,
             "batches": list(runtime.shapes),
             "temperature": self.model.temperature,
+            "several": self.model.thresholds is not None,
             "outputs_recorded": self.recorded,
             "attention": isinstance(self.model, ViT),
             "neighbours": self.neighbours is not None,
