@@ -147,7 +147,9 @@ def _reproduce(served: Served, predictors: Sequence[Predictor]) -> bool:
         raise BadInput(f"{served.source}: two passes over the same images differ; take another --runtime")
     (found,) = digests
     file = cache_folder() / "served-outputs.json"
-    key = f"{served.version}, temperature {served.model.temperature}, {served.predictor.runtime.key}"
+    model = served.model
+    seen = f"{model.preprocess}, temperature {model.temperature}, thresholds {model.thresholds}"
+    key = f"{served.version}, {seen}, {served.predictor.runtime.key}"
     known = _read(file)
     if known.get(key, found) != found:
         raise BadInput(
