@@ -189,7 +189,9 @@ def show_run(options: Any, result: "RunResult") -> int:
     page = make(options.out, PROOFS)
     verdict = of_run(options.out)
     text = f"{result.steps} steps in {result.seconds:.0f} s, {result.images_per_second:,.0f} images/s"
-    if result.accuracy is not None:
+    if result.mean_average_precision is not None:
+        text = f"mean average precision {result.mean_average_precision:.1%} of {result.count:,} images; {text}"
+    elif result.accuracy is not None:
         text = f"accuracy {percent(result.accuracy, result.interval)} of {result.count:,} images; {text}"
     said = None if verdict is None else {"bound": verdict.bound, "said": str(verdict)}
     lines = [text, *([] if verdict is None else [str(verdict)]), f"model: {options.out / 'bundle'}", str(page)]

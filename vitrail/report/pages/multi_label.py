@@ -18,7 +18,7 @@ AVERAGE_PRECISION = (
     "Average precision of each class, from the hardest to the easiest, with 95 % intervals: 100 % where every image "
     "that has the class is ranked above every image that has not. Guessing reaches the share of images that have it."
 )
-HEAD = ["class", "#images", "#average precision", "#threshold", "#said", "#precision", "95 %", "#recall", "95 %", "#F1"]
+HEAD = ["class", "#images", "#average precision", "#threshold", "#said", "#precision", "#recall", "#F1"]
 
 
 def multi_label_page(folder: Folder) -> str:
@@ -109,10 +109,8 @@ def _cells(row: Json) -> tuple[str, ...]:
         numbers.percent(row.get("average_precision")),
         f"{threshold} ({numbers.plain(ends[0])}–{numbers.plain(ends[1])})" if ends else threshold,
         numbers.count(row.get("answered")),
-        numbers.percent(row.get("precision")),
-        numbers.interval(row.get("precision_interval")),
-        numbers.percent(row.get("recall")),
-        numbers.interval(row.get("recall_interval")),
+        numbers.measured(row.get("precision"), row.get("precision_interval")),
+        numbers.measured(row.get("recall"), row.get("recall_interval")),
         numbers.percent(row.get("f1")),
     )
 
