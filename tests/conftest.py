@@ -11,7 +11,10 @@ from jaxtyping import install_import_hook
 if "vitrail.models" not in sys.modules:
     install_import_hook("vitrail", "beartype.beartype")
 
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # set, since workers inherit what this file gave the process that starts them
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+else:
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("VITRAIL_OFFLINE", "1")  # tests download nothing, and leave nothing behind at home
 os.environ.setdefault("VITRAIL_CACHE", str(Path(tempfile.gettempdir()) / "vitrail-tests-cache"))
 
