@@ -60,7 +60,7 @@ ROOMS = {
     "studies": [
         {"engine"},
         {"setups"},
-        {"position", "head", "shape", "optimizer", "data_size", "scaling", "cost", "__init__"},
+        {"position", "head", "shape", "optimizer", "data_size", "scaling", "cost", "masked", "axial", "__init__"},
     ],
 }
 

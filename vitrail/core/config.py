@@ -150,6 +150,7 @@ LATER: dict[str, dict[str, Any]] = {
     "Finetune": _TRAINING,
     "SquareResize": {"share": 1.0},
     "ViTConfig": {"channels": 3, "axial": False},
+    "ResNetConfig": {"axial_heads": 0},
 }
 
 

@@ -7,10 +7,11 @@ N tokens · D width · M MLP width · H heads · K classes · h w grid of patche
 
 from typing import NamedTuple
 
+from vitrail.models.axial_resnet import GROUPS
 from vitrail.models.build import ModelConfig
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, pooled_width
 from vitrail.models.position import Learned1d, Learned2d, NoPosition, Relative, SinCos2d, has_class_entry, tables
-from vitrail.models.resnet import GROUPS, ResNetConfig, Stages
+from vitrail.models.resnet import ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
 
 Grid = tuple[int, int]
@@ -21,7 +22,8 @@ def parameters(config: ModelConfig) -> int:
     head = (config.representation_width + 1) * config.num_classes
     match config:
         case ResNetConfig(stages):
-            return _trunk_parameters(stages) + (2 * stages.channels if stages.order == "pre" else 0) + head
+            under = _trunk_parameters(stages, config.resolution, config.axial_heads)
+            return under + (2 * stages.channels if stages.order == "pre" else 0) + head
         case ViTConfig():
             return _stem_parameters(config) + _encoder_parameters(config) + _pool_parameters(config) + head
 
@@ -35,7 +37,7 @@ def multiply_adds(config: ModelConfig, *, padding: bool = True) -> int:
     head = config.representation_width * config.num_classes
     match config:
         case ResNetConfig(stages):
-            return _trunk_multiply_adds(stages, config.resolution, padding) + head
+            return _trunk_multiply_adds(stages, config.resolution, padding, config.axial_heads) + head
         case ViTConfig():
             d, n, under = config.width, config.tokens, config.backbone
             stem = _area(config.grid) * _patch_numbers(config) * d
@@ -80,7 +82,7 @@ def training_activations(config: ModelConfig, bytes_per_number: int = 4, *, reco
     match config:
         case ResNetConfig(stages):
             last = _area(config.grid) * stages.channels * b
-            kept = _trunk_kept(stages, config.resolution, b) + last
+            kept = _trunk_kept(stages, config.resolution, b, config.axial_heads) + last
             if stages.order == "pre":
                 kept += last + _GROUP_STATISTICS  # what the last norm and its ReLU return
             return kept + (stages.channels * b if config.num_classes else 0)
@@ -103,7 +105,7 @@ def inference_activations(config: ModelConfig, bytes_per_number: int = 4) -> int
         case ResNetConfig(stages):
             last = _area(config.grid) * stages.channels
             head = max(3 * last if stages.order == "pre" else 0, last + stages.channels + config.num_classes) * b
-            return image + max(_trunk_peak(stages, config.resolution, b), head)
+            return image + max(_trunk_peak(stages, config.resolution, b, config.axial_heads), head)
         case ViTConfig():
             return image + max(_stem_peak(config, b), _block_peak(config, b), _head_peak(config, b))
 
@@ -274,6 +276,7 @@ class _Units(NamedTuple):
     before: Grid
     first: bool  # of a stage: the shortcut is projected
     pre: bool  # activation before the convolutions
+    heads: int  # of axial attention in the place of the 3x3 convolution; 0: there is none
 
     @property
     def outputs(self) -> int:
@@ -286,16 +289,34 @@ class _Units(NamedTuple):
     @property
     def padded(self) -> int:
         """Places of the padded copy that the 3x3 convolution reads; 0 where the kernel pads."""
-        return 0 if self.pre or self.stride == 1 else _padded(self.before, 3, self.stride, self.pre)
+        return 0 if self.pre or self.stride == 1 or self.heads else _padded(self.before, 3, self.stride, self.pre)
+
+    @property
+    def axial_kept(self) -> int:
+        """Numbers that the two attentions keep of an image, measured to within a tenth: the kernels decide."""
+        return 25 * self.middle * _area(self.before) // 2 + 5 * self.axial_weights // 4 if self.heads else 0
+
+    @property
+    def axial_weights(self) -> int:
+        """The number of weights of attention, along the rows and along the columns."""
+        return self.heads * _area(self.before) * sum(self.before)
+
+    @property
+    def spatial_parameters(self) -> int:
+        """Of the 3x3 convolution, or of the two attentions, each with a norm and vectors of places, and their norm."""
+        c = self.middle
+        if not self.heads:
+            return 9 * c**2
+        return sum(2 * c**2 + 4 * c + (2 * length - 1) * 2 * (c // self.heads) for length in self.before) + 2 * c
 
 
-def _units(stages: Stages, resolution: Grid) -> list[_Units]:
+def _units(stages: Stages, resolution: Grid, heads: int = 0) -> list[_Units]:
     """Two entries for each stage: its first unit, and the others."""
     made, inputs, grid, pre = [], stages.width, _strided(resolution, 4), stages.order == "pre"
     for i, count in enumerate(stages.units):
-        first = _Units(1, inputs, stages.width * 2**i, 1 if i == 0 else 2, grid, True, pre)
+        first = _Units(1, inputs, stages.width * 2**i, 1 if i == 0 else 2, grid, True, pre, heads)
         inputs, grid = first.outputs, first.after
-        made += [first, _Units(count - 1, inputs, first.middle, 1, grid, False, pre)]
+        made += [first, _Units(count - 1, inputs, first.middle, 1, grid, False, pre, heads)]
     return made
 
 
@@ -333,40 +354,45 @@ def _meetings(size: int, kernel: int, stride: int, pre: bool, padding: bool) -> 
     return sum(max(0, z - a + 1) for a, z in zip(first, last, strict=True))
 
 
-def _trunk_parameters(stages: Stages) -> int:
+def _trunk_parameters(stages: Stages, resolution: Grid = (1, 1), heads: int = 0) -> int:
     def unit(u: _Units) -> int:
-        convolutions = u.inputs * u.middle + 9 * u.middle**2 + u.middle * u.outputs
+        convolutions = u.inputs * u.middle + u.spatial_parameters + u.middle * u.outputs
         norms = 2 * (2 * u.middle + (u.inputs if u.pre else u.outputs))
         projection = u.inputs * u.outputs + (0 if u.pre else 2 * u.outputs)
         return convolutions + norms + (projection if u.first else 0)
 
     root = 3 * 7**2 * stages.width + (0 if stages.order == "pre" else 2 * stages.width)
-    return root + sum(u.times * unit(u) for u in _units(stages, (1, 1)))
+    return root + sum(u.times * unit(u) for u in _units(stages, resolution, heads))
 
 
-def _trunk_multiply_adds(stages: Stages, resolution: Grid, padding: bool) -> int:
+def _trunk_multiply_adds(stages: Stages, resolution: Grid, padding: bool, heads: int = 0) -> int:
     pre = stages.order == "pre"
 
     def kernel(size: int, stride: int, before: Grid) -> int:
         h, w = (_meetings(side, size, stride, pre, padding) for side in before)
         return h * w
 
+    def spatial(u: _Units) -> int:
+        if not u.heads:
+            return u.middle**2 * kernel(3, u.stride, u.before)
+        # q, k, v; then for each pair of a line q·k, q·p and k·r of half the width, and a·v and a·s of the whole
+        return _area(u.before) * u.middle // 2 * sum(4 * u.middle + 7 * length for length in u.before)
+
     def unit(u: _Units) -> int:
-        convolutions = u.middle * (
-            u.inputs * _area(u.before) + u.middle * kernel(3, u.stride, u.before) + u.outputs * _area(u.after)
-        )
+        convolutions = u.middle * (u.inputs * _area(u.before) + u.outputs * _area(u.after)) + spatial(u)
         return convolutions + (u.inputs * u.outputs * _area(u.after) if u.first else 0)
 
     root = 3 * stages.width * kernel(7, 2, resolution)
-    return root + sum(u.times * unit(u) for u in _units(stages, resolution))
+    return root + sum(u.times * unit(u) for u in _units(stages, resolution, heads))
 
 
-def _trunk_kept(stages: Stages, resolution: Grid, b: int) -> int:
+def _trunk_kept(stages: Stages, resolution: Grid, b: int, heads: int = 0) -> int:
     """All but the last feature map, whose reader decides."""
 
     def unit(u: _Units) -> int:
         before, after = _area(u.before), _area(u.after)
         middle = 2 * u.middle * (before + after) + u.middle * u.padded  # after two convolutions, and after their ReLUs
+        middle += u.axial_kept
         statistics = 3 * _GROUP_STATISTICS
         if u.pre:  # the input's ReLU, the sum
             return (middle + u.inputs * before + u.outputs * after) * b + statistics
@@ -381,10 +407,10 @@ def _trunk_kept(stages: Stages, resolution: Grid, b: int) -> int:
     else:
         root += (3 * _padded(resolution, 7, 2, pre) + 2 * c * _area(large)) * b + _GROUP_STATISTICS
     last = stages.channels * _area(stages.grid(resolution)) * b
-    return root + sum(u.times * unit(u) for u in _units(stages, resolution)) - last
+    return root + sum(u.times * unit(u) for u in _units(stages, resolution, heads)) - last
 
 
-def _trunk_peak(stages: Stages, resolution: Grid, b: int) -> int:
+def _trunk_peak(stages: Stages, resolution: Grid, b: int, heads: int = 0) -> int:
     """Beside the image. What the root returns lives until all stages end, and a stage's input until the stage does."""
 
     def unit(u: _Units) -> int:
@@ -392,6 +418,8 @@ def _trunk_peak(stages: Stages, resolution: Grid, b: int) -> int:
         wide, narrow = u.middle * _area(u.before), u.middle * _area(u.after)
         shortcut = leaving if u.first else 0
         spatial = wide + max(u.middle * u.padded + narrow, 2 * narrow)
+        if u.heads:  # q, k, v before and after their norm; three terms of the logits of the longer lines
+            spatial = 5 * wide + 3 * u.heads * _area(u.before) * max(u.before)
         largest = max(2 * wide, spatial, narrow + 2 * leaving)
         if u.pre:  # the input's ReLU stays until that of the first convolution is there
             return entering + max(2 * entering, shortcut + max(entering + 2 * wide, largest))
@@ -403,7 +431,7 @@ def _trunk_peak(stages: Stages, resolution: Grid, b: int) -> int:
     if not pre:
         peaks += [(3 * _padded(resolution, 7, 2, pre) + large) * b, (2 * large + padded) * b]
     stage = small
-    for u in _units(stages, resolution):
+    for u in _units(stages, resolution, heads):
         if u.first:
             stage = u.inputs * _area(u.before)
         waiting = (small if stage != small else 0) + (0 if u.first else stage)

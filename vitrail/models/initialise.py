@@ -13,9 +13,9 @@ from torch import Tensor, nn
 _TRUNCATED_STD = 0.87962566103423978  # of a standard normal cut off at two deviations
 
 
-def uninitialised(kind: type[nn.Module], *sizes: int) -> Any:
+def uninitialised(kind: type[nn.Module], *sizes: int, **options: Any) -> Any:
     """A layer whose weights are yet to be set, on the current default device: on `meta` it takes no memory."""
-    return torch.nn.utils.skip_init(kind, *sizes, device=torch.get_default_device())
+    return torch.nn.utils.skip_init(kind, *sizes, **options, device=torch.get_default_device())
 
 
 def lecun_normal_(weight: Tensor) -> None:
@@ -30,9 +30,10 @@ def xavier_uniform_(weight: Tensor, parts: int = 1) -> None:
         nn.init.xavier_uniform_(part)
 
 
-def linear(width: int, out: int) -> nn.Linear:
-    """A linear layer with a xavier-uniform matrix and a bias of zero."""
-    layer = uninitialised(nn.Linear, width, out)
+def linear(width: int, out: int, bias: bool = True) -> nn.Linear:
+    """A linear layer with a xavier-uniform matrix and a bias of zero, or none."""
+    layer = uninitialised(nn.Linear, width, out, bias=bias)
     xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    if bias:
+        nn.init.zeros_(layer.bias)
     return layer

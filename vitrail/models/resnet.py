@@ -1,4 +1,4 @@
-"""BiT ResNets: standardised convolutions and group norm; pre-activation units, or post-activation ones (hybrids).
+"""BiT ResNets: standardised convolutions and group norm; pre-activation units, or post-activation (hybrids, axial).
 
 B batch · C channels · y x pixels · h w feature map · K classes
 """
@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrail.core.errors import BadInput
+from vitrail.models.axial_resnet import GROUPS, AxialPair
 from vitrail.models.initialise import lecun_normal_, uninitialised
 from vitrail.models.output import ModelOutput
-
-GROUPS = 32
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ class ResNetConfig:
     resolution: tuple[int, int] = (224, 224)  # height, width that it was trained at; it reads any
     num_classes: int = 0
     head_bias: float = 0.0
+    axial_heads: int = 0  # attention along rows and columns instead of 3x3 convolutions (D.6), at this resolution alone
 
     @property
     def channels(self) -> int:
@@ -86,6 +86,10 @@ class ResNetConfig:
             raise BadInput("a ResNet needs at least one stage")
         if min(self.resolution) < 1 or self.num_classes < 0:
             raise BadInput(f"resolution and classes must be positive: {self}")
+        if self.axial_heads < 0 or (self.axial_heads and self.stages.width % (2 * self.axial_heads)):
+            raise BadInput(
+                f"{self.axial_heads} axial heads do not split a width of {self.stages.width} into even parts"
+            )
 
 
 class StandardisedConv(nn.Conv2d):
@@ -124,17 +128,27 @@ def pad_same(x: Float[Tensor, "b c y x"], kernel: int, stride: int) -> Float[Ten
     return F.pad(x, sides) if any(sides) else x
 
 
-class Unit(nn.Module):
-    """A bottleneck: 1x1, 3x3 (which strides), 1x1 convolutions; a projection where the shape changes."""
+Axial = tuple[int, tuple[int, int]]
 
-    def __init__(self, channels: int, middle: int, stride: int, stages: Stages):
+
+class Unit(nn.Module):
+    """A bottleneck: 1x1, 3x3 (which strides), 1x1 convolutions; a projection where the shape changes.
+
+    `axial`: the heads of attention and the map (h, w) that it reads, in the place of the 3x3 convolution.
+    """
+
+    def __init__(self, channels: int, middle: int, stride: int, stages: Stages, axial: Axial | None = None):
         super().__init__()
         out, pre = 4 * middle, stages.order == "pre"
         self.pre = pre
         self.norm1 = nn.GroupNorm(GROUPS, channels if pre else middle, stages.eps)
         self.conv1 = StandardisedConv(channels, middle, 1, 1, stages)
         self.norm2 = nn.GroupNorm(GROUPS, middle, stages.eps)
-        self.conv2 = StandardisedConv(middle, middle, 3, stride, stages)
+        self.conv2: nn.Module = (
+            AxialPair(middle, *axial, stride, stages.eps)
+            if axial
+            else StandardisedConv(middle, middle, 3, stride, stages)
+        )
         self.norm3 = nn.GroupNorm(GROUPS, middle if pre else out, stages.eps)
         self.conv3 = StandardisedConv(middle, out, 1, 1, stages)
         self.downsample = Projection(channels, out, stride, stages) if stride > 1 or channels != out else None
@@ -193,28 +207,31 @@ class Root(nn.Module):
 class Stage(nn.Module):
     """Units of one resolution."""
 
-    def __init__(self, channels: int, middle: int, units: int, stride: int, stages: Stages):
+    def __init__(self, units: list[Unit]):
         super().__init__()
-        self.blocks = nn.Sequential(
-            Unit(channels, middle, stride, stages), *(Unit(4 * middle, middle, 1, stages) for _ in range(units - 1))
-        )
+        self.blocks = nn.Sequential(*units)
 
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d h w"]:
         return self.blocks(x)
 
 
-def trunk(stages: Stages) -> tuple[Root, nn.Sequential]:
-    """The root and the stages."""
-    made, channels = [], stages.width
-    for i, units in enumerate(stages.units):
-        middle = stages.width * 2**i
-        made.append(Stage(channels, middle, units, 1 if i == 0 else 2, stages))
-        channels = 4 * middle
+def trunk(stages: Stages, axial_heads: int = 0, resolution: tuple[int, int] = (0, 0)) -> tuple[Root, nn.Sequential]:
+    """The root and the stages; where there are axial heads, for images of one resolution."""
+    made, channels, grid = [], stages.width, Stages(units=()).grid(resolution)
+    for i, count in enumerate(stages.units):
+        middle, units = stages.width * 2**i, []
+        for number in range(count):
+            stride = 2 if i and not number else 1
+            units.append(Unit(channels, middle, stride, stages, (axial_heads, grid) if axial_heads else None))
+            channels, grid = 4 * middle, (-(-grid[0] // stride), -(-grid[1] // stride))
+        made.append(Stage(units))
     return Root(stages), nn.Sequential(*made)
 
 
 class ResNet(nn.Module):
-    """Float images [B, 3, H, W] of any size -> ModelOutput; `tokens` are the last feature map in raster order.
+    """Float images [B, 3, H, W] -> ModelOutput; `tokens` are the last feature map in raster order.
+
+    They may have any size; an axial one reads those of its resolution, others raise ValueError.
 
     State-dict keys are those of timm's `resnetv2`. `preprocess`, `classes`, `temperature` and `thresholds` travel with
     a loaded one.
@@ -229,7 +246,7 @@ class ResNet(nn.Module):
         super().__init__()
         config.check()
         self.config = config
-        self.stem, self.stages = trunk(config.stages)
+        self.stem, self.stages = trunk(config.stages, config.axial_heads, config.resolution)
         pre, channels = config.stages.order == "pre", config.stages.channels
         self.norm = nn.GroupNorm(GROUPS, channels, config.stages.eps) if pre else nn.Identity()
         self.head = ConvClassifier(channels, config.num_classes, config.head_bias) if config.num_classes else None

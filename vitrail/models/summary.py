@@ -45,7 +45,8 @@ def _sizes(config: ModelConfig) -> dict[str, Any]:
     match config:
         case ResNetConfig(stages):
             places = config.grid[0] * config.grid[1]
-            return {"kind": "ResNet", **dict.fromkeys(sizes), "tokens": places, **_under(stages)}
+            kind = "axial ResNet" if config.axial_heads else "ResNet"
+            return {"kind": kind, **dict.fromkeys(sizes), "tokens": places, **_under(stages)}
         case ViTConfig(backbone=under):
             encoder = {key: getattr(config, key) for key in (*sizes, "tokens")}
             return {"kind": "hybrid" if under else "axial ViT" if config.axial else "ViT", **encoder, **_under(under)}

@@ -45,13 +45,15 @@ STAGES = {
     "R200": (3, 24, 36, 3),
 }
 
+AXIAL_HEADS = 8  # of the axial ResNets (Wang et al. 2020)
+
 # The variants that the paper and the official code name; any other patch or width works too ("B/12", "R50x4").
 # fmt: off
 NAMES = (
     "Ti/16", "S/32", "S/16", "b/32", "M/16", "B/32", "B/16", "B/8", "L/32", "L/16", "H/14", "So400m/14", "g/14", "G/14",
     "R+Ti/16", "R26+S/32", "R26+B/32", "R50+B/32", "R50+B/16", "R50+L/32", "R50+L/16",
     "Axial-B/32", "Axial-B/16",
-    "R26x1", "R50x1", "R50x2", "R50x3", "R101x1", "R101x3", "R152x1", "R152x2", "R152x4", "R200x3",
+    "R26x1", "R50x1", "R50x2", "R50x3", "R101x1", "R101x3", "R152x1", "R152x2", "R152x4", "R200x3", "Axial-R50x1",
 )
 # fmt: on
 
@@ -91,10 +93,13 @@ def variant(name: str) -> ViTConfig | ResNetConfig:
         if not isinstance(own, ViTConfig | ResNetConfig):
             raise BadInput(f"the model {name!r} was registered with a function that returns {own!r}, not a ViTConfig")
         return own
-    resnet = re.fullmatch(r"(?:BiT-)?(?P<stages>R\d+)x(?P<width>\d+(?:\.\d+)?)", name)
+    resnet = re.fullmatch(r"(?P<kind>BiT-|Axial-)?(?P<stages>R\d+)x(?P<width>\d+(?:\.\d+)?)", name)
     if resnet and resnet["stages"] in STAGES:
-        stages = replace(BIT, units=STAGES[resnet["stages"]], width=round(64 * float(resnet["width"])))
-        return ResNetConfig(stages)
+        axial = resnet["kind"] == "Axial-"
+        stages = replace(
+            Stages() if axial else BIT, units=STAGES[resnet["stages"]], width=round(64 * float(resnet["width"]))
+        )
+        return ResNetConfig(stages, axial_heads=AXIAL_HEADS if axial else 0)
     match = re.fullmatch(
         r"(?:(?P<stages>R\d*)(?:x1)?\+)?(?P<axial>Axial-)?(?:ViT-)?(?P<shape>\w+)/(?P<patch>\d+)", name
     )

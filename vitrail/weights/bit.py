@@ -50,7 +50,9 @@ def read_bit(tensors: Mapping[str, Tensor], path: Path, resolution: tuple[int, i
 
 
 def write_bit(config: ResNetConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file; raises BadInput for post-activation units, which the layout does not have."""
+    """The tensors of a file; raises BadInput for post-activation units and attention: the layout has neither."""
+    if config.axial_heads:
+        raise BadInput("BiT's .npz layout has no axial attention; a bundle keeps everything")
     if config.stages.order == "post":
         raise BadInput("BiT's .npz layout has no post-activation units; a bundle keeps everything")
     return write(layout(config, digits=2), state)

@@ -234,7 +234,7 @@ print(vitrail.Predictor("this-folder").predict(["image.jpg"], top=5))
 
 def _kind(config: ModelConfig) -> str:
     if isinstance(config, ResNetConfig):
-        return "A BiT ResNet"
+        return "An axial ResNet" if config.axial_heads else "A BiT ResNet"
     return "A hybrid Vision Transformer" if config.backbone else "A Vision Transformer"
 
 

@@ -60,6 +60,8 @@ _RESNETS: dict[_Architecture, str] = {
 def _lacking(config: ModelConfig) -> str | None:
     """What timm cannot say of a model; None when it can build it."""
     if isinstance(config, ResNetConfig):
+        if config.axial_heads:
+            return "axial attention"
         known = config.stages.order == "pre" and (config.stages.units, config.stages.width) in _RESNETS
         return None if known else f"ResNet of stages {config.stages.units}, width {config.stages.width} and this kind"
     position = config.position

@@ -1,5 +1,6 @@
 """Weights into a model with other classes, resolution, patches or pooling; says what became of each tensor."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -79,6 +80,7 @@ _ENCODER = (
     "gated",
     "qk_norm",
     "channels",
+    "axial",
 )  # heads have no shape of their own
 
 
@@ -90,6 +92,7 @@ def _same_encoder(old: ModelConfig, new: ModelConfig) -> None:
         parts["layer_scale"] = (old.layer_scale is not None, new.layer_scale is not None)
     elif isinstance(old, ResNetConfig) and isinstance(new, ResNetConfig):
         parts = {"stages": (_trunk(old.stages), _trunk(new.stages))}
+        parts["axial_heads"] = (old.axial_heads, new.axial_heads)
     else:
         parts = {"kind": (type(old).__name__, type(new).__name__)}
     for name, (had, wanted) in parts.items():
@@ -125,7 +128,7 @@ def _resampled(published: PretrainedModel, new: ModelConfig) -> dict[str, Tensor
     """The tensors that change with the grid, the patch size or the class token's entry."""
     old, state, interpolation = published.config, published.state, published.interpolation
     if not isinstance(old, ViTConfig) or not isinstance(new, ViTConfig):
-        return {}
+        return _axial_places(state, new)
     made: dict[str, Tensor] = {}
     if old.patch != new.patch:
         made["patch_embed.proj.weight"] = resample_patches(state["patch_embed.proj.weight"], new.patch)
@@ -147,6 +150,19 @@ def _resampled(published: PretrainedModel, new: ModelConfig) -> dict[str, Tensor
         case Relative():
             made["pos_embed"] = resample_relative(state["pos_embed"], old.grid, new.grid, interpolation)
     return {name: tensor for name, tensor in made.items() if tensor is not state.get(name)}  # same length: taken
+
+
+def _axial_places(state: Mapping[str, Tensor], new: ModelConfig) -> dict[str, Tensor]:
+    """The vectors of places of an axial ResNet, for lines of another length: differences, scaled with the line."""
+    if not isinstance(new, ResNetConfig) or not new.axial_heads:
+        return {}
+    with torch.device("meta"):
+        wanted = {name: len(tensor) for name, tensor in build(new).state_dict().items() if name.endswith(".relative")}
+    return {
+        name: resample_line(state[name][None], length)[0]
+        for name, length in wanted.items()
+        if len(state[name]) != length
+    }
 
 
 def _entry(table: Tensor, entries: tuple[bool, bool]) -> Tensor:

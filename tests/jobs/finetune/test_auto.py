@@ -19,6 +19,7 @@ from vitrail.evals.features import features
 from vitrail.evals.inference import run_inference
 from vitrail.jobs import training
 from vitrail.jobs.finetune import auto as job
+from vitrail.jobs.finetune import auto_plan
 from vitrail.jobs.finetune.auto import automatic, choose
 from vitrail.jobs.finetune.auto_plan import CANDIDATES, Sizes, Times, final_steps, make_auto_plan
 from vitrail.jobs.finetune.linear_judge import judge_logits, linear_judge, make_folds
@@ -261,13 +262,52 @@ def test_low_rank_trials_start_from_the_judge_too(data: Path, tmp_path: Path, mo
     assert not [name for name in load(tmp_path / "out").state_dict() if "lora" in name]
 
 
+@pytest.mark.parametrize("mean", [0.95, 0.9])
+def test_the_mean_of_trials_goes_on_where_it_is_better_than_each(
+    data: Path, tmp_path: Path, monkeypatch, mean: float
+) -> None:
+    """Made-up accuracies: of the two trials, of both again, of their mean."""
+    accuracies = iter([0.9, 0.8, 0.9, 0.8, mean])
+    original, both, begun = job.judge_logits, (CANDIDATES[0], CANDIDATES[2]), {}
+    monkeypatch.setattr(job, "judge_logits", lambda *given: replace(original(*given), accuracy=next(accuracies)))
+    for place in (job, auto_plan):
+        monkeypatch.setattr(place, "CANDIDATES", both)
+    plan = auto_plan.make_auto_plan
+
+    def two(sizes: Sizes, times: Times, budget: float, batch: int, steps: int, known: int) -> Any:
+        return replace(plan(sizes, times, budget, batch, steps, known), candidates=tuple(one.name for one in both))
+
+    def noted(config: Any, folder: Path, *given: Any, head: Any) -> Any:
+        begun[folder.relative_to(tmp_path / "out").as_posix()] = given[-1]
+        return finetune_once(config, folder, *given, head=head)
+
+    monkeypatch.setattr(job, "make_auto_plan", two)
+    monkeypatch.setattr(job, "finetune_once", noted)
+    judge = job.linear_judge
+    monkeypatch.setattr(
+        job,
+        "linear_judge",
+        lambda *given: (found := judge(*given))._replace(judged=replace(found.judged, accuracy=0.5)),
+    )
+    result = automatic(asked(data), tmp_path / "out", HERE)
+    first, second = (load(tmp_path / "out" / "trials" / one.name / "bundle").state_dict() for one in both)
+    better_than_each = mean > 0.9
+    assert [row.name for row in result.trials[1:]] == [one.name for one in both] + ["soup"] * better_than_each
+    assert result.chosen.name == ("soup" if better_than_each else "all-layers")
+    state = begun["final/seed-0"].state
+    expected = {name: (first[name] + second[name]) / 2 for name in first} if better_than_each else first
+    assert all(torch.equal(state[name], expected[name]) for name in state)
+    assert automatic(asked(data), tmp_path / "out", HERE) == result, "shown, not made again"
+
+
 def test_the_plan_keeps_to_its_budget() -> None:
     sizes, times = Sizes(1000, 200, 500, 10, 1), Times(2.5, 0.04, 5.0)
-    for budget, tried in {120.0: 0, 360.0: 1, 1200.0: 3, 36_000.0: 3}.items():
+    for budget, tried in {120.0: 0, 360.0: 1, 1200.0: 1, 2400.0: 2, 36_000.0: 3}.items():
         plan = make_auto_plan(sizes, times, budget, 32, 0, 3)
         assert plan.seconds <= 0.9 * budget
         assert len(plan.candidates) == tried
-    assert plan.steps == 625  # 20 epochs
+        assert tried < 2 or plan.trial_steps >= 300
+    assert plan.trial_steps == pytest.approx(625, abs=4)  # 20 epochs
     assert make_auto_plan(sizes, times, 30.0, 32, 0, 3).candidates == ()
     plan = make_auto_plan(sizes, times, 360.0, 32, 0, 3)
     assert 60 < plan.trial_steps < 100

@@ -25,6 +25,7 @@ from vitrail.core.pool import usable_cores
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder
 from vitrail.core.seeds import generator
+from vitrail.core.text import listed
 from vitrail.data.decode.image import to_picture
 from vitrail.data.loader.num_workers import seconds_an_image
 from vitrail.data.sources.base import Source
@@ -40,6 +41,7 @@ from vitrail.jobs.finetune.auto_plan import (
     CANDIDATES,
     DEFAULT_BUDGET,
     GOING_ON,
+    SOUP,
     START,
     USEFUL,
     Candidate,
@@ -70,6 +72,7 @@ from vitrail.jobs.finetune.run import (
 )
 from vitrail.jobs.finetune.schedule_rule import batch_for, seconds_of
 from vitrail.jobs.finetune.step_time import measure_step_time
+from vitrail.models.build import Model
 from vitrail.models.resnet import ResNetConfig
 from vitrail.records.finetune import AutoPlan, FinetuneResult, Trial
 from vitrail.records.record import load_record
@@ -77,7 +80,9 @@ from vitrail.records.run import RunResult
 from vitrail.train.config import check_training
 from vitrail.train.divergence import Diverged
 from vitrail.train.schedule import Cosine
+from vitrail.train.soup import greedy_soup
 from vitrail.train.trainable import LayerDecay, Whole
+from vitrail.weights.bundle import save_bundle
 from vitrail.weights.load import load, read_pretrained
 from vitrail.weights.pretrained import PretrainedModel
 
@@ -113,7 +118,7 @@ class _Auto:
         return finetune_once(config, where, self.machine, recipe, data, False, start, head=head)
 
     def final_start(self, one: Candidate) -> tuple[PretrainedModel, Linear]:
-        """What the final run begins with: the model of the only trial, or what all trials began with."""
+        """What the final run begins with: the model of the chosen trial, or what all trials began with."""
         if not goes_on(self.plan):
             return self.start, self.judge.whole
         trial = read_pretrained(str(self.run.path / "trials" / one.name / "bundle"))
@@ -245,6 +250,8 @@ def _choose_and_train(auto: _Auto) -> Outcome:
         if one.name in plan.candidates and auto.folds:
             note(run, trials, None, [])
             trials.append(_trial(auto, one))
+    if goes_on(plan) and sum(row.failed is None for row in trials[1:]) > 1:
+        trials += _soup(auto, [row for row in trials[1:] if row.failed is None])
     chosen = choose(trials)
     file = run.path / "final.json"
     if not file.exists():
@@ -255,7 +262,7 @@ def _choose_and_train(auto: _Auto) -> Outcome:
         write_json(file, {"chosen": chosen.name, "steps": steps, "failed": None})
     decided = read_json(file)
     if decided["chosen"] != JUDGE and decided["failed"] is None:
-        one = next(one for one in CANDIDATES if one.name == decided["chosen"])
+        one = next(one for one in (*CANDIDATES, SOUP) if one.name == decided["chosen"])
         say(
             f"chosen: {one.name}, {chosen.accuracy:.1%} of {chosen.count:,} held-out images; now on all "
             f"{len(auto.train):,} for {decided['steps']:,} steps"
@@ -294,7 +301,7 @@ def _trial(auto: _Auto, one: Candidate) -> Trial:
             for fold, head, place in zip(auto.folds, auto.judge.folds, places, strict=True):
                 part = Subset(auto.train, fold.train)
                 training += auto.train_one(one, place, part, (auto.start, head), auto.plan.trial_steps).seconds
-                found.append(_held_out_logits(auto, place, fold))
+                found.append(_held_out_logits(auto, load(place / "bundle", device="cpu"), fold))
                 shutil.rmtree(place / "checkpoints", ignore_errors=True)  # a finished run never goes back to them
         except Diverged as problem:
             failed = str(problem)
@@ -313,14 +320,49 @@ def _trial(auto: _Auto, one: Candidate) -> Trial:
     return Trial(name=one.name, folder=folder, learning_rate=rate, **_figures(judged), **_UNKNOWN, **stored)
 
 
-def _held_out_logits(auto: _Auto, place: Path, fold: Fold) -> tuple[torch.Tensor, torch.Tensor]:
+def _soup(auto: _Auto, trials: Sequence[Trial]) -> list[Trial]:
+    """The mean of the weights of some trials, where that is better than each of them; kept in judged.json."""
+    where, (fold,) = auto.run.path / "trials" / SOUP.name, auto.folds
+    done = where / "judged.json"
+    if not done.exists():
+        started, judged = time.perf_counter(), None
+        figures: dict[float, Judged] = {}
+
+        def score(model: Model) -> float:
+            found = judge_logits(*_held_out_logits(auto, model, fold))
+            return figures.setdefault(found.accuracy, found).accuracy
+
+        soup = greedy_soup([load(auto.run.path / str(row.folder) / "bundle", device="cpu") for row in trials], score)
+        if soup.score > max(soup.scores):
+            judged, classes = figures[soup.score], auto.train.classes
+            save_bundle(where / "bundle", soup.model, soup.model.preprocess, classes, auto.start.provenance)
+        wall = time.perf_counter() - started
+        about = {"members": [trials[i].name for i in soup.members], "seconds": wall, "wall": wall}
+        write_json(done, {**about, "judged": judged and asdict(judged)})
+    stored = read_json(done)
+    judged = judged_from_json(stored["judged"])
+    if judged is None:
+        return []
+    say(f"soup of {listed(stored['members'])}: {judged.accuracy:.1%} of {judged.count:,} held-out images")
+    first = trials[0]
+    facts: dict[str, Any] = {key: stored[key] for key in ("seconds", "wall")}
+    facts |= {"step": first.step, "start": first.start}  # of the final run, as it goes on
+    folder = where.relative_to(auto.run.path).as_posix()
+    rate = auto.config.optimizer.lr * SOUP.rate
+    return [
+        Trial(name=SOUP.name, folder=folder, learning_rate=rate, **_figures(judged), **_UNKNOWN, **facts, failed=None)
+    ]
+
+
+def _held_out_logits(auto: _Auto, model: Model, fold: Fold) -> tuple[torch.Tensor, torch.Tensor]:
     """[M, K] and the labels [M]."""
     device = choose_device(auto.machine.device)
-    model = load(place / "bundle", device=device)
     dtype = choose_precision(auto.config.precision, device)
     held = Subset(auto.train, fold.held)
     parts = list(
-        run_inference(model, held, model.preprocess, dtype=dtype, workers=auto.machine.workers, title="held out")
+        run_inference(
+            model.to(device), held, model.preprocess, dtype=dtype, workers=auto.machine.workers, title="held out"
+        )
     )
     return torch.cat([part.logits for part in parts]), torch.cat([part.batch.labels for part in parts])
 

@@ -11,7 +11,8 @@ from vitrail.train.trainable import LayerDecay, Lora, Tuned
 DEFAULT_BUDGET = "10m"
 PLANNED = 0.9  # of the budget: reading, saving and what measurements missed take the rest
 EPOCHS = 20  # of the training images, at most; for few images at least USEFUL steps
-USEFUL = 150  # steps of the final run that another trial must leave
+USEFUL = 150  # steps of a trial below which half a batch makes twice as many
+RIVALS = 300  # steps of each trial that another one must leave
 FEWEST = 30  # steps, below which nothing is trained but the classifier: the first ones make features worse
 BATCH = 32  # images a step where none are given; half of it where that makes fewer than USEFUL steps
 GOING_ON = 0.25  # steps and rate of a final run that goes on from its trial, by those of the trial
@@ -31,6 +32,7 @@ CANDIDATES = (
     Candidate("lora-8", Lora(8, 16.0), 5.0),
     Candidate("all-layers-faster", LayerDecay(0.75), 3.0),
 )
+SOUP = Candidate("soup", LayerDecay(0.75), 1.0)  # goes on from the mean of trials, where that is the best
 
 
 class Times(NamedTuple):
@@ -42,8 +44,8 @@ class Times(NamedTuple):
 
 
 def goes_on(plan: AutoPlan) -> bool:
-    """Whether the final run goes on from the only trial, with the held-out images, too; else it starts as that did."""
-    return len(plan.candidates) == 1 and plan.folds == 1
+    """Whether the final run goes on from the chosen trial, with the held-out images too; else it starts as that did."""
+    return plan.folds == 1
 
 
 def plan_lines(plan: AutoPlan) -> list[str]:
@@ -60,7 +62,7 @@ def plan_lines(plan: AutoPlan) -> list[str]:
             f"each{runs}, judged on {held}"
         )
         about = "about " if plan.timed else ""
-        final = "then, if it is better, on with all" if goes_on(plan) else "the best on all"
+        final = "then the best goes on with all" if goes_on(plan) else "the best on all"
         lines.append(f"  {final} training images: {about}{plan.steps:,} steps")
     tested = f"; {plan.test_images:,} test images, judged once at the end" if plan.test_images else ""
     lines.append(
@@ -83,8 +85,8 @@ class Sizes(NamedTuple):
 def make_auto_plan(sizes: Sizes, times: Times, budget: float, batch: int, steps: int, known: int) -> AutoPlan:
     """The plan for a budget in seconds, or for `steps` where they are not 0.
 
-    As many candidates are tried as leave USEFUL steps. Their trials take half of the steps of the final run; a single
-    one takes most of the time, and the final run goes on from it.
+    As many candidates are tried as leave RIVALS steps to each. The final run goes on from the best of them, for a
+    quarter of its steps; of several folds there is no such model, trials have half of the steps, and it starts anew.
 
     Args:
         steps: of the run that starts from the judge: with one fold a trial, which the final run goes on from.
@@ -94,31 +96,30 @@ def make_auto_plan(sizes: Sizes, times: Times, budget: float, batch: int, steps:
     fixed = times.measured + times.judge * (sizes.train + sizes.test) + START
     runs = max(1, sizes.folds)
 
-    def trial_steps(candidates: int, steps: int) -> int:
-        return ceil(steps / GOING_ON) if candidates == runs == 1 else ceil(steps / 2)
+    longer = 1 / GOING_ON if runs == 1 else 0.5  # a trial, in final runs
+
+    def trial_steps(steps: int) -> int:
+        return ceil(steps * longer)
 
     def seconds(candidates: int, steps: int) -> float:
-        trial = runs * (trial_steps(candidates, steps) * times.step + START) + sizes.held * times.judge
+        trial = runs * (trial_steps(steps) * times.step + START) + sizes.held * times.judge
         return fixed + (candidates * trial + steps * times.step + START if candidates else 0.0)
 
     def fitting(candidates: int) -> int:
         """Steps of the final run."""
         left = PLANNED * budget - seconds(candidates, 0)
-        together = 1 + candidates * runs * (1 / GOING_ON if candidates == runs == 1 else 0.5)
-        return max(
-            0, min(ceil(most * GOING_ON) if candidates == runs == 1 else most, int(left / (times.step * together)))
-        )
+        return max(0, min(ceil(most / max(1, longer)), int(left / (times.step * (1 + candidates * runs * longer)))))
 
     why: list[str] = []
     candidates = 1
     if steps == 0:
-        while candidates < known and fitting(candidates + 1) >= min(USEFUL, most):
+        while candidates < known and trial_steps(fitting(candidates + 1)) >= min(RIVALS, most * min(1.0, longer)):
             candidates += 1
         steps = fitting(candidates)
-        if max(steps, trial_steps(candidates, steps)) < FEWEST:
+        if max(steps, trial_steps(steps)) < FEWEST:
             candidates, steps = 0, 0
             why.append("the budget leaves no time for fine-tuning: the linear judge is the model; give a longer one")
-        elif max(steps, trial_steps(candidates, steps)) >= most:
+        elif max(steps, trial_steps(steps)) >= most:
             why.append(f"training ends after {most:,} steps, {most * batch / sizes.train:.0f} epochs")
         timed = True
     else:
@@ -139,7 +140,7 @@ def make_auto_plan(sizes: Sizes, times: Times, budget: float, batch: int, steps:
         candidates=tuple(one.name for one in CANDIDATES[:candidates]),
         folds=sizes.folds,
         steps=steps,
-        trial_steps=trial_steps(candidates, steps),
+        trial_steps=trial_steps(steps),
         batch=batch,
         classes=sizes.classes,
         train_images=sizes.train,

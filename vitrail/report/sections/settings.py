@@ -49,7 +49,8 @@ def _model(model: Json) -> str:
     stages = model.get("stages") or model.get("backbone")
     under = f"units {'-'.join(map(str, stages.get('units', ())))}" if isinstance(stages, dict) else ""
     if model.get("type") == "ResNetConfig":
-        return f"ResNet of {under}, width {stages.get('width') if isinstance(stages, dict) else '?'}{size}"
+        axial = "axial " if model.get("axial_heads") else ""
+        return f"{axial}ResNet of {under}, width {stages.get('width') if isinstance(stages, dict) else '?'}{size}"
     kind = f"hybrid of a ResNet of {under} and" if under else "ViT of"
     layers = f"{model.get('depth')} layers, width {model.get('width')}, {model.get('heads')} heads"
     return f"{kind} {layers}, patch {model.get('patch')}{size}"
