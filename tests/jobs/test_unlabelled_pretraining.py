@@ -22,6 +22,7 @@ from vitrail.models.masked_patches import MaskedPatches
 from vitrail.models.objective import MaskedObjective
 from vitrail.models.variants import variant
 from vitrail.recipes import pretraining
+from vitrail.report import make
 from vitrail.train.loss import Sigmoid
 from vitrail.weights.convert import convert
 from vitrail.weights.load import load, read_pretrained
@@ -88,6 +89,16 @@ def test_the_bundle_is_a_model_without_its_decoder(name: str, tmp_path: Path) ->
     result = finetune_once(tuned, tmp_path / "tuned", HERE, inside=False)
     assert result.count == 64
     assert inspect(Inspect(str(tmp_path / "copy"), "digits@test", count=2), tmp_path / "look", HERE).depth == 1
+    with np.load(tmp_path / "look" / "arrays.npz") as arrays:
+        images, seen, made = (arrays[name] for name in ("painted_images", "painted_seen", "painted"))
+    assert images.shape == seen.shape == made.shape == (2, 8, 8, 3)
+    holes = (seen != images).any(axis=3)
+    assert holes.any()
+    assert (made != seen).any(axis=3)[holes].any(), "something is painted there"
+    assert "What it paints into the holes" in make(tmp_path / "look").read_text(encoding="utf-8")
+    inspect(Inspect(str(tmp_path / "copy"), "digits@test", count=2, resolution=16), tmp_path / "larger", HERE)
+    with np.load(tmp_path / "larger" / "arrays.npz") as arrays:
+        assert "painted" not in arrays, "the head and the decoder are of the size that they were trained at"
 
 
 def flat(folder: Path, count: int = 20) -> Path:

@@ -29,7 +29,7 @@ class Bar:
             self._progress.update(self._task, advance=by)
             if note is not None:
                 self._progress.update(self._task, note=note)
-        elif note and (time.monotonic() - self._said > QUIET_SECONDS or self.done >= self.total):
+        elif note and not console.quiet and (time.monotonic() - self._said > QUIET_SECONDS or self.done >= self.total):
             print(f"{self.title} {self.done}/{self.total}  {note}", file=sys.stderr, flush=True)
             self._said = time.monotonic()
 
@@ -51,6 +51,16 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Bar]:
     )
     with Progress(*columns, console=console, transient=False) as bars:
         yield Bar(title, total, bars, done)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing is shown meanwhile: of work that only measures."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 def say(text: str) -> None:

@@ -29,6 +29,7 @@ from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.inference import run_inference
 from vitrail.evals.knn import nearest
 from vitrail.models.build import Model
+from vitrail.models.objective import Learner, learner
 from vitrail.models.position import Learned1d, Learned2d, NoPosition, PositionConfig, Relative, SinCos2d
 from vitrail.models.resnet import ResNet
 from vitrail.models.vit import ViT, ViTConfig
@@ -46,7 +47,9 @@ from vitrail.records.inspection import (
     Rollout,
 )
 from vitrail.records.record import write_record
-from vitrail.weights.load import load
+from vitrail.train.reconstruct import paint
+from vitrail.weights.load import model_of, read_pretrained
+from vitrail.weights.pretrained import PretrainedModel
 
 LOOKING_BYTES = 512 << 20  # of activations and attention held at a time
 SEVERAL = 8  # maps of single heads, up to which all shown images have them; more are drawn of two images
@@ -100,7 +103,8 @@ def inspect(config: Inspect, folder: Path, machine: Machine | None = None) -> In
         raise BadInput(f"nearest is {config.nearest}: at least 1 neighbour is drawn")
     if config.neighbours and not config.images:
         raise BadInput("--neighbours needs --images DATA: the images whose neighbours are sought")
-    model = load(config.model, resolution=config.resolution, device=choose_device(machine.device))
+    published = read_pretrained(config.model, resolution=config.resolution)
+    model = model_of(published, config.resolution).to(choose_device(machine.device)).eval()
     if isinstance(model, ViT):
         chosen_heads(config, model.config)  # before anything is opened
     source = open_data(config.images, "test") if config.images else None
@@ -111,8 +115,26 @@ def inspect(config: Inspect, folder: Path, machine: Machine | None = None) -> In
         )
         say(f"{config.model} is a ResNet and has no attention: {rest}")
     return look_inside(
-        model, model.preprocess, model.classes, source, folder, name=config.model, asked=config, among=among
+        model,
+        model.preprocess,
+        model.classes,
+        source,
+        folder,
+        name=config.model,
+        asked=config,
+        among=among,
+        painter=_painter(model, published),
     )
+
+
+def _painter(model: Model, published: PretrainedModel) -> Learner | None:
+    """The model with the head or the decoder that it was trained with, at the size that this is made for."""
+    beside = published.trained_with
+    if beside is None or not isinstance(model, ViT) or model.config.resolution != published.config.resolution:
+        return None
+    made = learner(model, beside.objective)
+    made.load_state_dict(beside.state, strict=False)
+    return made.to(next(model.parameters()).device).eval()
 
 
 def look_inside(
@@ -125,8 +147,12 @@ def look_inside(
     name: str,
     asked: Inspect | None = None,
     among: Set | None = None,
+    painter: Learner | None = None,
 ) -> Inspection:
-    """`inspect` for a model in memory. The images are a seeded choice of `count`, `shown` of them drawn."""
+    """`inspect` for a model in memory. The images are a seeded choice of `count`, `shown` of them drawn.
+
+    `painter`: the model with what it was trained with without labels: what it paints into the holes is drawn, too.
+    """
     asked = asked or Inspect(name, count=32)
     config = model.config
     filters, variance = embedding_filters(first_layer(model).cpu())
@@ -157,6 +183,9 @@ def look_inside(
             seen, said = _attention(model, preprocess, classes, chosen, asked)
             arrays |= seen
             summary = replace(summary, **said)
+    if painter is not None and chosen is not None:
+        made = paint(painter, chosen, preprocess, seed=0, dtype=torch.float32, count=asked.shown)
+        arrays |= {"painted_images": made.images, "painted_seen": made.seen, "painted": made.painted}
     if among is not None and chosen is not None:
         shown = min(asked.shown, NEIGHBOURS_OF)
         close = neighbours(model, preprocess, chosen, among, folder, count=asked.nearest, shown=shown)

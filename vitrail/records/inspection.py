@@ -128,6 +128,8 @@ FILES: Files = {
     "on each patch, not normalised; attention pooling weighs the patches; "
     "`images` uint8 [M, H, W, 3]: the images of the rollout, as the model sees them; "
     "`head_maps` float16 [M', layers, heads, h, w]: what single heads attend to, of the first M' images: all M where "
-    "there are at most eight maps an image, otherwise two",
+    "there are at most eight maps an image, otherwise two; "
+    "`painted_images`, `painted_seen`, `painted` uint8 [M, H, W, 3]: (trained without labels) images, what the model "
+    "sees of them, and what it paints into the holes",
     "pictures.npz": "(with `--neighbours`) the images and their neighbours",
 }

@@ -7,9 +7,11 @@ absent, so all of it can be continued.
 """
 
 import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +19,15 @@ import torch
 
 from vitrail.core.cache import cache_folder
 from vitrail.core.config import from_json, to_json
-from vitrail.core.device import Machine, choose_device, choose_precision
+from vitrail.core.device import Device, Machine, choose_device, choose_precision
 from vitrail.core.dist import joined, launched
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
-from vitrail.core.pool import usable_cores
-from vitrail.core.progress import say
+from vitrail.core.progress import quiet, say
 from vitrail.core.run import RunFolder
-from vitrail.core.seeds import generator
 from vitrail.core.text import listed
-from vitrail.data.decode.image import to_picture
-from vitrail.data.loader.num_workers import seconds_an_image
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
-from vitrail.data.transforms.pipeline import train_transform
 from vitrail.evals.feature_cache import stored_features
 from vitrail.evals.fewshot import Linear
 from vitrail.evals.inference import run_inference
@@ -68,15 +65,17 @@ from vitrail.jobs.finetune.run import (
     check_start,
     classifier_of,
     finetune_once,
+    model_config,
     open_checked,
 )
 from vitrail.jobs.finetune.schedule_rule import batch_for, seconds_of
-from vitrail.jobs.finetune.step_time import measure_step_time
 from vitrail.models.build import Model
+from vitrail.models.cost import training_flops
 from vitrail.models.resnet import ResNetConfig
 from vitrail.records.finetune import AutoPlan, FinetuneResult, Trial
 from vitrail.records.record import load_record
 from vitrail.records.run import RunResult
+from vitrail.train.callbacks import Every
 from vitrail.train.config import check_training
 from vitrail.train.divergence import Diverged
 from vitrail.train.schedule import Cosine
@@ -85,6 +84,10 @@ from vitrail.train.trainable import LayerDecay, Whole
 from vitrail.weights.bundle import save_bundle
 from vitrail.weights.load import load, read_pretrained
 from vitrail.weights.pretrained import PretrainedModel
+
+MEASURED, WARM = 6, 3  # steps that are timed before the plan, and how many of them are not counted
+LONGEST, LIKELY = 4.0, 0.3  # seconds of such a step, at so much of the measured peak; fewer images where it is longer
+PASSES = 2.5  # judging an image is one of a training step's three passes, and decoding
 
 
 @dataclass(frozen=True)
@@ -186,33 +189,46 @@ def _plan(
     file = run.path / "plan.json"
     if not file.exists():
         started = time.perf_counter()
-        tried = replace(config, tuned=LayerDecay(), steps=config.steps or 1)
-        pace = measure_step_time(tried, start, train.classes, machine)
-        preprocess = build_pretrained(config, start, train.classes)[2]
-        rng = generator(config.seed, "measured")
-        decode = seconds_an_image(
-            train, lambda i: train_transform(to_picture(train[i].image), config.augment, preprocess, rng)
-        )
-        decode /= usable_cores()
-        spent = time.perf_counter() - started
+        step = _step_time(config, train, machine, start)
         folds = make_folds(train, config.seed)
         held = sum(len(fold.held) for fold in folds)
         sizes = Sizes(len(train), held, len(test) if test is not None else 0, len(train.classes), len(folds))
         known = 1 if isinstance(start.config, ResNetConfig) else len(CANDIDATES)
 
-        def made(batch: int) -> AutoPlan:
-            times = Times(pace.seconds(batch) + batch * decode, pace.judged + decode, spent)
-            return make_auto_plan(sizes, times, budget, batch, config.steps, known)
+        def made(batch: int, step: float) -> AutoPlan:
+            spent = time.perf_counter() - started
+            return make_auto_plan(sizes, Times(step, step / batch / PASSES, spent), budget, batch, config.steps, known)
 
-        plan = made(config.batch)
-        if any_batch and plan.timed and plan.steps + plan.trial_steps < USEFUL:
-            plan = made(max(1, config.batch // 2))  # more steps of fewer images, in the same time
+        plan = made(config.batch, step)
+        if any_batch and plan.timed and plan.steps + plan.trial_steps < USEFUL and config.batch > 1:
+            half = replace(config, batch=config.batch // 2)  # more steps of fewer images, in the same time
+            plan = made(half.batch, _step_time(half, train, machine, start))
         plan = replace(plan, why=(*plan.why, *start.assumed))
         write_json(file, {"format": 1, "plan": to_json(plan)})
     plan = from_json(AutoPlan, read_json(file)["plan"], str(file))
     for line in plan_lines(plan):
         say(line)
     return plan
+
+
+def _step_time(config: Finetune, train: Source, machine: Machine, start: PretrainedModel) -> float:
+    """Seconds of an update with all that a run does, its decoding too: of the last of a few, which are forgotten.
+
+    A large model does them with fewer images.
+    """
+    device = Device.find(machine.device, config.precision)
+    each = training_flops(model_config(config, start, len(train.classes))) / (LIKELY * device.peak_flops)
+    images = max(1, min(config.batch, int(LONGEST / each)))
+    few: dict[str, Any] = dict.fromkeys(("log_every", "evaluate_every", "save_every"), 10 * MEASURED)
+    tried = replace(
+        config, steps=MEASURED, batch=images, schedule=Cosine(), test=None, budget=None, tuned=LayerDecay(), **few
+    )
+    ends: list[float] = []
+    watch = Every(1, lambda _: ends.append(time.perf_counter()))
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        alone, data = replace(machine, track=()), (train, None, None)
+        finetune_once(tried, Path(folder) / "measured", alone, "auto", data, False, start, [watch])
+    return (ends[-1] - ends[WARM - 1]) / (MEASURED - WARM) * config.batch / images
 
 
 def _prepare(
@@ -285,9 +301,22 @@ def _choose_and_train(auto: _Auto) -> Outcome:
 
 
 def choose(trials: Sequence[Trial]) -> Trial:
-    """The trial that RULE says; the first of the trials is the linear judge, which stands where nothing was judged."""
-    judged = [row for row in trials if row.failed is None and row.accuracy is not None]
-    return min(judged, key=lambda row: (-(row.accuracy or 0.0), row.loss)) if judged else trials[0]
+    """The trial that RULE says; the first of the trials is the linear judge, which stands where nothing was judged.
+
+    The loss says more than the accuracy of a few hundred images: a trial that is a little more often right by chance
+    is a worse model where its loss is higher.
+    """
+    judge = trials[0]
+    better = [
+        row
+        for row in trials[1:]
+        if row.failed is None and (row.accuracy or 0.0) >= (judge.accuracy or 0.0) and _loss(row) < _loss(judge)
+    ]
+    return min(better, key=lambda row: (-(row.accuracy or 0.0), _loss(row)), default=judge)
+
+
+def _loss(row: Trial) -> float:
+    return inf if row.loss is None else row.loss
 
 
 def _trial(auto: _Auto, one: Candidate) -> Trial:

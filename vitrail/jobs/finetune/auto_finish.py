@@ -23,8 +23,8 @@ from vitrail.weights.pretrained import PretrainedModel
 
 JUDGE = "linear judge"
 RULE = (
-    "the highest accuracy on the held-out images; among equal ones the lower loss there; never one below the linear "
-    "judge, which is the model where nothing is above it"
+    "the highest accuracy on the held-out images, of what has a lower loss there than the linear judge and no lower "
+    "accuracy; among equal ones the lower loss; the judge is the model where there is nothing such"
 )
 
 

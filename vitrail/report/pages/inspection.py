@@ -5,7 +5,7 @@ from vitrail.findings import inspection as findings
 from vitrail.report.blocks import Section, Text
 from vitrail.report.folder import Folder, Json, objects, pair
 from vitrail.report.page import page
-from vitrail.report.sections import attention_distance, attention_maps, nearest_images
+from vitrail.report.sections import attention_distance, attention_maps, nearest_images, painted
 from vitrail.report.sections.position_embeddings import filters_part, positions_part
 
 
@@ -59,6 +59,7 @@ def section(
         attention_distance.part(arrays.get("attention_distance"), content),
         attention_maps.rollout_part(images, arrays.get("rollout"), objects(content.get("images")), content),
         attention_maps.heads_part(arrays.get("head_maps"), images, content),
+        painted.part(arrays.get("painted_images"), arrays.get("painted_seen"), arrays.get("painted")),
         nearest_images.part(content, folder.arrays("pictures.npz")),
     ]
     drawn = [part for part in parts if part]

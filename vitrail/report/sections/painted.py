@@ -1,18 +1,23 @@
 """What a model that learns without labels paints into the holes of images, and how often it is right."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 import numpy as np
 
 from vitrail.core import numbers
-from vitrail.report.blocks import Block, Images, Section, Text, Tile
+from vitrail.report.blocks import Block, Images, Part, Section, Text, Tile
 from vitrail.report.charts.images import photograph
 from vitrail.report.folder import Folder, Json
 
 SIDE = 96  # CSS pixels
 MOST = 4  # evaluations that are drawn: the first, the last, and some between
+TITLE = "What it paints into the holes"
+SEEN = (
+    "Left the image, then what the model sees of it: grey is hidden; of masked patches some show a patch of another "
+    "place, or themselves."
+)
 
 
 def section(folder: Folder, validation: Sequence[Json], result: Json | None) -> Section | None:
@@ -26,19 +31,28 @@ def section(folder: Folder, validation: Sequence[Json], result: Json | None) -> 
     chosen = sorted({steps[round(i * (len(steps) - 1) / (MOST - 1))] for i in range(MOST)}) if steps else []
     painted = {step: inner.arrays(f"step-{step:08d}.npz").get("painted") for step in chosen}
     known = {step: array for step, array in painted.items() if _pictures(array) and array.shape == images.shape}
+    after = ", ".join(numbers.count(step) for step in known)
+    note = f"{SEEN} Then what it painted after {after} steps; what it saw is left as it is." if known else SEEN
+    blocks: list[Block] = [Text(said) for said in [_judged(validation, result)] if said]
+    columns = {f"Painted after {step} steps": array for step, array in known.items()}
+    return Section(TITLE, "painted", [*blocks, Images([_tiles(images, seen, columns)], note)])
+
+
+def part(images: np.ndarray | None, seen: np.ndarray | None, painted: np.ndarray | None) -> Part | None:
+    """Of an inspection: the same for the model as it is."""
+    if not _pictures(images) or not _pictures(seen) or not _pictures(painted):
+        return None
+    note = f"{SEEN} Then what the model paints there; what it sees is left as it is."
+    return Part(TITLE, [Images([_tiles(images, seen, {"Painted": painted})], note)])
+
+
+def _tiles(images: np.ndarray, seen: np.ndarray, columns: Mapping[str, np.ndarray]) -> list[Tile]:
     tiles = []
     for i, (image, holes) in enumerate(zip(images, seen, strict=False)):
         row = [photograph(image, f"Image {i + 1}", width=SIDE), photograph(holes, "What the model sees", width=SIDE)]
-        row += [photograph(array[i], f"Painted after {step} steps", width=SIDE) for step, array in known.items()]
+        row += [photograph(array[i], said, width=SIDE) for said, array in columns.items()]
         tiles.append(Tile(tuple(row), str(i + 1)))
-    after = ", ".join(numbers.count(step) for step in known)
-    note = (
-        "Left the image, then what the model sees of it: grey is hidden; of masked patches some show a "
-        "patch of another place, or themselves. "
-        + (f"Then what it painted after {after} steps; what it saw is left as it is." if known else "")
-    )
-    blocks: list[Block] = [Text(said) for said in [_judged(validation, result)] if said]
-    return Section("What it paints into the holes", "painted", [*blocks, Images([tiles], note)])
+    return tiles
 
 
 def _pictures(array: np.ndarray | None) -> TypeGuard[np.ndarray]:
