@@ -212,6 +212,7 @@ def _cold_start(target: Target, folder: Path) -> float | None:
     """Seconds of predict.py for one image in a new process that cannot import vitrail; it must answer."""
     if target == "triton":
         return None
+    folder = folder.resolve()  # it is where predict.py runs
     image = folder / ".start.png"
     Image.fromarray(dict(hostile_images())["a ramp, 375 x 500"]).save(image)
     hidden = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

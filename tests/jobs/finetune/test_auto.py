@@ -412,6 +412,16 @@ def test_the_page_and_the_command_without_a_recipe(data: Path, tmp_path: Path, c
     assert ended.value.code == 2
 
 
+def test_without_time_to_go_on_the_trial_is_the_model(data: Path, tmp_path: Path, monkeypatch) -> None:
+    better(monkeypatch)
+    monkeypatch.setattr(job, "final_steps", lambda *_: 0)
+    result = automatic(asked(data), tmp_path / "out", HERE)
+    trial, made = (load(tmp_path / "out" / name).state_dict() for name in ("trials/all-layers/bundle", "bundle"))
+    assert all(torch.equal(value, trial[name]) for name, value in made.items())
+    assert (result.steps, result.runs[0].folder) == (16, "trials/all-layers")
+    assert not (tmp_path / "out" / "final").exists()
+
+
 def test_the_final_run_goes_on_from_the_chosen_trial(data: Path, tmp_path: Path, monkeypatch) -> None:
     better(monkeypatch)
     begun: dict[str, tuple[Any, Any]] = {}

@@ -277,6 +277,11 @@ def _choose_and_train(auto: _Auto) -> Outcome:
             steps = final_steps(plan, spent, chosen.step or 0.0, chosen.start or 0.0)
         write_json(file, {"chosen": chosen.name, "steps": steps, "failed": None})
     decided = read_json(file)
+    if decided["chosen"] != JUDGE and decided["steps"] == 0:
+        say(f"chosen: {chosen.name}, {chosen.accuracy:.1%} of {chosen.count:,} held-out images; no time to go on")
+        made = run.path / (trials[1] if chosen.name == SOUP.name else chosen).folder  # type: ignore[operator]
+        result, bundle = load_record(RunResult, made / "result.json"), run.path / str(chosen.folder) / "bundle"
+        return Outcome(trials, chosen, result, chosen.folder, None, load(bundle, device="cpu"), plan.trial_steps)
     if decided["chosen"] != JUDGE and decided["failed"] is None:
         one = next(one for one in (*CANDIDATES, SOUP) if one.name == decided["chosen"])
         say(
@@ -288,7 +293,8 @@ def _choose_and_train(auto: _Auto) -> Outcome:
             where = run.path / "final" / "seed-0"
             result = auto.train_one(one, where, auto.train, auto.final_start(one), decided["steps"])
             steps = result.steps + (plan.trial_steps if goes_on(plan) else 0)
-            return Outcome(trials, chosen, result, None, load(where / "bundle", device="cpu"), steps)
+            folder = where.relative_to(run.path).as_posix()
+            return Outcome(trials, chosen, result, folder, None, load(where / "bundle", device="cpu"), steps)
         except Diverged as problem:
             decided = {**decided, "failed": str(problem)}
             write_json(file, decided)
@@ -297,7 +303,7 @@ def _choose_and_train(auto: _Auto) -> Outcome:
         chosen = trials[0]
     say("nothing tried is above the linear judge: it is the model")
     model, _, _ = build_pretrained(auto.config, auto.start, auto.train.classes, auto.judge.whole)
-    return Outcome(trials, chosen, None, decided["failed"], model, 0)
+    return Outcome(trials, chosen, None, None, decided["failed"], model, 0)
 
 
 def choose(trials: Sequence[Trial]) -> Trial:

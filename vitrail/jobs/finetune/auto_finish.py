@@ -33,7 +33,8 @@ class Outcome(NamedTuple):
 
     trials: list[Trial]
     chosen: Trial
-    result: RunResult | None  # of the final run; None: the linear judge is the model
+    result: RunResult | None  # of the final run, or the trial; None: the linear judge is the model
+    folder: str | None  # where that run lies
     failed: str | None  # why the final run has no model
     model: Model
     steps: int  # that made it, with those of a trial that it goes on from
@@ -102,7 +103,7 @@ def _result(outcome: Outcome, tested: Evaluation | None, model: Model, digest: s
     seconds, restarts = (final.seconds, final.restarts) if final else (0.0, 0)
     memory_gib, images_per_second = (final.memory_gib, final.images_per_second) if final else (None, None)
     run = FinalRun(
-        folder="final/seed-0" if final else None,
+        folder=outcome.folder,
         learning_rate=chosen.learning_rate,
         seed=0,
         accuracy=accuracy,
@@ -127,7 +128,7 @@ def _result(outcome: Outcome, tested: Evaluation | None, model: Model, digest: s
         interval=interval,
         spread=None,
         count=count,
-        seconds=sum(one.wall or 0.0 for one in outcome.trials) + seconds,
+        seconds=sum(one.wall or 0.0 for one in outcome.trials) + (seconds if outcome.folder != chosen.folder else 0.0),
         images_per_second=images_per_second,
         memory_gib=memory_gib,
         learning_rate=chosen.learning_rate,

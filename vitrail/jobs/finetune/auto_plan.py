@@ -16,6 +16,7 @@ RIVALS = 300  # steps of each trial that another one must leave
 FEWEST = 60  # steps, below which nothing is trained but the classifier: the first ones make features worse
 BATCH = 32  # images a step where none are given; half of it where that makes fewer than USEFUL steps
 GOING_ON = 0.25  # steps and rate of a final run that goes on from its trial, by those of the trial
+LEAST = 0.05  # of the trial's steps, below which it does not go on
 START = 2.0  # seconds that a run takes besides its steps: checkpoint, bundle, reading it again
 
 
@@ -158,6 +159,8 @@ def make_auto_plan(sizes: Sizes, times: Times, budget: float, batch: int, steps:
 def final_steps(plan: AutoPlan, spent: float, step: float, start: float) -> int:
     """The steps of the final run by the time that is left, from `plan.steps` of a plan without a clock.
 
+    0 where so few are left that the model of the trial is better left as it is.
+
     Args:
         spent: seconds until now.
         step: seconds of a step, as the trial took it.
@@ -167,4 +170,7 @@ def final_steps(plan: AutoPlan, spent: float, step: float, start: float) -> int:
         return plan.steps
     most = plan.trial_steps if goes_on(plan) else max(USEFUL, ceil(EPOCHS * plan.train_images / plan.batch))
     left = PLANNED * plan.budget_seconds - spent - start - plan.judge_seconds * plan.test_images
-    return max(1, min(most, int(left / step)))
+    steps = min(most, int(left / step))
+    if goes_on(plan):
+        return steps if steps >= LEAST * plan.trial_steps else 0
+    return max(1, steps)

@@ -68,9 +68,9 @@ COLUMNS = 7
 
 def filters_part(found: np.ndarray | None, content: Json) -> Part | None:
     """The figure and its sentence, of the `filters` in arrays.npz; None where there are none."""
-    if found is None or found.ndim != 4 or not len(found):
-        return None
-    shown = found[:FILTERS]
+    if found is None or found.ndim != 4 or not len(found) or found.shape[3] not in (1, 3):
+        return None  # of two or four channels there is no picture
+    shown = np.broadcast_to(found[:FILTERS], (*found[:FILTERS].shape[:3], 3))  # of grey images: grey
     columns = min(COLUMNS, len(shown))
     sheet = filter_tiles(shown, columns=columns)
     scale = max(1, round(64 * columns / sheet.shape[1]))
