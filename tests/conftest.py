@@ -19,6 +19,12 @@ os.environ.setdefault("VITRAIL_OFFLINE", "1")  # tests download nothing, and lea
 os.environ.setdefault("VITRAIL_CACHE", str(Path(tempfile.gettempdir()) / "vitrail-tests-cache"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Without `-m cuda` tests see no GPU: they compare bits, and were measured on a CPU."""
+    if config.option.markexpr != "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="session")
 def goldens() -> Path:
     """Outputs of the official code on random weights."""

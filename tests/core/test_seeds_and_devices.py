@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitrail.core.device import choose_device, choose_precision, peak_flops
+from vitrail.core.device import choose_device, choose_precision, out_of_memory, peak_flops
 from vitrail.core.errors import BadInput, nearest, unknown
 from vitrail.core.pool import usable_cores
 from vitrail.core.seeds import Keyed, generator, torch_seed
@@ -93,3 +93,29 @@ def test_nearest_helps_or_lists() -> None:
     assert nearest("zzz", ["cifar10", "digits"]) == "; known are: cifar10, digits"
     assert nearest("zzz", []) == ""
     assert str(unknown("recipe", "digit", ["digits"])) == "unknown recipe 'digit'; did you mean 'digits'?"
+
+
+def test_the_chosen_cuda_device_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    assert choose_device("cpu") == torch.device("cpu")
+    assert current == [torch.device("cuda", 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "memory"),
+    [
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("NCCL error: unhandled cuda error. Last error: Cuda failure 2 'out of memory'", True),
+        ("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+        ("shapes do not match", False),
+    ],
+)
+def test_how_libraries_say_that_memory_ran_out(text: str, memory: bool) -> None:
+    assert out_of_memory(RuntimeError(text)) == memory
+    assert out_of_memory(torch.OutOfMemoryError())

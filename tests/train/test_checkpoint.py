@@ -187,3 +187,17 @@ def test_the_folder_keeps_its_name_until_every_process_has_left_it(
         "part-1-of-2.safetensors",
         "state.json",
     ]
+
+
+@pytest.mark.parametrize("problem", [MemoryError("no room"), RuntimeError("a bug"), BadInput("a full disk")])
+def test_whatever_happens_to_the_thread_that_writes_is_raised_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(checkpoint, "write_shard", fail)
+    saver = checkpoint.Saver(tmp_path)
+    saver.save(fresh(training()))
+    with pytest.raises(type(problem), match=str(problem)):
+        saver.wait()

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.train.small import batches, fresh, save_checkpoint, training, update
 from vitrail.core.errors import Interrupted
+from vitrail.core.progress import Bar
 from vitrail.data.loader.loader import Batch
 from vitrail.train import loop
 from vitrail.train.callbacks import Save
@@ -88,3 +90,46 @@ def test_what_is_usual_goes_on_after_a_restart(tmp_path: Path) -> None:
     assert restore_checkpoint(tmp_path, again)
     assert list(again.losses) == list(state.losses)
     assert again.losses.maxlen == state.losses.maxlen
+
+
+def test_the_copy_of_a_loss_is_awaited_on_the_stream_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[object] = []
+
+    class Event(torch.cuda.Event):
+        def __new__(cls) -> "Event":
+            return object.__new__(cls)
+
+        def __init__(self) -> None: ...
+
+        def record(self, stream: object = None) -> None:
+            recorded.append(stream)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    with FakeTensorMode():
+        numbers, there = torch.zeros(2, device="cuda:1"), torch.zeros(2)
+        monkeypatch.setattr(torch, "empty_like", lambda *_, **options: there)  # memory is pinned on CUDA alone
+        loop._sent(numbers)
+    assert recorded == ["stream of cuda:1"]
+
+
+def test_what_is_shown_is_what_was_checked_and_nothing_is_read_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str | None] = []
+    class Given(list[Batch]):
+        steps, waited = range(20), 0.0
+
+    state, given, read = fresh(CONFIG), Given(batches(CONFIG)), list[torch.Tensor]()
+    monkeypatch.setattr(Bar, "advance", lambda self, note=None: notes.append(note))
+    for name in ("__float__", "__int__", "__bool__", "item"):
+        monkeypatch.setattr(torch.Tensor, name, lambda number: read.append(number) or pytest.fail("read"))
+
+    def known(state: TrainState, batch: Batch) -> Metrics:
+        state.step += 1
+        return Metrics(torch.tensor(1.0 * state.step), {"accuracy": torch.tensor(3)}, 12, torch.tensor(1.0), 0.1)
+
+    fit(state, given, known, steps=20, save=lambda _: None)
+    assert not read
+    assert [(i + 1, note.split("  ")[:2]) for i, note in enumerate(notes) if note] == [
+        (10, ["loss 9.000", "accuracy 25%"]),  # of the step before, which the device has done
+        (20, ["loss 20.000", "accuracy 25%"]),
+    ]

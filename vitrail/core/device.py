@@ -1,5 +1,6 @@
 """The device: its choice, precision, memory, and measured peak speed."""
 
+import gc
 import os
 import platform
 import resource
@@ -71,7 +72,11 @@ class Device:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` is CUDA where there is one; raises BadInput for a device that is not there."""
+    """`auto` is CUDA where there is one. A CUDA device is from now on the current one: events and libraries go by it.
+
+    Raises:
+        BadInput: a device that is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -90,7 +95,9 @@ def choose_device(name: str = "auto") -> torch.device:
     index = processes.local_rank if device.index is None else device.index
     if index >= devices:
         raise BadInput(f"device {name}: there are {devices} CUDA devices, none is number {index} (they count from 0)")
-    return torch.device("cuda", index)
+    chosen = torch.device("cuda", index)
+    torch.cuda.set_device(chosen)
+    return chosen
 
 
 @lru_cache
@@ -196,6 +203,20 @@ def _control_group(group: Path = Path("/sys/fs/cgroup")) -> int | None:
         return limit - taken + sum(int(fields[name]) for name in ("inactive_file", "active_file"))
     except (OSError, ValueError, KeyError):  # no such group, or "max"
         return None
+
+
+def out_of_memory(problem: RuntimeError) -> bool:
+    """Whether this error means that memory ran out: PyTorch's own, or that of cuBLAS, cuDNN, NCCL, or the CPU."""
+    if isinstance(problem, torch.OutOfMemoryError):
+        return True
+    return any(text in str(problem) for text in ("out of memory", "ALLOC_FAILED", "can't allocate memory"))
+
+
+def release() -> None:
+    """Frees memory that is no longer used, cached memory of CUDA included."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def reset_peak_memory(device: torch.device) -> None:

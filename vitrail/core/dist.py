@@ -6,11 +6,13 @@ Nothing here is pickled: numbers travel as tensors, everything else as bytes.
 import gc
 import json
 import os
+import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as distributed
@@ -18,7 +20,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from vitrail.core.errors import BadInput
+from vitrail.core.errors import BadInput, Interrupted
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,13 @@ def world() -> World:
 def joined(device: torch.device, patience: float = 1800.0) -> Iterator[World]:
     """Meets the other processes that torchrun started, for the length of the block. Without a launcher: a world of one.
 
-    Numbers on the CPU travel by gloo, on CUDA by NCCL. `patience`: seconds that a collective may take.
+    Numbers on the CPU travel by gloo, on CUDA by NCCL. `patience`: seconds that a collective may take. An exception
+    that only this process may have ends it here: the others wait for it, and the launcher must see that it is gone.
     """
     said = launched()
     if said.size == 1 or distributed.is_initialized():
         yield world()
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     limit = timedelta(seconds=patience)
     store, rank, size = next(rendezvous("env://", timeout=limit))
@@ -74,11 +75,35 @@ def joined(device: torch.device, patience: float = 1800.0) -> Iterator[World]:
     distributed.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=limit)
     try:
         yield world()
-    finally:
-        distributed.destroy_process_group()
-        # what still holds the groups (FSDP2's cycles) must let go of them here: a gloo thread that gives back a tensor
-        # while the interpreter ends is killed by it, and the process aborts
-        gc.collect()
+    except Interrupted:  # all of them stop after the same step
+        _leave()
+        raise
+    except BaseException as problem:
+        _end(problem)
+    _leave()
+
+
+def _leave() -> None:
+    distributed.destroy_process_group()
+    # what still holds the groups (FSDP2's cycles) must let go of them here: a gloo thread that gives back a tensor
+    # while the interpreter ends is killed by it, and the process aborts
+    gc.collect()
+
+
+def _end(problem: BaseException) -> NoReturn:
+    """Says the problem, and ends this process at once.
+
+    To leave the group would wait, with NCCL, for sums that the others are in; the end of the interpreter would wait for
+    a checkpoint that needs the others' parts.
+    """
+    expected = isinstance(problem, BadInput | OSError)
+    if expected:
+        print(f"vitrail: process {world().rank}: {problem}", file=sys.stderr)
+    else:
+        traceback.print_exception(problem)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2 if expected else 130 if isinstance(problem, KeyboardInterrupt) else 1)
 
 
 def local_size() -> int:

@@ -11,6 +11,7 @@ import torch.distributed as distributed
 
 from vitrail.core import dist
 
+FIRST = 1800.0  # seconds that the first step may take at least: it compiles every layer, in all processes at once
 STALLED = 70  # exit code of a process that the watchdog ended
 _KEY = "vitrail/stalled"
 _watching: "Watchdog | None" = None
@@ -26,14 +27,14 @@ class Watchdog:
     """A thread beside the training of a world of several processes. `beat` after every step and task."""
 
     def __init__(self, seconds: float, poll: float = 2.0):
-        self._seconds, self._poll = seconds, min(poll, seconds / 4)
+        self._seconds, self._limit, self._poll = seconds, max(seconds, FIRST), min(poll, seconds / 4)
         self._last = time.monotonic()
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
 
     def beat(self) -> None:
         """Says that this process gets on."""
-        self._last = time.monotonic()
+        self._last, self._limit = time.monotonic(), self._seconds
 
     def __enter__(self) -> "Watchdog":
         if dist.world().size > 1 and self._seconds > 0:
@@ -55,7 +56,7 @@ class Watchdog:
         while not self._done.wait(self._poll):
             silent = time.monotonic() - self._last
             try:
-                if silent > self._seconds:
+                if silent > self._limit:
                     store.set(_KEY, str(rank))
                 if store.check([_KEY]):
                     self._report(silent, int(store.get(_KEY)))
@@ -64,7 +65,7 @@ class Watchdog:
 
     def _report(self, silent: float, first: int) -> None:
         rank = dist.world().rank
-        cause = f"no step for {silent:.0f} s" if silent > self._seconds else f"process {first} reported a stall"
+        cause = f"no step for {silent:.0f} s" if silent > self._limit else f"process {first} reported a stall"
         print(f"vitrail: process {rank}: {cause}; it is here:", file=sys.stderr, flush=True)
         faulthandler.dump_traceback(sys.stderr)
         print(

@@ -144,8 +144,8 @@ def run_training(
     border = cropped_border(model.config)
     if border and run.writes:
         say(border)
+    devices.release()  # compiled models of runs before this one are cycles, which wait for it
     device = Device.find(machine.device, config.precision)
-    devices.reset_peak_memory(device.device)
     if machine.deterministic and device.device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -178,6 +178,8 @@ def run_training(
     if run.writes:
         facts = environment(workers=workers, **device.facts(), peak_flops=device.peak_flops)
         write_record(run.path / "environment.json", Environment(**facts))
+    _ = device.peak_flops  # in every process before its memory counts, as what was tried above does not
+    devices.reset_peak_memory(device.device)
     loader = partial(train_loader, data[0], config.augment, preprocess, workers=workers, device=device.device)
     _train(job, state, resident.batches if resident else loader, callbacks)
     job.saver.wait()

@@ -36,7 +36,7 @@ class Saver:
     def __init__(self, folder: Path):
         self._folder = folder
         self._thread: threading.Thread | None = None
-        self._problem: BadInput | None = None
+        self._problem: Exception | None = None
 
     def save(self, state: TrainState) -> None:
         """Copies the state to the CPU and starts to write it, once the checkpoint before is written.
@@ -76,7 +76,7 @@ class Saver:
     def _write(self, *arguments: Any) -> None:
         try:
             _write(*arguments)
-        except BadInput as problem:
+        except Exception as problem:  # of any kind: a thread would end with it, and the run go on unsaved
             self._problem = problem
 
 

@@ -46,6 +46,7 @@ def fit(
     listed = [(callback, Meter(state)) for callback in callbacks]
     device = next(state.model.parameters()).device
     pending: PendingCheck | None = None
+    checked: PendingCheck | None = None
     with SignalWatch() as signals, Watchdog(stall) as watchdog, progress(title, steps, state.step) as bar:
         before, waited = time.perf_counter(), batches.waited
         for batch in batches:
@@ -72,7 +73,8 @@ def fit(
             stop = sync_stop_and_check(signals.received, to_check, detector)
             if stop is not None and pending is not None:
                 sync_stop_and_check(None, [pending], detector)
-                pending = None
+                to_check, pending = [*to_check, pending], None
+            checked = to_check[-1] if to_check else checked
             if pause:
                 synchronize(device)
             now = time.perf_counter()
@@ -85,8 +87,8 @@ def fit(
                 if callback.pause_clock:
                     before = time.perf_counter()
             watchdog.beat()
-            shown = metrics is not None and (state.step % 10 == 0 or state.step == steps)
-            bar.advance(_note(state, metrics) if metrics is not None and shown else None)
+            shown = checked is not None and (state.step % 10 == 0 or state.step == steps)
+            bar.advance(_note(state, checked) if checked is not None and shown else None)
             if state.stopped:
                 sync_stop_and_check(None, [] if pending is None else [pending], detector)
                 for callback, meter in listed:  # this was the last step, after all
@@ -146,30 +148,46 @@ def checks_late(device: torch.device) -> bool:
 
 
 class PendingCheck(NamedTuple):
-    """The loss and the gradient norm of a step, on their way to the CPU to be checked; they are there after `ready`."""
+    """The loss and the gradient norm of a step, on their way to the CPU to be checked; they are there after `ready`.
+
+    Where the objective counts right answers these come along, to be shown: nothing else is read from the device.
+    """
 
     step: int
     numbers: Tensor
     ready: torch.cuda.Event | None
     keys: list[str]
+    images: int
 
     @staticmethod
     def of(step: int, metrics: Metrics, keys: list[str]) -> "PendingCheck":
         """Starts the copy, which comes after what the device was given so far, and does not wait for it."""
-        numbers = torch.stack([metrics.loss.double(), metrics.gradient_norm.double()])
-        if not numbers.is_cuda:
-            return PendingCheck(step, numbers, None, keys)
-        there = torch.empty(2, dtype=torch.float64, pin_memory=True).copy_(numbers, non_blocking=True)
-        ready = torch.cuda.Event()
-        ready.record()
-        return PendingCheck(step, there, ready, keys)
+        seen = [metrics.loss, metrics.gradient_norm]
+        seen += [metrics.sums["accuracy"]] if "accuracy" in metrics.sums else []
+        numbers, ready = torch.stack([number.double() for number in seen]), None
+        if numbers.is_cuda:
+            numbers, ready = _sent(numbers)
+        return PendingCheck(step, numbers, ready, keys, metrics.images)
 
     def read(self) -> tuple[float, float]:
         """Loss of this process, and norm of the whole gradient."""
         if self.ready is not None:
             self.ready.synchronize()
-        loss, norm = self.numbers.tolist()
+        loss, norm, *_ = self.numbers.tolist()
         return loss, norm
+
+    def accuracy(self) -> float | None:
+        """Of this process's images, once `read`; None where nothing is counted."""
+        _, _, *right = self.numbers.tolist()
+        return right[0] / max(1, self.images) if right else None
+
+
+def _sent(numbers: Tensor) -> tuple[Tensor, torch.cuda.Event]:
+    """A copy on the CPU, which is there after the event."""
+    there = torch.empty_like(numbers, device="cpu", pin_memory=True).copy_(numbers, non_blocking=True)
+    ready = torch.cuda.Event()
+    ready.record(torch.cuda.current_stream(numbers.device))  # the current one may be of another device
+    return there, ready
 
 
 def sync_stop_and_check(received: int | None, steps: list[PendingCheck], detector: SpikeDetector) -> int | None:
@@ -189,10 +207,10 @@ def sync_stop_and_check(received: int | None, steps: list[PendingCheck], detecto
     return received
 
 
-def _note(state: TrainState, metrics: Metrics) -> str:
-    rate = state.step * metrics.images / state.seconds if state.seconds else 0.0
+def _note(state: TrainState, checked: PendingCheck) -> str:
+    """Of the last step that was checked: on CUDA the one before."""
+    rate = state.step * checked.images / state.seconds if state.seconds else 0.0
     share = state.data_wait_seconds / state.seconds if state.seconds else 0.0
-    right = metrics.sums.get("accuracy")
-    accuracy = "" if right is None else f"accuracy {float(right) / max(1, metrics.images):.0%}  "
-    loss = float(metrics.loss) * dist.world().size  # about: from this process's part
-    return f"loss {loss:.3f}  {accuracy}{rate:,.0f} images/s  waiting {share:.0%}"
+    right = checked.accuracy()
+    accuracy = "" if right is None else f"accuracy {right:.0%}  "
+    return f"loss {state.losses[-1]:.3f}  {accuracy}{rate:,.0f} images/s  waiting {share:.0%}"

@@ -3,7 +3,6 @@
 The global batch, its order and its loss stay the same: it is only cut into other parts (`vitrail.train.step`).
 """
 
-import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitrail.core import dist
-from vitrail.core.device import available_memory, number_bytes
+from vitrail.core.device import available_memory, number_bytes, out_of_memory, release
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
 from vitrail.data.loader.loader import Batch
@@ -99,18 +98,6 @@ def _fits(state: TrainState, images: int, dtype: torch.dtype, moments: int) -> b
         del held
         state.optimizer.zero_grad(set_to_none=True)
         release()
-
-
-def out_of_memory(problem: RuntimeError) -> bool:
-    """Whether this error means that memory ran out, on CUDA or on the CPU."""
-    return isinstance(problem, torch.OutOfMemoryError) or "can't allocate memory" in str(problem)
-
-
-def release() -> None:
-    """Frees memory that is no longer used, cached memory of CUDA included."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def retry_on_oom(

@@ -3,9 +3,9 @@
 Applied from outside: the model stays the one that was built, with the same names of its weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,7 +40,7 @@ def parallelize(
         in_float8(units)
     if machine.recompute:
         for unit in units:
-            unit.forward = partial(checkpoint, unit.forward, use_reentrant=False)
+            unit.forward = _recomputed(unit.forward)
     if machine.graphs:
         if device.type != "cuda" or dist.world().size > 1:
             raise BadInput(
@@ -64,6 +64,15 @@ def parallelize(
     for unit in [*units, model]:
         fully_shard(unit, mesh=mesh, mp_policy=policy)
     return model
+
+
+def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A plain function: torch.compile passes over a `partial` without a word, and runs it as it is."""
+
+    def again(*given: Any) -> Any:
+        return checkpoint(forward, *given, use_reentrant=False)
+
+    return again
 
 
 def _allow_variants(units: int) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from vitrail.core import dist
+from vitrail.core.device import out_of_memory
 from vitrail.core.errors import BadInput
 from vitrail.core.seeds import generator, torch_seed
 from vitrail.data.loader.loader import Batch, Broken, normalise
@@ -114,7 +115,9 @@ def train_step(
     norm = _clip(state.optimizer, config.clip)
     try:
         state.optimizer.step()
-    except torch.OutOfMemoryError:
+    except RuntimeError as problem:
+        if not out_of_memory(problem):
+            raise
         raise BadInput(
             f"memory ran out in the update of the weights at step {state.step}, which cannot be done twice; the last "
             "checkpoint is whole: start again with a smaller micro_batch"

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from vitrail.core import device as devices
 from vitrail.core import dist
-from vitrail.core.device import Machine
+from vitrail.core.device import Machine, release
 from vitrail.core.errors import BadInput
 from vitrail.data.loader.loader import Broken
 from vitrail.jobs.finetune.run import Finetune, build_pretrained
 from vitrail.models.cost import parameters, training_activations, training_memory
 from vitrail.train.loss import Softmax
-from vitrail.train.micro_batch import TOO_LARGE, fitting, release
+from vitrail.train.micro_batch import TOO_LARGE, fitting
 from vitrail.train.profile import time_passes, training_pass
 from vitrail.train.step import init_state
 from vitrail.train.trainable import trained_parameters, work_share
