@@ -115,6 +115,7 @@ def test_the_copy_of_a_loss_is_awaited_on_the_stream_of_its_device(monkeypatch: 
 
 def test_what_is_shown_is_what_was_checked_and_nothing_is_read_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str | None] = []
+
     class Given(list[Batch]):
         steps, waited = range(20), 0.0
 
