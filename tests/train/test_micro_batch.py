@@ -10,8 +10,11 @@ import torch
 from tests.train.small import MODEL, PREPROCESS, batches, everything, fresh, save_checkpoint, training
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
+from vitrail.data.loader.loader import normalise, train_loader
+from vitrail.data.open.names import open_data
+from vitrail.data.transforms.mixup import Mixing
 from vitrail.models.cost import training_activations
-from vitrail.train import micro_batch
+from vitrail.train import micro_batch, step
 from vitrail.train.checkpoint import restore_checkpoint
 from vitrail.train.micro_batch import choose_micro_batch, retry_on_oom
 from vitrail.train.optim import Momentum
@@ -125,7 +128,55 @@ def test_trying_leaves_nothing_behind(tmp_path: Path) -> None:
     before = everything(state)
     passes: list[int] = []
     at_most(state, 5, passes)
-    assert micro_batch._largest_that_fits(lambda n: micro_batch._fits(state, n, torch.float32, 2), 12) == 3
+    assert micro_batch._largest_that_fits(lambda n: micro_batch._fits(state, n, torch.float32, 2, 64), 12) == 3
     assert passes == [12, 6, 3]
     assert all(torch.equal(tensor, everything(state)[name]) for name, tensor in before.items())
     assert all(p.grad is None for p in state.model.parameters())
+
+
+@pytest.mark.parametrize("mixing", [Mixing(), Mixing(mixup=0.2)])
+def test_images_are_made_numbers_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch, mixing: Mixing) -> None:
+    held: list[int] = []
+
+    def noting(images: torch.Tensor, *others: object) -> torch.Tensor:
+        held.append(len(images))
+        return normalise(images, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(step, "normalise", noting)
+    config, state = replace(CONFIG, mixing=mixing), fresh(CONFIG)
+    state.micro_batch = 5
+    (batch,) = train_loader(
+        open_data(config.train),
+        config.augment,
+        PREPROCESS,
+        batch=12,
+        seed=0,
+        start=0,
+        stop=1,
+        workers=0,
+        predecessor=mixing != Mixing(),
+    )
+    train_step(state, batch, config=config, preprocess=PREPROCESS, dtype=torch.float32)
+    assert held == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("largest", "estimate", "first"), [(4096, 4096, 4096), (4096, 370, 512), (100, 40, 50), (7, 1, 2)]
+)
+def test_what_is_tried_starts_near_the_estimate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int, estimate: int, first: int
+) -> None:
+    """Each try compiles the model anew."""
+    tried: list[int] = []
+
+    def fits(state: TrainState, images: int, dtype: torch.dtype, moments: int, batch: int) -> bool:
+        assert batch == (largest + 1) * 3 * 8 * 8 * 2
+        tried.append(images)
+        return True
+
+    monkeypatch.setattr(micro_batch, "_on_cuda_alone", lambda device: True)
+    monkeypatch.setattr(micro_batch, "fitting", lambda *_, **options: estimate)
+    monkeypatch.setattr(micro_batch, "_fits", fits)
+    state = fresh(CONFIG)
+    choose_micro_batch(state, replace(CONFIG, batch=largest), torch.float32, tmp_path)
+    assert tried == [first] == [state.micro_batch]

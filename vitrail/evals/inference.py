@@ -1,6 +1,7 @@
 """A model over a whole source, batch by batch: what every evaluation starts from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -8,7 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from vitrail.core import dist
-from vitrail.core.device import available_memory, choose_precision, number_bytes
+from vitrail.core.device import available_memory, choose_precision, number_bytes, out_of_memory, release
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import progress
 from vitrail.core.watchdog import beat
@@ -58,13 +59,15 @@ def run_inference(
     """
     device = next(model.parameters()).device
     dtype = dtype or choose_precision("auto", device)
+    if device.type == "cuda":
+        release()  # what training has left in pieces
     batch = inference_batch_size(model, device, dtype, batch, together)
     broken = broken or Broken(len(source))
     if workers is None and len(source) < LOADER_FROM:
         workers = 0
     here = dist.world() if together else dist.World()
     loader = eval_loader(source, preprocess, batch=batch * here.size, workers=workers, rank=here.rank, world=here.size)
-    was_training, seen = model.training, 0
+    was_training, seen, most = model.training, 0, batch
     model.eval()
     try:
         with progress(title, len(loader)) as bar, torch.inference_mode():
@@ -77,14 +80,51 @@ def run_inference(
                     if here.size == 1:
                         continue
                     images = torch.zeros(1, *images.shape[1:], dtype=torch.uint8)  # takes part, is not counted
+                if seen and runtime is None and compiled_by_size(device):
+                    images = _filled(images, batch)
                 seen += len(part.labels)
-                output = outputs(runtime or model, images, preprocess, dtype)
-                if len(part.labels):
-                    yield BatchOutput(part, output.logits.float().cpu(), output.representation.float().cpu())
+                compute = partial(outputs, runtime or model, preprocess=preprocess, dtype=dtype)
+                logits, representation, most = in_passes(compute, images, most, alone=here.size == 1)
+                count = len(part.labels)
+                if count:
+                    yield BatchOutput(part, logits[:count], representation[:count])
     finally:
         model.train(was_training)
     if not seen and here.size == 1 and len(broken.found) >= broken.size:  # of a part of a set, others may be whole
         raise BadInput("not one image can be read: " + "; ".join(f"{k}: {r}" for k, r in broken.found.items()))
+
+
+def compiled_by_size(device: torch.device) -> bool:
+    """Whether another number of images would be compiled anew: as training compiles layers, which is the rule there."""
+    return device.type == "cuda"
+
+
+def _filled(images: UInt8[Tensor, "b 3 h w"], count: int) -> UInt8[Tensor, "c 3 h w"]:
+    """With the first image again and again after the others."""
+    return torch.cat([images, images[:1].expand(count - len(images), -1, -1, -1)]) if len(images) < count else images
+
+
+def in_passes(
+    compute: Callable[[Tensor], ModelOutput | RuntimeOutput], images: Tensor, most: int, alone: bool = True
+) -> tuple[Tensor, Tensor, int]:
+    """Logits and representation in float32 on the CPU, and how many images a pass took: half as many where memory ends.
+
+    Not `alone`: processes that share a model must call it equally often, so there it is an error.
+    """
+    while True:
+        try:
+            found = [_on_cpu(compute(part)) for part in images.split(most)]
+            logits, representation = (torch.cat(kind) for kind in zip(*found, strict=True))
+            return logits, representation, most
+        except RuntimeError as problem:
+            if not out_of_memory(problem) or most == 1 or not alone:
+                raise
+        most = -(-min(most, len(images)) // 2)  # outside of the handler, which holds on to what was computed
+        release()
+
+
+def _on_cpu(output: ModelOutput | RuntimeOutput) -> tuple[Tensor, Tensor]:
+    return output.logits.float().cpu(), output.representation.float().cpu()
 
 
 def outputs(

@@ -148,5 +148,6 @@ def _largest(model: Model, dtype: torch.dtype, training: bool, room: int | None)
 
 def _tried(model: Model, dtype: torch.dtype, training: bool) -> int:
     make = partial(_training_pass if training else _forward_pass, model, dtype)
-    sizes = (1 << power for power in range(21))
-    return max(time_passes(make, sizes, next(model.parameters()).device, warm=0, longest=inf), default=0)
+    sizes = (1 << power for power in range(16))
+    device = next(model.parameters()).device
+    return max(time_passes(make, sizes, device, warm=0, longest=inf, limits=(RuntimeError,)), default=0)

@@ -1,6 +1,5 @@
 """What pre-training and fine-tuning share: open the data, restore, fit, judge, and leave a bundle."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,8 +7,6 @@ from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
-
-import torch
 
 from vitrail.core import device as devices
 from vitrail.core import dist
@@ -45,7 +42,13 @@ from vitrail.train.divergence import LossSpike, limit_skips
 from vitrail.train.loop import fit
 from vitrail.train.loss import LogitAdjusted, Sigmoid, class_priors, class_weights
 from vitrail.train.micro_batch import choose_micro_batch, retry_on_oom
-from vitrail.train.parallel import allreduce_wait, parallelize, whole_model, whole_norm
+from vitrail.train.parallel import (
+    allreduce_wait,
+    only_deterministic_kernels,
+    parallelize,
+    whole_model,
+    whole_norm,
+)
 from vitrail.train.reconstruct import judge_objective
 from vitrail.train.step import TrainState, init_state, micro_batches, train_step
 from vitrail.train.trainable import merge, trained_parameters, work_share
@@ -147,8 +150,7 @@ def run_training(
     devices.release()  # compiled models of runs before this one are cycles, which wait for it
     device = Device.find(machine.device, config.precision)
     if machine.deterministic and device.device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        only_deterministic_kernels(model)
     model.to(device.device)
     wrapped = parallelize(model, machine, device.device, device.dtype, config.precision == "float8")
     state = init_state(model, config, Broken(len(data[0])), wrapped)

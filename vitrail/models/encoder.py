@@ -15,6 +15,7 @@ from vitrail.models.attention import Attention
 from vitrail.models.initialise import linear
 
 Gelu = Literal["tanh", "exact"]
+FEW = 64  # images of a pass
 
 
 class Mlp(nn.Module):
@@ -43,6 +44,16 @@ class Mlp(nn.Module):
         return self.dropout(self.fc2(self.dropout(hidden_BNM)))
 
 
+class LayerNorm(nn.LayerNorm):
+    """Of a residual stream in float32 also with weights that travelled between processes in bfloat16."""
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        weight, bias = self.weight, self.bias
+        if x.dtype == torch.float32:
+            weight, bias = weight.float(), bias.float()
+        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+
+
 class LayerScale(nn.Module):
     """A learned factor for each channel of a branch (DeiT III, DINOv2; not in the paper)."""
 
@@ -57,18 +68,24 @@ class LayerScale(nn.Module):
 def add_to_some(x: Float[Tensor, "b n d"], branch: Callable[[Tensor], Tensor], rate: float) -> Float[Tensor, "b n d"]:
     """Stochastic depth (arXiv 1603.09382): x + branch(x), with the branch left out for a share `rate` of the batch.
 
-    round(B · (1 - rate)) images, at least one, are drawn from torch's global generator. The branch is computed for them
-    alone, times B / their number: the mean over draws is x + branch(x). The other rows of x stay as they are. Shapes
-    depend on B alone, so a compiled graph serves all draws.
+    round(B · (1 - rate)) images are drawn from torch's global generator. The branch is computed for them alone, times
+    B / their number: the mean over draws is x + branch(x). The other rows of x stay as they are. Below FEW images such
+    a share cannot be cut, at rate 0.1 of 4 images none: there each image draws for itself, and the branch is computed
+    for all. Shapes depend on B alone, so a compiled graph serves all draws.
     """
     batch = x.shape[0]
+    if batch < FEW:
+        added = branch(x)
+        return x + added * x.new_empty(batch, 1, 1).bernoulli_(1 - rate).div_(1 - rate)
     kept = max(1, round(batch * (1 - rate)))
     if kept == batch:
         return x + branch(x)
     rows = torch.randperm(batch, device=x.device)[:kept]
-    added = branch(x.index_select(0, rows))
-    dtype = torch.promote_types(x.dtype, added.dtype)  # what x + added would have, under autocast
-    return x.to(dtype).index_add(0, rows, added.to(dtype), alpha=batch / kept)
+    some = x.index_select(0, rows)
+    added = branch(some)
+    # a copy of rows, each once: sums at places would be atomic on CUDA
+    sums = torch.add(some, added, alpha=batch / kept)  # in the dtype of x + added, under autocast
+    return x.to(sums.dtype).index_copy(0, rows, sums)
 
 
 class Block(nn.Module):
@@ -90,10 +107,10 @@ class Block(nn.Module):
     ):
         super().__init__()
         self.drop_path = drop_path
-        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.norm1 = LayerNorm(width, eps=eps)
         self.attn = Attention(width, heads, dropout, qk_norm, eps)
         self.ls1 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
-        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.norm2 = LayerNorm(width, eps=eps)
         self.mlp = Mlp(width, mlp, gelu, dropout, gated)
         self.ls2 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
 

@@ -4,6 +4,7 @@ The global batch, its order and its loss stay the same: it is only cut into othe
 """
 
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from vitrail.core.device import available_memory, number_bytes, out_of_memory, r
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
 from vitrail.data.loader.loader import Batch
+from vitrail.data.transforms.mixup import Mixing
 from vitrail.models.build import ModelConfig
 from vitrail.models.cost import training_activations
 from vitrail.records.record import load_record, write_record
@@ -37,8 +39,9 @@ def choose_micro_batch(
 
     A given `config.micro_batch` is taken. Otherwise as many images as `available_memory` has room for by
     `models.cost`, with this process's whole part of the batch as the most; on CUDA, where nothing is sharded, that is
-    tried: a forward and a backward pass beside as much memory as the optimiser will take, with half as many until it
-    works. The estimate holds for eager execution, so where it errs it is too careful.
+    tried: a forward and a backward pass beside as much memory as the optimiser and the whole batch will take, with half
+    as many until it works. The estimate holds for eager execution, so where it errs it is too careful: what is tried
+    starts at up to twice as many.
 
     Raises:
         BadInput: not even one image fits.
@@ -48,9 +51,10 @@ def choose_micro_batch(
     if not wanted:
         device = next(state.model.parameters()).device
         wanted = fitting(state.model.config, largest, device, dtype, recompute=recompute)
-        if device.type == "cuda" and dist.world().size == 1:
-            moments = config.optimizer.moments
-            wanted = _largest_that_fits(lambda images: _fits(state, images, dtype, moments), largest)
+        if _on_cuda_alone(device):
+            moments, held = config.optimizer.moments, _batch_bytes(state, config, largest)
+            start = _halved_to(largest, 2 * wanted)
+            wanted = _largest_that_fits(lambda images: _fits(state, images, dtype, moments, held), start)
     left = load_record(MicroBatch, folder / _FILE).micro_batch if (folder / _FILE).exists() else wanted
     state.micro_batch = min(dist.gathered_json(min(wanted, left, largest)))
     if state.micro_batch < min(largest, config.micro_batch or largest) and dist.world().first:
@@ -66,6 +70,22 @@ def fitting(
     return batch if room is None else max(1, min(batch, int(SHARE * room / each)))
 
 
+def _on_cuda_alone(device: torch.device) -> bool:
+    return device.type == "cuda" and dist.world().size == 1
+
+
+def _halved_to(images: int, most: int) -> int:
+    while images > most:
+        images = -(-images // 2)
+    return images
+
+
+def _batch_bytes(state: TrainState, config: TrainConfig, images: int) -> int:
+    """What a batch takes on the device: the bytes that are read, those of the next one, and in float32 where mixed."""
+    each = 3 * prod(state.model.config.resolution)
+    return (images + 1) * each * (2 if config.mixing == Mixing() else 2 + 4)
+
+
 def _largest_that_fits(fits: Callable[[int], bool], images: int) -> int:
     """Halves `images`, rounding up, until they fit; raises BadInput where not even one does."""
     while not fits(images):
@@ -75,14 +95,18 @@ def _largest_that_fits(fits: Callable[[int], bool], images: int) -> int:
     return images
 
 
-def _fits(state: TrainState, images: int, dtype: torch.dtype, moments: int) -> bool:
-    """Tries a forward and backward pass over blank images, with the optimiser's memory taken; leaves nothing behind."""
+def _fits(state: TrainState, images: int, dtype: torch.dtype, moments: int, batch: int) -> bool:
+    """Tries a forward and backward pass over blank images, beside the optimiser and the `batch` bytes of a whole batch.
+
+    Nothing is left of it.
+    """
     model = state.model.train()
     device = next(model.parameters()).device
     held: list[Tensor] = []
     try:
+        held = [torch.empty(batch, dtype=torch.uint8, device=device)]
         if not state.optimizer.state:
-            held = [torch.empty_like(p) for p in model.parameters() for _ in range(moments)]
+            held += [torch.empty_like(p) for p in model.parameters() for _ in range(moments)]
         blank = torch.zeros(images, model.config.channels, *model.config.resolution, device=device)
         nothing = torch.zeros(images, dtype=torch.int64, device=device)
         given = inputs(model, Part(blank, blank.byte(), nothing, nothing, nothing, nothing), key=0)

@@ -3,6 +3,7 @@
 Applied from outside: the model stays the one that was built, with the same names of its weights.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,7 @@ from vitrail.core.errors import BadInput
 from vitrail.models.build import build
 from vitrail.models.mae import MaskedAutoencoder
 from vitrail.models.objective import Learner, TrainedModel, learner
-from vitrail.models.resnet import ResNet
+from vitrail.models.resnet import ResNet, Root
 from vitrail.models.vit import ViT
 from vitrail.train.float8 import check_float8, in_float8
 
@@ -59,11 +60,31 @@ def parallelize(
         return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
     mesh = _mesh(machine, device, world)
     low = dtype != torch.float32
-    # the residual stream stays in float32, as under autocast without shards
     policy = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False) if low else MixedPrecisionPolicy()
-    for unit in [*units, model]:
+    for unit in units:
         fully_shard(unit, mesh=mesh, mp_policy=policy)
+    # embeddings, positions and head travel as they are: what is added to the residual stream must be float32, or the
+    # stream is not, as it is under autocast without shards
+    fully_shard(model, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
     return model
+
+
+def only_deterministic_kernels(model: TrainedModel) -> None:
+    """From now on CUDA adds in the same order every time, attention's and compiled kernels too; what cannot is an error.
+
+    Raises:
+        BadInput: a model with a layer that cannot.
+    """
+    if any(isinstance(module, Root) for module in model.modules()):
+        raise BadInput(
+            "deterministic: the max pooling of a ResNet's root adds gradients in any order on CUDA, and there is no "
+            "other kernel; leave it out, or train a model without one"
+        )
+    import torch._inductor.config as inductor
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read where cuBLAS is first used
+    inductor.deterministic = True
+    torch.use_deterministic_algorithms(True)
 
 
 def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -34,6 +34,7 @@ def time_passes(
     seconds: float = 0.0,
     longest: float = 60.0,
     warm: int = 1,
+    limits: tuple[type[RuntimeError], ...] = (),
     done: Callable[[dict[int, float]], object] = lambda times: None,
 ) -> dict[int, float]:
     """Seconds of the fastest pass over each number of images, which what else runs on the machine disturbs least.
@@ -42,6 +43,8 @@ def time_passes(
         make: gives the pass over so many images.
         sizes: from small to large; those after one that takes more than `longest` seconds, or for which memory does
             not suffice, are left out.
+        limits: errors after which sizes end as they do where memory does, once one has worked: kernels of CUDA have
+            limits of their own.
         seconds: that each is repeated for, at least, after `warm` passes.
         done: is told after each size what is known.
     """
@@ -50,7 +53,7 @@ def time_passes(
         try:
             times[images] = _fastest(make(images), device, seconds, warm)
         except RuntimeError as problem:
-            if not out_of_memory(problem):
+            if not out_of_memory(problem) and not (times and isinstance(problem, limits)):
                 raise
         release()
         done(times)

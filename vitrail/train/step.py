@@ -91,18 +91,17 @@ def train_step(
         rng = generator(config.seed, "mixing", state.step)
         pixels, targets = mix(pixels, labels, classes, config.mixing, rng)
         labels = labels[1:]
-    images = normalise(pixels, preprocess, device)
     whole = config.batch if world.size > 1 else len(labels)
     parts = micro_batches(state, config, world.size)
     total = torch.zeros((), device=device)
     sums: dict[str, Tensor] = {}
     own = slice(len(batch.indices) - len(labels), None)  # mixing is given the example before them
-    whole_part = (images, pixels[own], targets, labels, batch.epochs[own], batch.indices[own])
-    for i, tensors in enumerate(zip(*(tensor.tensor_split(parts) for tensor in whole_part), strict=True)):
+    whole_part = (pixels, targets, labels, batch.epochs[own], batch.indices[own])
+    for i, (some, *others) in enumerate(zip(*(tensor.tensor_split(parts) for tensor in whole_part), strict=True)):
         with gradient_sync(wrapped, now=i == parts - 1):
             if device.type == "cuda":
                 torch.compiler.cudagraph_mark_step_begin()  # graphs may overwrite what the pass before returned
-            part = Part(*tensors)
+            part = Part(normalise(some, preprocess, device), some, *others)
             given = inputs(state.model, part, key)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 output = wrapped(*given)

@@ -7,7 +7,8 @@ import pytest
 
 from vitrail.core.errors import BadInput
 from vitrail.jobs.forecast import forecast as module
-from vitrail.jobs.forecast.forecast import GPUS, REACHED, forecast
+from vitrail.jobs.forecast.forecast import GPUS, REACHED, forecast, gpu_share
+from vitrail.models.vit import ViTConfig
 from vitrail.jobs.forecast.measure import MeasuredCost, Task
 from vitrail.models.cost import multiply_adds, training_flops
 from vitrail.models.variants import variant
@@ -75,7 +76,7 @@ def test_a_gpu_is_arithmetic(asked: list[Task]) -> None:
     found = forecast(config, model, train_images=303_000_000, validation_images=1000)
     evaluations = 2 * multiply_adds(model) * 1000 * (517_822 // 50 + 2)
     assert found.total_flops == pytest.approx(training_flops(model) * 517_822 * 4096 + evaluations, rel=1e-9)
-    assert found.on_gpu("H100") == pytest.approx(found.total_flops / (REACHED * GPUS["H100"]))
+    assert found.on_gpu("H100") == pytest.approx(found.total_flops / (found.reached * GPUS["H100"]))
     assert 224e18 / (REACHED * GPUS["H100"]) / 86400 == pytest.approx(6.55, abs=0.01)
     with pytest.raises(BadInput, match="H100"):
         found.on_gpu("H1000")
@@ -108,3 +109,9 @@ def test_data_that_are_not_here_are_replaced_by_noise_and_large_models_by_their_
 def test_what_cannot_be_measured_is_said() -> None:
     with pytest.raises(BadInput, match="heads"):
         forecast(CONFIG, replace(MODEL, heads=5), train_images=1000)
+
+
+def test_small_models_reach_less_of_a_gpu() -> None:
+    shares = [gpu_share(ViTConfig(width=width, heads=4)) for width in (192, 384, 768, 1024, 1280, 1664)]
+    assert shares == sorted(shares)
+    assert shares[1:] == pytest.approx([0.22, 0.333, 0.396, 0.4, 0.4], abs=1e-3)

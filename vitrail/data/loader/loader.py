@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vitrail.core import dist
+from vitrail.core.device import available_memory
 from vitrail.core.errors import BadInput
 from vitrail.core.pool import usable_cores
 from vitrail.core.seeds import Keyed
@@ -28,6 +29,7 @@ from vitrail.records.images import UnreadableImage
 
 STAND_INS = 100  # how many examples in a row are tried in place of a broken one
 AHEAD = 4  # batches that a worker makes before they are asked for
+SHARE = 1 / 8  # of the machine's free memory, that batches which are waiting may take
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -248,14 +250,16 @@ class Loader:
 
     def _batches(self) -> Iterator[Batch]:
         workers, cuda = self._workers, self._device.type == "cuda"
+        room = available_memory(torch.device("cpu"))
+        ahead = AHEAD if room is None else batches_ahead(workers, self._dataset.bytes, room // dist.local_size())
         # one slot more than are sent ahead is being filled, and one is read
-        slots = make_buffers(workers, AHEAD + 2, self._dataset.bytes)
+        slots = make_buffers(workers, ahead + 2, self._dataset.bytes)
         loader: DataLoader[Batch] = DataLoader(
             self._dataset,
             batch_size=None,  # an item is a whole batch
             sampler=self.steps,  # any iterable of indices will do
             num_workers=workers,
-            prefetch_factor=AHEAD if workers else None,
+            prefetch_factor=ahead if workers else None,
             worker_init_fn=partial(_start_worker, slots),
             collate_fn=_handed_over if workers else _as_it_is,
             persistent_workers=False,
@@ -263,6 +267,11 @@ class Loader:
         )
         found = (_received(batch) for batch in loader)
         return _on(self._device, found) if cuda else found
+
+
+def batches_ahead(workers: int, size: int, room: int) -> int:
+    """Batches of `size` bytes that each worker makes ahead, with `room` bytes of memory: at least one, at most AHEAD."""
+    return max(1, min(AHEAD, int(SHARE * room) // max(1, workers * size) - 2))
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -23,7 +23,10 @@ TRIED = 64  # images, at most
 
 
 class StepTime(NamedTuple):
-    """A step of b images takes `step + b · image` seconds; judging an image takes `judged`. Decoding is not in it."""
+    """A step of b images takes `step + b · image` seconds; judging an image takes `judged`. Decoding is not in it.
+
+    Processes share the images.
+    """
 
     step: float
     image: float
@@ -70,4 +73,5 @@ def measure_step_time(
     held += round(each * together * max(0.1, (3 * work - 1) / 2))
     del model, state
     release()
+    image /= dist.world().size
     return StepTime(step, image, image / (3 * work), last, base + held / 2**30)

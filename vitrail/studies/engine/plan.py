@@ -11,7 +11,7 @@ from vitrail.core.pool import usable_cores
 from vitrail.core.progress import progress
 from vitrail.core.text import table
 from vitrail.data.open.names import open_data
-from vitrail.jobs.forecast.forecast import GPUS, REACHED, Forecast, forecast
+from vitrail.jobs.forecast.forecast import GPUS, Forecast, forecast, gpu_share
 from vitrail.jobs.pretrain import EarlyStopping, Pretrain
 from vitrail.models.build import ModelConfig
 from vitrail.models.cost import parameters, training_flops
@@ -80,7 +80,7 @@ def _row(place: StudyRun, machine: Machine, threads: int) -> dict[str, Any]:
     except BadInput as problem:
         return {
             **row,
-            "gpus": {name: flops * images / (REACHED * peak) for name, peak in GPUS.items()},
+            "gpus": {name: flops * images / (gpu_share(model) * peak) for name, peak in GPUS.items()},
             "said": str(problem),
         }
     return {**row, **_forecast(cost, flops / training_flops(tried))}
@@ -129,7 +129,7 @@ def plan_text(summary: dict[str, Any]) -> str:
     threads = f"{summary['threads']} thread{'' if summary['threads'] == 1 else 's'}"
     notes = [
         f"Time here: of one run on {threads}, by a short measurement; {summary['jobs']} run(s) at once divide the sum.",
-        "GPUs: at 40 % of the peak of their data sheets, one of them, by assumption and not measured.",
+        "GPUs: one of them, at 22 % of its data sheet's peak (S) to 40 % (L, H), by assumption and not measured.",
         *dict.fromkeys(row["said"] for row in summary["rows"] if row["said"]),
     ]
     return "\n".join([*table(lines, "<>"), "", *notes])
