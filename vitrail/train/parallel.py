@@ -70,7 +70,7 @@ def parallelize(
 
 
 def only_deterministic_kernels(model: TrainedModel) -> None:
-    """From now on CUDA adds in the same order every time, attention's and compiled kernels too; what cannot is an error.
+    """From now on CUDA adds in the same order every time, in attention and compiled kernels too.
 
     Raises:
         BadInput: a model with a layer that cannot.

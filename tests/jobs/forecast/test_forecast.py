@@ -8,10 +8,10 @@ import pytest
 from vitrail.core.errors import BadInput
 from vitrail.jobs.forecast import forecast as module
 from vitrail.jobs.forecast.forecast import GPUS, REACHED, forecast, gpu_share
-from vitrail.models.vit import ViTConfig
 from vitrail.jobs.forecast.measure import MeasuredCost, Task
 from vitrail.models.cost import multiply_adds, training_flops
 from vitrail.models.variants import variant
+from vitrail.models.vit import ViTConfig
 from vitrail.recipes import pretraining
 
 CONFIG = replace(pretraining("digits"), steps=100, evaluate_every=50, save_every=40)

@@ -270,7 +270,7 @@ class Loader:
 
 
 def batches_ahead(workers: int, size: int, room: int) -> int:
-    """Batches of `size` bytes that each worker makes ahead, with `room` bytes of memory: at least one, at most AHEAD."""
+    """Batches of `size` bytes that a worker makes ahead, with `room` bytes of memory: at least one, at most AHEAD."""
     return max(1, min(AHEAD, int(SHARE * room) // max(1, workers * size) - 2))
 
 

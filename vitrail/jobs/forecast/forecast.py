@@ -15,8 +15,8 @@ from vitrail.train.schedule import Linear
 # Peak FLOP/s of dense bfloat16 products that add in float32, by their makers' data sheets (without sparsity):
 # "NVIDIA H100 Tensor Core GPU", SXM; "NVIDIA A100 Tensor Core GPU"; "NVIDIA Ada GPU architecture", table of the 4090.
 GPUS = {"H100": 989.4e12, "A100": 312e12, "RTX 4090": 165.2e12}
-# Of the peak, by assumption, in bfloat16, compiled, with a loader that keeps up: what large models reach, and a width of
-# 384, whose tensors are read and written for fewer products. Not measured.
+# Of the peak, by assumption, in bfloat16, compiled, with a loader that keeps up: what large models reach, and those of
+# width 384, whose tensors are read and written for fewer products. Not measured.
 REACHED, SMALL = 0.4, 0.22
 
 
