@@ -1,5 +1,7 @@
 """A model gives the same answers whatever library computes it."""
 
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +48,18 @@ def test_weights_held_in_bfloat16_change_no_bit(name: str) -> None:
     assert torch.equal(held(images).representation, expected.representation.float())
     assert {p.dtype for p in model.parameters()} == {torch.float32}  # the model itself is as before
     assert any(p.dtype == torch.bfloat16 for p in held.model.parameters())
+
+
+def test_nobody_is_told_of_a_conversion_by_openvino() -> None:
+    pytest.importorskip("openvino")
+    program = """
+from vitrail.runtimes.openvino_package import import_openvino
+import_openvino()
+from openvino.tools.ovc import telemetry_utils
+print(telemetry_utils.tm.__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub"
 
 
 @pytest.mark.parametrize(

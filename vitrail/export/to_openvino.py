@@ -13,6 +13,7 @@ import numpy as np
 from vitrail.export.graph import Graph
 from vitrail.export.session import Session
 from vitrail.records.export import ExportPrecision
+from vitrail.runtimes.openvino_package import import_openvino
 from vitrail.runtimes.traced import quiet_export
 
 HINTS: dict[ExportPrecision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
@@ -26,7 +27,7 @@ def write_openvino(
     Args:
         model: a program, or an ONNX file (of int8).
     """
-    import openvino
+    openvino = import_openvino()
 
     for name, graph in (("preprocess.xml", preprocessing), ("model.xml", model)):
         with quiet_export():
@@ -43,7 +44,7 @@ def write_openvino(
 
 def open_openvino(path: Path, precision: ExportPrecision) -> Session:
     """A graph as OpenVINO computes it on the processor."""
-    import openvino
+    openvino = import_openvino()
 
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision]}
     compiled = openvino.Core().compile_model(path, "CPU", settings)

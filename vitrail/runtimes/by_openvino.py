@@ -11,6 +11,7 @@ from torch import Tensor
 from vitrail.models.build import Model
 from vitrail.records.runtime import RuntimePrecision
 from vitrail.runtimes.graph_cache import cached_graph
+from vitrail.runtimes.openvino_package import import_openvino
 from vitrail.runtimes.runtime import Runtime, RuntimeOutput
 from vitrail.runtimes.traced import quiet_export, traced
 
@@ -22,7 +23,7 @@ class OpenVINORuntime(Runtime):
 
     def __init__(self, model: Model, precision: RuntimePrecision, batch: int | None = None):
         super().__init__(precision, batch)
-        import openvino
+        openvino = import_openvino()
 
         versions = {"openvino": openvino.__version__, "torch": torch.__version__}
         graph = cached_graph(model, versions, lambda folder: _convert(model, folder))
@@ -51,7 +52,7 @@ def cpu_settings(precision: RuntimePrecision) -> dict[str, Any]:
 
 
 def _convert(model: Model, folder: Path) -> None:
-    import openvino
+    openvino = import_openvino()
 
     with quiet_export():
         network = openvino.convert_model(traced(model))
