@@ -1,9 +1,8 @@
 """Labels over HTTP are those of `vitrail predict`, in every form of a request; what is wrong is said in a sentence."""
 
 import base64
-import http.client
 import io
-import time
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,16 +51,12 @@ def test_several_images_answer_in_order_and_a_broken_one_harms_no_other(server: 
         assert row["labels"] == expected(tiny, data)
 
 
-def test_a_single_client_does_not_wait_for_acknowledgements(server: Running) -> None:
-    """Of two small packets the second waits 40 ms where Nagle's algorithm is left on; measured: 4 ms."""
-    connection, times = http.client.HTTPConnection("127.0.0.1", server.life.port), []
-    for _ in range(10):
-        start = time.perf_counter()
-        connection.request("POST", "/predict", encoded(noise(30, 40), "JPEG"), {"content-type": "image/jpeg"})
-        assert connection.getresponse().read()
-        times.append(time.perf_counter() - start)
-    connection.close()
-    assert min(times) < 0.03
+def test_an_answer_does_not_wait_for_acknowledgements(server: Running) -> None:
+    """With Nagle's algorithm its second packet would, for 40 ms: a single client got 12 labels a second, not 27."""
+    assert server.get("/models").status_code == 200
+    (connection, *_) = server.life.server.server_state.connections
+    found = connection.transport.get_extra_info("socket")
+    assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_one_broken_image_is_422_with_its_sentence(server: Running) -> None:
