@@ -1,6 +1,7 @@
 """How a model is spread and compiled: what is asked for together works together."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import jaxtyping
@@ -14,6 +15,7 @@ from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.models.build import build
 from vitrail.models.resnet import ResNetConfig, Stages
+from vitrail.models.vit import ViTConfig
 from vitrail.train.parallel import only_deterministic_kernels, parallelize
 
 CPU = torch.device("cpu")
@@ -46,6 +48,18 @@ def test_layers_are_compiled_with_and_without_recomputation(graphs: Callable[[],
     logits.sum().backward()
     assert graphs() > 0
     assert torch.allclose(logits, plain, atol=1e-5)
+
+
+def test_compiled_layers_of_other_architectures_are_forgotten(
+    graphs: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[ViTConfig] = []
+    for config in (MODEL, MODEL, replace(MODEL, width=32), replace(MODEL, width=32), MODEL):
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.compiler, "reset", lambda config=config: forgotten.append(config))
+            parallelize(build(config), Machine(compile=True), CPU, torch.float32)
+    assert forgotten[-2:] == [replace(MODEL, width=32), MODEL]
+    assert len(forgotten) <= 3  # one more where another test has compiled
 
 
 @pytest.fixture

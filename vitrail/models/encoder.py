@@ -48,8 +48,10 @@ class LayerNorm(nn.LayerNorm):
     """Of a residual stream in float32 also with weights that travelled between processes in bfloat16."""
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        dtype = torch.promote_types(self.weight.dtype, x.dtype)
-        return F.layer_norm(x, self.normalized_shape, self.weight.to(dtype), self.bias.to(dtype), self.eps)
+        weight, bias = self.weight, self.bias
+        if x.dtype == torch.float32 != weight.dtype:
+            return F.layer_norm(x, self.normalized_shape, weight.float(), bias.float(), self.eps)
+        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
 class LayerScale(nn.Module):

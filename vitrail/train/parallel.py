@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from vitrail.core import dist
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
-from vitrail.models.build import build
+from vitrail.models.build import ModelConfig, build
 from vitrail.models.mae import MaskedAutoencoder
 from vitrail.models.objective import Learner, TrainedModel, learner
 from vitrail.models.resnet import ResNet, Root
@@ -49,7 +49,7 @@ def parallelize(
             )
         model.compile(dynamic=False, mode="reduce-overhead")
     elif machine.compile if machine.compile is not None else device.type == "cuda":
-        _allow_variants(len(units))
+        _allow_variants(model.config, len(units))
         for unit in units:
             unit.compile(dynamic=False)
     world = dist.world()
@@ -96,10 +96,20 @@ def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     return again
 
 
-def _allow_variants(units: int) -> None:
-    """One compiled function serves all layers: it has a variant for every rate of stochastic depth, batch and mode."""
+_compiled: ModelConfig | None = None  # of the model whose layers were compiled last
+
+
+def _allow_variants(config: ModelConfig, units: int) -> None:
+    """One compiled function serves all layers: it has a variant for every rate of stochastic depth, batch and mode.
+
+    Those of other architectures are forgotten: with too many, layers run as they are, without compilation.
+    """
     import torch._dynamo.config as dynamo
 
+    global _compiled
+    if _compiled not in (None, config):
+        torch.compiler.reset()
+    _compiled = config
     dynamo.recompile_limit = max(dynamo.recompile_limit, 8 * units)
     dynamo.accumulated_recompile_limit = max(dynamo.accumulated_recompile_limit, 64 * units)
 
