@@ -91,6 +91,18 @@ def test_a_broken_image_does_not_shift_the_neighbours(tmp_path: Path) -> None:
             assert Path(item.key).parent.name == item.label
 
 
+def test_a_flat_folder_is_looked_at_without_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, model = image_folder(tmp_path / "data", each=4) / "class-0", bundle(tmp_path / "model")
+    found = inspect(Inspect(model, str(data)), tmp_path / "inside")
+    assert found.distance_images == 4
+    assert {row.label for row in found.images} == {None}
+    assert "without classes, as" in capsys.readouterr().err
+    with pytest.raises(BadInput, match="no sub-folders"):
+        inspect(Inspect(model, str(data), neighbours=str(data.parent)), tmp_path / "other")
+    with pytest.raises(BadInput, match="nowhere"):
+        inspect(Inspect(model, str(tmp_path / "nowhere")), tmp_path / "other")
+
+
 def test_neighbours_among_other_classes_say_nothing_of_classes(tmp_path: Path) -> None:
     data, other = image_folder(tmp_path / "data"), image_folder(tmp_path / "other")
     for folder in list(other.iterdir()):

@@ -21,7 +21,7 @@ from vitrail.core.files import atomic_path
 from vitrail.core.progress import progress, say
 from vitrail.core.seeds import generator
 from vitrail.data.loader.loader import Batch, BrokenExample, eval_loader, normalise
-from vitrail.data.open.names import open_data
+from vitrail.data.open.names import open_data, open_unlabelled
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
@@ -107,7 +107,7 @@ def inspect(config: Inspect, folder: Path, machine: Machine | None = None) -> In
     model = model_of(published, config.resolution).to(choose_device(machine.device)).eval()
     if isinstance(model, ViT):
         chosen_heads(config, model.config)  # before anything is opened
-    source = open_data(config.images, "test") if config.images else None
+    source = _images(config) if config.images else None
     among = Set(config.neighbours, open_data(config.neighbours, "train")) if config.neighbours else None
     if source is not None and isinstance(model, ResNet):
         rest = (
@@ -125,6 +125,22 @@ def inspect(config: Inspect, folder: Path, machine: Machine | None = None) -> In
         among=among,
         painter=_painter(model, published),
     )
+
+
+def _images(config: Inspect) -> Source:
+    """With their classes, or without where there are none and no neighbours are asked for: a flat folder of pictures."""
+    assert config.images is not None
+    try:
+        return open_data(config.images, "test")
+    except BadInput as problem:
+        if config.neighbours:
+            raise
+        try:
+            source = open_unlabelled(config.images, "test")
+        except BadInput:
+            raise problem from None
+        say(f"without classes, as {problem}")
+        return source
 
 
 def _painter(model: Model, published: PretrainedModel) -> Learner | None:
