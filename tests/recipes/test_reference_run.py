@@ -28,6 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_becomes_a_proof_that_is_read_back(run: Path, tmp_path: Path) -> None:
     assert write_proof(run, tmp_path) == tmp_path / "pretrain-digits.json"
     made = proof("pretrain", "digits", tmp_path)
@@ -42,6 +43,7 @@ def test_a_run_becomes_a_proof_that_is_read_back(run: Path, tmp_path: Path) -> N
     assert made.machine.device == "cpu"
 
 
+@pytest.mark.slow
 def test_the_file_is_as_the_docs_say(run: Path, tmp_path: Path) -> None:
     content = json.loads(write_proof(run, tmp_path).read_text())
     assert list(content) == (
@@ -52,6 +54,7 @@ def test_the_file_is_as_the_docs_say(run: Path, tmp_path: Path) -> None:
     assert content["curve"]["train"][-1][0] == 400
 
 
+@pytest.mark.slow
 def test_a_new_run_with_another_seed_is_on_course(run: Path) -> None:
     """The proof in the package against a run of today: the report of a user."""
     from vitrail.report import make
@@ -78,6 +81,7 @@ def test_a_broken_loss_proves_nothing() -> None:
         thinned([(5, 1.0), (10, float("nan"))])
 
 
+@pytest.mark.slow
 def test_what_is_no_proof_is_refused(run: Path, tmp_path: Path) -> None:
     def changed(name: str, **content: object) -> Path:
         folder = tmp_path / name

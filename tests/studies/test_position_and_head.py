@@ -33,6 +33,7 @@ def test_position_study_shows_the_gap(out: Path) -> None:
     assert results.value(results.row("none"), "5-shot").value < 0.3  # a quarter and chance: the quarters are not seen
 
 
+@pytest.mark.slow
 def test_head_study_shows_that_the_rate_decides(out: Path) -> None:
     """A wrong rate costs either head more than the other head does, in validation accuracy of one seed.
 
@@ -97,6 +98,7 @@ def test_options_reach_every_run_and_a_wrong_one_is_refused(capsys: pytest.Captu
     assert "did you mean 'position'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_runs_a_study_and_makes_its_page(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
