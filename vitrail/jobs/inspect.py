@@ -128,7 +128,7 @@ def inspect(config: Inspect, folder: Path, machine: Machine | None = None) -> In
 
 
 def _images(config: Inspect) -> Source:
-    """With their classes, or without where there are none and no neighbours are asked for: a flat folder of pictures."""
+    """With their classes, or without where there are none and no neighbours are asked for: a flat folder."""
     assert config.images is not None
     try:
         return open_data(config.images, "test")
