@@ -103,9 +103,9 @@ def figures(results: Results) -> Sequence[Figure]:
     """Accuracy over compute and over speed, each model tied to its axial form."""
     drawn: list[Figure] = []
     measure = middle_shots(results)
-    for title, label, log_x, place in (
-        (f"{measure} accuracy over compute", "compute of training an image, in that of the first", True, _compute),
-        (f"{measure} accuracy over speed", SPEED, True, _speed),
+    for title, label, place in (
+        (f"{measure} accuracy over compute", "compute of training an image, in that of the first", _compute),
+        (f"{measure} accuracy over speed", SPEED, _speed),
     ):
         rows = [row for row in results.has(measure) if place(row)]
         first = _compute(results.rows[0]) if place is _compute else 1.0
@@ -117,7 +117,7 @@ def figures(results: Results) -> Sequence[Figure]:
             if found:
                 lines.append(Line(f"{name} and Axial-{name}", found))
         if lines:
-            drawn.append(Lines(title, label, f"{measure} accuracy", lines, log_x=log_x))
+            drawn.append(Lines(title, label, f"{measure} accuracy", lines, log_x=True))
     return drawn
 
 

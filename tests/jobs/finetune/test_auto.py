@@ -198,7 +198,7 @@ with pytest.MonkeyPatch.context() as patch:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_bundle(done: Path, data: Path, tmp_path: Path) -> None:
-    """SIGKILL at random moments after the folder is there, until it has ended; measured: 12 kills in a minute."""
+    """SIGKILL at random moments, each after the folder has got on, until it has ended; measured: 36 kills."""
     rng, kills = random.Random(), 0
     environment = {
         **os.environ,
