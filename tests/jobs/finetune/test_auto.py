@@ -32,6 +32,7 @@ from vitrail.jobs.finetune.linear_judge import judge_logits, linear_judge, make_
 from vitrail.jobs.finetune.run import Finetune, build_pretrained, finetune_once
 from vitrail.records.finetune import AutoPlanFile, FinetuneResult, Sweep, Trial
 from vitrail.records.record import as_json, load_record
+from vitrail.report import make
 from vitrail.train.schedule import Cosine
 from vitrail.weights.bundle import read_bundle
 from vitrail.weights.load import load, read_pretrained
@@ -395,7 +396,6 @@ def test_what_auto_chooses_itself_is_refused(data: Path, tmp_path: Path) -> None
 
 def test_the_page_and_the_command_without_a_recipe(data: Path, tmp_path: Path, capsys) -> None:
     from vitrail.cli import main
-    from vitrail.report import make
 
     words = ["--init", model_bundle(data), "--train", f"{data / 'photos'}@train", "--test", f"{data / 'photos'}@test"]
     words += ["--steps", "4", "--resolution", "8", "--device", "cpu", "--workers", "0", "--out", str(tmp_path / "out")]
@@ -420,6 +420,7 @@ def test_without_time_to_go_on_the_trial_is_the_model(data: Path, tmp_path: Path
     assert all(torch.equal(value, trial[name]) for name, value in made.items())
     assert (result.steps, result.runs[0].folder) == (16, "trials/all-layers")
     assert not (tmp_path / "out" / "final").exists()
+    assert "The trial as it is" in make(tmp_path / "out").read_text(encoding="utf-8")
 
 
 def test_the_final_run_goes_on_from_the_chosen_trial(data: Path, tmp_path: Path, monkeypatch) -> None:

@@ -199,6 +199,8 @@ def _finals(runs: Sequence[Json], result: Json | None) -> Section | None:
     sentences = ["Trained on all training images, and tested once."]
     if not runs[0].get("folder"):
         sentences = ["The linear judge, fitted on the features of all training images, and tested once."]
+    elif str(runs[0]["folder"]).startswith("trials/"):
+        sentences = ["The trial as it is: there was no time to go on with the held-out images. Tested once."]
     if result and len(known) > 1 and numbers.known(result.get("spread")):
         sentences.append(
             f"Mean {numbers.percent(result['accuracy'], 2)} with a standard deviation of "
