@@ -19,6 +19,7 @@ from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
 from vitrail.records.inspection import HeadMaps, Inspection
 from vitrail.records.record import as_json, load_record
+from vitrail.report import make
 from vitrail.weights.bundle import save_bundle
 
 CONFIG = ViTConfig(
@@ -97,8 +98,17 @@ def test_a_flat_folder_is_looked_at_without_classes(tmp_path: Path, capsys: pyte
     assert found.distance_images == 4
     assert {row.label for row in found.images} == {None}
     assert "without classes, as" in capsys.readouterr().err
-    with pytest.raises(BadInput, match="no sub-folders"):
-        inspect(Inspect(model, str(data), neighbours=str(data.parent)), tmp_path / "other")
+    found = inspect(Inspect(model, str(data), neighbours=str(data), nearest=2), tmp_path / "among").neighbours
+    assert (found.count, found.queries, found.same, found.chance) == (4, 4, None, None)
+    for row in found.rows:
+        assert (row.label, len(row.nearest)) == (None, 2)
+        assert row.key not in [other.key for other in row.nearest]
+    page = make(tmp_path / "among").read_text()
+    assert "without comparing classes" in page
+    assert "A solid line" not in page
+    found = inspect(Inspect(model, str(data), neighbours=str(data.parent)), tmp_path / "labelled").neighbours
+    assert (found.count, found.same) == (8, None)
+    assert {other.label for row in found.rows for other in row.nearest} <= {"class-0", "class-1"}
     with pytest.raises(BadInput, match="nowhere"):
         inspect(Inspect(model, str(tmp_path / "nowhere")), tmp_path / "other")
 

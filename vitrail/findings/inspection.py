@@ -73,7 +73,9 @@ def neighbours(content: Json) -> str:
         return ""
     among = f"of {numbers.count(found.get('count'))} images of {found.get('data')}"
     if not numbers.known(found.get("same")):
-        return f"The nearest {among}, which has other classes."
+        rows = found.get("rows")
+        several = isinstance(rows, list) and any(isinstance(row, dict) and row.get("label") for row in rows)
+        return f"The nearest {among}, {'which has other classes' if several else 'without comparing classes'}."
     within = f"{numbers.interval(found.get('interval'))}; by chance {numbers.percent(found.get('chance'), 0)}"
     return (
         f"For {numbers.percent(found['same'], 0)} of {numbers.count(found.get('queries'))} images ({within})"

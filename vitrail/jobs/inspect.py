@@ -21,7 +21,7 @@ from vitrail.core.files import atomic_path
 from vitrail.core.progress import progress, say
 from vitrail.core.seeds import generator
 from vitrail.data.loader.loader import Batch, BrokenExample, eval_loader, normalise
-from vitrail.data.open.names import open_data, open_unlabelled
+from vitrail.data.open.names import Role, open_data, open_unlabelled
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
@@ -107,8 +107,8 @@ def inspect(config: Inspect, folder: Path, machine: Machine | None = None) -> In
     model = model_of(published, config.resolution).to(choose_device(machine.device)).eval()
     if isinstance(model, ViT):
         chosen_heads(config, model.config)  # before anything is opened
-    source = _images(config) if config.images else None
-    among = Set(config.neighbours, open_data(config.neighbours, "train")) if config.neighbours else None
+    source = _images(config.images, "test") if config.images else None
+    among = Set(config.neighbours, _images(config.neighbours, "train")) if config.neighbours else None
     if source is not None and isinstance(model, ResNet):
         rest = (
             "its filters and neighbours are drawn" if among else f"its filters are drawn, {config.images} is not used"
@@ -127,16 +127,13 @@ def inspect(config: Inspect, folder: Path, machine: Machine | None = None) -> In
     )
 
 
-def _images(config: Inspect) -> Source:
-    """With their classes, or without where there are none and no neighbours are asked for: a flat folder."""
-    assert config.images is not None
+def _images(data: str, role: Role) -> Source:
+    """With their classes, or without where there are none: a flat folder."""
     try:
-        return open_data(config.images, "test")
+        return open_data(data, role)
     except BadInput as problem:
-        if config.neighbours:
-            raise
         try:
-            source = open_unlabelled(config.images, "test")
+            source = open_unlabelled(data, role)
         except BadInput:
             raise problem from None
         say(f"without classes, as {problem}")
@@ -375,18 +372,17 @@ def neighbours(
     features = np.stack([one.representation for one in there])
     vectors = np.stack([query.representation for query in queries])
     found, similarities = nearest(features, vectors, count, exclude=_themselves(queries, there, vectors, features))
-    classes = np.array(among.source.classes)[among.source.labels[[one.place for one in there]]]
-    own = np.array(source.classes)[source.labels[[query.place for query in queries]]]
+    classes, own = _class_of(among.source, there), _class_of(source, queries)
     gallery = Gallery()
 
     def described(i: int, similarity: float) -> NearestImage:
         picture = gallery.add("set", among.source, there[i].place)
-        return NearestImage(key=there[i].key, label=str(classes[i]), similarity=similarity, picture=picture)
+        return NearestImage(key=there[i].key, label=classes[i], similarity=similarity, picture=picture)
 
     rows = [
         QueryImage(
             key=query.key,
-            label=str(own[number]),
+            label=own[number],
             picture=gallery.add("queries", source, query.place),
             nearest=[
                 described(*one) for one in zip(found[number].tolist(), similarities[number].tolist(), strict=True)
@@ -395,17 +391,24 @@ def neighbours(
         for number, query in enumerate(queries[:shown])
     ]
     gallery.write(folder / "pictures.npz")
-    comparable = found.shape[1] > 0 and bool(np.isin(own, classes).any())
-    right = int((classes[found[:, 0]] == own).sum()) if comparable else 0
+    comparable = found.shape[1] > 0 and bool({*own} & {*classes} - {None})
+    right = sum(classes[i] == name for i, name in zip(found[:, 0].tolist(), own, strict=True)) if comparable else 0
     return NearestImages(
         data=among.name,
         count=len(there),
         queries=len(queries),
         same=right / len(queries) if comparable else None,
         interval=wilson(right, len(queries)) if comparable else None,
-        chance=float(np.mean([(classes == label).mean() for label in own])) if comparable else None,
+        chance=sum(classes.count(name) for name in own) / (len(own) * len(classes)) if comparable else None,
         rows=rows,
     )
+
+
+def _class_of(source: Source, images: Sequence[Query]) -> list[str | None]:
+    """The name of each one's class; None where there are no classes."""
+    if not source.classes:
+        return [None] * len(images)
+    return [source.classes[label] for label in source.labels[[one.place for one in images]].tolist()]
 
 
 def _themselves(

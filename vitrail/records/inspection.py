@@ -67,7 +67,7 @@ class NearestImage(Record):
     """An image of the set."""
 
     key: str
-    label: str
+    label: str | None  # its class; null where the set has none
     similarity: float  # cosine
     picture: int | None  # number in pictures.npz
 
@@ -77,7 +77,7 @@ class QueryImage(Record):
     """An image and its nearest in the set."""
 
     key: str
-    label: str
+    label: str | None  # its class; null where the images have none
     picture: int | None  # number in pictures.npz
     nearest: Sequence[NearestImage]
 
