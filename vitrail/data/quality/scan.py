@@ -178,7 +178,7 @@ def _examine(stored: bytes | image.Pixels, seen: Scanned, row: int) -> None:
 def header(data: bytes) -> tuple[str, str, int]:
     """The format, Pillow's mode and the EXIF orientation that a file says of itself; empty and 1 where it does not."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as opened:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=image.FORMATS) as opened:
             kind, mode = SAME.get(opened.format or "", opened.format or ""), opened.mode
             turn = opened.getexif().get(ORIENTATION, 1)
             return kind, mode, turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
