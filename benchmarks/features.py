@@ -36,7 +36,7 @@ from PIL import Image
 
 from vitrail.core.device import choose_precision, processor_name
 from vitrail.core.pool import usable_cores
-from vitrail.data.loader.loader import Broken
+from vitrail.data.loader.batch import Broken
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import sample

@@ -24,7 +24,7 @@ from vitrail.data.transforms.pipeline import Augment, InceptionCrop, PadCrop, Sq
 from vitrail.jobs.forecast import measure
 from vitrail.jobs.forecast.forecast import forecast
 from vitrail.jobs.pretrain import Pretrain, pretrain
-from vitrail.jobs.training import open_training_data, with_classes
+from vitrail.jobs.training_data import open_training_data, with_classes
 from vitrail.models.head import AveragePool
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.variants import variant

@@ -22,7 +22,9 @@ from torch.nn import functional as F
 
 from vitrail.core.device import choose_device, choose_precision, describe_device, synchronize
 from vitrail.core.run import RunFolder
-from vitrail.data.loader.loader import Broken, normalise, train_loader
+from vitrail.data.loader.batch import Broken
+from vitrail.data.loader.loader import train_loader
+from vitrail.data.loader.normalise import normalise
 from vitrail.data.open.names import open_data
 from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, WholeImage
 from vitrail.models.build import build

@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 
 from vitrail.core.device import choose_device, choose_precision, describe_device, synchronize
-from vitrail.data.loader.loader import Batch, Broken
+from vitrail.data.loader.batch import Batch, Broken
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import build
 from vitrail.models.cost import training_flops

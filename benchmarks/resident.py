@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from vitrail.core.device import choose_device, describe_device, synchronize
-from vitrail.data.loader.loader import Batch, train_loader
+from vitrail.data.loader.batch import Batch
+from vitrail.data.loader.loader import train_loader
 from vitrail.data.loader.on_device import OnDeviceDataset
 from vitrail.data.sources.base import Example, Source
 from vitrail.data.transforms.pipeline import Augment, InceptionCrop, PadCrop, Preprocess, SquareResize, WholeImage

@@ -29,7 +29,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vitrail.core.device import Machine, choose_device, choose_precision, describe_device, peak_flops, synchronize
-from vitrail.data.loader.loader import Batch, Broken
+from vitrail.data.loader.batch import Batch, Broken
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import build
 from vitrail.models.cost import training_flops

@@ -87,7 +87,8 @@ def test_registered_data_are_data_everywhere() -> None:
 
 def test_the_loader_gives_the_batches_of_training() -> None:
     """As the loop itself gets them; a second loop goes on, whatever `steps` are."""
-    from vitrail.data.loader.loader import normalise, train_loader
+    from vitrail.data.loader.loader import train_loader
+    from vitrail.data.loader.normalise import normalise
 
     source, view, augment = vitrail.load_data("digits"), Preprocess((16, 16)), Augment()
     theirs = list(train_loader(source, augment, view, batch=32, seed=3, start=0, stop=6, workers=0))

@@ -42,6 +42,7 @@ ROOMS = {
         {
             "inspect",
             "unlabelled_training",
+            "training_data",
             "duplicates",
             "linear_probe",
             "data_check",
@@ -54,7 +55,7 @@ ROOMS = {
         },
         {"training", "train_test_overlap"},
         {"pretrain", "finetune", "forecast", "evaluate"},
-        {"early_stopping", "suite", "demo"},
+        {"suite", "demo"},
     ],
     "report": [{"blocks", "folder"}, {"page", "charts"}, {"sections"}, {"pages"}, {"index"}, {"__init__"}],
     "studies": [
@@ -123,6 +124,11 @@ def test_every_folder_and_every_room_has_its_place() -> None:
     for part, order in ROOMS.items():
         rooms = {place(file)[1] for file in FILES if place(file)[0] == part}
         assert rooms - {"__init__"} <= ranks(order).keys()
+
+
+def test_no_file_has_more_than_400_lines() -> None:
+    lengths = {str(file.relative_to(PACKAGE)): len(file.read_bytes().splitlines()) for file in FILES}
+    assert not {name: lines for name, lines in lengths.items() if lines > 400}, "split by concept"
 
 
 def test_no_file_is_called_utils() -> None:

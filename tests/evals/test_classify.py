@@ -9,7 +9,7 @@ from sklearn import metrics
 
 from tests.data.pictures import BytesSource, encoded
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.loader import normalise, stack
+from vitrail.data.loader.normalise import normalise, stack
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import Preprocess, SquareResize, eval_transform

@@ -8,7 +8,8 @@ from PIL import Image
 from tests.data.pictures import BytesSource, encoded
 from tests.evals.test_classify import confused_model
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.loader import Broken, normalise, stack
+from vitrail.data.loader.batch import Broken
+from vitrail.data.loader.normalise import normalise, stack
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, eval_transform

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve
 
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.loader import Batch, Broken
+from vitrail.data.loader.batch import Batch, Broken
 from vitrail.data.sources.base import ArraySource
 from vitrail.evals.average_precision import Ranked, average_precision, best_threshold
 from vitrail.evals.intervals import bootstrap

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitrail.data.loader.loader import normalise, stack
+from vitrail.data.loader.normalise import normalise, stack
 from vitrail.data.transforms.crops import Interpolation
 from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, eval_transform
 from vitrail.export.preprocessing import Preprocessing

@@ -5,7 +5,7 @@ import torch
 
 from tests.rehearsal.fake_cuda import GPU, fake_cuda, on_gpu
 from tests.train.small import MODEL, PREPROCESS
-from vitrail.data.loader.loader import normalise
+from vitrail.data.loader.normalise import normalise
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.inference import in_passes, outputs
 from vitrail.models.build import build

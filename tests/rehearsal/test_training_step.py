@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.rehearsal.fake_cuda import GPU, Read, Seen, fake_cuda, on_gpu
 from tests.train.small import MODEL, PREPROCESS, training
 from vitrail.core.device import Machine
-from vitrail.data.loader.loader import Batch, Broken
+from vitrail.data.loader.batch import Batch, Broken
 from vitrail.data.transforms.mixup import Mixing
 from vitrail.models.build import ModelConfig, build
 from vitrail.models.head import AttentionPool, AveragePool

@@ -10,7 +10,7 @@ import torch
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
-from vitrail.data.loader.loader import Batch
+from vitrail.data.loader.batch import Batch
 from vitrail.jobs import training
 from vitrail.jobs.pretrain import Pretrain, pretrain
 from vitrail.recipes import pretraining

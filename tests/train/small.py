@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from vitrail.data.loader.loader import Batch, Broken, Loader, train_loader
+from vitrail.data.loader.batch import Batch, Broken
+from vitrail.data.loader.loader import Loader, train_loader
 from vitrail.data.open.names import open_data
 from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, WholeImage
 from vitrail.models.build import build

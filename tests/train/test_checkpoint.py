@@ -13,7 +13,7 @@ import torch
 from tests.train.small import MODEL, advance, assert_equal, everything, fresh, save_checkpoint, training
 from vitrail.core.dist import World
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.loader import BrokenExample
+from vitrail.data.loader.batch import BrokenExample
 from vitrail.train import checkpoint
 from vitrail.train.checkpoint import KEPT, restore_checkpoint
 from vitrail.train.config import TrainConfig

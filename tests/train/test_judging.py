@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from tests.train.small import batches, fresh, save_checkpoint, training, update
 from vitrail.core.errors import Interrupted
 from vitrail.core.progress import Bar
-from vitrail.data.loader.loader import Batch
+from vitrail.data.loader.batch import Batch
 from vitrail.train import loop
 from vitrail.train.callbacks import Save
 from vitrail.train.checkpoint import checkpoint_steps, restore_checkpoint

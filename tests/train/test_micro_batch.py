@@ -10,7 +10,8 @@ import torch
 from tests.train.small import MODEL, PREPROCESS, batches, everything, fresh, save_checkpoint, training
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
-from vitrail.data.loader.loader import normalise, train_loader
+from vitrail.data.loader.loader import train_loader
+from vitrail.data.loader.normalise import normalise
 from vitrail.data.open.names import open_data
 from vitrail.data.transforms.mixup import Mixing
 from vitrail.models.cost import training_activations

@@ -7,7 +7,7 @@ import torch
 
 from tests.train.small import save_checkpoint
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.loader import Broken
+from vitrail.data.loader.batch import Broken
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
 from vitrail.train.config import TrainConfig

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.train.small import MODEL, PREPROCESS, assert_equal, batches, everything, training, update
-from vitrail.data.loader.loader import Broken
+from vitrail.data.loader.batch import Broken
 from vitrail.models.build import build
 from vitrail.models.mae import MAE
 from vitrail.models.masked_patches import MaskedPatches, PatchPredictor, mean_colours

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vitrail.data.loader.loader import Broken
+from vitrail.data.loader.batch import Broken
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig

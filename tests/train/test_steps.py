@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.train.small import MODEL, advance, assert_equal, batches, everything, fresh, training, update, updater
 from vitrail.core.errors import BadInput, Interrupted
-from vitrail.data.loader.loader import Batch, BrokenExample
+from vitrail.data.loader.batch import Batch, BrokenExample
 from vitrail.train import loop
 from vitrail.train.callbacks import Callback, Every
 from vitrail.train.config import TrainConfig

@@ -8,7 +8,7 @@ import torch
 
 from tests.train.small import MODEL, fresh, training
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.loader import Batch, Broken
+from vitrail.data.loader.batch import Batch, Broken
 from vitrail.models.build import Model, build
 from vitrail.models.resnet import BIT, ResNetConfig
 from vitrail.train.step import TrainState, init_state, train_step

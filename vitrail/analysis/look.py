@@ -46,7 +46,7 @@ def look(
     registers.
 
     Args:
-        images: as the model reads them (`vitrail.data.loader.loader.normalise`).
+        images: as the model reads them (`vitrail.data.loader.normalise.normalise`).
         layers: whose heads are mapped one by one, counted from 0, in ascending order.
         place: the row and column (from 0) of the patch that looks, in the maps of heads; None: what the classifier
             reads, the class token or the mean of all patches.

@@ -16,7 +16,9 @@ from vitrail.core.device import choose_device
 from vitrail.core.errors import BadInput
 from vitrail.core.seeds import Keyed
 from vitrail.data.decode.image import BrokenImage, to_picture, to_pixels
-from vitrail.data.loader.loader import Broken, eval_loader, normalise, stack, train_loader
+from vitrail.data.loader.batch import Broken
+from vitrail.data.loader.loader import eval_loader, train_loader
+from vitrail.data.loader.normalise import normalise, stack
 from vitrail.data.open.names import Role, open_data
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Augment, Preprocess, eval_transform, train_transform

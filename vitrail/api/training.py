@@ -14,7 +14,8 @@ from vitrail.data.open.names import require_classes
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.jobs.data_identity import check_same_data
-from vitrail.jobs.training import check_keep_best, run_training, same_classes
+from vitrail.jobs.training import run_training
+from vitrail.jobs.training_data import check_keep_best, same_classes
 from vitrail.models.build import Model, ModelConfig
 from vitrail.models.vit import ViTConfig
 from vitrail.records.read_run import Run, read_run

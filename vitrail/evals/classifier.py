@@ -13,7 +13,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
 from vitrail.data.class_matching import match_classes
 from vitrail.data.decode.image import BrokenImage, Pixels
-from vitrail.data.loader.loader import Batch, Broken
+from vitrail.data.loader.batch import Batch, Broken
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.relabelled import Relabelled

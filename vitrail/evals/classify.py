@@ -15,7 +15,7 @@ from vitrail.core import dist
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Interval, wilson
 from vitrail.core.files import atomic_path
-from vitrail.data.loader.loader import Batch, Broken, BrokenExample
+from vitrail.data.loader.batch import Batch, Broken, BrokenExample
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.calibration import calibration

@@ -29,7 +29,7 @@ from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json, remove_leftovers, write_json
 from vitrail.core.locks import lock_or_wait, try_lock
-from vitrail.data.loader.loader import Broken, BrokenExample
+from vitrail.data.loader.batch import Broken, BrokenExample
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import Preprocess

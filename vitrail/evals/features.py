@@ -15,7 +15,8 @@ from torch import Tensor
 
 from vitrail.core.device import Precision, RuntimeChoice
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.loader import Broken, eval_loader
+from vitrail.data.loader.batch import Broken
+from vitrail.data.loader.loader import eval_loader
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.inference import run_inference

@@ -13,7 +13,9 @@ from vitrail.core.device import available_memory, choose_precision, number_bytes
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import progress
 from vitrail.core.watchdog import beat
-from vitrail.data.loader.loader import Batch, Broken, eval_loader, normalise
+from vitrail.data.loader.batch import Batch, Broken
+from vitrail.data.loader.loader import eval_loader
+from vitrail.data.loader.normalise import normalise
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import Model

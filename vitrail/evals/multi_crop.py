@@ -15,7 +15,7 @@ from torch import Tensor
 from vitrail.core.device import available_memory
 from vitrail.core.errors import BadInput
 from vitrail.data.decode.image import BrokenImage, Pixels, to_pixels
-from vitrail.data.loader.loader import Batch, Broken
+from vitrail.data.loader.batch import Batch, Broken
 from vitrail.data.sources.base import Example, Source
 from vitrail.data.transforms import crops as augment
 from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize, eval_transform

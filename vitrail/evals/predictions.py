@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path
-from vitrail.data.loader.loader import Batch
+from vitrail.data.loader.batch import Batch
 from vitrail.records.images import Mistake
 from vitrail.records.record import as_json
 

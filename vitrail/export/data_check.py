@@ -10,7 +10,8 @@ from vitrail.core.errors import BadInput
 from vitrail.core.progress import progress
 from vitrail.data.class_matching import match_classes
 from vitrail.data.decode.image import BrokenImage, Pixels, to_pixels
-from vitrail.data.loader.loader import Batch, Broken, BrokenExample, normalise, stack
+from vitrail.data.loader.batch import Batch, Broken, BrokenExample
+from vitrail.data.loader.normalise import normalise, stack
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.relabelled import Relabelled

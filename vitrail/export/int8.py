@@ -15,7 +15,9 @@ import numpy as np
 import torch
 
 from vitrail.core.progress import progress
-from vitrail.data.loader.loader import Broken, eval_loader, normalise
+from vitrail.data.loader.batch import Broken
+from vitrail.data.loader.loader import eval_loader
+from vitrail.data.loader.normalise import normalise
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.subset import sample
 from vitrail.export.session import Session

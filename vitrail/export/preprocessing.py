@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from vitrail.data.loader.loader import GREY
+from vitrail.data.loader.normalise import GREY
 from vitrail.data.transforms.crops import Interpolation
 from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, SquareResize
 

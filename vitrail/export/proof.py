@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from vitrail.data.loader.loader import normalise, stack
+from vitrail.data.loader.normalise import normalise, stack
 from vitrail.data.transforms.pipeline import eval_transform
 from vitrail.export.preprocessing import Preprocessing
 from vitrail.export.session import Session

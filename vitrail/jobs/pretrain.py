@@ -17,7 +17,8 @@ from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, Resize
 from vitrail.jobs.data_identity import check_same_data
-from vitrail.jobs.training import check_keep_best, for_labels, open_training_data, run_training, with_classes
+from vitrail.jobs.training import run_training
+from vitrail.jobs.training_data import check_keep_best, for_labels, open_training_data, with_classes
 from vitrail.jobs.unlabelled_training import check_without_labels, open_unlabelled_data
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.objective import Labels, Objective, TrainedModel, learner

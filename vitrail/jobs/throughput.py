@@ -14,7 +14,7 @@ from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import progress
 from vitrail.core.run import RunFolder, environment
-from vitrail.data.loader.loader import Broken
+from vitrail.data.loader.batch import Broken
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.cost import (

@@ -43,7 +43,7 @@ class Runtime(ABC):
         """One pass over what fits into it."""
 
     def __call__(self, pixels: Float[Tensor, "b c y x"] | Float[np.ndarray, "b c y x"]) -> RuntimeOutput:
-        """Normalised images [B, C, H, W], as `vitrail.data.loader.loader.normalise` makes them."""
+        """Normalised images [B, C, H, W], as `vitrail.data.loader.normalise.normalise` makes them."""
         images = torch.as_tensor(pixels)
         if self.batch is None:
             return self.compute(images)

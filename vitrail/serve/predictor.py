@@ -19,7 +19,9 @@ from vitrail.core.progress import say
 from vitrail.data.decode import image
 from vitrail.data.decode.array import from_array
 from vitrail.data.decode.image import BrokenImage, Pixels
-from vitrail.data.loader.loader import Batch, BrokenExample, eval_loader, normalise, stack
+from vitrail.data.loader.batch import Batch, BrokenExample
+from vitrail.data.loader.loader import eval_loader
+from vitrail.data.loader.normalise import normalise, stack
 from vitrail.data.open.inputs import Images
 from vitrail.data.transforms.pipeline import eval_transform
 from vitrail.evals.inference import LOADER_FROM, inference_batch_size

@@ -14,7 +14,8 @@ from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.progress import progress
 from vitrail.core.signals import SignalWatch
 from vitrail.core.watchdog import Watchdog
-from vitrail.data.loader.loader import Batch, Batches
+from vitrail.data.loader.batch import Batch
+from vitrail.data.loader.loader import Batches
 from vitrail.train.callbacks import Callback
 from vitrail.train.divergence import SpikeDetector
 from vitrail.train.objective import summary

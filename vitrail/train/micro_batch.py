@@ -14,7 +14,7 @@ from vitrail.core import dist
 from vitrail.core.device import available_memory, number_bytes, out_of_memory, release
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
-from vitrail.data.loader.loader import Batch
+from vitrail.data.loader.batch import Batch
 from vitrail.data.transforms.mixup import Mixing
 from vitrail.models.build import ModelConfig
 from vitrail.models.cost import training_activations

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from vitrail.core.device import out_of_memory, release, synchronize
-from vitrail.data.loader.loader import Batch
+from vitrail.data.loader.batch import Batch
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.train.config import TrainConfig
 from vitrail.train.step import TrainState, train_step

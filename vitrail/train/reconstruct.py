@@ -11,7 +11,9 @@ from vitrail.core import dist
 from vitrail.core.progress import progress
 from vitrail.core.seeds import torch_seed
 from vitrail.core.watchdog import beat
-from vitrail.data.loader.loader import Batch, eval_loader, normalise
+from vitrail.data.loader.batch import Batch
+from vitrail.data.loader.loader import eval_loader
+from vitrail.data.loader.normalise import normalise
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import Preprocess

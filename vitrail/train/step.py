@@ -13,7 +13,8 @@ from vitrail.core import dist
 from vitrail.core.device import out_of_memory
 from vitrail.core.errors import BadInput
 from vitrail.core.seeds import generator, torch_seed
-from vitrail.data.loader.loader import Batch, Broken, normalise
+from vitrail.data.loader.batch import Batch, Broken
+from vitrail.data.loader.normalise import normalise
 from vitrail.data.transforms.mixup import Mixing, mix
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.objective import TrainedModel

@@ -9,7 +9,7 @@ import torch
 
 from tests.data.pictures import encoded, noise
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.loader import Batch
+from vitrail.data.loader.batch import Batch
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.subset import Subset
 from vitrail.evals.classify import as_judged

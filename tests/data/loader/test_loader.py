@@ -8,7 +8,9 @@ import torch
 
 from tests.data.pictures import BytesSource, encoded, noise, smooth
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.loader import Batch, Broken, BrokenExample, Loader, eval_loader, normalise, stack, train_loader
+from vitrail.data.loader.batch import Batch, Broken, BrokenExample
+from vitrail.data.loader.loader import Loader, eval_loader, train_loader
+from vitrail.data.loader.normalise import normalise, stack
 from vitrail.data.loader.sampler import batch_indices
 from vitrail.data.transforms.pipeline import Augment, Preprocess, SquareResize, eval_transform
 from vitrail.records.record import as_json

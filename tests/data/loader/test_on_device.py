@@ -14,7 +14,8 @@ from tests.data.pictures import BytesSource, encoded, noise
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.seeds import Keyed, torch_seed
-from vitrail.data.loader.loader import Batch, Batches, train_loader
+from vitrail.data.loader.batch import Batch
+from vitrail.data.loader.loader import Batches, train_loader
 from vitrail.data.loader.on_device import OnDeviceDataset, check_fits_device
 from vitrail.data.loader.sampler import Sampling
 from vitrail.data.sources.base import ArraySource, Source

@@ -8,7 +8,7 @@ import pytest
 from tests.data.pictures import encoded, folder_of_images, noise, write_arrow, write_parquet, write_tar
 from vitrail.core.errors import BadInput
 from vitrail.data.open.names import open_data, require_classes
-from vitrail.data.sources.layouts import expand
+from vitrail.data.sources.detect import expand
 
 
 @pytest.fixture

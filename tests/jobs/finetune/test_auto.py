@@ -26,8 +26,9 @@ from vitrail.evals.inference import run_inference
 from vitrail.jobs import training
 from vitrail.jobs.finetune import auto as job
 from vitrail.jobs.finetune import auto_plan
-from vitrail.jobs.finetune.auto import automatic, choose
+from vitrail.jobs.finetune.auto import automatic
 from vitrail.jobs.finetune.auto_plan import CANDIDATES, Sizes, Times, final_steps, make_auto_plan
+from vitrail.jobs.finetune.auto_trials import choose
 from vitrail.jobs.finetune.linear_judge import judge_logits, linear_judge, make_folds
 from vitrail.jobs.finetune.run import Finetune, build_pretrained, finetune_once
 from vitrail.records.finetune import AutoPlanFile, FinetuneResult, Sweep, Trial

@@ -11,7 +11,7 @@ import torch
 
 from tests.data.pictures import encoded, noise
 from tests.serve.http.conftest import CLASSES, Running
-from vitrail.data.loader.loader import normalise
+from vitrail.data.loader.normalise import normalise
 from vitrail.serve.predictor import Predictor
 
 

@@ -18,7 +18,7 @@ from vitrail.data.catalog.vtab import SPLITS as VTAB_SPLITS
 from vitrail.data.catalog.vtab import TASKS as VTAB_TASKS
 from vitrail.data.catalog.vtab import VtabTask, open_task
 from vitrail.data.sources.base import Source
-from vitrail.data.sources.layouts import detect_folder
+from vitrail.data.sources.folder_layout import detect_folder
 
 
 @dataclass(frozen=True)

@@ -3,89 +3,30 @@
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from math import prod
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vitrail.core import dist
 from vitrail.core.device import available_memory
-from vitrail.core.errors import BadInput
 from vitrail.core.pool import usable_cores
 from vitrail.core.seeds import Keyed
 from vitrail.data.decode.image import BrokenImage, Pixels, to_picture, to_pixels
+from vitrail.data.loader.batch import Batch, BrokenExample
 from vitrail.data.loader.num_workers import default_workers, enough_workers, seconds_an_image
 from vitrail.data.loader.sampler import Plan, Sampling, plan, share_of_rank
 from vitrail.data.loader.shared_memory import Shape, SharedBuffer, SharedBuffers, make_buffers
 from vitrail.data.sources.base import Label, Source
 from vitrail.data.transforms.pipeline import Augment, Preprocess, eval_transform, train_transform
-from vitrail.records.images import UnreadableImage
 
 STAND_INS = 100  # how many examples in a row are tried in place of a broken one
 AHEAD = 4  # batches that a worker makes before they are asked for
 SHARE = 1 / 8  # of the machine's free memory, that batches which are waiting may take
-
-
-@dataclass(frozen=True, order=True, slots=True)
-class BrokenExample:
-    """An image that cannot be read: its index in the source, the name people know it by, and why."""
-
-    index: int
-    key: str
-    reason: str
-
-
-class Batch(NamedTuple):
-    """What crosses from data to models. `broken` lists the images that others stand in for, or that are left out.
-
-    In memory the channels of a pixel lie side by side, as decoders write them; `normalise` puts them in order.
-    """
-
-    images: UInt8[Tensor, "b 3 h w"]
-    labels: Int64[Tensor, " b"] | UInt8[Tensor, "b k"]  # classes, or a one for each class that an image has
-    indices: Int64[Tensor, " b"]  # which examples of the source these are; on the CPU
-    epochs: Int64[Tensor, " b"]  # how often each was seen before: what is random is keyed by both; on the CPU
-    keys: list[str]
-    broken: list[BrokenExample]
-
-    @classmethod
-    def of(cls, images: Tensor, labels: Tensor) -> "Batch":
-        """A batch that was made without a source: its examples are 0, 1, … and have no names."""
-        count = len(labels)
-        return cls(images, labels, torch.arange(count), torch.zeros(count, dtype=torch.int64), [""] * count, [])
-
-
-@dataclass
-class Broken:
-    """The broken images of a run so far: each counted once, named, and too many of them end the run."""
-
-    size: int
-    limit: float = 0.01  # share of the data set above which a run stops
-    found: dict[str, str] = field(default_factory=dict)  # {key: reason}
-    examples: dict[int, BrokenExample] = field(default_factory=dict)  # by index in the source that was read
-
-    def add(self, broken: Iterable[BrokenExample]) -> None:
-        """Raises BadInput with the list when more than `limit` of the data are broken (one always is allowed)."""
-        for example in broken:
-            self.examples[example.index] = example
-            self.found[example.key] = example.reason
-        if len(self.found) > max(1, self.limit * self.size):
-            names = "\n".join(f"  {key}: {reason}" for key, reason in list(self.found.items())[:20])
-            more = f"\n  … and {len(self.found) - 20} more" if len(self.found) > 20 else ""
-            raise BadInput(
-                f"{len(self.found)} of {self.size:,} images are broken, more than the {self.limit:.0%} allowed:"
-                f"\n{names}{more}"
-            )
-
-    def rows(self) -> list[UnreadableImage]:
-        """As files name them."""
-        return [UnreadableImage(key=key, reason=reason) for key, reason in self.found.items()]
 
 
 class _Dataset(Dataset[Batch]):
@@ -372,46 +313,3 @@ def eval_loader(
     """
     dataset = _EvalDataset(source, preprocess, batch, rank, world)
     return Loader(dataset, range(len(dataset)), workers)
-
-
-def normalise(
-    images: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"], preprocess: Preprocess, device: torch.device
-) -> Float[Tensor, "b c h w"]:
-    """Pixels from 0 to 255 to the numbers that the model expects, on the device: (x / 255 - mean) / std.
-
-    A model of one channel sees their grey value: Pillow's, 0.299 red + 0.587 green + 0.114 blue, rounded.
-
-    Raises:
-        BadInput: a model of other channels than one or three.
-    """
-    shift, span = _scale(preprocess.mean, preprocess.std, device)
-    numbers = images.to(device, non_blocking=True).to(torch.float32, memory_format=torch.contiguous_format)
-    if len(preprocess.mean) == 1:
-        numbers = torch.einsum("bchw,c->bhw", numbers, _grey(device))[:, None].add_(0.5).floor_()
-    elif len(preprocess.mean) != 3:
-        raise BadInput(f"this model reads {len(preprocess.mean)} channels; images are read as 3 (RGB) or 1 (grey)")
-    # a division, as in the official code: a product with 1 / 127.5 would leave 255 at 1.0000001
-    return torch.addcdiv(shift, numbers, span)
-
-
-# ITU-R 601 as Pillow rounds it: of red, green and blue; they add up to one, so grey images stay as they are
-GREY = (19595 / 65536, 38470 / 65536, 7471 / 65536)
-
-
-@lru_cache(maxsize=4)
-def _grey(device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.tensor(GREY, device=device)
-
-
-@lru_cache(maxsize=16)
-def _scale(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """-mean / std, and 255 std: made once, since a copy from the CPU would let the device wait at every step."""
-    with torch.inference_mode(False):
-        span = torch.tensor(std, device=device).mul_(255).view(-1, 1, 1)
-        return -torch.tensor(mean, device=device).div_(torch.tensor(std, device=device)).view(-1, 1, 1), span
-
-
-def stack(pixels: list[Pixels]) -> UInt8[Tensor, "b 3 h w"]:
-    """Views of one size as a batch."""
-    return torch.from_numpy(np.stack([p.transpose(2, 0, 1) for p in pixels]))

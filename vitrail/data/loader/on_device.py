@@ -25,7 +25,8 @@ from vitrail.core.pool import usable_cores
 from vitrail.core.progress import progress
 from vitrail.core.seeds import torch_seed
 from vitrail.data.decode.image import BrokenImage, Pixels, to_pixels
-from vitrail.data.loader.loader import STAND_INS, Batch, BrokenExample
+from vitrail.data.loader.batch import Batch, BrokenExample
+from vitrail.data.loader.loader import STAND_INS
 from vitrail.data.loader.sampler import Plan, Sampling, plan, share_of_rank
 from vitrail.data.sources.base import Example, Source
 from vitrail.data.transforms import crops as single

@@ -15,8 +15,9 @@ from vitrail.data.catalog.catalog import NAMED
 from vitrail.data.decode.image import BrokenImage
 from vitrail.data.open.names import detect, open_data
 from vitrail.data.sources.base import Example, FileSource, Source
+from vitrail.data.sources.detect import matching
 from vitrail.data.sources.huggingface import PREFIX
-from vitrail.data.sources.layouts import SHARDS, matching, unlabelled
+from vitrail.data.sources.layout import SHARDS, unlabelled
 from vitrail.data.sources.manifest import SUFFIXES as MANIFESTS
 from vitrail.data.sources.parquet import ParquetSource
 from vitrail.data.sources.split_names import DataName

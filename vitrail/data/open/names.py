@@ -8,8 +8,9 @@ from vitrail.core.object_store import is_remote
 from vitrail.data.catalog.catalog import NAMED
 from vitrail.data.open.filtered import read_filtered
 from vitrail.data.sources.base import Source
+from vitrail.data.sources.detect import detect_path, is_pattern
 from vitrail.data.sources.huggingface import PREFIX, hub_splits, open_hub
-from vitrail.data.sources.layouts import Layout, detect_path, is_pattern
+from vitrail.data.sources.layout import Layout
 from vitrail.data.sources.split_names import DataName, Role, choose
 from vitrail.data.sources.subset import slice_of
 from vitrail.data.sources.unlabelled import Unlabelled

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from vitrail.core.device import Machine, choose_device, choose_precision
 from vitrail.core.run import RunFolder
-from vitrail.data.loader.loader import Broken
+from vitrail.data.loader.batch import Broken
 from vitrail.data.sources.base import Source
 from vitrail.evals.classify import Evaluation, judge
 from vitrail.evals.inference import run_inference

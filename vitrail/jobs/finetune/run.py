@@ -19,7 +19,8 @@ from vitrail.data.transforms.pipeline import Preprocess, Resize, SquareResize
 from vitrail.evals.fewshot import Linear
 from vitrail.jobs.data_identity import check_same_data
 from vitrail.jobs.finetune.schedule_rule import batch_for, hyper_rule
-from vitrail.jobs.training import Sources, check_keep_best, for_labels, open_training_data, run_training
+from vitrail.jobs.training import run_training
+from vitrail.jobs.training_data import Sources, check_keep_best, for_labels, open_training_data
 from vitrail.models.build import Model, ModelConfig, as_size
 from vitrail.models.head import AttentionPool, AveragePool, ClassToken, PoolConfig
 from vitrail.models.resnet import ResNetConfig

@@ -8,7 +8,7 @@ from vitrail.core import device as devices
 from vitrail.core import dist
 from vitrail.core.device import Machine, release
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.loader import Broken
+from vitrail.data.loader.batch import Broken
 from vitrail.jobs.finetune.run import Finetune, build_pretrained
 from vitrail.models.cost import parameters, training_activations, training_memory
 from vitrail.train.loss import Softmax

@@ -37,7 +37,7 @@ from vitrail.jobs.finetune.run import (
     with_held_out,
 )
 from vitrail.jobs.finetune.step_time import measure_step_time
-from vitrail.jobs.training import Sources
+from vitrail.jobs.training_data import Sources
 from vitrail.records.finetune import FailedTrial, FinalRun, FinetuneResult, Plan, Sweep, Trial
 from vitrail.records.record import as_json, load_record, write_record
 from vitrail.records.run import RunResult

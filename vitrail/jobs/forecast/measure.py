@@ -28,7 +28,8 @@ from vitrail.core.config import from_json, to_json
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.run import RunFolder
-from vitrail.data.loader.loader import Broken, choose_workers, train_loader
+from vitrail.data.loader.batch import Broken
+from vitrail.data.loader.loader import choose_workers, train_loader
 from vitrail.data.loader.on_device import OnDeviceDataset
 from vitrail.data.sources.base import Example, Source
 from vitrail.data.sources.subset import Subset
@@ -37,7 +38,8 @@ from vitrail.data.transforms.pipeline import Augment, Preprocess, Resize
 from vitrail.evals.classify import evaluate
 from vitrail.evals.inference import LOADER_FROM
 from vitrail.jobs.inspect import look_inside
-from vitrail.jobs.training import REACHED, open_training_data
+from vitrail.jobs.training import REACHED
+from vitrail.jobs.training_data import open_training_data
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.cost import (
     inference_activations,

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from vitrail.analysis.look import look
 from vitrail.data.decode.image import BrokenImage
-from vitrail.data.loader.loader import normalise, stack
+from vitrail.data.loader.normalise import normalise, stack
 from vitrail.models.vit import ViT
 from vitrail.serve.http.limits import Refused
 from vitrail.serve.http.request import Asked

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from vitrail.data.loader.loader import stack
+from vitrail.data.loader.normalise import stack
 from vitrail.runtimes.same_bits import best_shape
 from vitrail.serve.predictor import Predictor
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from tests.data.pictures import BytesSource, encoded, noise, write_arrow, write_parquet, write_tar
-from vitrail.data.loader.loader import Batch, train_loader
+from vitrail.data.loader.batch import Batch
+from vitrail.data.loader.loader import train_loader
 from vitrail.data.open.names import open_data
 from vitrail.data.sources.base import Source
 from vitrail.data.transforms.pipeline import Augment, Preprocess

@@ -1,0 +1,199 @@
+"""The trials of `finetune auto`: each trained and judged on held-out images, their soup, and the choice."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitrail.core.device import Machine, choose_device, choose_precision
+from vitrail.core.files import read_json, write_json
+from vitrail.core.progress import say
+from vitrail.core.run import RunFolder
+from vitrail.core.text import listed
+from vitrail.data.sources.base import Source
+from vitrail.data.sources.subset import Subset
+from vitrail.evals.fewshot import Linear
+from vitrail.evals.inference import run_inference
+from vitrail.jobs.finetune.auto_finish import JUDGE
+from vitrail.jobs.finetune.auto_plan import (
+    GOING_ON,
+    SOUP,
+    START,
+    Candidate,
+    goes_on,
+)
+from vitrail.jobs.finetune.linear_judge import (
+    Fold,
+    Judged,
+    LinearJudge,
+    judge_logits,
+    judged_from_json,
+)
+from vitrail.jobs.finetune.run import (
+    Finetune,
+    classifier_of,
+    finetune_once,
+)
+from vitrail.models.build import Model
+from vitrail.records.finetune import AutoPlan, Trial
+from vitrail.records.run import RunResult
+from vitrail.train.divergence import Diverged
+from vitrail.train.schedule import Cosine
+from vitrail.train.soup import greedy_soup
+from vitrail.train.trainable import LayerDecay
+from vitrail.weights.bundle import save_bundle
+from vitrail.weights.load import load, read_pretrained
+from vitrail.weights.pretrained import PretrainedModel
+
+
+@dataclass(frozen=True)
+class AutoRun:
+    """What all parts of it need."""
+
+    config: Finetune
+    run: RunFolder
+    machine: Machine
+    start: PretrainedModel
+    train: Source  # its readable images
+    folds: tuple[Fold, ...]
+    judge: LinearJudge
+    plan: AutoPlan
+    begun: float  # by time.perf_counter()
+
+    def train_one(
+        self, one: Candidate, where: Path, source: Source, begin: tuple[PretrainedModel, Linear], steps: int
+    ) -> RunResult:
+        """Fine-tunes in `where` from a model and a classifier of it, without looking at any other image."""
+        on = GOING_ON if begin[0] is not self.start else 1.0
+        optimizer = replace(self.config.optimizer, lr=self.config.optimizer.lr * one.rate * on)
+        given, tuned = optimizer.layer_decay, one.tuned
+        tuned = LayerDecay(given) if given is not None and isinstance(tuned, LayerDecay) else tuned
+        schedule = Cosine(warmup=steps // 10)
+        config = replace(
+            self.config, tuned=tuned, optimizer=optimizer, schedule=schedule, steps=steps, test=None, budget=None
+        )
+        data, recipe = (source, None, None), "auto"
+        start, head = begin
+        return finetune_once(config, where, self.machine, recipe, data, False, start, head=head)
+
+    def final_start(self, one: Candidate) -> tuple[PretrainedModel, Linear]:
+        """What the final run begins with: the model of the chosen trial, or what all trials began with."""
+        if not goes_on(self.plan):
+            return self.start, self.judge.whole
+        trial = read_pretrained(str(self.run.path / "trials" / one.name / "bundle"))
+        same = replace(trial, provenance=self.start.provenance, interpolation=self.start.interpolation)
+        return same, classifier_of(trial)
+
+
+def choose(trials: Sequence[Trial]) -> Trial:
+    """The trial that RULE says; the first of the trials is the linear judge, which stands where nothing was judged.
+
+    The loss says more than the accuracy of a few hundred images: a trial that is a little more often right by chance
+    is a worse model where its loss is higher.
+    """
+    judge = trials[0]
+    better = [
+        row
+        for row in trials[1:]
+        if row.failed is None and (row.accuracy or 0.0) >= (judge.accuracy or 0.0) and _loss(row) < _loss(judge)
+    ]
+    return min(better, key=lambda row: (-(row.accuracy or 0.0), _loss(row)), default=judge)
+
+
+def _loss(row: Trial) -> float:
+    return inf if row.loss is None else row.loss
+
+
+def train_trial(auto: AutoRun, one: Candidate) -> Trial:
+    """A candidate trained on the rest of each fold, judged on what the fold holds out; kept in judged.json."""
+    where = auto.run.path / "trials" / one.name
+    places = [where] if len(auto.folds) == 1 else [where / f"fold-{i}" for i in range(len(auto.folds))]
+    done = where / "judged.json"
+    if not done.exists():
+        started, training, found, failed = time.perf_counter(), 0.0, [], None
+        try:
+            for fold, head, place in zip(auto.folds, auto.judge.folds, places, strict=True):
+                part = Subset(auto.train, fold.train)
+                training += auto.train_one(one, place, part, (auto.start, head), auto.plan.trial_steps).seconds
+                found.append(_held_out_logits(auto, load(place / "bundle", device="cpu"), fold))
+                shutil.rmtree(place / "checkpoints", ignore_errors=True)  # a finished run never goes back to them
+        except Diverged as problem:
+            failed = str(problem)
+            say(f"the trial {one.name} failed: {problem}")
+        judged = judge_logits(*(torch.cat(parts) for parts in zip(*found, strict=True))) if not failed else None
+        wall = max(time.perf_counter() - started, training)
+        runs, steps = len(places), auto.plan.trial_steps * len(places)
+        facts = {"seconds": training, "wall": wall, "step": training / steps, "start": (wall - training) / runs}
+        write_json(done, {**facts, "judged": judged and asdict(judged), "failed": failed})
+    stored = read_json(done)
+    judged = judged_from_json(stored.pop("judged"))
+    if judged:
+        say(f"{one.name}: {judged.accuracy:.1%} of {judged.count:,} held-out images")
+    folder = places[0].relative_to(auto.run.path).as_posix()
+    rate = auto.config.optimizer.lr * one.rate
+    return Trial(name=one.name, folder=folder, learning_rate=rate, **_figures(judged), **_UNKNOWN, **stored)
+
+
+def make_soup(auto: AutoRun, trials: Sequence[Trial]) -> list[Trial]:
+    """The mean of the weights of some trials, where that is better than each of them; kept in judged.json."""
+    where, (fold,) = auto.run.path / "trials" / SOUP.name, auto.folds
+    done = where / "judged.json"
+    if not done.exists():
+        started, judged = time.perf_counter(), None
+        figures: dict[float, Judged] = {}
+
+        def score(model: Model) -> float:
+            found = judge_logits(*_held_out_logits(auto, model, fold))
+            return figures.setdefault(found.accuracy, found).accuracy
+
+        soup = greedy_soup([load(auto.run.path / str(row.folder) / "bundle", device="cpu") for row in trials], score)
+        if soup.score > max(soup.scores):
+            judged, classes = figures[soup.score], auto.train.classes
+            save_bundle(where / "bundle", soup.model, soup.model.preprocess, classes, auto.start.provenance)
+        wall = time.perf_counter() - started
+        about = {"members": [trials[i].name for i in soup.members], "seconds": wall, "wall": wall}
+        write_json(done, {**about, "judged": judged and asdict(judged)})
+    stored = read_json(done)
+    judged = judged_from_json(stored["judged"])
+    if judged is None:
+        return []
+    say(f"soup of {listed(stored['members'])}: {judged.accuracy:.1%} of {judged.count:,} held-out images")
+    first = trials[0]
+    facts: dict[str, Any] = {key: stored[key] for key in ("seconds", "wall")}
+    facts |= {"step": first.step, "start": first.start}  # of the final run, as it goes on
+    folder = where.relative_to(auto.run.path).as_posix()
+    rate = auto.config.optimizer.lr * SOUP.rate
+    return [
+        Trial(name=SOUP.name, folder=folder, learning_rate=rate, **_figures(judged), **_UNKNOWN, **facts, failed=None)
+    ]
+
+
+def _held_out_logits(auto: AutoRun, model: Model, fold: Fold) -> tuple[torch.Tensor, torch.Tensor]:
+    """[M, K] and the labels [M]."""
+    device = choose_device(auto.machine.device)
+    dtype = choose_precision(auto.config.precision, device)
+    held = Subset(auto.train, fold.held)
+    parts = list(
+        run_inference(
+            model.to(device), held, model.preprocess, dtype=dtype, workers=auto.machine.workers, title="held out"
+        )
+    )
+    return torch.cat([part.logits for part in parts]), torch.cat([part.batch.labels for part in parts])
+
+
+def judge_row(judge: LinearJudge) -> Trial:
+    more: dict[str, Any] = {"seconds": judge.seconds, "wall": judge.seconds, "step": 0.0, "start": START}
+    figures = _figures(judge.judged)
+    return Trial(name=JUDGE, folder=None, learning_rate=None, **figures, **_UNKNOWN, **more, failed=None)
+
+
+_UNKNOWN: dict[str, Any] = dict.fromkeys(("memory_gib", "images_per_second", "weights_sha256", "restarts"))
+
+
+def _figures(judged: Judged | None) -> dict[str, Any]:
+    return asdict(judged) if judged else dict.fromkeys(field.name for field in fields(Judged))
