@@ -3,13 +3,14 @@
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
 if "vitrail.models" not in sys.modules:
-    install_import_hook("vitrail", "beartype.beartype")
+    jaxtyping.install_import_hook("vitrail", "beartype.beartype")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # set, since workers inherit what this file gave the process that starts them
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
@@ -29,6 +30,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def goldens() -> Path:
     """Outputs of the official code on random weights."""
     return Path(__file__).parent / "goldens"
+
+
+@pytest.fixture
+def without_shape_checks() -> Iterator[None]:
+    """The checks of shapes that tests run with are no part of a graph; nothing compiled outlives a test."""
+    import torch
+
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+    torch.compiler.reset()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,11 @@ from vitrail.data.open.names import open_data
 from vitrail.data.transforms.mixup import Mixing, mix
 from vitrail.data.transforms.pipeline import Augment, InceptionCrop, PadCrop
 
-pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.usefixtures("without_shape_checks"),
+]
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,11 @@ from vitrail.jobs.pretrain import Pretrain, pretrain
 from vitrail.recipes import pretraining
 from vitrail.train import loop
 
-pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.usefixtures("without_shape_checks"),
+]
 
 
 def recipe() -> Pretrain:

@@ -16,7 +16,11 @@ from vitrail.train.parallel import parallelize
 from vitrail.train.schedule import Cosine
 from vitrail.train.step import init_state, train_step
 
-pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.usefixtures("without_shape_checks"),
+]
 
 CONFIG = training(optimizer=Momentum(lr=0.1), schedule=Cosine())
 EAGER = Machine(compile=False)

@@ -1,9 +1,7 @@
 """torch.compile takes every model in one graph, and torch.export one that takes any number of images."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-import jaxtyping
 import pytest
 import torch
 
@@ -16,6 +14,8 @@ from vitrail.models.resnet import BIT, ResNetConfig, Stages
 
 DEPTHS = {"none": 1, "1-D, patches only": 1, "1-D, layers": 2, "2-D": 1, "relative": 2, "sin-cos": 1}
 
+pytestmark = pytest.mark.usefixtures("without_shape_checks")
+
 MODELS: dict[str, ModelConfig] = {
     **{kind: vit(depth=depth, position=POSITIONS[kind]) for kind, depth in DEPTHS.items()},
     "attention pool, later parts": vit(
@@ -24,16 +24,6 @@ MODELS: dict[str, ModelConfig] = {
     "hybrid": vit(depth=1, patch=1, backbone=Stages(units=(1, 1), width=32), resolution=(33, 40), position=Relative()),
     "ResNet": ResNetConfig(replace(BIT, units=(1, 1), width=32), resolution=(33, 40), num_classes=5),
 }
-
-
-@pytest.fixture(autouse=True)
-def without_shape_checks() -> Iterator[None]:
-    """The checks of shapes that tests run with are no part of the graph; nothing compiled outlives a test."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
-    torch.compiler.reset()
 
 
 def model_and_images(name: str) -> tuple[Model, torch.Tensor]:

@@ -1,9 +1,7 @@
 """Stochastic depth: what it computes, what it leaves out, what it is on average; and where it does nothing."""
 
-from collections.abc import Iterator
 from functools import partial
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor, nn
@@ -214,19 +212,9 @@ def test_recomputed_activations_leave_out_the_same_images() -> None:
         assert torch.equal(ours, theirs)
 
 
-@pytest.fixture
-def without_shape_checks() -> Iterator[None]:
-    """The checks of shapes that tests run with are no part of the graph; nothing compiled outlives a test."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    torch._dynamo.utils.counters.clear()
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
-    torch.compiler.reset()
-
-
 @pytest.mark.usefixtures("without_shape_checks")
 def test_one_graph_of_fixed_shapes_serves_all_draws() -> None:
+    torch._dynamo.utils.counters.clear()
     model = lively(vit(drop_path=0.5, position=Relative(), layer_scale=0.5, dropout=0.1)).train()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
     logits = []

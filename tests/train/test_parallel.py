@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from torch import distributed, nn
@@ -22,19 +21,15 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
-    """How many graphs were captured; they are run as they are, which takes no compiler, and without tests' checks."""
+def graphs(monkeypatch: pytest.MonkeyPatch, without_shape_checks: None) -> Callable[[], int]:
+    """How many graphs were captured; they are run as they are, which takes no compiler."""
     from torch._dynamo.utils import counters
 
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
     plain: Any = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda self, **options: plain(self, backend="eager", **options))
     torch._dynamo.reset()
     counters.clear()
-    yield lambda: counters["stats"]["unique_graphs"]
-    jaxtyping.config.update("jaxtyping_disable", before)
-    torch.compiler.reset()
+    return lambda: counters["stats"]["unique_graphs"]
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # by dynamo

@@ -1,7 +1,7 @@
 """The cost of the stages of a ResNet from their config alone: parameters, multiply-adds, and bytes of activations.
 
-As in `cost`: `kept` is what the backward pass needs, `peak` the most that is alive in the forward pass, both in bytes for
-an image, `b` for a number.
+`kept` is what the backward pass needs, `peak` the most that is alive in the forward pass, both in bytes for an image,
+`b` for a number.
 """
 
 from typing import NamedTuple
@@ -11,8 +11,7 @@ from vitrail.models.resnet import Stages
 
 Grid = tuple[int, int]
 
-
-GROUP_STATISTICS = 8 * GROUPS  # and a group norm for an image
+GROUP_STATISTICS = 8 * GROUPS  # bytes that a group norm keeps for an image: mean and deviation, in float32
 
 
 class _Units(NamedTuple):
