@@ -3,15 +3,9 @@
 import atexit
 import signal
 import time
-<<<<<<< Updated upstream
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-=======
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
->>>>>>> Stashed changes
+from functools import partial
 from math import prod
 from typing import Any, Protocol, runtime_checkable
 
@@ -224,7 +218,7 @@ _running: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
 
 @atexit.register
 def _close_running() -> None:
-    """Ends the workers of loaders that are left half read when Python ends: told by SIGTERM they would stay a minute."""
+    """Ends the workers of loaders left half read when Python ends: told by SIGTERM they would stay for a minute."""
     for batches in list(_running):
         batches.close()
 
