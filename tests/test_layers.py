@@ -52,6 +52,7 @@ ROOMS = {
             "data_identity",
             "export",
             "benchmark",
+            "plan",
         },
         {"training", "train_test_overlap"},
         {"pretrain", "finetune", "forecast", "evaluate"},

@@ -15,6 +15,7 @@ from vitrail.commands import (
     inspect,
     linear,
     models,
+    plan,
     predict,
     pretrain,
     recipes,
@@ -44,6 +45,7 @@ COMMANDS = {
         data.COMMAND,
         report.COMMAND,
         recipes.COMMAND,
+        plan.COMMAND,
         models.COMMAND,
     )
 }

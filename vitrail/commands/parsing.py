@@ -186,8 +186,12 @@ def _rows(options: Sequence[Option]) -> list[str]:
     return lines
 
 
-def options(kind: type, *, default: Any, common: type = Common) -> tuple[Any, Any]:
-    """A dataclass of `--out`, the config's own options without a prefix, and the common ones; and its default."""
+def options(kind: type, *, default: Any, common: type = Common, out: bool = True) -> tuple[Any, Any]:
+    """A dataclass of `--out`, the config's own options without a prefix, and the common ones; and its default.
+
+    Args:
+        out: whether there is `--out`.
+    """
     from dataclasses import field, make_dataclass
 
     import tyro
@@ -197,7 +201,11 @@ def options(kind: type, *, default: Any, common: type = Common) -> tuple[Any, An
         "Options",
         [
             ("config", Annotated[kind, flat]),
-            ("out", Annotated[Path | None, tyro.conf.arg(help="folder to write")], field(default=None)),
+            *(
+                [("out", Annotated[Path | None, tyro.conf.arg(help="folder to write")], field(default=None))]
+                if out
+                else []
+            ),
             ("common", Annotated[common, flat], field(default_factory=common)),
         ],
         frozen=True,

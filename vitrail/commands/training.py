@@ -50,7 +50,7 @@ def read_options(
     Raises:
         BadInput: no recipe and no file, both, an unknown option, --steps and --epochs together, or no --out.
     """
-    name, base, rest = _start(command, args, recipes, kind)
+    name, base, rest = start(command, args, recipes, kind)
     title = f"{command.name} {name or '--config FILE'}"
     options_type, default = options_of(kind, default=base, common=common)
     options = parse(command._replace(name=title), options_type, rest, default)
@@ -67,19 +67,29 @@ def read_options(
     return name, options
 
 
-def _start(
-    command: Command, args: list[str], recipes: Mapping[str, Callable[[], Any]], kind: type
+def start(
+    command: Command,
+    args: list[str],
+    recipes: Mapping[str, Callable[[], Any]],
+    kind: type,
+    job: str | None = None,
+    out: str = " --out DIR",
 ) -> tuple[str | None, Any, list[str]]:
-    """The recipe's name, the config to start from, and the other arguments; shows what there is with --help."""
+    """The recipe's name, the config to start from, and the other arguments; shows what there is with --help.
+
+    Args:
+        job: whose configs --config reads; None: the command's.
+        out: what --help says after RECIPE.
+    """
     files, rest = _taken("--config", args)
     named = bool(rest) and not rest[0].startswith("-")
     if files:
         if named:
             raise BadInput(f"the recipe {rest[0]} and --config {files[-1]} are two configs to start from; give one")
-        return (*_from_file(Path(files[-1]), command.name, kind), rest)
+        return (*_from_file(Path(files[-1]), job or command.name, kind), rest)
     if not named:
         if rest and rest[0] in ("-h", "--help", "--help-all"):
-            print(_help(command, list(recipes)))
+            print(_help(command, list(recipes), out))
             raise SystemExit(0)
         raise BadInput(
             f"vitrail {command.name} needs a recipe first, or --config FILE; known are: {', '.join(recipes)}"
@@ -89,11 +99,11 @@ def _start(
     return rest[0], recipes[rest[0]](), rest[1:]
 
 
-def _help(command: Command, known: list[str]) -> str:
+def _help(command: Command, known: list[str], out: str) -> str:
     return "\n".join(
         [
-            f"usage: vitrail {command.name} RECIPE --out DIR [options]",
-            f"       vitrail {command.name} --config FILE --out DIR [options]",
+            f"usage: vitrail {command.name} RECIPE{out} [options]",
+            f"       vitrail {command.name} --config FILE{out} [options]",
             f"\n{command.about}\n\nrecipes: {', '.join(known)}",
             "FILE: config.json of a run, or what --print-config printed\n",
             f"For example:\n  {command.usage}\n\nThe options of a recipe: vitrail {command.name} {known[0]} --help",

@@ -47,10 +47,17 @@ def multiply_adds(config: ModelConfig, *, padding: bool = True) -> int:
             if under:
                 stem += trunk_multiply_adds(under, config.resolution, padding)
             wide = 4 * d * d + (3 if config.gated else 2) * d * config.mlp
-            block = sum(lines * (length * wide + 2 * length**2 * d) for lines, length in sequences(config))
+            block = sum(lines * length for lines, length in sequences(config)) * wide
             if isinstance(config.position, Relative):
                 block += n * (2 * n - 1) * d  # q and the vector of every offset
-            return stem + config.depth * block + _pool_multiply_adds(config) + head
+            return stem + config.depth * block + attention_multiply_adds(config) + _pool_multiply_adds(config) + head
+
+
+def attention_multiply_adds(config: ModelConfig) -> int:
+    """Of these the two products of the blocks' attention, q·k and a·v, that no weights take part in."""
+    if isinstance(config, ResNetConfig):
+        return 0
+    return config.depth * sum(lines * 2 * length**2 * config.width for lines, length in sequences(config))
 
 
 def training_flops(config: ModelConfig) -> int:

@@ -6,7 +6,7 @@ N patches · V tokens that the encoder sees · D width · E width of MAE's decod
 from dataclasses import replace
 
 from vitrail.models.build import ModelConfig
-from vitrail.models.cost import multiply_adds
+from vitrail.models.cost import attention_multiply_adds, multiply_adds
 from vitrail.models.mae import MAE
 from vitrail.models.masked_patches import MaskedPatches
 from vitrail.models.objective import Objective, TrainedModel
@@ -26,10 +26,19 @@ def pass_multiply_adds(config: ModelConfig, objective: Objective) -> int:
     stem = patches * pixels * config.width  # all patches are embedded, as published
     seen = objective.visible(patches) + config.num_prefix_tokens
     wide = config.width * (4 * config.width + (3 if config.gated else 2) * config.mlp)
-    encoder = config.depth * (seen * wide + 2 * seen**2 * config.width)
-    tokens = config.tokens
-    layer = tokens * e * (4 * e + 2 * objective.decoder_mlp) + 2 * tokens**2 * e
-    return stem + encoder + seen * config.width * e + objective.decoder_depth * layer + patches * e * pixels
+    encoder = config.depth * seen * wide
+    decoder = objective.decoder_depth * config.tokens * e * (4 * e + 2 * objective.decoder_mlp)
+    attention = pass_attention_multiply_adds(config, objective)
+    return stem + encoder + seen * config.width * e + decoder + attention + patches * e * pixels
+
+
+def pass_attention_multiply_adds(config: ModelConfig, objective: Objective) -> int:
+    """Of these the products of attention that no weights take part in."""
+    if not isinstance(objective, MAE) or not isinstance(config, ViTConfig):
+        return attention_multiply_adds(config)
+    seen = objective.visible(config.grid[0] * config.grid[1]) + config.num_prefix_tokens
+    encoder = config.depth * 2 * seen**2 * config.width
+    return encoder + objective.decoder_depth * 2 * config.tokens**2 * objective.decoder_width
 
 
 def training_flops_of(config: ModelConfig, objective: Objective) -> int:

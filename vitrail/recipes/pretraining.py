@@ -24,6 +24,7 @@ BATCH = 4096
 WARMUP = 10_000
 
 IMAGES = {"jft": 303_000_000, "imagenet21k": 14_197_122, "imagenet": 1_281_167}
+CLASSES = {"jft": 18_291, "imagenet21k": 21_843, "imagenet": 1_000}  # where data are not at hand
 
 
 class Row(NamedTuple):

@@ -6,15 +6,15 @@ from vitrail.core.device import Machine
 from vitrail.core.errors import unknown
 from vitrail.data.transforms.pipeline import CentreCrop, Resize
 from vitrail.jobs.forecast.measure import Task, measure_in_subprocess
+from vitrail.jobs.plan.hardware import HARDWARE
 from vitrail.models.build import ModelConfig
 from vitrail.models.cost import multiply_adds, training_flops
 from vitrail.models.vit import ViTConfig
 from vitrail.train.config import TrainConfig
 from vitrail.train.schedule import Linear
 
-# Peak FLOP/s of dense bfloat16 products that add in float32, by their makers' data sheets (without sparsity):
-# "NVIDIA H100 Tensor Core GPU", SXM; "NVIDIA A100 Tensor Core GPU"; "NVIDIA Ada GPU architecture", table of the 4090.
-GPUS = {"H100": 989.4e12, "A100": 312e12, "RTX 4090": 165.2e12}
+# Peak FLOP/s of dense bfloat16 products that add in float32, by their makers' data sheets.
+GPUS = {name: HARDWARE[kind].peak for name, kind in (("H100", "h100"), ("A100", "a100"), ("RTX 4090", "rtx-4090"))}
 # Of the peak, by assumption, in bfloat16, compiled, with a loader that keeps up: what large models reach, and those of
 # width 384, whose tensors are read and written for fewer products. Not measured.
 REACHED, SMALL = 0.4, 0.22

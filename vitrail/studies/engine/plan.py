@@ -17,13 +17,10 @@ from vitrail.models.build import ModelConfig
 from vitrail.models.cost import parameters, training_flops
 from vitrail.models.position import Learned1d, Relative
 from vitrail.models.vit import ViTConfig
-from vitrail.recipes.pretraining import IMAGES
+from vitrail.recipes.pretraining import CLASSES, IMAGES
 from vitrail.studies.engine.execute import done
 from vitrail.studies.engine.runs import StudyRun
 from vitrail.studies.engine.study import Study, study_runs
-
-# where data are not at hand
-CLASSES = {"jft": 18_291, "imagenet21k": 21_843, "imagenet": 1_000}
 
 
 def plan(study: Study, out: Path | None, machine: Machine, jobs: int = 1) -> dict[str, Any]:
