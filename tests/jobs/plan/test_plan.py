@@ -36,15 +36,16 @@ def planned(name: str = "imagenet21k-b16", devices: int = 8, **options: Any) -> 
 
 
 # TPUv3-core-days of Table 2, and the exaFLOPs of Table 6 where it has the run. What a plan says with nothing fitted to
-# them is 0.79, 1.23 and 0.88 of the paper's days, and within 0.1 % of its exaFLOPs.
+# them is 0.91, 1.13 and 0.91 of the paper's days, and within 0.1 % of its exaFLOPs. Eight cores are in the paper; how many
+# the runs on JFT had is not: with 64 to 256 it is 0.89 to 1.02 and 1.05 to 1.23. Their code had a whole model on each.
 @pytest.mark.parametrize(
     ("name", "cores", "days", "exa"),
-    [("jft-h14", 512, 2500, 4262), ("jft-l16-14", 512, 680, 1567), ("imagenet21k-l16-90", 8, 230, None)],
+    [("jft-h14", 128, 2500, 4262), ("jft-l16-14", 128, 680, 1567), ("imagenet21k-l16-90", 8, 230, None)],
 )
 def test_the_papers_runs_take_about_as_long_as_the_paper_says(
     name: str, cores: int, days: float, exa: float | None
 ) -> None:
-    found = planned(name, cores, hardware=HARDWARE["tpuv3"])
+    found = planned(name, cores, hardware=HARDWARE["tpuv3"], sharding="replicated")
     assert found.fits
     assert found.device_hours / 24 == pytest.approx(days, rel=0.25)
     if exa is not None:

@@ -54,7 +54,7 @@ def facts(made: Plan, around: Surroundings, title: str) -> str:
         ("products with weights", step.products),
         ("attention", step.attention),
         ("norms, activations, residuals through memory", step.streaming),
-        ("update of the weights, casts", step.update),
+        ("update of the weights, casts and copies of them", step.update),
         (f"sums over processes, {_ms(step.communication)} in all, that nothing hides", step.exposed),
     ]
     waits = step.seconds - step.computing - step.exposed

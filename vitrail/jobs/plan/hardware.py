@@ -25,7 +25,8 @@ class Hardware:
     half: float = 246.0
     rows: float = 500.0  # and with N rows N / (N + `rows`) of that: small passes leave much of the accelerator idle
     attention: float = 0.2  # of the peak, in the fused kernels
-    streamed: float = 0.75  # of the memory's bandwidth
+    streamed: float = 0.75  # of the memory's bandwidth, by what lies between products
+    updated: float = 0.75  # and by the update of the weights
     joined: float = 0.8  # of link and network
     overlap: float = 1.0  # part of communication that can run beside the backward pass
     link_latency: float = 3e-6  # seconds, each way, within a machine

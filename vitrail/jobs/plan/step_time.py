@@ -25,7 +25,7 @@ class StepTime:
     products: float
     attention: float
     streaming: float  # of all else through memory: norms, activations, residuals
-    update: float  # of the weights, and casts
+    update: float  # of the weights, and casts and copies of them
     communication: float  # all of it
     exposed: float  # the part of it that nothing hides
     host: float  # in which the host queues all that; beside the accelerator's work
@@ -52,13 +52,17 @@ def step_time(
     rows = micro * work.tokens
     products = images * work.products / (peak * hardware.width_share(work.width, rows))
     attention = images * work.attention / (peak * hardware.attention)
-    stream = hardware.streamed * hardware.bandwidth
-    streaming = images * work.streamed / stream
+    streaming = images * work.streamed / (hardware.streamed * hardware.bandwidth)
     mine = work.parameters / shards
-    moved = 12 + 8 * config.optimizer.moments + CLIP + (AVERAGE if config.average is not None else 0)
-    update = (mine * moved + (passes * CAST * work.parameters if low else 0)) / stream
+    moved: float = 12 + 8 * config.optimizer.moments + CLIP + (AVERAGE if config.average is not None else 0)
+    number = 2 if low else 4  # bytes of a weight that travels
+    moved *= mine
+    moved += passes * CAST * work.parameters if low else 0
+    # FSDP2 copies what it gathers out of its buffer, twice a pass, and gradients into another
+    moved += (passes * 2 * 2 * number + 2 * 4) * work.parameters if shards > 1 else 0
+    update = moved / (hardware.updated * hardware.bandwidth)
     forward = (products + attention + streaming) / 3 / passes  # of one pass; the backward pass is twice that
-    spent, exposed = _communication(work, hardware, devices, shards, passes, forward, 2 if low else 4)
+    spent, exposed = _communication(work, hardware, devices, shards, passes, forward, number)
     host = hardware.host_step + passes * work.layers * hardware.host_layer
     return StepTime(products, attention, streaming, update, spent, exposed, host)
 
