@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.core.errors import BadInput
+from vitrail.core.temporary import bring_back, temporary_name
 
 
 def sync_folder(folder: Path) -> None:
@@ -21,23 +21,33 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it where they are absent; their names survive a power cut."""
+    absent = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in absent:
+        sync_folder(place.parent)
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside `path`; when the block ends well it is synced and takes the name `path`.
 
-    When the block fails, the temporary file is removed and whatever was at `path` stays as it was.
+    When the block fails, the temporary file is removed and whatever was at `path` stays as it was. What a killed
+    process left half-written is overwritten by the next that writes `path`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # the suffix stays last: some writers (np.savez) choose by it or append their own
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with temporary_name(f".{path.stem}.{{}}.tmp{path.suffix}", path) as temporary:
+        try:
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
 
 
@@ -45,41 +55,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Like `atomic_path` for a folder; an older folder of that name is replaced only when the new one is complete."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with open(file, "rb") as opened:
-                    os.fsync(opened.fileno())
-        sync_folder(temporary)
-        if path.exists():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            os.replace(path, old)
-            try:
-                os.replace(temporary, path)
-            except OSError:
-                os.replace(old, path)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    make_folder(path.parent)
+    with temporary_name(f".{path.name}.{{}}.tmp", path, folder=True) as temporary:
+        old = temporary.with_suffix(".old")
+        bring_back(old, path)  # of a process that was killed between the two renames below
+        try:
+            yield temporary
+            for place in temporary.rglob("*"):
+                if place.is_dir():
+                    sync_folder(place)
+                elif place.is_file():
+                    with open(place, "rb") as opened:
+                        os.fsync(opened.fileno())
+            sync_folder(temporary)
+            _replace_folder(temporary, path, old)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
     sync_folder(path.parent)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes what a kill left half-written in `folder` and below; only for who alone writes there."""
-    for path in sorted(folder.rglob(".*")):
-        if re.fullmatch(r"\..+\.\d+\.(tmp|old)(\.\w+)?", path.name):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+def _replace_folder(new: Path, path: Path, old: Path) -> None:
+    if not path.exists():
+        os.replace(new, path)
+        return
+    os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except OSError:
+        os.replace(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text_atomic(path: Path, text: str) -> None:

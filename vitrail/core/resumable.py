@@ -6,8 +6,8 @@ from typing import Any
 
 from vitrail.core.config import difference, from_json
 from vitrail.core.errors import BadInput
-from vitrail.core.files import remove_leftovers
 from vitrail.core.locks import Lock, lock_or_refuse
+from vitrail.core.temporary import remove_leftovers
 
 
 def claim_folder(path: Path, wait: float = 0.0) -> Lock:

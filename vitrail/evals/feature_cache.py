@@ -27,8 +27,9 @@ from vitrail.core.config import to_json, without_later
 from vitrail.core.device import choose_precision
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
-from vitrail.core.files import atomic_path, read_json, remove_leftovers, write_json
+from vitrail.core.files import atomic_path, read_json, write_json
 from vitrail.core.locks import lock_or_wait, try_lock
+from vitrail.core.temporary import remove_leftovers
 from vitrail.data.loader.batch import Broken, BrokenExample
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset

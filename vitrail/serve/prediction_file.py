@@ -15,9 +15,10 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from vitrail.core.errors import BadInput
-from vitrail.core.files import atomic_path, read_json, remove_leftovers
+from vitrail.core.files import atomic_path, read_json
 from vitrail.core.locks import Lock, lock_or_refuse
 from vitrail.core.resumable import refuse_another
+from vitrail.core.temporary import remove_leftovers
 from vitrail.records.predictions import PredictionRequest, PredictionsInfo, PredictionsPlan
 from vitrail.records.record import as_json, load_record, write_record
 from vitrail.records.runtime import RuntimeInfo

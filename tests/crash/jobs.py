@@ -1,0 +1,87 @@
+"""Small runs of every job that writes: a world of a few images and a tiny model, and a command in it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command, in a world that `make` puts into an empty folder; it is the working directory."""
+
+    command: str
+    make: Callable[[Path], None]
+    slow: bool = True
+
+    @property
+    def arguments(self) -> list[str]:
+        """The words of the command."""
+        return self.command.split()
+
+
+def images(world: Path, each: int = 6, side: int = 8) -> None:
+    """`photos/{train,test}` of two classes, dark and light: PNG, so that their bytes are the same everywhere."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for label in range(2):
+            folder = world / "photos" / split / f"class-{label}"
+            folder.mkdir(parents=True)
+            for i in range(each):
+                pixels = rng.integers(0, 100, (side, side, 3)) + 150 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+
+
+def model(world: Path) -> None:
+    """`model`: a bundle of a tiny model of two classes."""
+    from vitrail.data.transforms.pipeline import Preprocess
+    from vitrail.models.vit import ViT, ViTConfig
+    from vitrail.weights.bundle import save_bundle
+
+    torch.manual_seed(0)
+    config = ViTConfig(patch=4, width=8, depth=1, heads=2, mlp=8, resolution=(8, 8), num_classes=2)
+    made = ViT(config)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.normal_(0, 0.3)
+    save_bundle(world / "model", made, Preprocess(resolution=(8, 8)), ("class-0", "class-1"), {})
+
+
+def both(world: Path) -> None:
+    """Images and a model."""
+    images(world)
+    model(world)
+
+
+TINY = (
+    "--train photos@train --validation photos@test --device cpu --workers 0 --precision float32 "
+    "--batch 4 --log-every 1 --schedule.warmup 0 "
+)
+MODEL = "--model.width 8 --model.depth 1 --model.heads 2 --model.mlp 8 --model.patch 4 --model.resolution 8 8 "
+
+JOBS = {
+    "predict-csv": Job("predict --model model photos --out out.csv --device cpu --workers 0", both, slow=False),
+    "predict-jsonl": Job("predict --model model photos --out out.jsonl --features --device cpu --workers 0", both),
+    "predict-parquet": Job("predict --model model photos --out out.parquet --device cpu --workers 0", both),
+    "convert-npz": Job("convert model out.npz --to npz", model),
+    "convert-bundle": Job("convert model out --to bundle", model),
+    "prepare-arrow": Job("data prepare photos out --side 4 --shard-images 5 --workers 0", images),
+    "prepare-tar": Job("data prepare photos out --side 4 --shard-images 5 --workers 0 --container tar", images),
+    "pretrain": Job(
+        f"pretrain digits --out out {TINY}{MODEL}--steps 4 --save-every 2 --evaluate-every 2 --keep best", images
+    ),
+    "linear": Job(
+        "linear --model model --train photos@train --test photos@test --shots 2 --seeds 1 --features store "
+        "--device cpu --workers 0 --out out",
+        both,
+    ),
+    "finetune-auto": Job(
+        "finetune auto --init model --train photos@train --test photos@test --steps 3 --batch 4 --device cpu "
+        "--workers 0 --out out",
+        both,
+    ),
+    "export-onnx": Job("export model out --to onnx", model),
+}

@@ -1,0 +1,119 @@
+"""A crash at every operation of the smallest job; the loop sees what is broken on purpose; the model of a power cut."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.crash.compare import contents, difference
+from tests.crash.disk import Disk
+from tests.crash.interposer import FAULTS, available, build, counted
+from tests.crash.jobs import JOBS, Job
+from tests.crash.loop import Loop
+
+pytestmark = pytest.mark.skipif(not available(), reason="needs Linux and a C compiler")
+
+
+def script(folder: Path, text: str, fault: str, n: int) -> int:
+    """Python with only the interposer's help, in `folder/world`; the exit code."""
+    library, world = build(folder), folder / "world"
+    for name in ("world", "shadow"):
+        (folder / name).mkdir(exist_ok=True)
+    start = "import ctypes, os, sys\nmake = ctypes.CDLL(None).crash_create\n"
+    start += f"assert not make(*(a.encode() for a in sys.argv[1:5]), {FAULTS[fault]}, {n})\n"
+    names = [folder / "state", world.resolve(), folder / "journal", folder / "shadow"]
+    done = subprocess.run(
+        [sys.executable, "-c", start + text, *map(str, names)],
+        env={**os.environ, "LD_PRELOAD": str(library)}, cwd=world, capture_output=True, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    return done.returncode
+
+
+def test_every_kind_of_operation_is_counted_and_the_nth_fails(tmp_path: Path) -> None:
+    text = (
+        "os.mkdir('a'); f = open('a/x', 'wb', buffering=0); f.write(b'four'); os.fsync(f.fileno())\n"
+        "os.rename('a/x', 'a/y'); os.link('a/y', 'z'); os.unlink('a/y'); os.rmdir('a')\n"
+        "open('/dev/null', 'w').write('')"
+    )
+    assert script(tmp_path, text, "none", 0) == 0
+    assert counted(tmp_path / "state").operations == 8
+    for n in range(1, 9):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        assert script(folder, text, "kill", n) == -9, n
+        assert counted(folder / "state") == (n, True)
+    assert (tmp_path / "3" / "world" / "a" / "x").read_bytes() == b"fo", "a write is torn"
+
+
+def test_a_full_disk_stays_full_and_an_error_comes_once(tmp_path: Path) -> None:
+    text = (
+        "failed = []\nfor name in 'abc':\n  try: open(name, 'w').close()\n"
+        "  except OSError as e: failed.append(e.errno)\nprint(failed); sys.exit(len(failed))"
+    )
+    for fault, count in (("enospc", 2), ("eio", 1)):
+        folder = tmp_path / fault
+        folder.mkdir()
+        assert script(folder, text, fault, 2) == count
+
+
+def test_short_and_interrupted_writes_lose_nothing(tmp_path: Path) -> None:
+    text = "f = open('a', 'wb'); f.write(b'0123456789' * 99999); f.close()"
+    assert script(tmp_path, text, "short", 1) == 0
+    assert counted(tmp_path / "state").operations > 2
+    assert (tmp_path / "world" / "a").read_bytes() == b"0123456789" * 99999
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("open('a', 'w').write('x' * 10)", {}),
+        ("f = open('a', 'w'); f.write('x' * 10); f.flush(); os.fsync(f)", {}),
+        ("f = open('a', 'w'); f.write('x'); f.flush(); os.fsync(f); os.fsync(os.open('.', 0)); f.write('y'); f.flush()",
+         {"a": b"x"}),
+        ("os.unlink('old')", {"old": b"old"}),
+        ("os.rename('old', 'new')", {"old": b"old"}),
+        ("os.rename('old', 'new'); os.fsync(os.open('.', 0))", {"new": b"old"}),
+        ("open('n', 'w').close(); os.fsync(os.open('.', 0)); os.rename('n', 'old')", {"n": b"", "old": b"old"}),
+        ("os.mkdir('d'); open('d/x', 'w').close(); os.fsync(os.open('d', 0))", {}),
+        ("open('old', 'w').close()", {"old": b""}),
+    ],
+)  # fmt: skip
+def test_what_a_power_cut_leaves(tmp_path: Path, text: str, left: dict[str, bytes]) -> None:
+    (tmp_path / "world").mkdir()
+    (tmp_path / "world" / "old").write_bytes(b"old")
+    assert script(tmp_path, text + "\nopen('last', 'w')", "unsynced", 99) == 0
+    Disk((tmp_path / "world").resolve(), tmp_path / "journal", tmp_path / "shadow").lose()
+    found = {p.name: p.read_bytes() for p in (tmp_path / "world").iterdir() if p.name != "last"}
+    assert found == {"old": b"old", **left} if "new" not in left else found == left
+
+
+def test_what_is_left_over_or_missing_is_named() -> None:
+    assert difference({"a": "1", "cache": "folder"}, {"b": "1", "cache/x": "1"}) == "missing: b; left over: a, cache"
+    assert difference({"a": "1"}, {"a": "2"}) == "other: a"
+
+
+def survived(job: Job, folder: Path, fault: str, every: int = 1) -> int:
+    """All operations of a job; returns how many."""
+    with Loop(job, folder) as loop:
+        outcomes = list(loop.over(fault, every))
+        assert contents(loop.world)
+    lost = [f"{o.n} ({o.operation}): {o.problem}" for o in outcomes if o.problem]
+    assert not lost, "\n".join(lost)
+    return len(outcomes)
+
+
+def test_the_smallest_job_is_killed_at_every_operation(tmp_path: Path) -> None:
+    assert survived(JOBS["convert-bundle"], tmp_path, "kill") > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [name for name in FAULTS if name != "none"])
+@pytest.mark.parametrize("job", JOBS)
+def test_every_job_survives(tmp_path: Path, job: str, fault: str) -> None:
+    """At about a dozen of its operations; `python -m tests.crash` does them all."""
+    with Loop(JOBS[job], tmp_path) as loop:
+        lost = [o for o in loop.over(fault, every=max(1, len(loop.operations) // 12)) if o.problem]
+    assert not lost
