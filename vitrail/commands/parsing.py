@@ -12,6 +12,7 @@ from vitrail.commands.by_name import alternatives, with_choices
 from vitrail.commands.foreign import check_known
 from vitrail.commands.listing import Option, listed
 from vitrail.core.choices import choices
+from vitrail.core.columns import give_columns, read_columns
 
 if TYPE_CHECKING:
     from vitrail.core.device import Machine
@@ -51,7 +52,7 @@ class Common:
     def find_data(self) -> None:
         """Tells the named data sets where they lie, and tables which column is which; raises BadInput."""
         if self.columns:
-            os.environ["VITRAIL_COLUMNS"] = json.dumps(_columns(self.columns))
+            give_columns(read_columns(self.columns))
         if self.data_root is not None:
             os.environ["VITRAIL_DATA"] = str(self.data_root)
 
@@ -65,15 +66,6 @@ class CommonInference(Common):
     def machine(self) -> "Machine":
         """Where to run, and by what."""
         return replace(super().machine(), runtime=self.runtime)
-
-
-def _columns(told: tuple[str, ...]) -> dict[str, str]:
-    from vitrail.core.errors import BadInput
-
-    pairs = dict(text.partition("=")[::2] for text in told)
-    if not pairs.keys() <= {"image", "label", "split"} or not all(pairs.values()):
-        raise BadInput(f"--columns {' '.join(told)}: expected image=NAME, label=NAME or split=NAME")
-    return pairs
 
 
 def parse(command: Command, kind: Any, args: list[str], default: Any = None) -> Any:

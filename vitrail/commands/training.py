@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vitrail.commands.parsing import PROOFS, Command, Common, parse, percent, show
 from vitrail.commands.parsing import options as options_of
+from vitrail.core.columns import give_columns
 from vitrail.core.errors import BadInput, unknown
 
 if TYPE_CHECKING:
@@ -54,13 +55,12 @@ def read_options(
     title = f"{command.name} {name or '--config FILE'}"
     options_type, default = options_of(kind, default=base, common=common)
     options = parse(command._replace(name=title), options_type, rest, default)
+    options.common.find_data()
     options = replace(options, config=_settled(options, base, {arg.split("=", 1)[0].replace("_", "-") for arg in rest}))
     if options.common.print_config:
-        from vitrail.core.config import to_json
+        from vitrail.core.run import asked_for
 
-        print(
-            json.dumps({"format": 1, "job": command.name, "recipe": name, "config": to_json(options.config)}, indent=1)
-        )
+        print(json.dumps(asked_for(command.name, name, options.config), indent=1))
         raise SystemExit(0)
     if options.out is None:
         raise BadInput(f"give a folder to write: --out runs/{name or 'a'}")
@@ -125,7 +125,7 @@ def _taken(option: str, args: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _from_file(file: Path, job: str, kind: type) -> tuple[str | None, Any]:
-    """The recipe's name and the config of config.json, which may be given by its folder."""
+    """The recipe's name and the config of config.json, which may be given by its folder; its columns of tables hold."""
     from vitrail.core.config import from_json
     from vitrail.core.files import read_json
 
@@ -137,6 +137,8 @@ def _from_file(file: Path, job: str, kind: type) -> tuple[str | None, Any]:
         raise BadInput(f"--config {file} holds no config; give config.json of a run, or what --print-config printed")
     if stored.get("job") != job:
         raise BadInput(f"--config {file} is of `vitrail {stored.get('job')}`, this is `vitrail {job}`")
+    if stored.get("columns"):
+        give_columns(stored["columns"])
     return stored.get("recipe"), from_json(kind, stored["config"], str(file))
 
 
@@ -148,7 +150,6 @@ def _settled(options: Any, base: Any, given: set[str]) -> Any:
     if options.common.epochs is not None:
         if "--steps" in given:
             raise BadInput("--steps and --epochs both say how long to train; give one of them")
-        options.common.find_data()
         config = with_epochs(config, options.common.epochs)
     warmup = config.schedule.warmup
     if 0 < config.steps < warmup and "--schedule.warmup" not in given:

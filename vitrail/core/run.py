@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitrail.core import dist
+from vitrail.core.columns import columns_given
 from vitrail.core.config import to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json, write_text_atomic
@@ -64,7 +65,7 @@ class RunFolder:
                 self.close()
                 raise
             return "finished" if (self.path / "result.json").exists() else "unfinished"
-        write_json(existing, {"format": 1, "job": job, "recipe": recipe, "config": to_json(config)})
+        write_json(existing, asked_for(job, recipe, config))
         return "new"
 
     def _check_same(self, stored: dict[str, Any], job: str, config: Any) -> None:
@@ -72,6 +73,8 @@ class RunFolder:
         if stored.get("job") != job:
             raise BadInput(f"{self.path} holds a {stored.get('job')!r} run, not a {job!r} run; {advice}")
         refuse_another(self.path, stored["config"], config, f"{self.path} holds a run of another config", advice)
+        columns = stored.get("columns") or {}
+        refuse_another(self.path, columns, columns_given(), f"{self.path} holds a run by other --columns", advice)
 
     def close(self) -> None:
         """Ends what tracks the run, and lets other processes open the folder."""
@@ -120,6 +123,12 @@ class RunFolder:
     def finish(self, result: dict[str, Any]) -> None:
         """Writes result.json, the last file of a run."""
         write_json(self.path / "result.json", result)
+
+
+def asked_for(job: str, recipe: str | None, config: Any) -> dict[str, Any]:
+    """The content of config.json."""
+    columns = {"columns": given} if (given := columns_given()) else {}
+    return {"format": 1, "job": job, "recipe": recipe, "config": to_json(config), **columns}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

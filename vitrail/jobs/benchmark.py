@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from vitrail.export.speed import BATCHES, SECONDS, noise, speeds
 from vitrail.records.benchmark import Benchmark, Measured
 from vitrail.records.export import ExportInfo, Speed
 from vitrail.records.record import as_json, load_record, parse_record, write_record
+from vitrail.records.runtime import RuntimeName
 from vitrail.runtimes.open_runtime import NEEDS, difference, installed, open_runtime
+from vitrail.runtimes.runtime import PACKAGES
 
 PROGRAM = "import sys; from vitrail.jobs.benchmark import measure_here; measure_here(*sys.argv[1:])"
 
@@ -120,8 +123,11 @@ def _runtime(asked: dict[str, Any], way: str, batches: tuple[int, ...], seconds:
     memory = peak_memory_gib(torch.device("cpu"))
     some = torch.from_numpy(example(4))
     exact = None if way == "torch float32" else TorchRuntime(model, "float32").compute(some)
+    info = runtime.info()
     return Measured(
         name=found[0].name,
+        version=info.version,
+        attention=info.attention,
         start=start,
         memory_gib=memory,
         speed=found,
@@ -131,19 +137,20 @@ def _runtime(asked: dict[str, Any], way: str, batches: tuple[int, ...], seconds:
 
 def _export(folder: Path, batches: tuple[int, ...], seconds: float, began: float) -> Measured:
     info = load_record(ExportInfo, folder / "export.json")
+    library: RuntimeName
     match info.target:
         case "openvino":
             from vitrail.export.to_openvino import open_both
 
-            session = open_both(folder, info.precision)
+            session, library = open_both(folder, info.precision), "openvino"
         case "pt2":
             from vitrail.export.to_pt2 import open_pt2
 
-            session = open_pt2(folder / "model.pt2", tuple(info.outputs))
+            session, library = open_pt2(folder / "model.pt2", tuple(info.outputs)), "torch"
         case _:
             from vitrail.export.to_onnx import open_onnx
 
-            session = open_onnx(next(folder.glob("**/model.onnx")))
+            session, library = open_onnx(next(folder.glob("**/model.onnx"))), "onnx"
     height, width = info.resolution
     rng = np.random.default_rng(0)
 
@@ -154,7 +161,12 @@ def _export(folder: Path, batches: tuple[int, ...], seconds: float, began: float
     start = time.time() - began
     found = speeds(f"{info.target}, {info.precision}, whole images", session, images, batches, seconds)
     return Measured(
-        name=found[0].name, start=start, memory_gib=peak_memory_gib(torch.device("cpu")), speed=found, difference=None
+        name=found[0].name,
+        version=version(PACKAGES[library]),
+        start=start,
+        memory_gib=peak_memory_gib(torch.device("cpu")),
+        speed=found,
+        difference=None,
     )
 
 

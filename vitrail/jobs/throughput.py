@@ -25,12 +25,13 @@ from vitrail.models.cost import (
     training_flops,
     training_memory,
 )
+from vitrail.models.kernels import attention_kernel, training_kernel
 from vitrail.models.vit import ViTConfig
 from vitrail.records.record import as_json, load_record, write_record
 from vitrail.records.run import Environment
 from vitrail.records.study import ThroughputResult
 from vitrail.train.config import TrainConfig
-from vitrail.train.parallel import parallelize
+from vitrail.train.parallel import compiled, parallelize
 from vitrail.train.profile import Pass, time_passes, training_pass
 from vitrail.train.step import init_state
 
@@ -67,10 +68,11 @@ def measure_throughput(config: Throughput, folder: Path, machine: Machine | None
     with RunFolder(folder, "speed", config) as run:
         if run.state == "finished":
             return load_record(ThroughputResult, run.path / "result.json")
-        write_record(run.path / "environment.json", Environment(**environment(**found.facts())))
         torch.manual_seed(config.seed)
         begun = time.perf_counter()
         model = build(config.model).to(device)
+        how = {"attention": training_kernel(model, device, dtype), "compiled": compiled(machine, device)}
+        write_record(run.path / "environment.json", Environment(**environment(**found.facts(), **how)))
         parallelize(model, machine, device, dtype)
         room = devices.available_memory(device)
         with progress("measuring speed", 2 * len(config.batches)) as bar:
@@ -92,6 +94,7 @@ def measure_throughput(config: Throughput, folder: Path, machine: Machine | None
             largest_batch=largest["resting"],
             largest_training_batch=largest["training"],
             reckoned=device.type != "cuda",
+            attention=attention_kernel(config.model, device, dtype, training=False),
         )
         run.finish(as_json(result))
         return result

@@ -27,6 +27,7 @@ from vitrail.jobs.training_data import Sources, usual_thresholds
 from vitrail.jobs.unlabelled_training import NAMES, paint_now_and_then, parts_of
 from vitrail.models.build import Model
 from vitrail.models.cost import multiply_adds, parameters
+from vitrail.models.kernels import training_kernel
 from vitrail.models.objective import Learner, TrainedModel, encoder_of
 from vitrail.models.objective_cost import flops_of
 from vitrail.models.vit import cropped_border
@@ -42,6 +43,7 @@ from vitrail.train.loss import LogitAdjusted, class_priors, class_weights
 from vitrail.train.micro_batch import choose_micro_batch, retry_on_oom
 from vitrail.train.parallel import (
     allreduce_wait,
+    compiled,
     only_deterministic_kernels,
     parallelize,
     whole_model,
@@ -108,7 +110,13 @@ def run_training(
     run.track(machine.track, state.step)
     workers = _workers(job, model)
     if run.writes:
-        facts = environment(workers=workers, **device.facts(), peak_flops=device.peak_flops)
+        facts = environment(
+            workers=workers,
+            **device.facts(),
+            peak_flops=device.peak_flops,
+            attention=training_kernel(model, device.device, device.dtype),
+            compiled=compiled(machine, device.device),
+        )
         write_record(run.path / "environment.json", Environment(**facts))
     _ = device.peak_flops  # in every process before its memory counts, as what was tried above does not
     devices.reset_peak_memory(device.device)

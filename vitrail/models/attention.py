@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrail.core.device import multiplies_bfloat16
-from vitrail.models.attention_kernel import attend_by, fastest_kernel
+from vitrail.models.attention_kernel import Kernel, attend_by, fastest_kernel
 from vitrail.models.initialise import linear, xavier_uniform_
 from vitrail.models.position import relative_logits
 
@@ -33,13 +33,21 @@ def attend(
     if torch.compiler.is_exporting():  # a graph may run on another machine: nothing of this one is asked
         # with a bias the products stand in the graph, which every runtime reads and fuses by itself
         return _fused(q, k, v, None) if bias is None else attention_weights(q, k, bias) @ v
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:  # in float32 the fused kernel is the faster one
-        if bias is not None:  # which the fused kernel of the CPU cannot learn
-            return attention_weights(q, k, bias) @ v if CPU_MULTIPLIES_BFLOAT16 else _fused(q, k, v, bias)
-        if CPU_MULTIPLIES_BFLOAT16:
-            training = torch.is_grad_enabled() and q.requires_grad
-            return attend_by(fastest_kernel(q.shape[-2], q.shape[-1], training), q, k, v)
-    return _fused(q, k, v, bias)
+    training = torch.is_grad_enabled() and q.requires_grad
+    kernel = kernel_for(q.device.type, q.dtype, q.shape[-2], q.shape[-1], bias is not None, training)
+    if kernel == "fused":
+        return _fused(q, k, v, bias)
+    return attend_by(kernel, q, k, v) if bias is None else attention_weights(q, k, bias) @ v
+
+
+def kernel_for(device: str, dtype: torch.dtype, tokens: int, head_width: int, biased: bool, training: bool) -> Kernel:
+    """The kernel of equation 7, which in bfloat16 on a CPU with units for it is measured.
+
+    In float32 the fused one is the fastest; a bias it cannot learn there, so that is done by products.
+    """
+    if device != "cpu" or dtype != torch.bfloat16 or not CPU_MULTIPLIES_BFLOAT16:
+        return "fused"
+    return "products" if biased else fastest_kernel(tokens, head_width, training)
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vitrail.records.export import Speed
-from vitrail.records.record import Files, Record
+from vitrail.records.record import Files, Record, optional
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +12,8 @@ class Measured(Record):
     """One runtime in one precision, in a process of its own."""
 
     name: str
+    version: str | None = optional()  # of the library that computed
+    attention: str | None = optional()  # (PyTorch) kernel: fused (PyTorch's), products; null for a ResNet
     start: float  # seconds from the start of the process to the first answer
     memory_gib: float  # the most that the process held
     speed: Sequence[Speed]

@@ -50,6 +50,7 @@ class Run:
     config: Mapping[str, Any]  # the resolved config, as JSON
     environment: Environment | None
     result: Result | None
+    columns: Mapping[str, str] | None = None  # of tables, where --columns said them
 
     def metrics(self, kind: Literal["train", "validation"] = "train") -> Columns:
         """The rows of metrics.jsonl of one kind, as columns; NaN where a number was not measured.
@@ -116,7 +117,7 @@ def read_run(folder: str | Path) -> Run:
     place, reached = folder / "environment.json", folder / "result.json"
     environment = load_record(Environment, place) if place.is_file() else None
     result = read_result(reached) if reached.is_file() else None
-    return Run(folder, asked.job, asked.recipe, asked.config, environment, result)
+    return Run(folder, asked.job, asked.recipe, asked.config, environment, result, asked.columns)
 
 
 def read_result(path: Path) -> Result:

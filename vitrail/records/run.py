@@ -20,6 +20,7 @@ class RunConfig(Record):
     job: str  # "pretrain", "finetune", "suite", "speed"
     recipe: str | None = None  # name of the recipe that it started from
     config: Mapping[str, Any]  # every option; alternatives name their type under "type"
+    columns: Mapping[str, str] | None = optional()  # (with --columns) "image", "label", "split" -> columns of tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,8 @@ class Environment(Record):
     precision: str  # of the matrix products: float32, bfloat16, float16
     memory_gib: float | None  # memory of the device, GiB
     peak_flops: float | None = optional()  # measured rate of matrix products, FLOP/s
+    attention: str | None = optional()  # kernel in training: fused (PyTorch's), products, mixed; null for a ResNet
+    compiled: str | None = optional()  # what torch.compile makes in training: nothing, layers, CUDA graphs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from vitrail.records.record import Record
+from vitrail.records.record import Record, optional
 
 RuntimeName = Literal["torch", "onnx", "openvino"]
 RuntimePrecision = Literal["float32", "bfloat16"]
@@ -16,5 +16,6 @@ class RuntimeInfo(Record):
     name: RuntimeName
     version: str
     precision: RuntimePrecision  # of weights and products
+    attention: str | None = optional()  # (PyTorch) kernel: fused (PyTorch's), products; null for a ResNet
     difference: float | None = None  # of the first images, over the norm of the outputs; null for PyTorch itself
     tolerance: float | None = None  # above which it would not have been used

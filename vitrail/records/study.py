@@ -133,6 +133,7 @@ class ThroughputResult(Record):
     largest_batch: int | None  # null where memory is not known
     largest_training_batch: int | None
     reckoned: bool  # whether these two are by arithmetic, as on a CPU
+    attention: str | None = optional()  # kernel in inference, as environment.json has it of training
 
 
 FILES: Files = {

@@ -4,14 +4,16 @@ Under autocast alone the weights would be converted in every pass; the numbers t
 """
 
 import copy
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitrail.models.build import Model
+from vitrail.models.kernels import attention_kernel
 from vitrail.models.resnet import StandardisedConv
-from vitrail.records.runtime import RuntimePrecision
+from vitrail.records.runtime import RuntimeInfo, RuntimePrecision
 from vitrail.runtimes.runtime import Runtime, RuntimeOutput
 
 
@@ -32,6 +34,12 @@ class TorchRuntime(Runtime):
         ):
             output = self.model(pixels.to(self.device))
         return RuntimeOutput(output.logits.float(), output.representation.float())
+
+    def info(self) -> RuntimeInfo:
+        """With the kernel of its attention."""
+        dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+        kernel = attention_kernel(self.model.config, self.device, dtype, training=False)
+        return replace(super().info(), attention=kernel)
 
 
 def in_bfloat16(model: Model) -> Model:

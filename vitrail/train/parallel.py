@@ -6,7 +6,7 @@ Applied from outside: the model stays the one that was built, with the same name
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -48,7 +48,7 @@ def parallelize(
                 f"graphs needs one process on a CUDA device, this is {device}, {dist.world().size} processes"
             )
         model.compile(dynamic=False, mode="reduce-overhead")
-    elif machine.compile if machine.compile is not None else device.type == "cuda":
+    elif compiled(machine, device) == "layers":
         _allow_variants(model.config, len(units))
         for unit in units:
             unit.compile(dynamic=False)
@@ -67,6 +67,13 @@ def parallelize(
     # stream is not, as it is under autocast without shards
     fully_shard(model, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
     return model
+
+
+def compiled(machine: Machine, device: torch.device) -> Literal["nothing", "layers", "CUDA graphs"]:
+    """What torch.compile makes of a model in training."""
+    if machine.graphs:
+        return "CUDA graphs"
+    return "layers" if machine.compile or (machine.compile is None and device.type == "cuda") else "nothing"
 
 
 def only_deterministic_kernels(model: TrainedModel) -> None:

@@ -1,13 +1,12 @@
 """Which columns of a table of images are the path, the label and the split: by name, by what is in them, or as told."""
 
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as compute
 
+from vitrail.core.columns import columns_given
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
 from vitrail.data.sources.split_names import meaning
@@ -30,7 +29,6 @@ _FLAGS = {  # columns of 0 and 1, and what each number is
     "is_validation": {"0": "train", "1": "validation"},
 }  # fmt: skip
 _TRUE_FALSE = {"true": "1", "false": "0", "1.0": "1", "0.0": "0"}
-TOLD = "VITRAIL_COLUMNS"  # the environment variable of `--columns`: a JSON object
 
 
 class Columns(NamedTuple):
@@ -53,7 +51,7 @@ def find_columns(
     Raises:
         BadInput: a column is missing, or twice there.
     """
-    told: dict[str, str] = json.loads(os.environ.get(TOLD) or "{}")
+    told = columns_given()
     for name in told.values():
         if name not in names:
             raise BadInput(f"{file} has no column {name!r}; it has {_shown(names)}")

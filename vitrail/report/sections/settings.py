@@ -28,8 +28,13 @@ def section(folder: Folder, config: Json) -> Section:
         ("Loss", _part(job, "loss")),
         ("Crop", _part(augment, "crop")),
         ("Training", _length(job)),
+        ("Columns of tables", _columns(config.get("columns"))),
     ]
     return Section("Settings", "settings", [Facts(parts)])
+
+
+def _columns(given: Any) -> str | None:
+    return ", ".join(f"{what} {name}" for what, name in given.items()) if isinstance(given, dict) else None
 
 
 def _part(owner: Any, key: str) -> str | None:
