@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map
 
-from vitrail.data.loader import loader
+from vitrail.data.loader import normalise
 
 GPU = torch.device("cuda", 0)
 Read = DataDependentOutputException  # what reading a number raises
@@ -96,7 +96,7 @@ def fake_cuda() -> Iterator[Seen]:
         patch(FakeTensor, "is_cuda", property(lambda tensor: tensor.device.type == "cuda"), create=True)
         patch(torch, "autocast", lambda _, dtype, enabled=True: Autocast(dtype) if enabled else nullcontext())
         stack.enter_context(mode)
-        for kept in (loader._scale, loader._grey):  # constants on the device, which outlive a step
+        for kept in (normalise._scale, normalise._grey):  # constants on the device, which outlive a step
             kept.cache_clear()
             stack.callback(kept.cache_clear)
         yield stack.enter_context(Seen())

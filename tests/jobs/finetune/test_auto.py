@@ -25,7 +25,7 @@ from vitrail.evals.features import features
 from vitrail.evals.inference import run_inference
 from vitrail.jobs import training
 from vitrail.jobs.finetune import auto as job
-from vitrail.jobs.finetune import auto_plan
+from vitrail.jobs.finetune import auto_plan, auto_trials
 from vitrail.jobs.finetune.auto import automatic
 from vitrail.jobs.finetune.auto_plan import CANDIDATES, Sizes, Times, final_steps, make_auto_plan
 from vitrail.jobs.finetune.auto_trials import choose
@@ -68,8 +68,10 @@ def asked(root: Path, **changes: Any) -> Finetune:
 
 def better(monkeypatch: pytest.MonkeyPatch, accuracy: float = 1.0) -> None:
     """The images are so easy that only a made-up accuracy is above the linear judge."""
-    original = job.judge_logits
-    monkeypatch.setattr(job, "judge_logits", lambda *given: replace(original(*given), accuracy=accuracy, loss=-1.0))
+    original = auto_trials.judge_logits
+    monkeypatch.setattr(
+        auto_trials, "judge_logits", lambda *given: replace(original(*given), accuracy=accuracy, loss=-1.0)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +171,7 @@ def test_kills_between_parts_and_inside_a_trial_cost_nothing(
         "before the features": (job, "stored_features", dying, "plan.json", "judge.json"),
         "in the judge": (job, "linear_judge", dying, "plan.json", "judge.json"),
         "inside the trial": (training, "train_step", until(4), "judge.json", "trials/all-layers/result.json"),
-        "before it is judged": (job, "_held_out_logits", dying, "trials/all-layers/result.json", "final.json"),
+        "before it is judged": (auto_trials, "_held_out_logits", dying, "trials/all-layers/result.json", "final.json"),
         "before the choice": (job, "final_steps", dying, "trials/all-layers/judged.json", "final.json"),
         "inside the final run": (training, "train_step", until(4), "final.json", "final/seed-0/result.json"),
         "before the end": (job, "finish_auto", dying, "final/seed-0/result.json", "bundle/config.json"),
@@ -254,14 +256,14 @@ def test_the_linear_judge_is_the_model_where_nothing_is_above_it(data: Path, tmp
 
 def test_a_final_run_that_diverges_leaves_the_judge(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     better(monkeypatch)
-    original = job.finetune_once
+    original = auto_trials.finetune_once
 
     def failing(asked: Any, folder: Path, *more: Any, **named: Any) -> Any:
         if folder.parent.name == "final":
             raise job.Diverged("the loss is NaN")
         return original(asked, folder, *more, **named)
 
-    monkeypatch.setattr(job, "finetune_once", failing)
+    monkeypatch.setattr(auto_trials, "finetune_once", failing)
     result = automatic(asked(data), tmp_path / "out", HERE)
     assert (result.failed, result.chosen.name) == ("the loss is NaN", "linear judge")
     assert "the final run failed (the loss is NaN)" in capsys.readouterr().err
@@ -321,9 +323,9 @@ def test_the_mean_of_trials_goes_on_where_it_is_better_than_each(
 ) -> None:
     """Made-up accuracies: of the two trials, of both again, of their mean."""
     accuracies = iter([0.9, 0.8, 0.9, 0.8, mean])
-    original, both, begun = job.judge_logits, (CANDIDATES[0], CANDIDATES[2]), {}
+    original, both, begun = auto_trials.judge_logits, (CANDIDATES[0], CANDIDATES[2]), {}
     monkeypatch.setattr(
-        job, "judge_logits", lambda *given: replace(original(*given), accuracy=next(accuracies), loss=-1.0)
+        auto_trials, "judge_logits", lambda *given: replace(original(*given), accuracy=next(accuracies), loss=-1.0)
     )
     for place in (job, auto_plan):
         monkeypatch.setattr(place, "CANDIDATES", both)
@@ -337,7 +339,7 @@ def test_the_mean_of_trials_goes_on_where_it_is_better_than_each(
         return finetune_once(config, folder, *given, head=head)
 
     monkeypatch.setattr(job, "make_auto_plan", two)
-    monkeypatch.setattr(job, "finetune_once", noted)
+    monkeypatch.setattr(auto_trials, "finetune_once", noted)
     judge = job.linear_judge
     monkeypatch.setattr(
         job,
@@ -432,7 +434,7 @@ def test_the_final_run_goes_on_from_the_chosen_trial(data: Path, tmp_path: Path,
         begun["/".join(folder.parts[-2:])] = (given[4], head)
         return finetune_once(config, folder, *given, head=head)
 
-    monkeypatch.setattr(job, "finetune_once", noted)
+    monkeypatch.setattr(auto_trials, "finetune_once", noted)
     automatic(asked(data), tmp_path / "out", HERE)
     start, head = begun["final/seed-0"]
     trial = load(tmp_path / "out" / "trials" / "all-layers" / "bundle")
