@@ -66,8 +66,9 @@ def snapshot(tensors: Mapping[str, Tensor], world: World) -> tuple[dict[str, Ten
 
 
 def write_shard(path: Path, copies: dict[str, Tensor], rows: Mapping[str, Rows]) -> None:
-    """One process's file, atomically."""
-    write_safetensors(path, copies, {"pieces": json.dumps({name: list(r) for name, r in rows.items()})})
+    """One process's file, atomically; the same bytes in whatever order an optimiser has its states."""
+    pieces = {name: list(r) for name, r in sorted(rows.items())}
+    write_safetensors(path, copies, {"pieces": json.dumps(pieces)})
 
 
 class ShardFiles:
