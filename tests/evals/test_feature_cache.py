@@ -115,6 +115,19 @@ def test_an_interrupted_store_goes_on_where_it_was(
     assert len(got.values) == 90
 
 
+def test_shards_that_a_kill_left_after_they_were_joined_are_removed_by_the_next(
+    model: ViT, images: Source, tmp_path: Path, computed: list[int]
+) -> None:
+    stored_features(model, images, VIEW, tmp_path, dtype=torch.float32, shard=32)
+    (folder,) = tmp_path.iterdir()
+    for name in ("00001.npy", "00002.json", ".00002.lock"):
+        (folder / name).write_bytes(b"")
+    computed.clear()
+    stored_features(model, images, VIEW, tmp_path, dtype=torch.float32, shard=32)
+    assert not computed
+    assert sorted(path.name for path in folder.iterdir()) == [".join.lock", "features.json", "read.json", "values.npy"]
+
+
 def test_several_at_once_compute_each_image_once(
     model: ViT, images: Source, tmp_path: Path, computed: list[int]
 ) -> None:

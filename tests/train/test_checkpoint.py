@@ -13,6 +13,7 @@ import torch
 from tests.train.small import MODEL, advance, assert_equal, everything, fresh, save_checkpoint, training
 from vitrail.core.dist import World
 from vitrail.core.errors import BadInput
+from vitrail.core.temporary import remove_leftovers
 from vitrail.data.loader.batch import BrokenExample
 from vitrail.train import checkpoint
 from vitrail.train.checkpoint import KEPT, restore_checkpoint
@@ -47,6 +48,22 @@ def test_continuing_equals_never_having_stopped(
     assert_equal(everything(resumed), everything(whole))
 
 
+def test_what_a_continued_run_saves_is_the_same_file(tmp_path: Path) -> None:
+    """An optimiser that was restored has its states in another order; a file has them in one."""
+    config = training(optimizer=Adam())
+    for name in ("whole", "resumed"):
+        state = fresh(config)
+        advance(state, config, 2)
+        if name == "resumed":
+            save_checkpoint(tmp_path / name, state)
+            state = fresh(config)
+            assert restore_checkpoint(tmp_path / name, state)
+        advance(state, config, 2)
+        save_checkpoint(tmp_path / name, state)
+    part = "step-00000004/part-0-of-1.safetensors"
+    assert (tmp_path / "whole" / part).read_bytes() == (tmp_path / "resumed" / part).read_bytes()
+
+
 def saved(tmp_path: Path, config: TrainConfig, steps: tuple[int, ...] = (2, 4)) -> TrainState:
     state = fresh(config)
     for step in steps:
@@ -71,6 +88,16 @@ def test_only_the_newest_remain(tmp_path: Path) -> None:
     saved(tmp_path, training(), (1, 2, 3, 5))
     assert KEPT == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000005"]
+
+
+def test_an_old_checkpoint_loses_its_name_before_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill while it is removed leaves nothing that is called a checkpoint."""
+    monkeypatch.setattr("shutil.rmtree", lambda *args, **options: None)
+    saved(tmp_path, training(), (1, 2, 3))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".step-00000001.1.tmp", "step-00000002", "step-00000003"]
+    monkeypatch.undo()
+    remove_leftovers(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
 
 
 def test_no_checkpoint_is_a_new_start(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ shards that are not whole: one, and what is ahead of it in the loader.
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json, write_json
 from vitrail.core.locks import lock_or_wait, try_lock
+from vitrail.core.progress import say
 from vitrail.core.temporary import remove_leftovers
 from vitrail.data.loader.batch import Broken, BrokenExample
 from vitrail.data.sources.base import Source
@@ -45,6 +47,7 @@ FORMAT = 1
 SHARD = 1024  # images
 GROUP = 16  # shards that a process takes at a time, so that its loader runs through
 HALF = float(np.finfo(np.float16).max)
+_SHARD = re.compile(r"\.?\d{5,}\.(npy|json|lock)")  # what is there until all shards are joined
 WAIT = 0.2  # seconds between two looks at what other processes have done
 
 
@@ -115,6 +118,7 @@ def stored_features(
             write_json(store.folder / "features.json", about)
         _fill(store, model, source, preprocess, reading, dtype, workers, runtime)
         _join(store)
+    _remove_shards(store)
     return _opened(store, source)
 
 
@@ -213,10 +217,20 @@ def _join(store: Store) -> None:
             store.folder / "read.json",
             {"places": runs, "broken": [row for shard in shards for row in shard["broken"]]},
         )
-        for i in range(store.shards):
-            for path in (f"{i:05d}.npy", f"{i:05d}.json", f".{i:05d}.lock"):
-                (store.folder / path).unlink(missing_ok=True)
-        remove_leftovers(store.folder)
+
+
+def _remove_shards(store: Store) -> None:
+    """Once all are joined, those who find some left remove them: who joined them may have been killed meanwhile."""
+    left = [path for path in store.folder.iterdir() if _SHARD.fullmatch(path.name)]
+    if not left:
+        return
+    try:
+        with lock_or_wait(store.folder / ".join.lock"):
+            for path in left:
+                path.unlink(missing_ok=True)
+            remove_leftovers(store.folder)
+    except OSError as problem:
+        say(f"{store.folder} is whole, and files that are not needed any more stay there: {problem}")
 
 
 def _opened(store: Store, source: Source) -> Features:

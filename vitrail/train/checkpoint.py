@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def _write(
             mark.unlink()
         write_json(unfinished / "state.json", {**numbers, "format": FORMAT, "parts": world.size})
         sync_folder(unfinished)
-        shutil.rmtree(path, ignore_errors=True)  # an older one of this step, of a run that went back
+        _discard(path)  # an older one of this step, of a run that went back
         unfinished.rename(path)
         sync_folder(folder)
     except (OSError, SafetensorError) as problem:
@@ -118,7 +119,16 @@ def _write(
             f"could not save step {step} to {path}: {problem}; {last}. Make room and run the same command again"
         ) from None
     for old in checkpoint_steps(folder)[:-KEPT]:
-        shutil.rmtree(folder / f"step-{old:08d}", ignore_errors=True)
+        _discard(folder / f"step-{old:08d}")
+
+
+def _discard(path: Path) -> None:
+    """Takes its name from a checkpoint first: what has one is whole, and what a kill leaves is known for rubbish."""
+    aside = path.with_name(f".{path.name}.1.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):  # there is none, or the disk fails: then it stays as it is
+        path.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _part(rank: int, size: int) -> str:
