@@ -12,6 +12,9 @@ from jaxtyping import Int64
 
 from vitrail.core.errors import BadInput
 from vitrail.core.seeds import Keyed, generator
+from vitrail.data.loader.keyed_permutation import KeyedPermutation
+
+LARGE = 2**24  # examples above which orders are arithmetic: as tables each worker would hold gigabytes of them
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,19 @@ class ClassBalanced:
         order = np.argsort(labels, kind="stable").astype(np.uint32)  # every worker holds them
         starts = np.flatnonzero(np.diff(labels[order])) + 1
         self.members: list[np.ndarray] = np.split(order, starts)
+        self._large = len(labels) > LARGE
         self._orders: dict[tuple[int, int], tuple[int, np.ndarray]] = {}
 
     def example(self, seed: int, k: int, n: int) -> tuple[int, int]:
         """The n-th example, from 0, of an endless row of permutations of class k; and of which permutation it is.
 
-        The newest permutation of each class is kept, so that a run makes each of them once.
+        The newest permutation of each class is kept, so that a run makes each of them once; of a large set none.
         """
         members = self.members[k]
         epoch, place = divmod(n, len(members))
+        if self._large:
+            keyed = KeyedPermutation(len(members), Keyed(seed, "order of a class").at(k, epoch))
+            return epoch, int(members[keyed[np.array([place])]][0])
         known, order = self._orders.get((seed, k), (-1, members))
         if known != epoch:
             order = Keyed(seed, "order of a class").at(k, epoch).permutation(members)
@@ -88,10 +95,14 @@ def balanced_examples(
     return repeated_augmentation(chosen, seed, step, repeats)
 
 
-@lru_cache(maxsize=2)  # a batch may span two epochs; each process of a large set holds these tables
-def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    order = generator(seed, "order", epoch).permutation(size)
-    return order.astype(np.uint32) if size < 2**32 else order
+@lru_cache(maxsize=2)  # a batch may span two epochs
+def _permutation(seed: int, epoch: int, size: int) -> np.ndarray | KeyedPermutation:
+    """Where the places of an epoch go; above LARGE examples without a table."""
+    random = generator(seed, "order", epoch)
+    if size > LARGE:
+        return KeyedPermutation(size, random)
+    order: np.ndarray = random.permutation(size).astype(np.uint32)
+    return order
 
 
 def batch_indices(seed: int, step: int, batch: int, size: int, repeats: int = 1) -> list[tuple[int, int]]:
@@ -107,8 +118,11 @@ def batch_indices(seed: int, step: int, batch: int, size: int, repeats: int = 1)
         BadInput: a batch that is no multiple of the repeats.
     """
     each = distinct(batch, repeats)
-    places = range(step * each, (step + 1) * each)
-    chosen = [(place // size, int(_permutation(seed, place // size, size)[place % size])) for place in places]
+    places = np.arange(step * each, (step + 1) * each)
+    chosen = []
+    for epoch in range(step * each // size, ((step + 1) * each - 1) // size + 1):
+        here = places[places // size == epoch] - epoch * size
+        chosen += [(epoch, int(index)) for index in _permutation(seed, epoch, size)[here]]
     return repeated_augmentation(chosen, seed, step, repeats)
 
 
