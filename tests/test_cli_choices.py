@@ -221,3 +221,53 @@ def test_every_alternative_has_a_name_of_its_own_and_can_be_chosen() -> None:
                 assert made is None if kind is None else type(made) is kind
                 assert name_of(made) == name_of(to_json(made)) == name
     assert members(Finetune.__dataclass_fields__["seed"].type) == {}
+
+
+def surface_choices() -> list[tuple[str, str, str]]:
+    """(command, option, values) of every option in tests/surface.txt that has choices."""
+    found, command = [], ""
+    for line in (Path(__file__).parent / "surface.txt").read_text().splitlines():
+        if line.startswith("options of "):
+            command = line.removeprefix("options of ").removesuffix(":")
+        elif (words := line.split()) and command and len(words) == 2 and "|" in words[1] and "TEXT" not in words[1]:
+            found.append((command, *words))
+    return found
+
+
+@pytest.mark.parametrize(("command", "option", "values"), surface_choices(), ids=lambda value: value.split("|")[0])
+def test_a_choice_that_is_none_gets_one_sentence(
+    command: str, option: str, values: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*command.split(), option, "nonsense") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("vitrail: ")
+    assert "'nonsense'" in said
+    assert any(choice in said for choice in (*values.split("|"), "a whole number"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("study head --scale huge", "--scale is 'huge'; known are: smoke, small, paper"),
+        ("demo digts", "STORY is 'digts'; did you mean 'digits'?"),
+        ("linear --judge rige", "--judge is 'rige'; did you mean 'ridge'?"),
+        ("linear --shots few", "--shots is 'few', expected a whole number or all"),
+        ("pretrain digits --steps abc", "--steps is 'abc', expected a whole number"),
+        ("pretrain digits --optimizer.lr=fast", "--optimizer.lr is 'fast', expected a number"),
+        ("pretrain digits --optimizer.betas 0.9 --out a", "--optimizer.betas needs 2 values: X X"),
+        ("pretrain digits --out", "--out needs a value: PATH"),
+        ("pretrain digits B/16", "'B/16' belongs to no option of vitrail pretrain digits"),
+        ("study head --optimizer.lr fast --plan", "--optimizer.lr is 'fast', expected a number"),
+        ("inspect --out a", "vitrail inspect needs --model TEXT"),
+        ("convert a --to npz", "vitrail convert needs DESTINATION"),
+        ("inspect --model a --resolution", "--resolution needs a value: N|N N"),
+        ("inspect --model a --resolution 8 8 8", "'8' belongs to no option of vitrail inspect"),
+        ("inspect --model a --query 1", "--query needs 2 values: N N"),
+        ("pretrain digits --model.depth None", "vitrail pretrain digits: "),  # as tyro says it
+    ],
+)
+def test_words_that_no_option_takes_get_one_sentence(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*words.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"vitrail: {said}")

@@ -46,7 +46,7 @@ def listed(kind: type, default: Any = None, prefix: str = "") -> list[Option]:
             name = field.name.upper() if "Positional" in str(marks) else f"--{path}"
             absent = value is dataclasses.MISSING or "MISSING" in type(value).__name__.upper()
             values = "True|False" if hint is bool and value is None else _values(hint)
-            values = values if name.startswith("--") else ""
+            values = values if name.startswith("--") or get_origin(hint) is Literal else ""
             off = f"on; off with --{prefix}no-{named}".replace("_", "-")
             given = off if value is True and hint is bool else _shown(value)
             found.append(Option(name, values, help_text, None if absent else given))

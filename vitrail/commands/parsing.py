@@ -1,9 +1,12 @@
 """What a sub-command is, the options that all have, and how they are read: tyro from dataclasses."""
 
+import io
 import json
 import os
+import re
 import textwrap
 from collections.abc import Callable, Collection, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -11,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from vitrail.commands.by_name import alternatives, with_choices
 from vitrail.commands.foreign import check_known
 from vitrail.commands.listing import Option, listed
+from vitrail.commands.values import check_values
 from vitrail.core.choices import choices
 from vitrail.core.columns import give_columns, read_columns
+from vitrail.core.errors import BadInput
 
 if TYPE_CHECKING:
     from vitrail.core.device import Machine
@@ -80,17 +85,16 @@ def parse(command: Command, kind: Any, args: list[str], default: Any = None) -> 
         default = replace(default, config=config)
     rows = _rows_or_help(command, kind, args, default)
     check_known(args, {row.name for row in rows})
+    check_values(args, rows, f"vitrail {command.name}")
     return _tyro(kind, f"vitrail {command.name}", args, default)
 
 
 def parse_known(command: Command, kind: Any, args: list[str]) -> tuple[Any, list[str]]:
     """The same, and the arguments that are none of `kind`."""
-    import tyro
-
-    _rows_or_help(command, kind, args)
-    title, config = f"vitrail {command.name}", (tyro.conf.AvoidSubcommands,)
-    found, rest = tyro.cli(kind, prog=title, args=args, config=config, return_unknown_args=True)
-    return found, rest
+    title = f"vitrail {command.name}"
+    check_values(args, _rows_or_help(command, kind, args), title)
+    found: tuple[Any, list[str]] = _tyro(kind, title, args, return_unknown_args=True)
+    return found
 
 
 def _rows_or_help(command: Command, kind: Any, args: list[str], default: Any = None) -> list[Option]:
@@ -104,14 +108,26 @@ def _rows_or_help(command: Command, kind: Any, args: list[str], default: Any = N
 def with_options(config: Any, args: list[str], title: str) -> Any:
     """A config with the options `args` put in, alternatives by name included; raises BadInput as `parse` does."""
     config, rest = with_choices(config, args)
-    check_known(rest, {row.name for row in listed(type(config), config)})
+    rows = listed(type(config), config)
+    check_known(rest, {row.name for row in rows})
+    check_values(rest, rows, title)
     return _tyro(type(config), title, rest, config)
 
 
-def _tyro(kind: Any, title: str, args: list[str], default: Any) -> Any:
+def _tyro(kind: Any, title: str, args: list[str], default: Any = None, **more: Any) -> Any:
+    """What tyro reads; what it refuses besides `check_known` and `check_values` is a BadInput in its words."""
     import tyro
 
-    return tyro.cli(kind, prog=title, args=args, default=default, config=(tyro.conf.AvoidSubcommands,))
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(kind, prog=title, args=args, default=default, config=(tyro.conf.AvoidSubcommands,), **more)
+    except SystemExit:
+        text = said.getvalue().partition("For full helptext")[0]
+        words = [
+            line.strip("│| ") for line in text.splitlines()[1:] if re.search(r"\w", line)
+        ]  # in a box with a heading
+        raise BadInput(f"{title}: {' '.join(words)}") from None
 
 
 def _help(command: Command, rows: list[Option], config: Any, full: bool) -> str:
