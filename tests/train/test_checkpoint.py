@@ -199,7 +199,7 @@ def test_the_folder_keeps_its_name_until_every_process_has_left_it(
 
     def write(world: World) -> None:
         try:
-            checkpoint._write(tmp_path, 5, world, copies, rows, numbers)
+            checkpoint._write(tmp_path, 5, world, copies, rows, numbers, "here")
         except BaseException as problem:
             problems.append(problem)
 

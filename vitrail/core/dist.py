@@ -56,6 +56,9 @@ def world() -> World:
     return World(distributed.get_rank(), distributed.get_world_size(), launched().local_rank)
 
 
+_store: PrefixStore | None = None  # what the processes of `joined` met by; any thread may use it
+
+
 @contextmanager
 def joined(device: torch.device, patience: float = 1800.0) -> Iterator[World]:
     """Meets the other processes that torchrun started, for the length of the block. Without a launcher: a world of one.
@@ -73,6 +76,8 @@ def joined(device: torch.device, patience: float = 1800.0) -> Iterator[World]:
     # torchrun keeps one store over restarts: without a prefix, processes would find the addresses of dead ones in it
     attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     distributed.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=limit)
+    global _store
+    _store = attempt
     try:
         yield world()
     except Interrupted:  # all of them stop after the same step
@@ -84,6 +89,8 @@ def joined(device: torch.device, patience: float = 1800.0) -> Iterator[World]:
 
 
 def _leave() -> None:
+    global _store
+    _store = None
     distributed.destroy_process_group()
     # what still holds the groups (FSDP2's cycles) must let go of them here: a gloo thread that gives back a tensor
     # while the interpreter ends is killed by it, and the process aborts
@@ -115,6 +122,17 @@ def barrier() -> None:
     """Waits for all processes."""
     if world().size > 1:
         distributed.all_reduce(torch.zeros(1))  # on the CPU: also right where the work is on CUDA
+
+
+def arrive(place: str) -> None:
+    """Says to all that this process has come to a place, from any thread and without waiting; `arrived` counts."""
+    if _store is not None:
+        _store.add(place, 1)
+
+
+def arrived(place: str) -> int | None:
+    """How many processes have said so; None where they have nothing to say it by. A message to the first machine."""
+    return None if _store is None else _store.add(place, 0)
 
 
 def summed(tensor: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Each process writes what it holds, beside the training; the first waits for the 
 name. What was written by some number of processes is read by any other.
 """
 
+import itertools
 import re
 import shutil
 import threading
@@ -29,6 +30,7 @@ from vitrail.train.step import TrainState
 KEPT = 2  # the newest, and one before it in case a disk loses it
 FORMAT = 3
 PATIENCE = 1800.0  # seconds that the first process waits for the files of the others
+_saves = itertools.count()  # of this process
 
 
 class Saver:
@@ -54,7 +56,8 @@ class Saver:
                 "and start again in another folder"
             )
         numbers = _numbers(state)
-        arguments = (self._folder, state.step, dist.world(), copies, rows, numbers)
+        meeting = f"checkpoint {next(_saves)}"  # the same in all processes, which save together
+        arguments = (self._folder, state.step, dist.world(), copies, rows, numbers, meeting)
         self._thread = threading.Thread(target=self._write, args=arguments, name="checkpoint")
         self._thread.start()
 
@@ -88,8 +91,13 @@ def _write(
     copies: dict[str, Tensor],
     rows: dict[str, Rows],
     numbers: dict[str, Any],
+    meeting: str,
 ) -> None:
-    """Writes the part of one process; the first one names the folder when all are there, and removes old ones."""
+    """Writes the part of one process; the first one names the folder when all are there, and removes old ones.
+
+    That all are there it hears through the store by which the processes met; the marks in the folder are the proof, and
+    are looked at once all have said so: a thousand names asked for again and again are too much for a network's disk.
+    """
     path, unfinished = folder / f"step-{step:08d}", folder / f".step-{step:08d}.0.tmp"
     parts = [unfinished / _part(rank, world.size) for rank in range(world.size)]
     try:
@@ -100,9 +108,10 @@ def _write(
         done = [part.with_suffix(".done") for part in parts]
         # the last touch of the folder: a part alone may be there while its writer still syncs the folder's names
         done[world.rank].touch()
+        dist.arrive(meeting)
         if not world.first:
             return
-        _await(done)
+        _await(done, meeting)
         for mark in done:
             mark.unlink()
         write_json(unfinished / "state.json", {**numbers, "format": FORMAT, "parts": world.size})
@@ -135,12 +144,18 @@ def _part(rank: int, size: int) -> str:
     return f"part-{rank}-of-{size}.safetensors"
 
 
-def _await(marks: list[Path]) -> None:
+def _await(marks: list[Path], meeting: str) -> None:
     end = time.monotonic() + PATIENCE
-    while not all(mark.exists() for mark in marks):
+    while not (_all_said_so(len(marks), meeting) and all(mark.exists() for mark in marks)):
         if time.monotonic() > end:
             raise OSError(f"the other processes did not write their parts within {PATIENCE:.0f} s")
         time.sleep(0.02)
+
+
+def _all_said_so(processes: int, meeting: str) -> bool:
+    """Also where there is nothing to say it by: then the marks alone count."""
+    arrived = dist.arrived(meeting) if processes > 1 else None
+    return arrived is None or arrived >= processes
 
 
 def restore_checkpoint(folder: Path, state: TrainState) -> bool:

@@ -65,7 +65,7 @@ def fit(
                 for callback, meter in listed:
                     if callback.needs_metrics:
                         meter.add(metrics)
-                pending = PendingCheck.of(begun, metrics, batch.keys)
+                pending = PendingCheck.of(begun, metrics, batch.keys, signals.received)
             due = [(c, meter) for c, meter in listed if state.step % c.every == 0 or state.step == steps]
             pause = any(callback.pause_clock for callback, _ in due)
             # one step late where the device works by itself; but never after something was made of a bad update
@@ -151,35 +151,37 @@ def checks_late(device: torch.device) -> bool:
 class PendingCheck(NamedTuple):
     """The loss and the gradient norm of a step, on their way to the CPU to be checked; they are there after `ready`.
 
-    Where the objective counts right answers these come along, to be shown: nothing else is read from the device.
+    So is whether any process was signalled before: that travels with the loss, in one sum over processes on the device,
+    and nobody waits for it by itself. Where the objective counts right answers these come along, to be shown.
     """
 
     step: int
-    numbers: Tensor
+    numbers: Tensor  # loss of the global batch, signalled processes, gradient norm, and perhaps right answers
     ready: torch.cuda.Event | None
     keys: list[str]
     images: int
 
     @staticmethod
-    def of(step: int, metrics: Metrics, keys: list[str]) -> "PendingCheck":
-        """Starts the copy, which comes after what the device was given so far, and does not wait for it."""
-        seen = [metrics.loss, metrics.gradient_norm]
-        seen += [metrics.sums["accuracy"]] if "accuracy" in metrics.sums else []
-        numbers, ready = torch.stack([number.double() for number in seen]), None
+    def of(step: int, metrics: Metrics, keys: list[str], received: int | None) -> "PendingCheck":
+        """Starts the sum and the copy, which come after what the device was given so far, and waits for neither."""
+        loss = metrics.loss.double()
+        shared = dist.summed(torch.stack([loss, torch.full_like(loss, float(received is not None))]))
+        own = [metrics.gradient_norm] + ([metrics.sums["accuracy"]] if "accuracy" in metrics.sums else [])
+        numbers, ready = torch.cat([shared, torch.stack([number.double() for number in own])]), None
         if numbers.is_cuda:
             numbers, ready = _sent(numbers)
         return PendingCheck(step, numbers, ready, keys, metrics.images)
 
-    def read(self) -> tuple[float, float]:
-        """Loss of this process, and norm of the whole gradient."""
+    def read(self) -> tuple[float, bool, float]:
+        """Loss of the global batch, whether any process was signalled before, norm of the whole gradient."""
         if self.ready is not None:
             self.ready.synchronize()
-        loss, norm, *_ = self.numbers.tolist()
-        return loss, norm
+        loss, signalled, norm, *_ = self.numbers.tolist()
+        return loss, signalled > 0, norm
 
     def accuracy(self) -> float | None:
         """Of this process's images, once `read`; None where nothing is counted."""
-        _, _, *right = self.numbers.tolist()
+        _, _, _, *right = self.numbers.tolist()
         return right[0] / max(1, self.images) if right else None
 
 
@@ -194,16 +196,16 @@ def _sent(numbers: Tensor) -> tuple[Tensor, torch.cuda.Event]:
 def sync_stop_and_check(received: int | None, steps: list[PendingCheck], detector: SpikeDetector) -> int | None:
     """Checks the losses, the same in every process, and returns the signal that any process has received.
 
+    Of several processes all hear of a signal with the numbers of the same step: none of them goes by its own.
+
     Raises:
         LossSpike: in all processes.
     """
-    local = [step.read() for step in steps]
-    losses = [loss for loss, _ in local]
+    found = [step.read() for step in steps]
     if dist.world().size > 1:
-        *losses, number = dist.summed(torch.tensor([*losses, float(received or 0)], dtype=torch.float64)).tolist()
-        if number:
-            received = signal.SIGINT if received is None else received
-    for step, loss, (_, norm) in zip(steps, losses, local, strict=True):
+        heard = signal.SIGINT if received is None else received
+        received = heard if any(signalled for _, signalled, _ in found) else None
+    for step, (loss, _, norm) in zip(steps, found, strict=True):
         detector.check(step.step, loss, norm, step.keys)
     return received
 
