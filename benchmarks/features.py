@@ -21,18 +21,17 @@ less than twice as fast.
 import argparse
 import io
 import statistics
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from stand_in import torchvision_without_operators
 
 from vitrail.core.device import choose_precision, processor_name
 from vitrail.core.pool import usable_cores
@@ -46,13 +45,6 @@ from vitrail.models.vit import ViTConfig
 from vitrail.weights.load import load
 
 WANTED = 2.0
-
-
-def stand_in() -> None:
-    """torchvision's wheels lack operators beside a CPU build of torch; no image processor needs them."""
-    if not torch.cuda.is_available():
-        described = "torchvision._meta_registrations"
-        sys.modules.setdefault(described, ModuleType(described))
 
 
 def write_model(name: str, folder: Path) -> None:
@@ -119,7 +111,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    stand_in()
+    torchvision_without_operators()
     auto = choose_precision("auto", torch.device("cpu"))
     comparisons = {"default": (auto, torch.float32), "bfloat16": (auto, auto), "float32": (torch.float32,) * 2}
     if auto == torch.float32:

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from stand_in import torchvision_without_operators
 
 from vitrail.core.device import multiplies_bfloat16, processor_name
 from vitrail.data.transforms.pipeline import Preprocess
@@ -106,6 +107,7 @@ def dynamic_int8(model: Model, folder: Path) -> Run:
 
 def their_pipeline(size: tuple[int, int]) -> Callable[[int], object] | None:
     """transformers' image-feature-extraction pipeline on as many grey pictures, or None where it is not installed."""
+    torchvision_without_operators()
     try:
         from PIL import Image
         from transformers import ViTConfig, ViTImageProcessorFast, ViTModel, pipeline

@@ -19,7 +19,6 @@ import argparse
 import io
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from stand_in import torchvision_without_operators
 from torch.utils.data import DataLoader, Dataset
 
 from vitrail.core.device import processor_name
@@ -76,9 +76,8 @@ class Peer(Dataset[Any]):
 
 
 def torchvision() -> ModuleType:
-    """torchvision's transforms; its compiled operators, which no transform of PIL images needs, may not load."""
-    described = "torchvision._meta_registrations"
-    sys.modules.setdefault(described, ModuleType(described))
+    """torchvision's transforms; stand_in.py says with what."""
+    torchvision_without_operators()
     from torchvision import transforms
 
     return transforms

@@ -1,12 +1,15 @@
 """The training step against timm's with its best flags: same model, batch, precision and optimiser, in turns.
 
     python benchmarks/step.py [--device cpu] [--rounds 7] [--out benchmarks/results/step-NAME.json] [--models Ti/16 ...]
+    python benchmarks/step.py --models B/16 S/14 [--attention fused]
 
 A step takes uint8 images to the updated weights: normalise, forward, softmax loss, backward, clip to norm 1, AdamW.
 timm runs eager and compiled, with and without channels-last input, all with its fused attention and a fused AdamW; the
 fastest of them is the peer. Of ours the faster of eager and compiled is taken, too; on CUDA both sides are compiled.
 Prints, for each model, the median over rounds of (our images/s / timm's), its range, the share of the measured
-matrix-product peak, and on CUDA the peak memory of both. Without a CUDA device, `--device cuda` says what it would run.
+matrix-product peak, and on CUDA the peak memory of both. On a CPU B/16 at 384 pixels and S/14 run where they are named;
+`--attention` takes that kernel in place of the one that vitrail measures to be the fastest. Without a CUDA device,
+`--device cuda` says what it would run.
 
 timm imports torchvision; beside a CPU build of torch, whose operators torchvision's wheels lack, an empty module stands
 in for the part that fails. Neither is a dependency of vitrail: `make .venv/parity` installs both.
@@ -16,21 +19,22 @@ import argparse
 import gc
 import json
 import statistics
-import sys
 import time
-import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from stand_in import torchvision_without_operators
 from torch import nn
+from torch.compiler import assume_constant_result
 from torch.nn import functional as F
 
 from vitrail.core.device import Machine, choose_device, choose_precision, describe_device, peak_flops, synchronize
 from vitrail.data.loader.batch import Batch, Broken
 from vitrail.data.transforms.pipeline import Preprocess
+from vitrail.models import attention_kernel
 from vitrail.models.build import build
 from vitrail.models.cost import training_flops
 from vitrail.models.variants import variant
@@ -52,6 +56,7 @@ class Case(NamedTuple):
 
 #            model   pixels batch
 CPU = (Case("Ti/16", 224, 32), Case("S/16", 224, 16), Case("Ti/4", 32, 128))
+LONG = (Case("B/16", 384, 4), Case("S/14", 224, 16))  # 577 and 257 tokens: fine-tuning as in the paper, and DINOv2
 CUDA = (Case("S/16", 224, 256), Case("B/16", 224, 128), Case("L/16", 224, 64))
 WANTED = {"cpu": (1.15, 1.4), "cuda": (1.15, 1.15)}  # ratio of each model, and of their geometric mean
 WANTED_OF_PEAK = {"B/16": 0.45, "L/16": 0.5}  # on CUDA: model FLOPs over the measured peak of bf16 products
@@ -121,8 +126,7 @@ def their_step(
 
 
 def import_timm() -> Any:
-    if not torch.cuda.is_available():
-        sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("torchvision._meta_registrations"))
+    torchvision_without_operators()
     import timm
     import timm.optim
 
@@ -230,6 +234,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--least", type=float, default=1.0, help="seconds a measurement")
     parser.add_argument("--models", nargs="*", help="of the table, such as Ti/16")
+    parser.add_argument(
+        "--attention", choices=attention_kernel.KERNELS, help="the kernel of all lengths in bf16 on a CPU"
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.device.startswith("cuda") and not torch.cuda.is_available():
@@ -237,7 +244,10 @@ def main() -> None:
         raise SystemExit(2)
     device = choose_device(options.device)
     dtype = choose_precision("auto", device)
-    cases = [c for c in (CUDA if device.type == "cuda" else CPU) if not options.models or c.name in options.models]
+    if options.attention:
+        attention_kernel.fastest_kernel = assume_constant_result(lambda *_: options.attention)
+    table = CUDA if device.type == "cuda" else CPU + LONG if options.models else CPU
+    cases = [c for c in table if not options.models or c.name in options.models]
     machine = f"{describe_device(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}, {dtype}"
     print(machine)
     print(f"{'model':>6} {'pixels':>6} {'batch':>5} {'images/s':>9} {'of peak':>8} {'ratio':>12}  range (ours; timm)")
