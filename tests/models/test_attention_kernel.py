@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from vitrail.models import attention, attention_kernel
 from vitrail.models.attention_kernel import KERNELS, Kernel, attend_by, fastest_kernel
@@ -109,3 +110,30 @@ def test_only_bfloat16_on_a_processor_that_multiplies_it_is_asked_about(
     for dtype in (torch.float32, torch.bfloat16):
         attention.attend(*(torch.randn(1, 1, 5, 4, dtype=dtype) for _ in range(3)))
     assert len(asked) == multiplies
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_activations_can_be_recomputed_even_where_the_kernel_is_measured_in_the_pass(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The measurement keeps tensors that the second pass does not have; a kernel looks at its own but once."""
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
+    monkeypatch.setattr(attention_kernel, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(attention_kernel, "SECONDS", 0.0)
+    torch.manual_seed(0)
+    tensors = [torch.randn(2, 3, 20, 8) for _ in range(3)]
+    whole, again = ([t.clone().requires_grad_() for t in tensors] for _ in range(2))
+
+    def attended(*given: Tensor) -> Tensor:
+        fastest_kernel(20, 8, training=True)
+        return attend_by(kernel, *given)
+
+    attention_kernel._fastest.cache_clear()
+    try:
+        checkpoint(attended, *again, use_reentrant=False).square().sum().backward()
+    finally:
+        attention_kernel._fastest.cache_clear()
+    attend_by(kernel, *whole).square().sum().backward()
+    for one, other in zip(whole, again, strict=True):
+        assert one.grad is not None
+        assert torch.equal(one.grad, other.grad)  # type: ignore[arg-type]

@@ -54,7 +54,8 @@ class Products(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """The gradients of q, k and v."""
-        saved, scale = ctx.saved_tensors, ctx.saved_tensors[0].shape[-1] ** -0.5
+        saved = ctx.saved_tensors  # once: a second look is an error where activations are recomputed
+        scale = saved[0].shape[-1] ** -0.5
         q, k, v, gradient = (x.flatten(0, 1) for x in (*saved, gradients[0]))
         of_q, of_k, of_v = (torch.empty_like(x) for x in (q, k, v))
         for part in _parts(q, k):
@@ -133,8 +134,15 @@ def measure_kernels(tokens: int, head_width: int, training: bool) -> Kernel:
     shape = (1, heads, tokens, head_width)
     q, k, v, gradient = (torch.randn(shape, generator=generator).bfloat16() for _ in range(4))
 
+    def as_it_is(tensor: Tensor) -> Tensor:  # and unseen by whoever counts what the pass around this one keeps
+        return tensor
+
     def run(kernel: Kernel) -> None:
-        with torch.set_grad_enabled(training), torch.autocast("cpu", enabled=False):
+        with (
+            torch.set_grad_enabled(training),
+            torch.autocast("cpu", enabled=False),
+            torch.autograd.graph.saved_tensors_hooks(as_it_is, as_it_is),
+        ):
             mixed = attend_by(kernel, *(x.detach().requires_grad_(training) for x in (q, k, v)))
             if training:
                 mixed.backward(gradient)
