@@ -8,6 +8,7 @@ forward pass: the runtime alone, on images that are ready, at the best of its ba
 a request takes depends less than the rates on what else the machine does.
 
     python benchmarks/serve.py MODEL IMAGES --soak 1200 --clients 8     # vitrail alone; memory every minute
+    python benchmarks/serve.py MODEL IMAGES --restarts 5                # seconds from a start after a kill to readiness
 """
 
 import argparse
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +202,27 @@ def soak(server: Server, clients: int, seconds: float) -> None:
         print(f"minute {now:4.0f}: {rate:6.1f}/s, p50 {p50:5.0f} ms, p99 {p99:5.0f} ms, {held:6.0f} MiB", flush=True)
 
 
+def restarts(command: list[str], count: int) -> None:
+    """Seconds from the start of the command to readiness, and of processors; the first start may convert."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(port) if part == "PORT" else part for part in command]
+    for number in range(count + 1):
+        begun = time.perf_counter()
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=1)
+                break
+            except OSError:
+                time.sleep(0.01)
+        taken, used = time.perf_counter() - begun, cpu(process.pid)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        print(f"start {number}: ready after {taken:.2f} s, {used:.2f} s of processors", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model")
@@ -212,12 +235,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="LitServe's max_batch_size")
     parser.add_argument("--workers", type=int, default=1, help="LitServe's workers_per_device")
     parser.add_argument("--soak", type=float, default=0)
+    parser.add_argument("--restarts", type=int, default=0)
     options = parser.parse_args()
     files = [path.read_bytes() for path in sorted(options.images.rglob("*.jpg"))[:200]]
     size = np.mean([len(data) for data in files]) / 1024
     print(f"{len(files)} JPEGs of {size:.0f} KiB on the mean; {os.cpu_count()} cores", flush=True)
     ours = [sys.executable, "-m", "vitrail", "serve", options.model, "--port", "PORT"]
     ours += ["--runtime", options.runtime, "--device", "cpu", "--quiet"]
+    if options.restarts:
+        restarts(ours, options.restarts)
+        return
     if options.soak:
         server = Server(ours, "/predict", files)
         soak(server, options.clients[0], options.soak)

@@ -74,8 +74,6 @@ def _read(kind: Any, value: Any, where: str) -> Any:
             options = [str(a) for a in get_args(kind)]
             raise BadInput(f"{where} is {value!r}{nearest(str(value), options)}")
         return value
-    if origin is Sequence:
-        return _read_tuple((*get_args(kind), ...), value, where)
     if origin is tuple:
         return _read_tuple(get_args(kind), value, where)
     if origin is Sequence:

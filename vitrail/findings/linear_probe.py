@@ -65,7 +65,7 @@ def _verdict(ours: str, name: str, pairs: Sequence[tuple[int, Json, Json]]) -> s
     return f"{better}, but with {_list(unsure)} the intervals overlap or are unknown: there it may be chance."
 
 
-def between_judges(rows: Sequence[Json], judges: Sequence[str]) -> list[str]:
+def between_judges(rows: Sequence[Json]) -> list[str]:
     """Which judge is the best at the fewest and at the most images, of the features that come first."""
     mine = [row for row in rows if row["features"] == rows[0]["features"]]
     places = sorted({(row["x"], row["label"]) for row in mine})

@@ -85,7 +85,7 @@ def pretrain(
         model_config = replace(model_config, hidden=None)  # the layer under a classifier that there is not
     elif not model_config.head_bias:
         model_config = replace(model_config, head_bias=head_bias(config.loss, model_config.num_classes))
-    start = _read_start(config, model_config)
+    start = _read_start(config)
     if start is not None:
         model_config = start.config
     with joined(choose_device(machine.device)), RunFolder(Path(folder), job, config, recipe) as run:
@@ -100,7 +100,7 @@ def pretrain(
         return run_training(config, run, model, preprocess, data, machine, about, callbacks=callbacks)
 
 
-def _read_start(config: Pretrain, model: ModelConfig) -> PretrainedModel | None:
+def _read_start(config: Pretrain) -> PretrainedModel | None:
     """The model that training starts from, without its classifier, at the resolution and in the view of its file.
 
     Raises:

@@ -4,11 +4,14 @@ PyTorch's own differ: `trunc_normal_` does not correct the deviation for the tru
 kaiming-uniform, and a fused q-k-v matrix under xavier-uniform gets a bound that is too small by sqrt(2).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import sqrt
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 _TRUNCATED_STD = 0.87962566103423978  # of a standard normal cut off at two deviations
 
@@ -16,6 +19,26 @@ _TRUNCATED_STD = 0.87962566103423978  # of a standard normal cut off at two devi
 def uninitialised(kind: type[nn.Module], *sizes: int, **options: Any) -> Any:
     """A layer whose weights are yet to be set, on the current default device: on `meta` it takes no memory."""
     return torch.nn.utils.skip_init(kind, *sizes, **options, device=torch.get_default_device())
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Inside, models are built for their shapes: on `meta`, without memory and without numbers."""
+    with torch.device("meta"), _WithoutNumbers():
+        yield
+
+
+class _WithoutNumbers(TorchFunctionMode):
+    """These functions are Python on `meta`, and the first call imports torch.compile: a second of every command."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """A tensor of the same shape."""
+        named = kwargs or {}
+        if func in (Tensor.normal_, nn.init.normal_) or (func == Tensor.mul and isinstance(args[1], float)):
+            return args[0] if args else named["tensor"]
+        if func == torch.randn:
+            return torch.empty(*args)
+        return torch.empty(args[0].shape) if func == torch.empty_like else func(*args, **named)
 
 
 def lecun_normal_(weight: Tensor) -> None:

@@ -77,7 +77,7 @@ class CheckedRuntime(Runtime):
     def __call__(self, pixels: Float[Tensor, "b c y x"] | Float[np.ndarray, "b c y x"]) -> RuntimeOutput:
         """As `Runtime`."""
         with self._checking:
-            if self._difference is None and len(pixels):
+            if self._difference is None and not self.trusted and len(pixels):
                 self._check(torch.as_tensor(pixels)[:CHECKED])
         return self._runtime(pixels)
 

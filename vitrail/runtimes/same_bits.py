@@ -74,6 +74,10 @@ class SameBits(Runtime):
         """As `Runtime`."""
         return self._runtime.compute(pixels)
 
+    def trust(self, trusted: bool) -> None:
+        """As `Runtime`."""
+        self._runtime.trust(trusted)
+
     def info(self) -> RuntimeInfo:
         """As `Runtime`."""
         return self._runtime.info()

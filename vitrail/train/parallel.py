@@ -20,6 +20,7 @@ from vitrail.core import dist
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.models.build import ModelConfig, build
+from vitrail.models.initialise import on_meta
 from vitrail.models.mae import MaskedAutoencoder
 from vitrail.models.objective import Learner, TrainedModel, learner
 from vitrail.models.resnet import ResNet, Root
@@ -141,7 +142,7 @@ def whole_model(model: TrainedModel) -> TrainedModel:
     if not isinstance(model, FSDPModule):
         return model
     state = {name: t.full_tensor().cpu() if isinstance(t, DTensor) else t for name, t in model.state_dict().items()}
-    with torch.device("meta"):
+    with on_meta():
         built = build(model.config)
         whole = learner(built, model.objective) if isinstance(model, Learner) and isinstance(built, ViT) else built
     whole.load_state_dict(state, assign=True)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vitrail.core.errors import BadInput
 from vitrail.models.build import Model
+from vitrail.models.initialise import on_meta
 from vitrail.models.objective import TrainedModel
 from vitrail.models.resnet import ResNet
 from vitrail.train.parallel import layers
@@ -116,7 +117,7 @@ class LoraLinear(nn.Linear):
     """A frozen linear map and its low-rank addition; the names of its own weights stay."""
 
     def __init__(self, linear: nn.Linear, rank: int, alpha: float):
-        with torch.device("meta"):
+        with on_meta():
             super().__init__(linear.in_features, linear.out_features)
         self.weight, self.bias = linear.weight, linear.bias
         self.scale = alpha / rank
@@ -130,7 +131,7 @@ class LoraLinear(nn.Linear):
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """One matrix for both, in a plain linear map."""
-        with torch.device("meta"):
+        with on_meta():
             plain = nn.Linear(self.in_features, self.out_features)
         plain.weight = nn.Parameter(self.weight + self.scale * (self.lora_b @ self.lora_a))
         plain.bias = self.bias

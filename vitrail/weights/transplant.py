@@ -11,6 +11,7 @@ from torch import Tensor
 from vitrail.core.errors import BadInput
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.head import PoolConfig
+from vitrail.models.initialise import on_meta
 from vitrail.models.position import Learned1d, Learned2d, NoPosition, Relative, SinCos2d, has_class_entry
 from vitrail.models.resample import resample_line, resample_patches, resample_relative, resample_table
 from vitrail.models.resnet import ResNetConfig, Stages
@@ -44,7 +45,7 @@ def transplant(published: PretrainedModel, config: ModelConfig, new_head: bool) 
     """
     _same_encoder(published.config, config)
     config.check()
-    with torch.device("meta"):
+    with on_meta():
         new = build(config).state_dict()  # names and shapes, without memory
     old = {} if new_head else dict(published.state)
     if new_head:
@@ -156,7 +157,7 @@ def _axial_places(state: Mapping[str, Tensor], new: ModelConfig) -> dict[str, Te
     """The vectors of places of an axial ResNet, for lines of another length: differences, scaled with the line."""
     if not isinstance(new, ResNetConfig) or not new.axial_heads:
         return {}
-    with torch.device("meta"):
+    with on_meta():
         wanted = {name: len(tensor) for name, tensor in build(new).state_dict().items() if name.endswith(".relative")}
     return {
         name: resample_line(state[name][None], length)[0]
@@ -174,7 +175,7 @@ def _entry(table: Tensor, entries: tuple[bool, bool]) -> Tensor:
 
 def _filled(config: ModelConfig, state: dict[str, Tensor], complete: bool) -> Model:
     """A model with these weights; only one that lacks some is initialised, which takes seconds for a large one."""
-    with torch.device("meta") if complete else nullcontext():
+    with on_meta() if complete else nullcontext():
         model = build(config)
     model.load_state_dict({name: tensor.clone() for name, tensor in state.items()}, strict=complete, assign=True)
     for name, parameter in model.named_parameters():

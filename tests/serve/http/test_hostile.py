@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,28 @@ def attack(server: Running, count: int, seed: int, wrong: list[str]) -> None:
                 wrong.append(f"{answer.status_code} {answer.text}")
 
 
+def memory_mib() -> float:
+    """Of this process, in which the server runs."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) / 1024
+
+
+def tiresome(server: Running, count: int) -> None:
+    """Headers without end, and connections that are half open or hardly speak."""
+    kept = []
+    for i in range(count):
+        connection = socket.create_connection(("127.0.0.1", server.life.port), timeout=30)
+        if i % 4 == 0:
+            with suppress(OSError):
+                connection.sendall(b"GET / HTTP/1.1\r\n" + b"x: " + b"y" * 200_000 + b"\r\n\r\n")
+        elif i % 4 == 1:
+            connection.sendall(b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\nabc")
+        kept = [*kept[-100:], connection]  # the others are closed in the middle
+        time.sleep(0.01)
+    for connection in kept:
+        connection.close()
+
+
 def nonsense(server: Running, count: int, wrong: list[str]) -> None:
     """What is no HTTP: a connection that is cut, and the server goes on."""
     rng = np.random.default_rng(0)
@@ -85,6 +108,7 @@ def besieged(server: Running, count: int) -> tuple[list[float], list[str]]:
         threading.Thread(target=attack, args=(server, count // 2, 1, wrong)),
         threading.Thread(target=nonsense, args=(server, count // 4, wrong)),
         threading.Thread(target=attack, args=(server, count // 4, 2, wrong)),
+        threading.Thread(target=tiresome, args=(server, count // 10)),
     ]
     for thread in hostile:
         thread.start()
@@ -117,8 +141,10 @@ def test_ten_thousand_hostile_uploads(server: Running) -> None:
     stop.set()
     for thread in clients:
         thread.join()
+    warm = memory_mib()
     seconds, wrong = besieged(server, 10_000)
     assert wrong == []
+    assert memory_mib() < warm + 150
     before, beside = np.percentile(quiet, 99), np.percentile(seconds, 99)
     print(
         f"p99 of healthy requests: {1000 * before:.0f} ms among themselves, {1000 * beside:.0f} ms beside hostile ones"
@@ -142,8 +168,13 @@ def test_shuffled_batches_change_no_bit_of_many_requests(server: Running, tiny: 
                     wrong.append(i)
 
     threads = [threading.Thread(target=client, args=(seed,)) for seed in range(8)]
+    held: list[float] = []
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    while any(thread.is_alive() for thread in threads):
+        held.append(memory_mib())
+        time.sleep(1)
     assert not wrong
+    late = held[len(held) // 2 :]  # once all is warm
+    print(f"memory after {count:,} requests: {held[-1]:.0f} MiB, at most {max(late) - min(late):.0f} more than before")
+    assert max(late) - min(late) < 50

@@ -104,6 +104,50 @@ def test_twenty_reloads_and_kills_of_a_decoder_lose_nothing(tmp_path: Path) -> N
     assert len(load.versions) > 10
 
 
+def test_a_server_that_is_killed_refuses_connections_and_starts_again(tiny: Path) -> None:
+    """What clients see is a connection that ends or is refused, and good answers; never a half one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "vitrail",
+        "serve",
+        str(tiny),
+        "--port",
+        str(port),
+        "--runtime",
+        "torch",
+        "--quiet",
+    ]
+    url, seen, stop, done = f"http://127.0.0.1:{port}", set[str](), threading.Event(), [0]
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                answer = httpx.post(f"{url}/predict", content=encoded(noise(30, 40)), timeout=60)
+                seen.add(f"{answer.status_code} {len(answer.json().get('predictions', []))}")
+                done[0] += answer.status_code == 200
+            except httpx.HTTPError as problem:
+                seen.add(type(problem).__name__)
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in clients:
+        thread.start()
+    for _ in range(3):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        before = done[0]
+        until(lambda before=before: done[0] > before + 5, 60)
+        process.kill()
+        process.wait()
+    stop.set()
+    for thread in clients:
+        thread.join()
+    assert "200 1" in seen
+    assert seen <= {"200 1", "503 0", "ConnectError", "ReadError", "RemoteProtocolError", "WriteError"}
+
+
 def test_a_server_listens_before_it_is_ready(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
     real = life_module.load_served

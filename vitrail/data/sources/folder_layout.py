@@ -32,7 +32,7 @@ def detect_folder(path: Path, split: str | None = None) -> Layout:
     """A folder: shards, a table beside images, or images by class; each of them by split or not."""
     if not any(path.iterdir()):
         raise BadInput(f"{path} holds no images: it is empty; expected one folder of images for each class")
-    for configs in (configurations(path), by_configuration(str(path), _shards_below(path), f"{path}/")):
+    for configs in (configurations(path), by_configuration(_shards_below(path), f"{path}/")):
         if configs:
             return of_configurations(str(path), configs)
     table = next((path / name for name in METADATA if (path / name).is_file()), None)

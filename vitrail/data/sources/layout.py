@@ -90,7 +90,7 @@ def unlabelled(root: str, names: Sequence[bytes]) -> FileSource:
     return FileSource(root, binary(list(names)), np.broadcast_to(np.int64(0), len(names)), ())
 
 
-def by_configuration(place: str, names: list[str], start: str) -> dict[str, dict[str, list[str]]]:
+def by_configuration(names: list[str], start: str) -> dict[str, dict[str, list[str]]]:
     """Shards by configuration and split: `fine/train/0000.parquet`, `data/train-00000-of-00001.parquet`."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name in names:

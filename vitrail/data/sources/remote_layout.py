@@ -21,7 +21,7 @@ def detect_remote(address: str) -> Layout:
     for suffix in SHARDS:
         shards = [name for name in names if name.endswith(suffix)]
         if shards:
-            return of_configurations(address, by_configuration(address, shards, f"{address}/"))
+            return of_configurations(address, by_configuration(shards, f"{address}/"))
     images = [name for name in names if Path(name).suffix.lower() in image.SUFFIXES]
     every = partial(_remote_images, address, images)
     images = [name for name in images if "/" in name]

@@ -4,14 +4,11 @@ Resizing is done by Pillow's filters (bilinear, bicubic, ...), which average ove
 Random boxes are resized by torch's bilinear filter, which is the same but for rounding, and several times as fast.
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 from math import ceil, exp, floor, log, sqrt
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
-from jaxtyping import UInt8
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from vitrail.data.decode.image import Box, FloatBox, Picture, Pixels, Size, part_of, size_of
@@ -43,22 +40,24 @@ def resize(
 
 def resize_fast(pixels: Pixels, size: Size) -> Pixels:
     """`resize`, bilinear, by torch: in a fifth of the time, and rounded otherwise (pixels differ by 2 at most)."""
-    return _as_pixels(_antialiased(_as_tensor(pixels), size, False, None))
+    import torch  # here: the decoders of a server need none of it, and it takes a second
+
+    # what `functional.interpolate(..., mode="bilinear", antialias=True)` calls; its checks take a fifth as long
+    return _as_pixels(torch._C._nn._upsample_bilinear2d_aa(_as_tensor(pixels), size, False, None))
 
 
-# what `functional.interpolate(..., mode="bilinear", antialias=True)` calls in the end; its checks take a fifth as long
-_antialiased: Callable[..., torch.Tensor] = torch._C._nn._upsample_bilinear2d_aa
+def _as_tensor(pixels: Pixels) -> Any:
+    """uint8 [1, 3, H, W]: the same memory where it can be; channels last, for which torch has fast kernels."""
+    import torch
 
-
-def _as_tensor(pixels: Pixels) -> UInt8[torch.Tensor, "1 3 h w"]:
-    """The same memory where it can be; channels last, for which torch has fast kernels."""
     # torch warns of memory that it cannot write to, and has no negative strides
     pixels = np.ascontiguousarray(pixels) if pixels.flags.writeable else pixels.copy()
     return torch.from_numpy(pixels.reshape(1, *pixels.shape).transpose(0, 3, 1, 2))  # numpy turns views faster
 
 
-def _as_pixels(image: UInt8[torch.Tensor, "1 3 h w"]) -> Pixels:
-    return image.numpy()[0].transpose(1, 2, 0)
+def _as_pixels(image: Any) -> Pixels:
+    found: Pixels = image.numpy()[0].transpose(1, 2, 0)
+    return found
 
 
 def cover(pixels: Pixels, size: Size, share: float = 1.0, interpolation: Interpolation = "bilinear") -> Pixels:

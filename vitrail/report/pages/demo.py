@@ -46,7 +46,7 @@ def demo_page(folder: Folder) -> str:
     chapters = [
         _images(folder, content, anatomy),
         _pretraining(pretrain, texts(content.get("seen"))),
-        _few_shot(few, texts(content.get("seen")), texts(content.get("unseen"))),
+        _few_shot(few, texts(content.get("unseen"))),
         _finetuning(finetune, tested, scratch, texts(content.get("unseen"))),
         inspection.section(inspected, title="Looking inside", opening=LOOKING_INSIDE) if inspected else None,
         _mistakes(tested) if tested else None,
@@ -164,7 +164,7 @@ def _training_line(train: Sequence[Json]) -> Line | None:
     return lines[0] if lines else None
 
 
-def _few_shot(few: Folder | None, seen: Sequence[str], unseen: Sequence[str]) -> Section | None:
+def _few_shot(few: Folder | None, unseen: Sequence[str]) -> Section | None:
     if few is None:
         return None
     new = f"the unseen classes, {_words(unseen)}," if unseen else "new classes"

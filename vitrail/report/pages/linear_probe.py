@@ -78,7 +78,7 @@ def section(
     sentences = [
         *opening,
         *findings.between_features(first),
-        *(findings.between_judges(rows, judges) if several else []),
+        *(findings.between_judges(rows) if several else []),
     ]
     chart = Chart(_chart(rows, list(dict.fromkeys(drawn)), number), note + ".")
     return Section(title, anchor, [*paragraphs(sentences), chart, Table(head, table), Facts(pairs)])
