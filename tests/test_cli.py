@@ -94,3 +94,18 @@ def test_import_costs_nothing() -> None:
     program = "import vitrail, sys; print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=dict(os.environ))
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("name", ["runs/a/metrics.jsonl", None])
+def test_a_full_disk_is_a_sentence_that_says_what_to_do(name: str | None, capsys, monkeypatch) -> None:
+    def full(_: list[str]) -> int:
+        raise OSError(28, "No space left on device", name)
+
+    monkeypatch.setitem(COMMANDS, "models", COMMANDS["models"]._replace(run=full))
+    with pytest.raises(SystemExit) as stopped:
+        main(["models"])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "the disk is full" in said
+    assert "make room and run the same command again" in said
+    assert name is None or name in said

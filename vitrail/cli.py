@@ -1,5 +1,6 @@
 """The command line: one sub-command a job, from one explicit table. A command imports only what it needs."""
 
+import errno
 import os
 import sys
 from typing import NoReturn
@@ -95,8 +96,18 @@ def _run(args: list[str], debug: bool) -> int:
     except (BadInput, OSError) as problem:
         if debug:
             raise
-        print(f"vitrail: {problem}", file=sys.stderr)
+        print(f"vitrail: {_sentence(problem)}", file=sys.stderr)
         return 2
     except Interrupted as problem:
         print(f"vitrail: {problem}; the same command goes on from here", file=sys.stderr)
         return 128 + problem.number
+
+
+def _sentence(problem: BadInput | OSError) -> str:
+    """What the system says of a full disk lacks a name, and what to do."""
+    if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" {problem.filename}" if problem.filename else ""
+        return (
+            f"the disk is full, and{where or ' a file'} could not be written; make room and run the same command again"
+        )
+    return str(problem)

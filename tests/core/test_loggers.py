@@ -180,6 +180,22 @@ def test_one_that_fails_is_reported_once_and_dropped(tmp_path: Path, fakes: dict
     assert len(fakes["trackio"].named("log")) == 5, "the other one goes on"
 
 
+def test_tensorboard_on_a_full_disk_says_one_line(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """Its own thread prints a traceback, where nothing is done about it."""
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
+    loggers = Loggers(tmp_path, (), {}, 0)
+    for step in range(3):
+        loggers.log({"kind": "train", "step": step, "loss": 1.0})
+    loggers.close()
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert said.count("the run goes on without it") == 1
+
+
 def test_one_that_hangs_holds_up_neither_the_rows_nor_for_long_the_end(
     tmp_path: Path, fakes: dict[str, Fake], monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

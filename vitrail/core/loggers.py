@@ -179,11 +179,25 @@ class _PrintsToErrors(io.TextIOBase):
         return self._whole.fileno()
 
 
+def _hear_threads() -> None:
+    """What a thread of TensorBoard raises it raises again in ours, where it is said once, without a traceback."""
+    before = threading.excepthook
+
+    def heard(about: threading.ExceptHookArgs) -> None:
+        if not type(about.thread).__module__.startswith("tensorboard."):
+            before(about)
+
+    if not getattr(before, "hears_tensorboard", False):
+        heard.hears_tensorboard = True  # type: ignore[attr-defined]
+        threading.excepthook = heard
+
+
 class _TensorBoard:
     """Event files. A new file says from which step on the older ones no longer count."""
 
     def __init__(self, folder: Path, step: int, package: ModuleType):
         self._folder, self._package = folder, package
+        _hear_threads()
         self._begin(step if folder.exists() else None)
 
     def _begin(self, step: int | None) -> None:
