@@ -1,9 +1,11 @@
 """A bundle comes back bit for bit, and whatever was done to it is noticed before it is used."""
 
+import errno
 import hashlib
 import json
 import os
 import pickle
+import resource
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +88,19 @@ def test_what_is_written_twice_is_the_same_file(bundle: Path, tmp_path: Path) ->
     digest = save_bundle(tmp_path / "again", small_model(), PREPROCESS, CLASSES, {})
     assert digest == json.loads((bundle / "config.json").read_text())["weights_sha256"]
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (bundle / "model.safetensors").read_bytes()
+
+
+def test_a_disk_that_fails_is_an_error_of_the_system_with_the_name_of_the_file(tmp_path: Path) -> None:
+    """safetensors has an exception of its own, which nobody would take for one."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large.*model\.safetensors") as raised:
+            save_bundle(tmp_path / "bundle", small_model(), PREPROCESS, CLASSES, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert raised.value.errno == errno.EFBIG
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_card_names_the_classes(bundle: Path) -> None:

@@ -1,6 +1,8 @@
 """Tensors from files, with nothing executed and nothing believed: safetensors and `.npz`; torch_file.py has `.pth`."""
 
 import io
+import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -43,9 +45,20 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Writes the tensors atomically."""
+    """Writes the tensors atomically.
+
+    Raises:
+        OSError: they cannot be written; safetensors has an exception of its own for it.
+    """
+    plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, temporary, metadata)
+        try:
+            safetensors.torch.save_file(plain, temporary, metadata)
+        except SafetensorError as problem:
+            number = re.search(r"\(os error (\d+)\)", str(problem))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def read_sharded(index: Path, read: Callable[[Path], dict[str, Tensor]] = read_safetensors) -> dict[str, Tensor]:
