@@ -26,6 +26,7 @@ from jaxtyping import Bool, Int64
 
 from vitrail.core.config import to_json, without_later
 from vitrail.core.device import choose_precision
+from vitrail.core.digests import sealed, sha256_of, unsealed
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path, read_json, write_json
@@ -191,8 +192,10 @@ def _write_shard(store: Store, shard: int, parts: list[Part], broken: list[Broke
         raise BadInput(f"a feature is {most:,.0f}, and float16 ends at {HALF:,.0f}: store them as float32")
     with atomic_path(store.folder / f"{shard:05d}.npy") as temporary:
         np.save(temporary, values.astype(store.about["number"]), allow_pickle=False)
+        digest = sha256_of(temporary)
     rows = [{"place": one.index, "key": one.key, "reason": one.reason} for one in sorted(broken)]
-    write_json(store.folder / f"{shard:05d}.json", {"places": _runs(places), "broken": rows})
+    about = {"places": _runs(places), "broken": rows, "sha256": digest}
+    write_json(store.folder / f"{shard:05d}.json", sealed(about))
 
 
 def _join(store: Store) -> None:
@@ -200,7 +203,7 @@ def _join(store: Store) -> None:
     with lock_or_wait(store.folder / ".join.lock"):
         if store.whole:
             return
-        shards = [read_json(store.folder / f"{i:05d}.json") for i in range(store.shards)]
+        shards = [_whole_shard(store, i) for i in range(store.shards)]
         runs = [run for shard in shards for run in shard["places"]]
         count = sum(stop - start for start, stop in runs)
         with atomic_path(store.folder / "values.npy") as temporary:
@@ -213,10 +216,22 @@ def _join(store: Store) -> None:
                 start += len(part)
             values.flush()
             del values
-        write_json(
-            store.folder / "read.json",
-            {"places": runs, "broken": [row for shard in shards for row in shard["broken"]]},
-        )
+            digest = sha256_of(temporary)
+        about = {"places": runs, "broken": [row for shard in shards for row in shard["broken"]], "sha256": digest}
+        write_json(store.folder / "read.json", sealed(about))
+
+
+def _whole_shard(store: Store, shard: int) -> dict[str, Any]:
+    """What is known of a shard; one that is damaged is removed, so that it is computed again."""
+    values, about = (store.folder / f"{shard:05d}{suffix}" for suffix in (".npy", ".json"))
+    try:
+        stored = unsealed(read_json(about), about)
+        if sha256_of(values) != stored.get("sha256"):
+            raise BadInput(f"{values} is damaged: its digest is of something else")
+    except (BadInput, OSError) as problem:
+        about.unlink(missing_ok=True)
+        raise BadInput(f"{problem}; run the same command again, and it is computed again") from None
+    return stored
 
 
 def _remove_shards(store: Store) -> None:
@@ -234,7 +249,12 @@ def _remove_shards(store: Store) -> None:
 
 
 def _opened(store: Store, source: Source) -> Features:
-    read = read_json(store.folder / "read.json")
+    try:
+        read = unsealed(read_json(store.folder / "read.json"), store.folder / "read.json")
+        if "sha256" in read and sha256_of(store.folder / "values.npy") != read["sha256"]:
+            raise BadInput("the digest of values.npy is of something else")
+    except (BadInput, OSError) as problem:
+        raise BadInput(f"{store.folder} is damaged ({problem}): remove it, and it is made again") from None
     places = np.concatenate([np.arange(*run) for run in read["places"]] or [np.empty(0)]).astype(np.int64)
     broken = tuple((row["key"], row["reason"]) for row in read["broken"])
     Broken(len(source)).add(BrokenExample(row["place"], row["key"], row["reason"]) for row in read["broken"])

@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from vitrail.core import dist
+from vitrail.core.digests import sealed, sha256_of, unsealed
 from vitrail.core.errors import BadInput
-from vitrail.core.files import read_json, sync_folder, write_json
+from vitrail.core.files import make_folder, read_json, sync_folder, write_json, write_text_atomic
 from vitrail.core.progress import say
 from vitrail.core.watchdog import beat
 from vitrail.train.divergence import ADVICE, Diverged
@@ -103,18 +104,20 @@ def _write(
     try:
         if world.size == 1:
             shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True, exist_ok=True)
+        make_folder(unfinished)
         write_shard(parts[world.rank], copies, rows)
         done = [part.with_suffix(".done") for part in parts]
         # the last touch of the folder: a part alone may be there while its writer still syncs the folder's names
-        done[world.rank].touch()
+        write_text_atomic(done[world.rank], sha256_of(parts[world.rank]))
         dist.arrive(meeting)
         if not world.first:
             return
         _await(done, meeting)
+        digests = [mark.read_text(encoding="utf-8") for mark in done]
         for mark in done:
             mark.unlink()
-        write_json(unfinished / "state.json", {**numbers, "format": FORMAT, "parts": world.size})
+        about = {**numbers, "format": FORMAT, "parts": world.size, "sha256": digests}
+        write_json(unfinished / "state.json", sealed(about))
         sync_folder(unfinished)
         _discard(path)  # an older one of this step, of a run that went back
         unfinished.rename(path)
@@ -185,13 +188,15 @@ def restore_checkpoint(folder: Path, state: TrainState) -> bool:
 def _try_to_restore(path: Path, state: TrainState) -> str | None:
     """Returns what is wrong with the checkpoint, or None: then `state` is now that of the checkpoint."""
     try:
-        numbers = read_json(path / "state.json")
+        numbers = unsealed(read_json(path / "state.json"), path / "state.json")
         if numbers["format"] != FORMAT:
             return f"it has the format {numbers['format']!r}, this vitrail reads {FORMAT}"
         names = ("step", "seconds", "waited", "restarts", "micro_batch", "broken", "skipped", "losses")
         counters = [numbers[name] for name in names]
-        _restore(state, ShardFiles([path / _part(rank, numbers["parts"]) for rank in range(numbers["parts"])]))
-    except (BadInput, KeyError, TypeError, ValueError, RuntimeError) as problem:
+        parts = [path / _part(rank, numbers["parts"]) for rank in range(numbers["parts"])]
+        _check_digests(parts, numbers.get("sha256"))
+        _restore(state, ShardFiles(parts))
+    except (BadInput, OSError, KeyError, TypeError, ValueError, RuntimeError) as problem:
         return str(problem)
     state.step, state.seconds, state.data_wait_seconds, state.restarts, micro_batch, broken, skipped, losses = counters
     state.micro_batch = micro_batch if numbers["parts"] == dist.world().size else 0  # of other processes: decided anew
@@ -201,6 +206,14 @@ def _try_to_restore(path: Path, state: TrainState) -> str | None:
     state.losses.clear()
     state.losses.extend(losses)
     return None
+
+
+def _check_digests(parts: list[Path], digests: list[str] | None) -> None:
+    """Each process reads some of the parts whole, whoever needs their rows; version 0.1.0 kept no digests."""
+    world = dist.world()
+    for path, digest in list(zip(parts, digests or [], strict=digests is not None))[world.rank :: world.size]:
+        if sha256_of(path) != digest:
+            raise BadInput(f"{path} is damaged: its digest is of something else")
 
 
 def checkpoint_steps(folder: Path) -> list[int]:

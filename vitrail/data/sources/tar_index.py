@@ -9,6 +9,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -168,7 +169,7 @@ def index(file: Path) -> TarIndex:
     The index is `FILE.index`, or lies in the cache folder where the tar's own cannot be written.
     """
     facts = file.stat()
-    stamp = {"format": 2, "bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+    stamp = {"format": 3, "bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
     beside = file.with_name(file.name + ".index")
     elsewhere = cache_folder() / "tars" / f"{facts.st_dev:x}-{facts.st_ino:x}.index"
     for place in (beside, elsewhere):
@@ -311,7 +312,7 @@ def _in_json(found: Any, keys: tuple[str, ...], depth: int = 0) -> str:
 
 
 def _write(place: Path, made: TarIndex, stamp: dict[str, int]) -> None:
-    about = {**stamp, "skipped": [made.skipped.counts, made.skipped.first]}
+    about = {**stamp, "skipped": [made.skipped.counts, made.skipped.first], "sha256": _digest(made)}
     columns = {"key": made.keys, "offset": made.offsets, "size": made.sizes, "label": made.labels}
     table = pa.table(columns).replace_schema_metadata({b"vitrail": json.dumps(about).encode()})
     with atomic_path(place) as temporary, pa.ipc.new_file(str(temporary), table.schema) as writer:
@@ -331,9 +332,21 @@ def _read(place: Path, stamp: dict[str, int]) -> TarIndex | None:
             skipped.counts, skipped.first = about["skipped"]
             keys, labels = (_one(table[name].cast(pa.large_string())) for name in ("key", "label"))
             offsets, sizes = (_one(table[name].cast(pa.int64())) for name in ("offset", "size"))
+            known = TarIndex(keys, offsets, sizes, labels, skipped)
+            if about["sha256"] != _digest(known):
+                return None
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
-    return TarIndex(keys, offsets, sizes, labels, skipped)
+    return known
+
+
+def _digest(made: TarIndex) -> str:
+    """By which an index in which a bit has changed is made again."""
+    texts = [made.keys.to_pylist(), made.labels.to_pylist(), made.skipped.counts, made.skipped.first]
+    found = sha256(json.dumps(texts).encode())
+    for numbers in (made.offsets, made.sizes):
+        found.update(numbers.to_numpy().astype("<i8").tobytes())
+    return found.hexdigest()
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
