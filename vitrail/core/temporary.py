@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vitrail.core.errors import BadInput
+
 _LEFT = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>tmp|old)(\.\w+)?")
 
 
@@ -36,6 +38,25 @@ def temporary_name(form: str, beside: Path, folder: bool = False) -> Iterator[Pa
         yield path
     finally:
         _let_go(descriptor)
+
+
+@contextmanager
+def writing_alone(path: Path) -> Iterator[None]:
+    """Keeps others from writing `path` meanwhile, by a file beside it that is there only as long.
+
+    Raises:
+        BadInput: another process writes it.
+    """
+    mark = path.with_name(f".{path.name}.0.tmp.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = _hold(mark, folder=False)
+    if held is None:
+        raise BadInput(f"{path} is being written by another process that is still running")
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+        _let_go(held[0])
 
 
 def _hold(path: Path, folder: bool) -> tuple[int, bool] | None:

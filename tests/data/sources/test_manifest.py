@@ -195,3 +195,10 @@ def test_rows_keep_their_order_and_repeat(photos: Path) -> None:
 def test_encoded_images_need_not_have_a_suffix(tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(encoded(noise(3, 3)))
     assert open_data(manifest(tmp_path, "path,label\nblob,a\n"))[0].image == encoded(noise(3, 3))
+
+
+def test_a_bad_row_that_is_no_text_is_refused_without_a_traceback(tmp_path: Path) -> None:
+    """pyarrow decodes it before it asks what to do with it, and prints what that raises."""
+    (tmp_path / "a.csv").write_bytes(b"path,label\na.jpg,1\n\xe9.jpg,1,2\n")
+    with pytest.raises(BadInput, match="cannot be read as a CSV|bad rows"):
+        Manifest(str(tmp_path / "a.csv"))

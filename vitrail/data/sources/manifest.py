@@ -1,7 +1,9 @@
 """Manifests: a table (CSV, JSON lines, parquet) with a row for each image: its name, its label, perhaps its split."""
 
 import csv as plain_csv
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -141,7 +143,8 @@ def _read_csv(file: str, images: ImageNames, refused: Skipped) -> _Read:
         convert = csv.ConvertOptions(
             column_types={name: pa.binary() for name in names}, include_columns=columns, strings_can_be_null=False
         )
-        table = csv.read_csv(opened, read, parse, convert)  # open_csv calls `skip` from another thread: 10 times slower
+        with _quiet_about(skip):
+            table = csv.read_csv(opened, read, parse, convert)  # open_csv calls `skip` from a thread: 10 times slower
         for count, rows_of_it in misshapen.items():
             refused.add(_columns_of(count, names), "", max(0, rows_of_it - NAMED))
     except pa.ArrowInvalid as problem:
@@ -149,6 +152,22 @@ def _read_csv(file: str, images: ImageNames, refused: Skipped) -> _Read:
     except OSError as problem:
         raise BadInput(f"{file} cannot be read: {problem.strerror or problem}") from None
     return _columns(table, found, images, file)
+
+
+@contextmanager
+def _quiet_about(skip: Callable[..., str]) -> Iterator[None]:
+    """pyarrow decodes a bad row before it asks `skip`; of one that is no UTF-8 it prints a traceback, and ends."""
+    before = sys.unraisablehook
+
+    def hook(about: "sys.UnraisableHookArgs") -> None:
+        if about.object is not skip or not isinstance(about.exc_value, UnicodeDecodeError):
+            before(about)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _columns_of(found: int, names: list[str]) -> str:
