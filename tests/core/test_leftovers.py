@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_folder, atomic_path, write_json
 from vitrail.core.run import RunFolder
-from vitrail.core.temporary import remove_leftovers
+from vitrail.core.temporary import refuse_existing, remove_leftovers, writing_alone
 from vitrail.train.schedule import Cosine
 
 KILLED_WHILE_WRITING = """
@@ -80,6 +81,19 @@ def test_a_folder_that_was_put_aside_for_another_comes_back(tmp_path: Path, by: 
         remove_leftovers(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["best"]
     assert (tmp_path / "best" / "weights").read_text() == "old"
+
+
+def test_who_writes_something_new_writes_it_alone(tmp_path: Path) -> None:
+    with writing_alone(tmp_path / "out"):
+        with pytest.raises(BadInput, match="out is being written by another process"), writing_alone(tmp_path / "out"):
+            pass
+        (tmp_path / "out").write_text("whole")
+    with pytest.raises(BadInput, match="out exists already"), writing_alone(tmp_path / "out"):
+        pass
+    (tmp_path / ".out.0.tmp.lock").touch()  # of one that was killed at its end
+    with pytest.raises(BadInput, match="out exists already"):
+        refuse_existing(tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_where_there_are_no_locks_the_number_is_that_of_the_process(

@@ -40,23 +40,40 @@ def temporary_name(form: str, beside: Path, folder: bool = False) -> Iterator[Pa
         _let_go(descriptor)
 
 
+def refuse_existing(path: Path) -> None:
+    """Raises BadInput where `path` is there already."""
+    if not path.exists():
+        return
+    mark = _mark(path)
+    if mark.exists() and (held := _hold(mark, folder=False)) is not None:  # of one that was killed at its end
+        mark.unlink()
+        _let_go(held[0])
+    raise BadInput(f"{path} exists already: give a new name, nothing is written over")
+
+
 @contextmanager
 def writing_alone(path: Path) -> Iterator[None]:
-    """Keeps others from writing `path` meanwhile, by a file beside it that is there only as long.
+    """Keeps others from writing `path`, which is new, by a file beside it that is there only as long.
 
     Raises:
-        BadInput: another process writes it.
+        BadInput: another process writes it, or has just done so.
     """
-    mark = path.with_name(f".{path.name}.0.tmp.lock")
+    mark = _mark(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     held = _hold(mark, folder=False)
     if held is None:
         raise BadInput(f"{path} is being written by another process that is still running")
     try:
+        if path.exists():
+            raise BadInput(f"{path} exists already: give a new name, nothing is written over")
         yield
     finally:
         mark.unlink(missing_ok=True)
         _let_go(held[0])
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(f".{path.name}.0.tmp.lock")
 
 
 def _hold(path: Path, folder: bool) -> tuple[int, bool] | None:

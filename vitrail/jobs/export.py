@@ -20,7 +20,7 @@ from vitrail.core.device import processor_name
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_folder, write_text_atomic
 from vitrail.core.progress import say
-from vitrail.core.temporary import writing_alone
+from vitrail.core.temporary import refuse_existing, writing_alone
 from vitrail.export.card import predict_text, readme
 from vitrail.export.graph import Output, check_outputs
 from vitrail.export.instructions import instructions
@@ -87,7 +87,7 @@ def export(config: Export, out: Path) -> ExportInfo:
         ExportFailed: it differs by more than its precision promises, or loses more than `most_lost` on the data.
     """
     config.check_config()
-    _refuse_existing(out)
+    refuse_existing(out)
     started = time.perf_counter()
     model = load(config.model, resolution=config.resolution)
     wanted = config.outputs
@@ -97,18 +97,12 @@ def export(config: Export, out: Path) -> ExportInfo:
     if config.to == "web" and "probabilities" not in outputs:
         raise BadInput("--to web labels photographs: probabilities must be among --outputs")
     with _sentences(config, out), writing_alone(out), atomic_folder(out) as folder:
-        _refuse_existing(out)  # by another process, since it was asked above
         info = _written(config, model, outputs, folder, started)
         write_record(folder / "export.json", info)
         write_text_atomic(folder / "README.md", readme(info))
         info = replace(info, cold_start=_cold_start(config.to, folder), seconds=time.perf_counter() - started)
         write_record(folder / "export.json", info)
     return info
-
-
-def _refuse_existing(out: Path) -> None:
-    if out.exists():
-        raise BadInput(f"{out} exists already: give a new name, nothing is written over")
 
 
 def _written(config: Export, model: Model, outputs: tuple[Output, ...], folder: Path, started: float) -> ExportInfo:

@@ -21,7 +21,7 @@ from torch import Tensor
 from vitrail.core import dist
 from vitrail.core.digests import sealed, sha256_of, unsealed
 from vitrail.core.errors import BadInput
-from vitrail.core.files import make_folder, read_json, sync_folder, write_json, write_text_atomic
+from vitrail.core.files import make_folder, read_json, sync_folder, write_json
 from vitrail.core.progress import say
 from vitrail.core.watchdog import beat
 from vitrail.train.divergence import ADVICE, Diverged
@@ -108,7 +108,7 @@ def _write(
         write_shard(parts[world.rank], copies, rows)
         done = [part.with_suffix(".done") for part in parts]
         # the last touch of the folder: a part alone may be there while its writer still syncs the folder's names
-        write_text_atomic(done[world.rank], sha256_of(parts[world.rank]))
+        _mark(done[world.rank], sha256_of(parts[world.rank]))
         dist.arrive(meeting)
         if not world.first:
             return
@@ -145,6 +145,13 @@ def _discard(path: Path) -> None:
 
 def _part(rank: int, size: int) -> str:
     return f"part-{rank}-of-{size}.safetensors"
+
+
+def _mark(done: Path, text: str) -> None:
+    """There with its text, or not there; once it is, the folder may get its name at any moment."""
+    temporary = done.with_suffix(".mark")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(done)
 
 
 def _await(marks: list[Path], meeting: str) -> None:

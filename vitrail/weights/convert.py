@@ -12,7 +12,7 @@ from torch import Tensor
 from vitrail.core.config import difference
 from vitrail.core.errors import BadInput, nearest
 from vitrail.core.files import atomic_folder, write_json
-from vitrail.core.temporary import writing_alone
+from vitrail.core.temporary import refuse_existing, writing_alone
 from vitrail.models.build import Model
 from vitrail.models.mae import MAE
 from vitrail.models.resnet import ResNetConfig
@@ -76,7 +76,7 @@ def convert(
     """
     if layout not in get_args(Layout):
         raise BadInput(f"unknown layout {layout!r}{nearest(layout, get_args(Layout))}")
-    _refuse_existing(destination)
+    refuse_existing(destination)
     if (destination.suffix == ".npz") != (layout == "npz"):
         wanted = "a file that ends in .npz" if layout == "npz" else "a folder, without .npz"
         raise BadInput(f"the layout {layout} is {wanted}, not {destination}")
@@ -86,7 +86,6 @@ def convert(
     before.preprocess, before.temperature = published.preprocess, published.temperature
     try:
         with writing_alone(destination):
-            _refuse_existing(destination)  # by another process, since it was asked above
             _WRITERS[layout](published, before, destination)
     except OSError as problem:
         raise BadInput(f"{destination} could not be written, and nothing of it is left: {problem}") from None
@@ -112,11 +111,6 @@ def convert(
         changed=_changed(published, back, before.classes == after.classes),
         left_over=published.left_over,
     )
-
-
-def _refuse_existing(destination: Path) -> None:
-    if destination.exists():
-        raise BadInput(f"{destination} exists already: give a new name, nothing is written over")
 
 
 def _apart(got: Tensor, wanted: Tensor) -> tuple[float, float]:
