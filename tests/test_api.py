@@ -167,7 +167,7 @@ def test_train_leaves_a_run_and_a_trained_model(trained: tuple[Any, Any, Path]) 
         assert torch.equal(weights, again.state_dict()[name])
     assert fresh.classes == tuple("0123456789")
     assert vitrail.evaluate(fresh, "digits@test", precision="float32").accuracy == pytest.approx(run.result.accuracy)
-    from vitrail.report import make
+    from vitrail.report.index import make
 
     assert "training" in make(folder).read_text(encoding="utf-8").lower()
 

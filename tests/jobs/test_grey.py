@@ -13,7 +13,7 @@ from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.jobs.finetune.run import Finetune, finetune_once
 from vitrail.jobs.inspect import Inspect, inspect
 from vitrail.jobs.linear_probe import Linear, linear
-from vitrail.report import make
+from vitrail.report.index import make
 from vitrail.weights.bundle import save_bundle
 from vitrail.weights.load import load
 

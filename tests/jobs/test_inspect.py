@@ -19,7 +19,7 @@ from vitrail.models.resnet import BIT, ResNetConfig, Stages
 from vitrail.models.vit import ViTConfig
 from vitrail.records.inspection import HeadMaps, Inspection
 from vitrail.records.record import as_json, load_record
-from vitrail.report import make
+from vitrail.report.index import make
 from vitrail.weights.bundle import save_bundle
 
 CONFIG = ViTConfig(

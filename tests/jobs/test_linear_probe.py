@@ -20,7 +20,7 @@ from vitrail.evals.features import features
 from vitrail.jobs.linear_probe import Linear, linear
 from vitrail.models.build import build
 from vitrail.models.vit import ViTConfig
-from vitrail.report import make
+from vitrail.report.index import make
 from vitrail.weights.bundle import save_bundle
 from vitrail.weights.load import load
 

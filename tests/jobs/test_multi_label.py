@@ -24,7 +24,7 @@ from vitrail.jobs.predict import Predict, predict, predict_table
 from vitrail.jobs.pretrain import Pretrain, pretrain
 from vitrail.models.vit import ViTConfig
 from vitrail.records.multi_label import MultiLabelSummary
-from vitrail.report import make as make_page
+from vitrail.report.index import make as make_page
 from vitrail.train.loss import Sigmoid
 from vitrail.train.optim import Adam
 

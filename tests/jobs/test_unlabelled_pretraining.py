@@ -22,7 +22,7 @@ from vitrail.models.masked_patches import MaskedPatches
 from vitrail.models.objective import MaskedObjective
 from vitrail.models.variants import variant
 from vitrail.recipes import pretraining
-from vitrail.report import make
+from vitrail.report.index import make
 from vitrail.train.loss import Sigmoid
 from vitrail.weights.convert import convert
 from vitrail.weights.load import load, read_pretrained

@@ -57,7 +57,7 @@ def test_the_file_is_as_the_docs_say(run: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_new_run_with_another_seed_is_on_course(run: Path) -> None:
     """The proof in the package against a run of today: the report of a user."""
-    from vitrail.report import make
+    from vitrail.report.index import make
 
     text = make(run, PROOFS).read_text().replace("\u00a0", " ")
     assert "On course: at 1, 5, 20 and 100 % of training the loss is where the proof&#39;s was." in text

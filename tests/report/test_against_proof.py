@@ -7,7 +7,7 @@ import pytest
 
 from tests.report import folders
 from tests.report.test_report_pages import read
-from vitrail.report import make
+from vitrail.report.index import make
 from vitrail.report.sections.bottleneck import of_run
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.report import folders
 from vitrail.core.errors import BadInput
-from vitrail.report import make
+from vitrail.report.index import make
 
 VOID = {"meta", "link", "img", "br", "hr"}
 

@@ -34,7 +34,7 @@ def _check(args: list[str]) -> int:
     result = check(config, chosen.out, workers=chosen.common.workers, device=chosen.common.device)
     lines = [summary(result)]
     if chosen.out is not None:
-        from vitrail.report import make
+        from vitrail.report.index import make
 
         lines.append(str(make(chosen.out)))
     show(result, chosen.common, "\n".join(lines))
@@ -101,7 +101,7 @@ def _duplicates(args: list[str]) -> int:
     result = duplicates(config, chosen.out, workers=machine.workers, device=machine.device, runtime=machine.runtime)
     lines = [summary(result)]
     if chosen.out is not None:
-        from vitrail.report import make
+        from vitrail.report.index import make
 
         lines.append(str(make(chosen.out)))
     show(result, chosen.common, "\n".join(lines))

@@ -13,7 +13,7 @@ def run(args: list[str]) -> int:
 
     from vitrail.jobs.demo import demo
     from vitrail.recipes.small import DEMOS
-    from vitrail.report import make
+    from vitrail.report.index import make
 
     @dataclass(frozen=True)
     class Options:

@@ -24,7 +24,7 @@ def run(args: list[str]) -> int:
     else:
         lines = [result.sentence] if isinstance(result, Comparison) else _said(result)
     if options.out is not None:
-        from vitrail.report import make
+        from vitrail.report.index import make
 
         lines.append(str(make(options.out)))
     show(result, options.common, "\n".join(lines))

@@ -52,7 +52,7 @@ def run(args: list[str]) -> int:
     except ExportFailed as problem:
         print(f"vitrail: {options.model} is not exported: {problem}; nothing is written", file=sys.stderr)
         return 1
-    from vitrail.report import make
+    from vitrail.report.index import make
 
     page = make(options.out)
     print(json.dumps(as_json(info)) if options.json else f"{summary(info, options.out)}\n{page}")

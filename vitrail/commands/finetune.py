@@ -67,7 +67,7 @@ def _zeros(args: list[str]) -> list[str]:
 
 
 def _show_protocol(given: Any, result: "FinetuneResult") -> int:
-    from vitrail.report import make
+    from vitrail.report.index import make
 
     page = make(given.out, PROOFS)
     lines = []
@@ -101,7 +101,7 @@ def _tried(result: "FinetuneResult") -> list[str]:
 
 
 def _show_comparison(given: Any, result: "TuningComparison") -> int:
-    from vitrail.report import make
+    from vitrail.report.index import make
 
     page = make(given.out, PROOFS)
     rows = [["trained", "parameters", "seconds", "memory", "accuracy"]]

@@ -10,7 +10,7 @@ def run(args: list[str]) -> int:
     from vitrail.findings.inspection import findings
     from vitrail.jobs.inspect import Inspect, inspect
     from vitrail.records.record import as_json
-    from vitrail.report import make
+    from vitrail.report.index import make
 
     kind, _ = options_of(Inspect, default=None)
     options = parse(COMMAND, kind, args)

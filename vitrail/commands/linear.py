@@ -24,7 +24,7 @@ def run(args: list[str]) -> int:
         lines.append(f"of several classes an image: {result.measure}")
     lines += [f"broken: {b.key}: {b.reason}" for b in result.broken]
     if options.out is not None:
-        from vitrail.report import make
+        from vitrail.report.index import make
 
         lines.append(str(make(options.out)))
     show(result, options.common, "\n".join(lines))

@@ -12,7 +12,7 @@ def run(args: list[str]) -> int:
     """`vitrail report`; returns the exit code."""
     import tyro
 
-    from vitrail.report import make
+    from vitrail.report.index import make
 
     @dataclass(frozen=True)
     class Options:

@@ -92,7 +92,7 @@ def _study(options: Options, overrides: list[str]) -> "Study":
 def _carry_out(options: Options, study: "Study", args: list[str]) -> int:
     from vitrail.core.progress import say
     from vitrail.records.record import as_json
-    from vitrail.report import make
+    from vitrail.report.index import make
     from vitrail.studies.engine.execute import execute_only, failures, finish, run_study, study_result
     from vitrail.studies.engine.launch import on_ray, spread
 

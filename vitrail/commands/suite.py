@@ -147,7 +147,7 @@ def _facts(row: "PlannedTask") -> str:
 
 def _run(config: "SuiteRun", options: Any) -> int:
     from vitrail.jobs.suite.run import run_suite
-    from vitrail.report import make
+    from vitrail.report.index import make
 
     result = run_suite(config, options.out, options.common.machine(), only=options.only, skip=options.skip)
     page = make(options.out)

@@ -194,7 +194,7 @@ def train(
 
 def show_run(options: Any, result: "RunResult") -> int:
     """The page, and what a person or a program wants to know of a finished run; returns the exit code."""
-    from vitrail.report import make
+    from vitrail.report.index import make
     from vitrail.report.sections.bottleneck import of_run
 
     page = make(options.out, PROOFS)

@@ -1,5 +1,1 @@
 """Reports: read the folders that training and evaluation write, and make one self-contained HTML page of each."""
-
-from vitrail.report.index import make
-
-__all__ = ["make"]

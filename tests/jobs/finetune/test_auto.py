@@ -33,7 +33,7 @@ from vitrail.jobs.finetune.linear_judge import judge_logits, linear_judge, make_
 from vitrail.jobs.finetune.run import Finetune, build_pretrained, finetune_once
 from vitrail.records.finetune import AutoPlanFile, FinetuneResult, Sweep, Trial
 from vitrail.records.record import as_json, load_record
-from vitrail.report import make
+from vitrail.report.index import make
 from vitrail.train.schedule import Cosine
 from vitrail.weights.bundle import read_bundle
 from vitrail.weights.load import load, read_pretrained

@@ -349,7 +349,7 @@ def test_choices_of_what_is_trained_in_one_table(data: Path, tmp_path: Path) -> 
 
 
 def test_the_pages_say_what_happened(done: Path, data: Path, tmp_path: Path) -> None:
-    from vitrail.report import make
+    from vitrail.report.index import make
 
     text = make(done).read_text()
     result = load_record(FinetuneResult, done / "result.json")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.report.folders import HOSTILE, pictures, write
-from vitrail.report import make
+from vitrail.report.index import make
 
 
 def picture_file(folder: Path, count: int) -> None:

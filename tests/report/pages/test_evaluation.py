@@ -11,8 +11,8 @@ from tests.report.test_report_pages import read
 from vitrail.evals.comparison import compare
 from vitrail.evals.predictions import Predictions, StoredPredictions
 from vitrail.records.record import as_json
-from vitrail.report import make
 from vitrail.report.folder import Folder
+from vitrail.report.index import make
 
 CLASSES = ["cat", "dog", folders.HOSTILE]
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.report import folders
 from vitrail.findings import inspection
-from vitrail.report import make
 from vitrail.report.blocks import Chart, Part, Text
 from vitrail.report.charts.images import head_tiles, map_colours, photograph, sheet_chart
+from vitrail.report.index import make
 from vitrail.report.sections import attention_maps
 from vitrail.report.sections.position_embeddings import positions_part
 

@@ -8,7 +8,7 @@ import pytest
 
 from vitrail.core.config import to_json
 from vitrail.core.figures import Dot, Dots, Line, Lines, Panel, Point
-from vitrail.report import make
+from vitrail.report.index import make
 
 
 def study(**changed: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.report.folders import HOSTILE, write
-from vitrail.report import make
+from vitrail.report.index import make
 
 
 def task(name: str, accuracy: float | None, group: str, **more: Any) -> dict[str, Any]:
