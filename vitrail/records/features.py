@@ -43,6 +43,7 @@ class FeaturesRead(Record):
 
     places: Sequence[tuple[int, int]]  # start and stop of ranges, in the order of the source
     broken: Sequence[UnreadPlace]
+    digest: str | None = optional()  # of all else in this file
 
 
 FILES: Files = {

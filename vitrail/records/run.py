@@ -176,6 +176,8 @@ class CheckpointState(Record):
     losses: Sequence[float]  # of the latest steps, to notice one that jumps
     format: int
     parts: int  # files of weights
+    sha256: Sequence[str] | None = optional()  # of each of these files
+    digest: str | None = optional()  # of all else in this file
 
 
 @dataclass(frozen=True, kw_only=True)
