@@ -35,7 +35,6 @@ from vitrail.train.sharded import Rows, local, rows_of
 from vitrail.train.step import TrainState, init_state, train_step
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:`broadcast_buffers` is deprecated"),  # and still what is meant
     pytest.mark.filterwarnings("ignore:Grad strides do not match bucket view strides"),  # of the class token
     pytest.mark.filterwarnings("ignore:FSDP2-wrapped module .* returned a view"),  # which nobody writes to
 ]
