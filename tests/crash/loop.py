@@ -51,6 +51,10 @@ class Outcome(NamedTuple):
     problem: str
 
 
+def _only_left_over(problem: str) -> bool:
+    return problem.startswith("left over: ") and ";" not in problem
+
+
 class Loop:
     """A job, its world, and the server that runs it."""
 
@@ -131,6 +135,8 @@ class Loop:
         did = operations(self.folder / "journal")
         what = " ".join(did[n - 1]).replace(f"{self.world}/", "") if len(did) >= n else "?"
         problem = self._after(fault, first)
+        if fault == "eio" and did[n - 1][0] in ("unlink", "rmdir") and first.code == 0 and _only_left_over(problem):
+            problem = ""  # what a disk refuses to remove stays there
         return Outcome(fault, n, what, first.code, problem)
 
     def _after(self, fault: str, first: Ended) -> str:

@@ -20,6 +20,7 @@ from vitrail.data.quality.near_duplicates import find_near_duplicates
 from vitrail.data.quality.scan import ScannedSet, scan_sets
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
+from vitrail.data.sources.shard_digests import refuse_damaged
 from vitrail.data.sources.split_names import DataName, meaning
 from vitrail.data.sources.subset import Subset
 from vitrail.records.data_check import CheckFinding, DataCheck, ScannedData
@@ -53,7 +54,7 @@ def check(config: Check, folder: Path | None = None, *, workers: int | None = No
     filtered view without what is to be dropped, which is DATA.
 
     Raises:
-        BadInput: data that cannot be opened.
+        BadInput: data that cannot be opened, or prepared shards whose bytes are not those that were written.
     """
     started = time.perf_counter()
     if config.few < 0:
@@ -96,6 +97,8 @@ def _scanned(config: Check, workers: int | None) -> list[ScannedSet]:
     opened = [*judged, *((name, open_data(name, "test")) for name in config.against)]
     for name, source in opened:
         say(f"{name}: {len(source):,} images in {len(source.classes):,} classes")
+        if not config.quick:
+            refuse_damaged(getattr(source.base(), "files", ()))
     sets = scan_sets(opened, 1, sample=_sample) if config.quick else scan_sets(opened, workers)
     return [replace(scanned, judged=i < len(judged)) for i, scanned in enumerate(sets)]
 
