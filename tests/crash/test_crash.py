@@ -117,3 +117,16 @@ def test_every_job_survives(tmp_path: Path, job: str, fault: str) -> None:
     with Loop(JOBS[job], tmp_path) as loop:
         lost = [o for o in loop.over(fault, every=max(1, len(loop.operations) // 12)) if o.problem]
     assert not lost
+
+
+def test_a_lock_makes_its_folder_safe_and_rows_are_safe_before_a_checkpoint(tmp_path: Path) -> None:
+    """After a power cut the folder of a run is there, with the rows of the steps that its checkpoint has."""
+    text = (
+        "import json\nfrom pathlib import Path\nfrom vitrail.core.run import RunFolder\n"
+        "from vitrail.train.schedule import Cosine\n"
+        "run = RunFolder(Path('out'), 'pretrain', Cosine(warmup=1))\n"
+        "run.log({'step': 1}); run.sync_metrics(); run.log({'step': 2})"
+    )
+    assert script(tmp_path, text, "unsynced", 999) == 0
+    Disk((tmp_path / "world").resolve(), tmp_path / "journal", tmp_path / "shadow").lose()
+    assert (tmp_path / "world" / "out" / "metrics.jsonl").read_text() == '{"step": 1}\n'

@@ -5,6 +5,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vitrail.core.errors import BadInput
+from vitrail.core.files import make_folder
 
 
 class Lock:
@@ -36,7 +37,7 @@ def try_lock(path: Path, wait: float = 0.0) -> Lock | None:
     Raises:
         OSError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     path.touch()  # what cannot be written fails here, so what fails below is the locking
     lock = FileLock(path, wait, thread_local=False, fallback_to_soft=False)
     try:

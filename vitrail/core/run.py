@@ -14,7 +14,7 @@ from vitrail.core import dist
 from vitrail.core.columns import columns_given
 from vitrail.core.config import to_json
 from vitrail.core.errors import BadInput
-from vitrail.core.files import read_json, write_json, write_text_atomic
+from vitrail.core.files import read_json, sync_folder, write_json, write_text_atomic
 from vitrail.core.locks import Lock
 from vitrail.core.loggers import Loggers
 from vitrail.core.resumable import claim_folder, refuse_another
@@ -98,6 +98,13 @@ class RunFolder:
             self._loggers.log(row)
         with open(self._metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+    def sync_metrics(self) -> None:
+        """Makes the rows so far survive a power cut: before a checkpoint says that their steps are done."""
+        if self.writes and self._metrics.exists():
+            with open(self._metrics, "rb") as file:
+                os.fsync(file.fileno())
+            sync_folder(self.path)
 
     def truncate_metrics(self, step: int) -> None:
         """Drops the rows after `step`, and a torn last line: what was logged but not saved will be done again."""

@@ -206,7 +206,7 @@ def _train(job: _Job, state: TrainState, loader: Callable[..., Batches], callbac
                 retry_on_oom(update, job.run.path, not machine.graphs),
                 steps=config.steps,
                 callbacks=_callbacks(job, state, callbacks),
-                save=job.saver.save_now,
+                save=partial(_save, job, job.saver.save_now),
                 stall=machine.stall,
                 title=job.run.path.name,
             )
@@ -232,8 +232,14 @@ def _callbacks(job: _Job, state: TrainState, own: Sequence[Callback]) -> list[Ca
         *painted,
         *([job.keep_best(encoder_of(state.model))] if config.keep == "best" else []),
         *own,
-        Save(config.save_every, job.saver.save),
+        Save(config.save_every, partial(_save, job, job.saver.save)),
     ]
+
+
+def _save(job: _Job, save: Callable[[TrainState], None], state: TrainState) -> None:
+    """What is logged of a step is safe before the step is."""
+    job.run.sync_metrics()
+    save(state)
 
 
 def _usage(job: _Job, state: TrainState, rate: float) -> dict[str, float | None]:
