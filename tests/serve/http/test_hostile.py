@@ -66,7 +66,7 @@ def memory_mib() -> float:
 
 def tiresome(server: Running, count: int) -> None:
     """Headers without end, and connections that are half open or hardly speak."""
-    kept = []
+    kept: list[socket.socket] = []
     for i in range(count):
         connection = socket.create_connection(("127.0.0.1", server.life.port), timeout=30)
         with suppress(OSError):  # cut already
@@ -74,7 +74,9 @@ def tiresome(server: Running, count: int) -> None:
                 connection.sendall(b"GET / HTTP/1.1\r\n" + b"x: " + b"y" * 200_000 + b"\r\n\r\n")
             elif i % 4 == 1:
                 connection.sendall(b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\nabc")
-        kept = [*kept[-100:], connection]  # the others are closed in the middle
+        kept.append(connection)
+        if len(kept) > 100:
+            kept.pop(0).close()  # in the middle
         time.sleep(0.01)
     for connection in kept:
         connection.close()
