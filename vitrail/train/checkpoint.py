@@ -140,6 +140,7 @@ def _discard(path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     with suppress(OSError):  # there is none, or the disk fails: then it stays as it is
         path.rename(aside)
+        sync_folder(path.parent)  # or a power cut brings back the name, and not all of the files
     shutil.rmtree(aside, ignore_errors=True)
 
 
