@@ -74,8 +74,9 @@ def neighbours(content: Json) -> str:
     among = f"of {numbers.count(found.get('count'))} images of {found.get('data')}"
     if not numbers.known(found.get("same")):
         rows = found.get("rows")
-        several = isinstance(rows, list) and any(isinstance(row, dict) and row.get("label") for row in rows)
-        return f"The nearest {among}, {'which has other classes' if several else 'without comparing classes'}."
+        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        unlabelled = bool(rows) and not any(row.get("label") for row in rows)
+        return f"The nearest {among}, {'without comparing classes' if unlabelled else 'which has other classes'}."
     within = f"{numbers.interval(found.get('interval'))}; by chance {numbers.percent(found.get('chance'), 0)}"
     return (
         f"For {numbers.percent(found['same'], 0)} of {numbers.count(found.get('queries'))} images ({within})"

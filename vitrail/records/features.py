@@ -43,6 +43,7 @@ class FeaturesRead(Record):
 
     places: Sequence[tuple[int, int]]  # start and stop of ranges, in the order of the source
     broken: Sequence[UnreadPlace]
+    sha256: str | None = optional()  # of values.npy
     digest: str | None = optional()  # of all else in this file
 
 
