@@ -74,10 +74,9 @@ def prove(model: Model, from_images: Session, from_pixels: Session, precision: E
     Args:
         from_images: the graph that takes uint8 [B, H, W, 3]; from_pixels: the one that takes normalised images.
     """
-    exact, bound = TorchRuntime(model, "float32"), bound_of(model, precision)
-    # a pixel may fall to the other side of a half, which moves what a ResNet with random weights says by 0.02
-    loose = None if bound is None else max(bound, 0.02 if is_plain(model) else 0.05)
-    rows = [*_hostile(model, exact, from_images, loose), *_batches(model, exact, from_pixels, bound)]
+    exact = TorchRuntime(model, "float32")
+    rows = _hostile(model, exact, from_images, bound_of(model, precision, whole_images=True))
+    rows += _batches(model, exact, from_pixels, bound_of(model, precision))
     return Proof(rows=rows, batches=BATCHES, neighbours=_neighbours(model, from_pixels), pixels=compare_pixels(model))
 
 
@@ -86,9 +85,16 @@ def is_plain(model: Model) -> bool:
     return isinstance(model, ViT) and model.config.backbone is None
 
 
-def bound_of(model: Model, precision: ExportPrecision) -> float | None:
-    """What is promised of a model: more where it is, or begins with, a ResNet; None where nothing is."""
-    return BOUNDS[precision] if is_plain(model) else CONVOLUTIONAL.get(precision, BOUNDS[precision])
+def bound_of(model: Model, precision: ExportPrecision, whole_images: bool = False) -> float | None:
+    """What is promised of a model: more where it is, or begins with, a ResNet; None where nothing is.
+
+    Args:
+        whole_images: with preprocessing, where a pixel may fall to the other side of a half.
+    """
+    plain = is_plain(model)
+    bound = BOUNDS[precision] if plain else CONVOLUTIONAL.get(precision, BOUNDS[precision])
+    # one such pixel moves what a ResNet with random weights says by 0.02
+    return max(bound, 0.02 if plain else 0.05) if whole_images and bound is not None else bound
 
 
 def broken_promises(proof: Proof) -> list[str]:
