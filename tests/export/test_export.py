@@ -96,10 +96,7 @@ def test_a_folder_labels_as_predict_does(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
-@pytest.mark.parametrize(
-    "name",
-    ["attention pool, later parts", "no classifier", *(pytest.param(n, marks=pytest.mark.slow) for n in MODELS)],
-)
+@pytest.mark.parametrize("name", MODELS)
 def test_every_architecture(target: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "_cold_start", lambda *_: None)
     info = export(Export(str(bundle(tmp_path / "model", MODELS[name])), target), tmp_path / "out")

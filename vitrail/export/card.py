@@ -38,7 +38,12 @@ FILES: dict[Target, str] = {
 def predict_text(target: Target) -> str:
     """The program that labels images."""
     name = "onnx" if target == "web" else target
-    return (TEMPLATES / f"predict_{name}.txt").read_text(encoding="utf-8")
+    return (TEMPLATES / f"predict_{name}.txt").read_text(encoding="utf-8").replace("PIXELS\n", pixels_text())
+
+
+def pixels_text() -> str:
+    """The function of that program that reads an image file, as `vitrail.data.decode.image.decode` does."""
+    return (TEMPLATES / "pixels.txt").read_text(encoding="utf-8")
 
 
 def readme(info: ExportInfo) -> str:
