@@ -82,6 +82,10 @@ def _show_protocol(given: Any, result: "FinetuneResult") -> int:
         runs = len(result.runs)
         of = f" of {result.count:,} test images"
         spread = f", {runs} runs with a standard deviation of {result.spread:.2%}" if runs > 1 else ""
+        if result.mean_average_precision is not None:
+            lines.append(f"mean average precision {result.mean_average_precision:.1%}{of}")
+        if result.balanced_accuracy is not None:
+            lines.append(f"mean of the accuracies of the classes {result.balanced_accuracy:.1%}")
         lines.append(f"accuracy {percent(result.accuracy, result.interval)}{of}{spread}")
     lines += [f"{result.seconds:.0f} s of training in all", f"model: {given.out / 'bundle'}", str(page)]
     show(result, given.common, "\n".join(lines), folder=str(given.out))
@@ -90,7 +94,7 @@ def _show_protocol(given: Any, result: "FinetuneResult") -> int:
 
 def _tried(result: "FinetuneResult") -> list[str]:
     shown = ", ".join(
-        f"{row.name}: {'failed' if row.failed else format(row.accuracy, '.1%')}"
+        f"{row.name}: {'failed' if row.failed else 'cut short' if row.cut else format(row.score, '.1%')}"
         for row in result.trials
         if row.failed or row.accuracy is not None
     )

@@ -31,14 +31,32 @@ def chosen_of(chosen: Json, tried: Sequence[Json]) -> str:
     if not numbers.known(chosen.get("accuracy")):
         return "The linear judge of frozen features is the model; nothing could be held out to choose by."
     images = f"{numbers.count(chosen.get('count'))} held-out training images"
-    said = f"The {chosen['name']} gave {numbers.percent(chosen['accuracy'])} of {images}"
+    said = f"The {chosen['name']} gave {scored(chosen)} of {images}"
     judge = tried[0] if tried else chosen
     if chosen["name"] == judge.get("name"):
         others = "nothing else was tried" if len(tried) < 2 else "nothing that was tried is above it"
         return f"{said} and is the model: {others}."
-    gain = numbers.points(chosen["accuracy"] - judge["accuracy"])
-    said += f" and was chosen; the linear judge gave {numbers.percent(judge['accuracy'])}, {gain} less."
-    return said + (" Their intervals overlap." if _alike(judge, chosen) else "")
+    gain = numbers.points(_score(chosen) - _score(judge))
+    said += f" and was chosen; the linear judge gave {numbers.percent(_score(judge))}, {gain} less."
+    return said + (" Their intervals overlap." if measure(chosen) == "accuracy" and _alike(judge, chosen) else "")
+
+
+MEASURES = {"mean_average_precision": "mean average precision", "balanced_accuracy": "mean over classes"}
+
+
+def measure(row: Json) -> str:
+    """The name of what a trial is chosen by."""
+    return next((name for key, name in MEASURES.items() if numbers.known(row.get(key))), "accuracy")
+
+
+def scored(row: Json) -> str:
+    """What a trial is chosen by, in words."""
+    name = measure(row)
+    return numbers.percent(_score(row)) if name == "accuracy" else f"a {name} of {numbers.percent(_score(row))}"
+
+
+def _score(row: Json) -> float:
+    return next((row[key] for key in MEASURES if numbers.known(row.get(key))), row["accuracy"])
 
 
 def comparison(rows: Sequence[Json]) -> str:

@@ -98,6 +98,15 @@ class Trial(Record):
     wall: float | None = optional()  # seconds that it took, with reading and judging
     step: float | None = optional()  # seconds
     start: float | None = optional()  # seconds of a run besides its steps
+    balanced_accuracy: float | None = optional()  # mean over the classes, where the aim is that they count alike
+    adjustment: float | None = optional()  # so much of the log share of each class is taken from the logits then
+    cut: str | None = optional()  # why it was cut short; null where it was not
+
+    @property
+    def score(self) -> float | None:
+        """What it is chosen by: accuracy, or what takes its place for such images and such an aim."""
+        first = self.accuracy if self.balanced_accuracy is None else self.balanced_accuracy
+        return first if self.mean_average_precision is None else self.mean_average_precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +172,8 @@ class FinetuneResult(Record):
     weights_sha256: str
     recipe: str | None = optional()  # "auto"
     failed: str | None = optional()  # (finetune auto) why the final run has no model
+    mean_average_precision: float | None = optional()  # (finetune auto, several classes an image)
+    balanced_accuracy: float | None = optional()  # (finetune auto, where the aim is that classes count alike)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +242,7 @@ FILES: Files = {
     "doubtful.json": DoubtfulLabels,
     "doubtful.npz": "their pictures, uint8 [H, W, 3] each",
     "trials/NAME/judged.json": "how a trial of `finetune auto` was judged",
+    "trials/NAME/race.json": "the losses of the held-out images on its way, and why it was cut short",
     "final.json": "what `finetune auto` chose, and the steps of its final run",
     "final/seed-0/": "a run on all training images, tested once",
     "bundle/": "the model of the first final run",

@@ -25,11 +25,13 @@ from vitrail.evals.features import features
 from vitrail.evals.inference import run_inference
 from vitrail.jobs import training
 from vitrail.jobs.finetune import auto as job
-from vitrail.jobs.finetune import auto_plan, auto_trials
+from vitrail.jobs.finetune import auto_plan, auto_trials, candidates
 from vitrail.jobs.finetune.auto import automatic
-from vitrail.jobs.finetune.auto_plan import CANDIDATES, Sizes, Times, final_steps, make_auto_plan
+from vitrail.jobs.finetune.auto_plan import Sizes, Times, final_steps, make_auto_plan
 from vitrail.jobs.finetune.auto_trials import choose
-from vitrail.jobs.finetune.linear_judge import judge_logits, linear_judge, make_folds
+from vitrail.jobs.finetune.candidates import CANDIDATES
+from vitrail.jobs.finetune.held_out import judge_logits, make_folds
+from vitrail.jobs.finetune.linear_judge import linear_judge
 from vitrail.jobs.finetune.run import Finetune, build_pretrained, finetune_once
 from vitrail.records.finetune import AutoPlanFile, FinetuneResult, Sweep, Trial
 from vitrail.records.record import as_json, load_record
@@ -88,13 +90,14 @@ def test_logits_before_the_first_step_are_the_scores_of_the_judge(data: Path, tm
     source, start = open_data(f"{data / 'photos'}@train"), read_pretrained(model_bundle(data))
     model, _, preprocess = build_pretrained(asked(data), start, source.classes)
     frozen = features(model, source, preprocess, dtype=torch.float32)
-    judge = linear_judge(frozen, 3, make_folds(source, 0), tmp_path / "judge.npz", 0.0)
+    judge = linear_judge(frozen, source.classes, make_folds(source, 0), tmp_path / "judge.npz", 0.0)
     ready, _, _ = build_pretrained(asked(data), start, source.classes, judge.whole)
     parts = run_inference(ready, source, preprocess, dtype=torch.float32)
     logits = torch.cat([part.logits for part in parts]).numpy()
     np.testing.assert_allclose(logits, judge.whole.scores(frozen.values), atol=1e-4)
     assert np.ptp(logits) > 0.5
-    assert linear_judge(frozen, 3, (), tmp_path / "judge.npz", 0.0).judged == judge.judged, "read, not fitted again"
+    again = linear_judge(frozen, source.classes, (), tmp_path / "judge.npz", 0.0)
+    assert again.judged == judge.judged, "read, not fitted again"
 
 
 def test_confidence_of_the_judge_is_right_on_held_out_images(data: Path, tmp_path: Path) -> None:
@@ -105,9 +108,10 @@ def test_confidence_of_the_judge_is_right_on_held_out_images(data: Path, tmp_pat
     frozen = features(load(model_bundle(data)), source, read_pretrained(model_bundle(data)).preprocess)
     frozen = frozen._replace(values=values)
     (fold,) = make_folds(source, 0)
-    judge = linear_judge(frozen, 3, (fold,), tmp_path / "judge.npz", 0.0)
+    judge = linear_judge(frozen, source.classes, (fold,), tmp_path / "judge.npz", 0.0)
     scores = torch.from_numpy(judge.folds[0].scores(values[fold.held]).astype(np.float32))
-    assert judge_logits(scores, torch.from_numpy(source.labels[fold.held])).temperature == pytest.approx(1, abs=1e-3)
+    found = judge_logits(scores, torch.from_numpy(source.labels[fold.held]), source.classes)
+    assert found.temperature == pytest.approx(1, abs=1e-3)
     assert judge.judged is not None
     assert judge.judged.temperature != pytest.approx(1, abs=1e-3)
 
@@ -202,7 +206,7 @@ with pytest.MonkeyPatch.context() as patch:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_bundle(done: Path, data: Path, tmp_path: Path) -> None:
-    """SIGKILL at random moments, each after the folder has got on, until it has ended; measured: 36 kills."""
+    """SIGKILL at random moments, each after the folder has got on, until it has ended; measured: 53 kills."""
     rng = random.Random()
     environment = {
         **os.environ,
@@ -223,7 +227,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bundle(done: Path, data: Pat
         process.kill()
         process.communicate()
         seen.append(f"{len(list(tmp_path.glob('out/**/*')))} files")
-    assert process.returncode == 0, "killed 60 times" if process.returncode == -9 else process.communicate()[1].decode()
+    said = process.communicate()[1].decode()
+    assert process.returncode == 0, "killed 60 times" if process.returncode == -9 else said
     print(f"{kills} kills: {', '.join(seen)}")
     assert kills >= 5
     for file in sorted((done / "bundle").iterdir()):
@@ -309,7 +314,7 @@ def test_every_image_is_held_out_once_and_learned_from_elsewhere(data: Path) -> 
 def test_low_rank_trials_start_from_the_judge_too(data: Path, tmp_path: Path, monkeypatch) -> None:
     better(monkeypatch)
     monkeypatch.setattr(job, "CANDIDATES", CANDIDATES[1:2])
-    monkeypatch.setattr("vitrail.jobs.finetune.auto_plan.CANDIDATES", CANDIDATES[1:2])
+    monkeypatch.setattr(candidates, "CANDIDATES", CANDIDATES[1:2])
     result = automatic(asked(data), tmp_path / "out", HERE)
     assert result.chosen.name == "lora-8"
     assert not [name for name in load(tmp_path / "out").state_dict() if "lora" in name]
@@ -321,15 +326,15 @@ def test_the_mean_of_trials_goes_on_where_it_is_better_than_each(
 ) -> None:
     """Made-up accuracies: of the two trials, of both again, of their mean."""
     accuracies = iter([0.9, 0.8, 0.9, 0.8, mean])
-    original, both, begun = auto_trials.judge_logits, (CANDIDATES[0], CANDIDATES[2]), {}
+    original, both, begun = auto_trials.judge_logits, (CANDIDATES[0], CANDIDATES[3]), {}
     monkeypatch.setattr(
         auto_trials, "judge_logits", lambda *given: replace(original(*given), accuracy=next(accuracies), loss=-1.0)
     )
-    for place in (job, auto_plan):
+    for place in (job, candidates):
         monkeypatch.setattr(place, "CANDIDATES", both)
     plan = auto_plan.make_auto_plan
 
-    def two(sizes: Sizes, times: Times, budget: float, batch: int, steps: int, known: int) -> Any:
+    def two(sizes: Sizes, times: Times, budget: float, batch: int, steps: int, known: Any) -> Any:
         return replace(plan(sizes, times, budget, batch, steps, known), candidates=tuple(one.name for one in both))
 
     def noted(config: Any, folder: Path, *given: Any, head: Any = None) -> Any:
@@ -357,19 +362,19 @@ def test_the_mean_of_trials_goes_on_where_it_is_better_than_each(
 
 def test_the_plan_keeps_to_its_budget() -> None:
     sizes, times = Sizes(1000, 200, 500, 10, 1), Times(2.5, 0.04, 5.0)
-    for budget, tried in {120.0: 0, 360.0: 1, 1200.0: 1, 2400.0: 2, 36_000.0: 3}.items():
-        plan = make_auto_plan(sizes, times, budget, 32, 0, 3)
+    for budget, tried in {120.0: 0, 360.0: 1, 1200.0: 1, 2400.0: 2, 36_000.0: 5}.items():
+        plan = make_auto_plan(sizes, times, budget, 32, 0, CANDIDATES)
         assert plan.seconds <= 0.9 * budget
         assert len(plan.candidates) == tried
         assert tried < 2 or plan.trial_steps >= 300
     assert plan.trial_steps == pytest.approx(625, abs=4)  # 20 epochs
-    assert make_auto_plan(sizes, times, 30.0, 32, 0, 3).candidates == ()
-    plan = make_auto_plan(sizes, times, 360.0, 32, 0, 3)
+    assert make_auto_plan(sizes, times, 30.0, 32, 0, CANDIDATES).candidates == ()
+    plan = make_auto_plan(sizes, times, 360.0, 32, 0, CANDIDATES)
     assert 60 < plan.trial_steps < 100
     assert plan.trial_steps > final_steps(plan, 270.0, 2.5, 3.0) > 10 > final_steps(plan, 300.0, 2.5, 3.0)
-    given = make_auto_plan(sizes, times, 30.0, 32, 40, 3)
+    given = make_auto_plan(sizes, times, 30.0, 32, 40, CANDIDATES)
     assert (given.trial_steps, given.steps, final_steps(given, 1e9, 1.0, 1.0)) == (40, 10, 10)
-    several = make_auto_plan(sizes._replace(held=1000, folds=5), times, 3600.0, 32, 40, 3)
+    several = make_auto_plan(sizes._replace(held=1000, folds=5), times, 3600.0, 32, 40, CANDIDATES)
     assert (several.trial_steps, several.steps) == (20, 40)
 
 

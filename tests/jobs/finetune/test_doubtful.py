@@ -9,7 +9,8 @@ from vitrail.core.files import read_json
 from vitrail.data.sources.base import ArraySource
 from vitrail.evals.features import Features
 from vitrail.jobs.finetune.doubtful import note_doubtful
-from vitrail.jobs.finetune.linear_judge import linear_judge, make_folds
+from vitrail.jobs.finetune.held_out import make_folds
+from vitrail.jobs.finetune.linear_judge import linear_judge
 from vitrail.report.folder import Folder
 from vitrail.report.sections import doubtful_labels
 
@@ -25,7 +26,7 @@ def test_wrong_labels_are_named_with_their_pictures(tmp_path: Path) -> None:
     frozen = Features(values, labels, (), np.arange(180))
     folds = make_folds(source, 0)
     assert len(folds) == 5, "small sets are held out whole, so all can be judged"
-    judge = linear_judge(frozen, 3, folds, tmp_path / "judge.npz", time.perf_counter())
+    judge = linear_judge(frozen, source.classes, folds, tmp_path / "judge.npz", time.perf_counter())
     note_doubtful(frozen, source, folds, judge, tmp_path)
     found = read_json(tmp_path / "doubtful.json")
     assert found["judged"] == 180

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vitrail.core.cache import cache_folder
 from vitrail.core.config import from_json, to_json
 from vitrail.core.device import Device, Machine, choose_device, choose_precision
@@ -24,12 +26,10 @@ from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
 from vitrail.evals.feature_cache import stored_features
 from vitrail.jobs.data_identity import check_same_data
-from vitrail.jobs.finetune.auto_finish import JUDGE, Outcome, finish_auto, note
+from vitrail.jobs.finetune.auto_finish import Outcome, finish_auto, note
 from vitrail.jobs.finetune.auto_plan import (
     BATCH,
-    CANDIDATES,
     DEFAULT_BUDGET,
-    SOUP,
     USEFUL,
     Sizes,
     Times,
@@ -38,12 +38,11 @@ from vitrail.jobs.finetune.auto_plan import (
     make_auto_plan,
     plan_lines,
 )
-from vitrail.jobs.finetune.auto_trials import AutoRun, choose, judge_row, make_soup, train_trial
+from vitrail.jobs.finetune.auto_trials import AutoRun, choose, ended, judge_row, make_soup, train_trial
+from vitrail.jobs.finetune.candidates import CANDIDATES, JUDGE, SOUP, usable
 from vitrail.jobs.finetune.doubtful import note_doubtful
-from vitrail.jobs.finetune.linear_judge import (
-    linear_judge,
-    make_folds,
-)
+from vitrail.jobs.finetune.held_out import judged_words, make_folds
+from vitrail.jobs.finetune.linear_judge import linear_judge
 from vitrail.jobs.finetune.run import (
     Finetune,
     build_pretrained,
@@ -53,9 +52,9 @@ from vitrail.jobs.finetune.run import (
     open_checked,
 )
 from vitrail.jobs.finetune.schedule_rule import batch_for, seconds_of
+from vitrail.jobs.training_data import for_labels
 from vitrail.models.cost import training_flops
-from vitrail.models.resnet import ResNetConfig
-from vitrail.records.finetune import AutoPlan, FinetuneResult
+from vitrail.records.finetune import AutoPlan, FinetuneResult, Trial
 from vitrail.records.record import load_record
 from vitrail.records.run import RunResult
 from vitrail.train.callbacks import Every
@@ -68,6 +67,8 @@ from vitrail.weights.pretrained import PretrainedModel
 
 MEASURED, WARM = 6, 3  # steps that are timed before the plan, and how many of them are not counted
 LONGEST, LIKELY = 4.0, 0.3  # seconds of such a step, at so much of the measured peak; fewer images where it is longer
+UNEQUAL = 3  # times as many images in one class as in another, from which on it is said
+RESIZED = {one.name for one in CANDIDATES if one.scale != 1.0}  # of other shapes: they have no mean with others
 PASSES = 2.5  # judging an image is one of a training step's three passes, and decoding
 
 
@@ -89,8 +90,9 @@ def automatic(config: Finetune, folder: Path, machine: Machine | None = None) ->
         data = open_checked(config)
         whole = replace(config, batch=min(config.batch or BATCH, batch_for(len(data[0]))))  # as it may become
         check_training(replace(whole, steps=whole.steps or 1, schedule=Cosine()))
-        if data[0].multi_label:
-            raise BadInput("finetune auto is for images of one class each: for several name a recipe, such as folder")
+        if data[0].multi_label and config.aim == "balanced":
+            raise BadInput("the mean average precision of several classes an image counts them alike: leave out aim")
+        whole = for_labels(whole, data[0])
         with RunFolder(folder, "finetune", config, "auto") as run:
             if run.state == "finished":
                 return load_record(FinetuneResult, run.path / "result.json")
@@ -100,7 +102,7 @@ def automatic(config: Finetune, folder: Path, machine: Machine | None = None) ->
             whole = replace(whole, batch=plan.batch)
             auto = _prepare(whole, run, data[0], machine, start, plan, begun)
             outcome = _choose_and_train(auto)
-            return finish_auto(outcome, whole, run, data[0].classes, data[2], machine, start)
+            return finish_auto(outcome, auto, data[2])
 
 
 def _check_options(config: Finetune, machine: Machine) -> None:
@@ -135,7 +137,7 @@ def _plan(
         folds = make_folds(train, config.seed)
         held = sum(len(fold.held) for fold in folds)
         sizes = Sizes(len(train), held, len(test) if test is not None else 0, len(train.classes), len(folds))
-        known = 1 if isinstance(start.config, ResNetConfig) else len(CANDIDATES)
+        known = usable(start, train, config.resolution)
 
         def made(batch: int, step: float) -> AutoPlan:
             spent = time.perf_counter() - started
@@ -145,12 +147,24 @@ def _plan(
         if any_batch and plan.timed and plan.steps + plan.trial_steps < USEFUL and config.batch > 1:
             half = replace(config, batch=config.batch // 2)  # more steps of fewer images, in the same time
             plan = made(half.batch, _step_time(half, train, machine, start))
-        plan = replace(plan, why=(*plan.why, *start.assumed))
+        plan = replace(plan, why=(*plan.why, *_unequal(train, config.aim), *start.assumed))
         write_json(file, {"format": 1, "plan": to_json(plan)})
     plan = from_json(AutoPlan, read_json(file)["plan"], str(file))
     for line in plan_lines(plan):
         say(line)
     return plan
+
+
+def _unequal(train: Source, aim: str) -> list[str]:
+    """What is to be said of classes of unequal size."""
+    if train.multi_label:
+        return ["images have several classes each: the mean average precision is what is chosen by"]
+    if aim == "balanced":
+        return ["classes count alike, however many images they have: the mean of their accuracies is what is chosen by"]
+    least, most = int(train.counts.min()), int(train.counts.max())
+    if most < UNEQUAL * max(1, least):
+        return []
+    return [f"classes have {least:,} to {most:,} images; with --aim balanced rare ones count as much as others"]
 
 
 def _step_time(config: Finetune, train: Source, machine: Machine, start: PretrainedModel) -> float:
@@ -193,11 +207,13 @@ def _prepare(
     if readable is not train:
         say(f"{len(train) - len(readable)} of {len(train):,} training images cannot be read and are left out")
     folds = make_folds(readable, config.seed) if plan.folds else ()
-    judge = linear_judge(frozen, len(train.classes), folds, run.path / "judge.npz", started)
+    balanced = np.log(readable.counts / len(readable)) if config.aim == "balanced" else None
+    judge = linear_judge(frozen, train.classes, folds, run.path / "judge.npz", started, balanced)
     if judge.judged:
-        say(f"linear judge: {judge.judged.accuracy:.1%} of {judge.judged.count:,} held-out images")
-    note_doubtful(frozen, readable, folds, judge, run.path)
-    return AutoRun(config, run, machine, start, readable, folds, judge, plan, begun)
+        say(f"linear judge: {judged_words(judge.judged)}")
+    if not train.multi_label:
+        note_doubtful(frozen, readable, folds, judge, run.path)
+    return AutoRun(config, run, machine, start, readable, folds, judge, plan, begun, balanced)
 
 
 def _choose_and_train(auto: AutoRun) -> Outcome:
@@ -207,9 +223,10 @@ def _choose_and_train(auto: AutoRun) -> Outcome:
     for one in CANDIDATES:
         if one.name in plan.candidates and auto.folds:
             note(run, trials, None, [])
-            trials.append(train_trial(auto, one))
-    if goes_on(plan) and sum(row.failed is None for row in trials[1:]) > 1:
-        trials += make_soup(auto, [row for row in trials[1:] if row.failed is None])
+            trials.append(train_trial(auto, one, [row for row in trials[1:] if ended(row)]))
+    alike = [row for row in trials[1:] if ended(row) and row.name not in RESIZED]
+    if goes_on(plan) and len(alike) > 1:
+        trials += make_soup(auto, alike)
     chosen = choose(trials)
     file = run.path / "final.json"
     if not file.exists():
@@ -220,16 +237,13 @@ def _choose_and_train(auto: AutoRun) -> Outcome:
         write_json(file, {"chosen": chosen.name, "steps": steps, "failed": None})
     decided = read_json(file)
     if decided["chosen"] != JUDGE and decided["steps"] == 0:
-        say(f"chosen: {chosen.name}, {chosen.accuracy:.1%} of {chosen.count:,} held-out images; no time to go on")
-        made = run.path / (trials[1] if chosen.name == SOUP.name else chosen).folder  # type: ignore[operator]
+        say(f"chosen: {_chosen_words(chosen)}; no time to go on")
+        made = run.path / (alike[0] if chosen.name == SOUP.name else chosen).folder  # type: ignore[operator]
         result, bundle = load_record(RunResult, made / "result.json"), run.path / str(chosen.folder) / "bundle"
         return Outcome(trials, chosen, result, chosen.folder, None, load(bundle, device="cpu"), plan.trial_steps)
     if decided["chosen"] != JUDGE and decided["failed"] is None:
         one = next(one for one in (*CANDIDATES, SOUP) if one.name == decided["chosen"])
-        say(
-            f"chosen: {one.name}, {chosen.accuracy:.1%} of {chosen.count:,} held-out images; now on all "
-            f"{len(auto.train):,} for {decided['steps']:,} steps"
-        )
+        say(f"chosen: {_chosen_words(chosen)}; now on all {len(auto.train):,} for {decided['steps']:,} steps")
         note(run, trials, chosen, [])
         try:
             where = run.path / "final" / "seed-0"
@@ -246,3 +260,7 @@ def _choose_and_train(auto: AutoRun) -> Outcome:
     say("nothing tried is above the linear judge: it is the model")
     model, _, _ = build_pretrained(auto.config, auto.start, auto.train.classes, auto.judge.whole)
     return Outcome(trials, chosen, None, None, decided["failed"], model, 0)
+
+
+def _chosen_words(chosen: Trial) -> str:
+    return f"{chosen.name}, {chosen.score:.1%} of {chosen.count:,} held-out images"

@@ -1,12 +1,13 @@
 """The plan of `finetune auto`: what is tried, for how many steps, in which time."""
 
+from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple
 
 from vitrail.core.numbers import duration
 from vitrail.core.text import ordinary_spaces
+from vitrail.jobs.finetune.candidates import Candidate
 from vitrail.records.finetune import AutoPlan
-from vitrail.train.trainable import LayerDecay, Lora, Tuned
 
 DEFAULT_BUDGET = "10m"
 PLANNED = 0.9  # of the budget: reading, saving and what measurements missed take the rest
@@ -15,25 +16,10 @@ USEFUL = 150  # steps of a trial below which half a batch makes twice as many
 RIVALS = 300  # steps of each trial that another one must leave
 FEWEST = 60  # steps, below which nothing is trained but the classifier: the first ones make features worse
 BATCH = 32  # images a step where none are given; half of it where that makes fewer than USEFUL steps
+MARKS = 3  # looks at a trial that has rivals, the last one at its end: before that it may be cut short
 GOING_ON = 0.25  # steps and rate of a final run that goes on from its trial, by those of the trial
 LEAST = 0.05  # of the trial's steps, below which it does not go on
 START = 2.0  # seconds that a run takes besides its steps: checkpoint, bundle, reading it again
-
-
-class Candidate(NamedTuple):
-    """A way to fine-tune from the linear judge: its name, what is trained, and its rate by that of the config."""
-
-    name: str
-    tuned: Tuned
-    rate: float
-
-
-CANDIDATES = (
-    Candidate("all-layers", LayerDecay(0.75), 1.0),
-    Candidate("lora-8", Lora(8, 16.0), 5.0),
-    Candidate("all-layers-faster", LayerDecay(0.75), 3.0),
-)
-SOUP = Candidate("soup", LayerDecay(0.75), 1.0)  # goes on from the mean of trials, where that is the best
 
 
 class Times(NamedTuple):
@@ -57,10 +43,11 @@ def plan_lines(plan: AutoPlan) -> list[str]:
         + (f"judged on {held}" if plan.folds else "on all of them")
     ]
     if plan.candidates:
+        cut = ", each cut short once it is clearly behind" if len(plan.candidates) > 1 and goes_on(plan) else ""
         runs = f" in {plan.folds} folds" if plan.folds > 1 else ""
         lines.append(
             f"  tried from it: {', '.join(plan.candidates)}; {plan.trial_steps:,} steps of {plan.batch} images "
-            f"each{runs}, judged on {held}"
+            f"each{runs}, judged on {held}{cut}"
         )
         about = "about " if plan.timed else ""
         final = "then the best goes on with all" if goes_on(plan) else "the best on all"
@@ -83,7 +70,9 @@ class Sizes(NamedTuple):
     folds: int
 
 
-def make_auto_plan(sizes: Sizes, times: Times, budget: float, batch: int, steps: int, known: int) -> AutoPlan:
+def make_auto_plan(
+    sizes: Sizes, times: Times, budget: float, batch: int, steps: int, known: Sequence[Candidate]
+) -> AutoPlan:
     """The plan for a budget in seconds, or for `steps` where they are not 0.
 
     As many candidates are tried as leave RIVALS steps to each. The final run goes on from the best of them, for a
@@ -91,7 +80,7 @@ def make_auto_plan(sizes: Sizes, times: Times, budget: float, batch: int, steps:
 
     Args:
         steps: of the run that starts from the judge: with one fold a trial, which the final run goes on from.
-        known: how many of CANDIDATES the model can be trained by.
+        known: the candidates that the model can be trained by; the first ones are tried first.
     """
     most = max(USEFUL, ceil(EPOCHS * sizes.train / batch))
     fixed = times.measured + times.judge * (sizes.train + sizes.test) + START
@@ -103,18 +92,21 @@ def make_auto_plan(sizes: Sizes, times: Times, budget: float, batch: int, steps:
         return ceil(steps * longer)
 
     def seconds(candidates: int, steps: int) -> float:
-        trial = runs * (trial_steps(steps) * times.step + START) + sizes.held * times.judge
-        return fixed + (candidates * trial + steps * times.step + START if candidates else 0.0)
+        """If none is cut short."""
+        looks = MARKS if candidates > 1 and runs == 1 else 1
+        judging = looks * sizes.held * times.judge
+        each = [runs * (trial_steps(steps) * times.step + START) * one.cost + judging for one in known[:candidates]]
+        return fixed + (sum(each) + steps * times.step + START if candidates else 0.0)
 
     def fitting(candidates: int) -> int:
         """Steps of the final run."""
-        left = PLANNED * budget - seconds(candidates, 0)
-        return max(0, min(ceil(most / max(1, longer)), int(left / (times.step * (1 + candidates * runs * longer)))))
+        left, cost = PLANNED * budget - seconds(candidates, 0), sum(one.cost for one in known[:candidates])
+        return max(0, min(ceil(most / max(1, longer)), int(left / (times.step * (1 + cost * runs * longer)))))
 
     why: list[str] = []
     candidates = 1
     if steps == 0:
-        while candidates < known and trial_steps(fitting(candidates + 1)) >= min(RIVALS, most * min(1.0, longer)):
+        while candidates < len(known) and trial_steps(fitting(candidates + 1)) >= min(RIVALS, most * min(1.0, longer)):
             candidates += 1
         steps = fitting(candidates)
         if max(steps, trial_steps(steps)) < FEWEST:
@@ -138,7 +130,7 @@ def make_auto_plan(sizes: Sizes, times: Times, budget: float, batch: int, steps:
     if fixed > budget:
         why.append("the features of training and test images alone take longer than the budget; fewer pixels help")
     return AutoPlan(
-        candidates=tuple(one.name for one in CANDIDATES[:candidates]),
+        candidates=tuple(one.name for one in known[:candidates]),
         folds=sizes.folds,
         steps=steps,
         trial_steps=trial_steps(steps),

@@ -4,11 +4,14 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float64
 
 from vitrail.core.device import Machine, choose_device, choose_precision
 from vitrail.core.files import read_json, write_json
@@ -19,21 +22,19 @@ from vitrail.data.sources.base import Source
 from vitrail.data.sources.subset import Subset
 from vitrail.evals.fewshot import Linear
 from vitrail.evals.inference import run_inference
-from vitrail.jobs.finetune.auto_finish import JUDGE
-from vitrail.jobs.finetune.auto_plan import (
-    GOING_ON,
-    SOUP,
-    START,
-    Candidate,
-    goes_on,
-)
-from vitrail.jobs.finetune.linear_judge import (
+from vitrail.jobs.finetune.auto_plan import GOING_ON, START, goes_on
+from vitrail.jobs.finetune.candidates import JUDGE, SOUP, Candidate, larger
+from vitrail.jobs.finetune.held_out import (
     Fold,
     Judged,
-    LinearJudge,
     judge_logits,
+    judge_score,
     judged_from_json,
+    judged_words,
+    losses_of,
 )
+from vitrail.jobs.finetune.linear_judge import LinearJudge
+from vitrail.jobs.finetune.race import Race, cut_short
 from vitrail.jobs.finetune.run import (
     Finetune,
     classifier_of,
@@ -41,7 +42,9 @@ from vitrail.jobs.finetune.run import (
 )
 from vitrail.models.build import Model
 from vitrail.records.finetune import AutoPlan, Trial
+from vitrail.records.multi_label import Thresholds
 from vitrail.records.run import RunResult
+from vitrail.train.callbacks import Callback
 from vitrail.train.divergence import Diverged
 from vitrail.train.schedule import Cosine
 from vitrail.train.soup import greedy_soup
@@ -64,9 +67,16 @@ class AutoRun:
     judge: LinearJudge
     plan: AutoPlan
     begun: float  # by time.perf_counter()
+    balanced: Float64[np.ndarray, " k"] | None  # log shares of the classes, where these are to count alike
 
     def train_one(
-        self, one: Candidate, where: Path, source: Source, begin: tuple[PretrainedModel, Linear], steps: int
+        self,
+        one: Candidate,
+        where: Path,
+        source: Source,
+        begin: tuple[PretrainedModel, Linear],
+        steps: int,
+        watched: Sequence[Callback] = (),
     ) -> RunResult:
         """Fine-tunes in `where` from a model and a classifier of it, without looking at any other image."""
         on = GOING_ON if begin[0] is not self.start else 1.0
@@ -77,9 +87,11 @@ class AutoRun:
         config = replace(
             self.config, tuned=tuned, optimizer=optimizer, schedule=schedule, steps=steps, test=None, budget=None
         )
+        if one.scale != 1.0:
+            config = replace(config, resolution=larger(self.start, one.scale))
         data, recipe = (source, None, None), "auto"
         start, head = begin
-        return finetune_once(config, where, self.machine, recipe, data, False, start, head=head)
+        return finetune_once(config, where, self.machine, recipe, data, False, start, watched, head=head)
 
     def final_start(self, one: Candidate) -> tuple[PretrainedModel, Linear]:
         """What the final run begins with: the model of the chosen trial, or what all trials began with."""
@@ -87,7 +99,7 @@ class AutoRun:
             return self.start, self.judge.whole
         trial = read_pretrained(str(self.run.path / "trials" / one.name / "bundle"))
         same = replace(trial, provenance=self.start.provenance, interpolation=self.start.interpolation)
-        return same, classifier_of(trial)
+        return same, classifier_of(trial.state)
 
 
 def choose(trials: Sequence[Trial]) -> Trial:
@@ -100,43 +112,56 @@ def choose(trials: Sequence[Trial]) -> Trial:
     better = [
         row
         for row in trials[1:]
-        if row.failed is None and (row.accuracy or 0.0) >= (judge.accuracy or 0.0) and _loss(row) < _loss(judge)
+        if ended(row) and (row.score or 0.0) >= (judge.score or 0.0) and _loss(row) < _loss(judge)
     ]
-    return min(better, key=lambda row: (-(row.accuracy or 0.0), _loss(row)), default=judge)
+    return min(better, key=lambda row: (-(row.score or 0.0), _loss(row)), default=judge)
+
+
+def ended(row: Trial) -> bool:
+    """Whether the trial came to its end: it neither failed nor was cut short."""
+    return row.failed is None and row.cut is None
 
 
 def _loss(row: Trial) -> float:
     return inf if row.loss is None else row.loss
 
 
-def train_trial(auto: AutoRun, one: Candidate) -> Trial:
-    """A candidate trained on the rest of each fold, judged on what the fold holds out; kept in judged.json."""
+def train_trial(auto: AutoRun, one: Candidate, rivals: Sequence[Trial] = ()) -> Trial:
+    """A candidate trained on the rest of each fold, judged on what the fold holds out; kept in judged.json.
+
+    With one fold, and other trials, it is cut short where it is clearly behind one of `rivals`.
+    """
     where = auto.run.path / "trials" / one.name
     places = [where] if len(auto.folds) == 1 else [where / f"fold-{i}" for i in range(len(auto.folds))]
     done = where / "judged.json"
     if not done.exists():
-        started, training, found, failed = time.perf_counter(), 0.0, [], None
+        started, training, steps, found, failed = time.perf_counter(), 0.0, 0, [], None
         try:
             for fold, head, place in zip(auto.folds, auto.judge.folds, places, strict=True):
-                part = Subset(auto.train, fold.train)
-                training += auto.train_one(one, place, part, (auto.start, head), auto.plan.trial_steps).seconds
+                part, watched = Subset(auto.train, fold.train), []
+                if goes_on(auto.plan) and len(auto.plan.candidates) > 1:
+                    others = [auto.run.path / str(row.folder) for row in rivals]
+                    watched = [Race(place, auto.plan.trial_steps, others, partial(_held_out_losses, auto, fold))]
+                result = auto.train_one(one, place, part, (auto.start, head), auto.plan.trial_steps, watched)
+                training, steps = training + result.seconds, steps + result.steps
                 found.append(_held_out_logits(auto, load(place / "bundle", device="cpu"), fold))
                 shutil.rmtree(place / "checkpoints", ignore_errors=True)  # a finished run never goes back to them
         except Diverged as problem:
             failed = str(problem)
             say(f"the trial {one.name} failed: {problem}")
-        judged = judge_logits(*(torch.cat(parts) for parts in zip(*found, strict=True))) if not failed else None
+        judged = None if failed else _judged(auto, *(torch.cat(parts) for parts in zip(*found, strict=True)))
         wall = max(time.perf_counter() - started, training)
-        runs, steps = len(places), auto.plan.trial_steps * len(places)
-        facts = {"seconds": training, "wall": wall, "step": training / steps, "start": (wall - training) / runs}
+        start = (wall - training) / len(places)
+        facts = {"seconds": training, "wall": wall, "step": training / max(1, steps), "start": start}
         write_json(done, {**facts, "judged": judged and asdict(judged), "failed": failed})
     stored = read_json(done)
     judged = judged_from_json(stored.pop("judged"))
-    if judged:
-        say(f"{one.name}: {judged.accuracy:.1%} of {judged.count:,} held-out images")
+    cut = cut_short(places[0])
+    if judged and not cut:
+        say(f"{one.name}: {judged_words(judged)}")
     folder = places[0].relative_to(auto.run.path).as_posix()
     rate = auto.config.optimizer.lr * one.rate
-    return Trial(name=one.name, folder=folder, learning_rate=rate, **_figures(judged), **_UNKNOWN, **stored)
+    return Trial(name=one.name, folder=folder, learning_rate=rate, cut=cut, **_figures(judged), **_UNKNOWN, **stored)
 
 
 def make_soup(auto: AutoRun, trials: Sequence[Trial]) -> list[Trial]:
@@ -148,8 +173,10 @@ def make_soup(auto: AutoRun, trials: Sequence[Trial]) -> list[Trial]:
         figures: dict[float, Judged] = {}
 
         def score(model: Model) -> float:
-            found = judge_logits(*_held_out_logits(auto, model, fold))
-            return figures.setdefault(found.accuracy, found).accuracy
+            found = _judged(auto, *_held_out_logits(auto, model, fold))
+            score = judge_score(found)
+            figures.setdefault(score, found)
+            return score
 
         soup = greedy_soup([load(auto.run.path / str(row.folder) / "bundle", device="cpu") for row in trials], score)
         if soup.score > max(soup.scores):
@@ -162,7 +189,7 @@ def make_soup(auto: AutoRun, trials: Sequence[Trial]) -> list[Trial]:
     judged = judged_from_json(stored["judged"])
     if judged is None:
         return []
-    say(f"soup of {listed(stored['members'])}: {judged.accuracy:.1%} of {judged.count:,} held-out images")
+    say(f"soup of {listed(stored['members'])}: {judged_words(judged)}")
     first = trials[0]
     facts: dict[str, Any] = {key: stored[key] for key in ("seconds", "wall")}
     facts |= {"step": first.step, "start": first.start}  # of the final run, as it goes on
@@ -171,6 +198,14 @@ def make_soup(auto: AutoRun, trials: Sequence[Trial]) -> list[Trial]:
     return [
         Trial(name=SOUP.name, folder=folder, learning_rate=rate, **_figures(judged), **_UNKNOWN, **facts, failed=None)
     ]
+
+
+def _judged(auto: AutoRun, logits: torch.Tensor, labels: torch.Tensor) -> Judged:
+    return judge_logits(logits, labels, auto.train.classes, auto.balanced)
+
+
+def _held_out_losses(auto: AutoRun, fold: Fold, model: Model) -> Float64[np.ndarray, " m"]:
+    return losses_of(*_held_out_logits(auto, model, fold))
 
 
 def _held_out_logits(auto: AutoRun, model: Model, fold: Fold) -> tuple[torch.Tensor, torch.Tensor]:
@@ -186,6 +221,14 @@ def _held_out_logits(auto: AutoRun, model: Model, fold: Fold) -> tuple[torch.Ten
     return torch.cat([part.logits for part in parts]), torch.cat([part.batch.labels for part in parts])
 
 
+def thresholds_of(auto: AutoRun, chosen: Trial) -> Thresholds | None:
+    """Of several classes an image, from which probability on each is answered, by what was held out."""
+    if chosen.name == JUDGE:
+        return auto.judge.judged.thresholds if auto.judge.judged else None
+    judged = judged_from_json(read_json(auto.run.path / "trials" / str(chosen.name) / "judged.json")["judged"])
+    return judged.thresholds if judged else None
+
+
 def judge_row(judge: LinearJudge) -> Trial:
     more: dict[str, Any] = {"seconds": judge.seconds, "wall": judge.seconds, "step": 0.0, "start": START}
     figures = _figures(judge.judged)
@@ -196,4 +239,5 @@ _UNKNOWN: dict[str, Any] = dict.fromkeys(("memory_gib", "images_per_second", "we
 
 
 def _figures(judged: Judged | None) -> dict[str, Any]:
-    return asdict(judged) if judged else dict.fromkeys(field.name for field in fields(Judged))
+    names = [field.name for field in fields(Judged) if field.name != "thresholds"]
+    return {name: getattr(judged, name) if judged else None for name in names}

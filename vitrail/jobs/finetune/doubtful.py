@@ -13,7 +13,8 @@ from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
 from vitrail.evals.confident_learning import label_errors
 from vitrail.evals.features import Features
-from vitrail.jobs.finetune.linear_judge import Fold, LinearJudge
+from vitrail.jobs.finetune.held_out import Fold
+from vitrail.jobs.finetune.linear_judge import LinearJudge
 from vitrail.records.finetune import DoubtfulLabel, DoubtfulLabels
 from vitrail.records.record import write_record
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitrail.core.device import Machine
+from vitrail.core.errors import BadInput
 from vitrail.jobs.finetune.run import Finetune, finetune_once
 from vitrail.jobs.finetune.sweep import sweep
 from vitrail.records.finetune import FinetuneResult
@@ -33,6 +34,8 @@ def finetune(
         BadInput: a model, data, sizes or a folder that cannot be used.
         Interrupted: after a signal, once the run is saved.
     """
+    if config.aim != "accuracy":
+        raise BadInput("an aim is of finetune auto; a recipe has class_weights, sampling.balanced and logit adjustment")
     folder = Path(folder)
     if config.sweep or config.repeats or config.budget:
         return sweep(config, folder, machine, recipe, start, callbacks)

@@ -1,11 +1,12 @@
 """One fine-tuning run: a trained model to other classes and another resolution (section 3.2, appendix B.1.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from vitrail.core.device import Machine, choose_device
 from vitrail.core.dist import joined, launched
@@ -55,6 +56,7 @@ class Finetune(TrainConfig):
     held_out: float | None = None  # share of the training images, of every class, that serves as the validation
     repeats: int = 0  # more final runs, with the next seeds: mean and spread
     budget: str | None = None  # time for trials and final runs, such as 10m
+    aim: Literal["accuracy", "balanced"] = "accuracy"  # balanced, of auto: each class counts alike, however rare
 
 
 POOLS: dict[str, PoolConfig] = {"token": ClassToken(), "average": AveragePool(), "attention": AttentionPool()}
@@ -134,12 +136,10 @@ def set_classifier(model: Model, head: Linear) -> None:
         bias.copy_(torch.from_numpy(head.bias))
 
 
-def classifier_of(published: PretrainedModel) -> Linear:
-    """The classifier of a model that was fine-tuned here, as `set_classifier` takes it."""
-    (weight,) = (
-        value for name, value in published.state.items() if name.startswith("head.") and name.endswith("weight")
-    )
-    (bias,) = (value for name, value in published.state.items() if name.startswith("head.") and name.endswith("bias"))
+def classifier_of(state: Mapping[str, Tensor]) -> Linear:
+    """The classifier among the weights of a model that was fine-tuned here, as `set_classifier` takes it."""
+    head = {name: value for name, value in state.items() if name.startswith("head.")}
+    weight, bias = (next(value for name, value in head.items() if name.endswith(end)) for end in ("weight", "bias"))
     return Linear(weight.double().flatten(1).T.numpy().copy(), bias.double().numpy())
 
 

@@ -119,12 +119,7 @@ def choose(trials: list[Trial]) -> Trial:
     if not judged:
         rates = ", ".join(f"{row.learning_rate:g}" for row in trials)
         raise BadInput(f"all trials diverged (rates {rates}): give lower ones as sweep; {trials[0].failed}")
-    return min(judged, key=lambda row: (-(_measure(row) or 0.0), row.loss, row.learning_rate))
-
-
-def _measure(row: Trial) -> float | None:
-    """The accuracy; of several classes an image the mean average precision takes its place."""
-    return row.accuracy if row.mean_average_precision is None else row.mean_average_precision
+    return min(judged, key=lambda row: (-(row.score or 0.0), row.loss, row.learning_rate))
 
 
 def _plan(config: Finetune, run: RunFolder, data: Sources, machine: Machine, start: PretrainedModel) -> Plan:

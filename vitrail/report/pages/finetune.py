@@ -152,9 +152,12 @@ def _tried(content: Json) -> Section | None:
     trials, chosen = objects(content.get("trials")), content.get("chosen") or {}
     if not trials:
         return None
+    measure = findings.measure(trials[0])
+    others = [key for key, name in findings.MEASURES.items() if name == measure]
     rows = [
         (
             str(row.get("name")),
+            *[numbers.percent(row.get(key)) for key in others],
             "failed" if row.get("failed") else numbers.percent(row.get("accuracy")),
             numbers.interval(row.get("interval")),
             numbers.plain(row.get("loss")),
@@ -163,9 +166,17 @@ def _tried(content: Json) -> Section | None:
         for row in trials
     ]
     best = next((i for i, row in enumerate(trials) if row.get("name") == chosen.get("name")), None)
-    head = ["tried", "#held-out accuracy", "#95 % interval", "#held-out loss", "#time"]
+    head = [
+        "tried",
+        *[f"#{measure}" for _ in others],
+        "#held-out accuracy",
+        "#95 % interval",
+        "#held-out loss",
+        "#time",
+    ]
     sentences = [findings.chosen_of(chosen, trials)] if chosen else []
     sentences += [f"{row['name']} failed: {row['failed']}" for row in trials if row.get("failed")]
+    sentences += [f"{row['name']} was cut short: it was {row['cut']}." for row in trials if row.get("cut")]
     table = Table(head, rows, strong=best, links=_links(trials))
     return Section("What was tried", "choice", [*paragraphs(sentences), table, Facts([("Rule", content.get("rule"))])])
 
