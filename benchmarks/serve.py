@@ -31,7 +31,7 @@ import sys
 import litserve
 import torch
 from vitrail.data.decode import image
-from vitrail.data.loader.loader import stack
+from vitrail.data.loader.normalise import stack
 from vitrail.data.transforms.pipeline import eval_transform
 from vitrail.serve.predictor import Predictor
 
