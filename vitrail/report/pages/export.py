@@ -1,8 +1,7 @@
 """The page of an export: how far its answers are from the model's, on hostile inputs and on data, and its speed."""
 
 from vitrail.core import numbers
-from vitrail.report.blocks import Chart, Facts, Section, Table, Text
-from vitrail.report.charts.intervals import Bar, bar_chart
+from vitrail.report.blocks import Facts, Section, Table, Text
 from vitrail.report.folder import Folder, Json, objects, texts
 from vitrail.report.page import page
 from vitrail.report.pages.comparison import section as comparison_section
@@ -57,7 +56,7 @@ def _proof(content: Json) -> Section:
         )
         for row in _rows(content)
     ]
-    head = ["inputs", "output", "#largest difference", "#mean", "#of the largest number", "#promised"]
+    head = ["inputs", "output", "#largest", "#mean", "#of the largest", "#promised"]
     facts = Facts(
         [
             ("An answer alone and among others differs by", numbers.plain(proof.get("neighbours"), 2)),
@@ -67,6 +66,7 @@ def _proof(content: Json) -> Section:
         ]
     )
     note = Text(
+        "The largest and the mean difference, and the largest over the largest number, for which a bound is promised. "
         "Whole images are black, white, noise and ramps of sizes from 1 x 1 to 500 x 375; batches are noise, the last "
         "of them with a grey, a black and a white image.",
         quiet=True,
@@ -94,20 +94,11 @@ def _check(check: Json | None) -> Section | None:
 
 def _speed(content: Json) -> Section | None:
     rows = [row for row in objects(content.get("speed")) if numbers.known(row.get("images_per_second"))]
-    most = max((row["images_per_second"] for row in rows), default=0)
-    if not most:
+    if not rows:
         return None
-    bars = [
-        Bar(
-            f"{row.get('name')}, batch {row.get('batch')}",
-            row["images_per_second"] / most,
-            None,
-            f"{row['images_per_second']:.1f} images/s",
-        )
-        for row in rows
-    ]
+    cells = [(str(row.get("name")), str(row.get("batch")), f"{row['images_per_second']:.1f}") for row in rows]
     said = f"Images a second on {content.get('machine')}, {numbers.count(content.get('threads'))} threads."
-    return Section("Speed", "speed", [Text(said), Chart(bar_chart(bars, title=said))])
+    return Section("Speed", "speed", [Text(said), Table(["runtime", "#batch", "#images/s"], cells)])
 
 
 def _facts(content: Json) -> Section:
