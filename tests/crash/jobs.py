@@ -50,6 +50,24 @@ def model(world: Path) -> None:
     save_bundle(world / "model", made, Preprocess(resolution=(8, 8)), ("class-0", "class-1"), {})
 
 
+def painter(world: Path) -> None:
+    """`painter`: a bundle of a tiny model that MAE has trained, with its decoder."""
+    from vitrail.data.transforms.pipeline import Preprocess
+    from vitrail.models.mae import MAE
+    from vitrail.models.objective import learner, own_parts
+    from vitrail.models.position import SinCos2d
+    from vitrail.models.vit import ViT, ViTConfig
+    from vitrail.weights.bundle import save_bundle
+    from vitrail.weights.pretrained import TrainedWith
+
+    torch.manual_seed(0)
+    config = ViTConfig(patch=4, width=8, depth=1, heads=2, mlp=8, resolution=(8, 8), position=SinCos2d())
+    objective = MAE(decoder_width=8, decoder_depth=1, decoder_heads=2, decoder_mlp=8)
+    made = learner(ViT(config), objective)
+    beside = TrainedWith(objective, own_parts(made))
+    save_bundle(world / "painter", made.encoder, Preprocess(resolution=(8, 8)), (), {}, trained_with=beside)
+
+
 def both(world: Path) -> None:
     """Images and a model."""
     images(world)
@@ -61,6 +79,11 @@ TINY = (
     "--batch 4 --log-every 1 --schedule.warmup 0 "
 )
 MODEL = "--model.width 8 --model.depth 1 --model.heads 2 --model.mlp 8 --model.patch 4 --model.resolution 8 8 "
+FOUR = "--steps 4 --save-every 2 --evaluate-every 2"
+PAINTING = (
+    "--objective mae --objective.decoder-width 8 --objective.decoder-depth 1 --objective.decoder-heads 2 "
+    "--objective.decoder-mlp 8 "
+)
 
 JOBS = {
     "predict-csv": Job("predict --model model photos --out out.csv --device cpu --workers 0", both, slow=False),
@@ -70,8 +93,14 @@ JOBS = {
     "convert-bundle": Job("convert model out --to bundle", model),
     "prepare-arrow": Job("data prepare photos out --side 4 --shard-images 5 --workers 0", images),
     "prepare-tar": Job("data prepare photos out --side 4 --shard-images 5 --workers 0 --container tar", images),
-    "pretrain": Job(
-        f"pretrain digits --out out {TINY}{MODEL}--steps 4 --save-every 2 --evaluate-every 2 --keep best", images
+    "pretrain": Job(f"pretrain digits --out out {TINY}{MODEL}{FOUR} --keep best", images),
+    "pretrain-masked-patches": Job(
+        f"pretrain digits --out out --objective masked-patches {TINY}{MODEL}{FOUR}",
+        images,
+    ),
+    "pretrain-mae": Job(
+        f"pretrain digits --out out {PAINTING}{TINY}{MODEL}{FOUR}",
+        images,
     ),
     "linear": Job(
         "linear --model model --train photos@train --test photos@test --shots 2 --seeds 1 --features store "

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from starlette.requests import Request
 
-from tests.crash.jobs import model
+from tests.crash.jobs import model, painter
 from tests.data.pictures import encoded, photograph
+from vitrail.core.errors import BadInput
 from vitrail.data.decode.image import BrokenImage, decode
 from vitrail.data.decode.jpeg_header import read_head, refusal, some_rows
 from vitrail.data.sources import tar_index
@@ -177,6 +178,32 @@ def _transformers_config(data: bytes, folder: Path) -> None:
     read_silently(folder / "hf")
 
 
+def _painter(folder: Path, theirs: bool) -> Path:
+    """The bundle of a model that MAE has trained, or the same in transformers' layout; each with its decoder."""
+    if not (folder / "painter").exists():
+        painter(folder)
+        convert(folder / "painter", folder / "painter-hf", "huggingface")
+    return folder / ("painter-hf" if theirs else "painter")
+
+
+def _painter_configs(folder: Path) -> list[bytes]:
+    return [(_painter(folder, theirs) / "config.json").read_bytes() for theirs in (False, True)]
+
+
+def _painter_config(data: bytes, folder: Path) -> None:
+    """As the config of both, since a mutation of one is soon refused by the other."""
+    refused = 0
+    for theirs in (False, True):
+        place = _painter(folder, theirs)
+        (place / "config.json").write_bytes(data)
+        try:
+            read_silently(place)
+        except BadInput:
+            refused += 1
+    if refused == 2:
+        raise BadInput("neither")
+
+
 def _npzs(folder: Path) -> list[bytes]:
     np.savez(folder / "a.npz", x=np.arange(6.0), y=np.zeros((2, 3), "<f4"))
     np.savez_compressed(folder / "b.npz", x=np.arange(60))
@@ -257,6 +284,9 @@ PARSERS = {
     "bundle": Parser(_bundle_configs, _bundle_config, ("weights/bundle.py", "core/config.py"), text=True),
     "transformers": Parser(
         _transformers_configs, _transformers_config, ("weights/huggingface.py", "weights/load.py"), text=True
+    ),
+    "trained-with": Parser(
+        _painter_configs, _painter_config, ("weights/mae.py", "weights/bundle.py", "models/mae.py"), text=True
     ),
     "npz": Parser(_npzs, _npz, ("weights/tensors.py",)),
     "safetensors": Parser(_safetensors_seeds, _safetensors, ("weights/tensors.py",)),

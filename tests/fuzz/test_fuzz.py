@@ -15,7 +15,7 @@ from vitrail.core.errors import BadInput
 from vitrail.data.decode.image import decode
 from vitrail.data.decode.jpeg_header import read_head, some_rows
 
-INPUTS = {"bundle": 25, "transformers": 25, "names": 25}  # where one takes long, and 100 of others
+INPUTS = {"bundle": 25, "transformers": 25, "names": 25, "trained-with": 25}  # where one takes long, and 100 of others
 
 
 @pytest.mark.parametrize("name", PARSERS)

@@ -43,6 +43,27 @@ def test_a_run_becomes_a_proof_that_is_read_back(run: Path, tmp_path: Path) -> N
     assert made.machine.device == "cpu"
 
 
+@pytest.mark.parametrize(("recipe", "accuracy"), [("mae-b16", None), ("masked-b16", 0.25)])
+def test_a_run_without_labels_becomes_one_too(recipe: str, accuracy: float | None, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    rows: list[dict[str, object]] = [{"kind": "train", "step": 1, "loss": 2.0}]
+    rows.append({"kind": "validation", "step": 1, "loss": 2.5} | ({"accuracy": accuracy} if accuracy else {}))
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    config = to_json(pretraining(recipe))
+    (run / "config.json").write_text(json.dumps({"job": "pretrain", "recipe": recipe, "config": config}))
+    machine = {"processor": "x", "device": "cpu", "precision": "float32", "threads": 1}
+    began = {"vitrail": "1", "started": "2026-01-01T00:00:00"}
+    (run / "environment.json").write_text(json.dumps(machine | began))
+    said = {"seconds": 1.0, "accuracy": None, "interval": None, "count": None, "weights_sha256": "0"}
+    (run / "result.json").write_text(json.dumps(said))
+    write_proof(run, tmp_path)
+    made = proof("pretrain", recipe, tmp_path)
+    assert made is not None
+    assert made.accuracy is None
+    assert made.curve.validation == (((1, 2.5, accuracy),) if accuracy else ())
+
+
 @pytest.mark.slow
 def test_the_file_is_as_the_docs_say(run: Path, tmp_path: Path) -> None:
     content = json.loads(write_proof(run, tmp_path).read_text())

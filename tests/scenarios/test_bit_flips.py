@@ -1,5 +1,6 @@
 """One bit of what was written is another: noticed by a digest, refused by name, made again, or of no effect."""
 
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.crash.jobs import images, model
+from tests.crash.jobs import images, model, painter
 from tests.data.pictures import folder_of_images
 from tests.train.small import advance, everything, fresh, save_checkpoint, training
 from vitrail.core.errors import BadInput
@@ -21,7 +22,7 @@ from vitrail.evals.feature_cache import stored_features
 from vitrail.jobs.data_check import Check, check
 from vitrail.jobs.prepare import prepare, prepare_config
 from vitrail.train.checkpoint import restore_checkpoint
-from vitrail.weights.load import load
+from vitrail.weights.load import load, read_pretrained
 
 FLIPS = 40  # of each file
 
@@ -82,6 +83,39 @@ def test_the_weights_of_a_bundle(tmp_path: Path) -> None:
         return digest(*load(tmp_path / "model").state_dict().values())
 
     assert outcomes(tmp_path / "model" / "model.safetensors", read)["refused"] == FLIPS
+
+
+def test_the_decoder_of_a_bundle(tmp_path: Path) -> None:
+    painter(tmp_path)
+
+    def read() -> bytes:
+        beside = read_pretrained(tmp_path / "painter").trained_with
+        assert beside is not None
+        return digest(*beside.state.values())
+
+    assert outcomes(tmp_path / "painter" / "trained_with.safetensors", read)["refused"] == FLIPS
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("decoder_depth", 10**9, "a decoder of 1,000,000,000 layers"),
+        ("decoder_mlp", 10**12, "a decoder of 1.* parameters"),
+        ("decoder_width", 10**10, "a decoder of 4.* parameters"),
+        ("masked", float("nan"), "expected a share of the patches"),
+        ("decoder_heads", 0, "nothing below 1"),
+    ],
+)
+def test_a_config_that_asks_for_another_decoder_is_refused_before_it_is_built(
+    key: str, value: float, said: str, tmp_path: Path
+) -> None:
+    painter(tmp_path)
+    file = tmp_path / "painter" / "config.json"
+    config = json.loads(file.read_text())
+    config["trained_with"]["objective"][key] = value
+    file.write_text(json.dumps(config))
+    with pytest.raises(BadInput, match=said):
+        read_pretrained(tmp_path / "painter")
 
 
 @pytest.mark.parametrize("file", ["values.npy", "read.json"])

@@ -13,14 +13,26 @@ from vitrail.core.files import read_json
 from vitrail.data.loader.batch import Batch
 from vitrail.jobs import training
 from vitrail.jobs.pretrain import Pretrain, pretrain
+from vitrail.models.mae import MAE
+from vitrail.models.masked_patches import MaskedPatches
+from vitrail.models.objective import Labels, Objective
 from vitrail.recipes import pretraining
 from vitrail.train.schedule import Cosine
 from vitrail.train.step import Metrics, TrainState, train_step
 
 
-def config() -> Pretrain:
+def config(objective: Objective = Labels()) -> Pretrain:
     recipe = pretraining("digits")
-    return replace(recipe, steps=30, batch=16, schedule=Cosine(2), save_every=8, log_every=1, evaluate_every=30)
+    return replace(
+        recipe,
+        objective=objective,
+        steps=30,
+        batch=16,
+        schedule=Cosine(2),
+        save_every=8,
+        log_every=1,
+        evaluate_every=30,
+    )
 
 
 def break_at(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> list[int]:
@@ -41,9 +53,20 @@ def break_at(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> list[int]:
     return done
 
 
-def test_the_run_goes_back_leaves_the_batch_out_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Labels(),
+        MaskedPatches(),
+        MAE(decoder_width=16, decoder_depth=1, decoder_heads=2, decoder_mlp=24),
+    ],
+    ids=["labels", "masked-patches", "mae"],
+)
+def test_the_run_goes_back_leaves_the_batch_out_and_ends(
+    objective: Objective, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = break_at(monkeypatch, {19})
-    result = pretrain(config(), tmp_path / "run", Machine(workers=0))
+    result = pretrain(config(objective), tmp_path / "run", Machine(workers=0))
     assert done == [*range(20), 16, 17, 18, *range(20, 30)]
     assert result.skipped == (19,)
     assert result.steps == 30

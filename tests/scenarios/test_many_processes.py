@@ -1,21 +1,33 @@
 """One, two and four processes, replicated or sharded, make the same run; and each goes on with what others saved."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.scenarios.many import differences, last_step, rows, run, run_until
+from tests.scenarios.many import OBJECTIVES, differences, last_step, rows, run, run_until
 from vitrail.weights.tensors import read_safetensors
 
 TOLERANCE = 1e-5  # promised, of the loss over 50 steps in float32; measured: 1.3e-7
 
 
+Alone = Callable[[str], Path]
+slow = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One process, never killed."""
-    folder = tmp_path_factory.mktemp("alone") / "run"
-    run(folder, 1)
-    return folder
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """One process, never killed; of each objective one run."""
+    made: dict[str, Path] = {}
+
+    def of(objective: str = "labels") -> Path:
+        if objective not in made:
+            folder = tmp_path_factory.mktemp(objective) / "run"
+            run(folder, 1, objective=objective)
+            made[objective] = folder
+        return made[objective]
+
+    return of
 
 
 def close_weights(ours: Path, theirs: Path) -> float:
@@ -30,45 +42,56 @@ def close_weights(ours: Path, theirs: Path) -> float:
 
 
 @pytest.mark.parametrize(
-    ("processes", "sharding"),
+    ("processes", "sharding", "objective"),
     [
-        (2, "replicated"),
-        (2, "sharded"),
-        pytest.param(4, "replicated", marks=pytest.mark.slow),
-        pytest.param(4, "sharded", marks=pytest.mark.slow),
-        pytest.param(4, "hybrid", marks=pytest.mark.slow),
+        (2, "replicated", "labels"),
+        (2, "sharded", "labels"),
+        (2, "replicated", "masked-patches"),
+        (2, "replicated", "mae"),
+        pytest.param(2, "sharded", "masked-patches", marks=slow),
+        pytest.param(2, "sharded", "mae", marks=slow),
+        pytest.param(4, "replicated", "labels", marks=slow),
+        pytest.param(4, "sharded", "labels", marks=slow),
+        pytest.param(4, "hybrid", "labels", marks=slow),
+        pytest.param(4, "hybrid", "masked-patches", marks=slow),
+        pytest.param(4, "hybrid", "mae", marks=slow),
     ],
 )
 def test_the_loss_curve_and_the_evaluation_are_those_of_one_process(
-    alone: Path, tmp_path: Path, processes: int, sharding: str
+    alone: Alone, tmp_path: Path, processes: int, sharding: str, objective: str
 ) -> None:
-    result = run(tmp_path / "run", processes, sharding)
-    error = differences(rows(alone), rows(tmp_path / "run"))
-    apart = close_weights(alone, tmp_path / "run")
-    print(f"{processes} processes, {sharding}: losses differ by {error:.1e}, weights by {apart:.1e}")
+    result = run(tmp_path / "run", processes, sharding, objective=objective)
+    one = alone(objective)
+    error, apart = differences(rows(one), rows(tmp_path / "run")), close_weights(one, tmp_path / "run")
+    print(f"{processes} processes, {sharding}, {objective}: losses differ by {error:.1e}, weights by {apart:.1e}")
     assert error < TOLERANCE
     assert apart < 1e-4
     assert result["processes"] == processes
-    assert result["count"] == 445  # the test digits: divisible by neither 2 nor 4
+    judged = result if objective == "labels" else result["objective"]
+    assert judged["count"] == 445  # the test digits: divisible by neither 2 nor 4
 
 
-@pytest.mark.slow
+@slow
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("sharding", ["replicated", "sharded"])
-def test_a_checkpoint_of_four_goes_on_with_two_and_then_with_one(alone: Path, tmp_path: Path, sharding: str) -> None:
+def test_a_checkpoint_of_four_goes_on_with_two_and_then_with_one(
+    alone: Alone, tmp_path: Path, sharding: str, objective: str
+) -> None:
     folder = tmp_path / "run"
-    run_until(folder, 13, 4, sharding)
+    run_until(folder, 13, 4, sharding, objective)
     assert 11 <= last_step(folder) < 50
-    run_until(folder, 25, 2, sharding)
-    result = run(folder, 1)
+    run_until(folder, 25, 2, sharding, objective)
+    result = run(folder, 1, objective=objective)
     assert result["restarts"] == 2
-    assert differences(rows(alone), rows(folder)) < TOLERANCE
-    assert close_weights(alone, folder) < 1e-4
+    assert differences(rows(alone(objective)), rows(folder)) < TOLERANCE
+    assert close_weights(alone(objective), folder) < 1e-4
 
 
-@pytest.mark.slow
-def test_recomputation_changes_nothing(alone: Path, tmp_path: Path) -> None:
-    run(tmp_path / "run", 2, "sharded", "--recompute")
-    assert differences(rows(alone), rows(tmp_path / "run")) < TOLERANCE
+@slow
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_recomputation_changes_nothing(alone: Alone, tmp_path: Path, objective: str) -> None:
+    run(tmp_path / "run", 2, "sharded", "--recompute", objective=objective)
+    assert differences(rows(alone(objective)), rows(tmp_path / "run")) < TOLERANCE
 
 
 def test_a_batch_smaller_than_the_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,9 @@ from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.files import read_json
 from vitrail.jobs import training
 from vitrail.jobs.pretrain import Pretrain, pretrain
+from vitrail.models.mae import MAE
+from vitrail.models.masked_patches import MaskedPatches
+from vitrail.models.objective import Labels, Objective
 from vitrail.recipes import pretraining
 from vitrail.train.schedule import Cosine
 from vitrail.train.step import TrainState
@@ -28,11 +31,12 @@ from vitrail.weights.tensors import read_safetensors
 STEPS = 240
 
 
-def config() -> Pretrain:
+def config(objective: Objective = Labels()) -> Pretrain:
     """Everything that has a state: dropout, averaging, Adam, a random view, micro-batches, a save now and then."""
     recipe = pretraining("digits")
     return replace(
         recipe,
+        objective=objective,
         steps=STEPS,
         batch=16,
         schedule=Cosine(warmup=4),
@@ -62,11 +66,11 @@ def last_step(folder: Path) -> int:
         return 0
 
 
-def run_until_killed(folder: Path, workers: int, step: int) -> None:
+def run_until_killed(folder: Path, workers: int, step: int, more: Sequence[str] = ()) -> None:
     """Starts the command line and kills it with SIGKILL as soon as it has logged `step`."""
     command = [sys.executable, "-m", "vitrail", "pretrain", "digits", "--out", str(folder), "--workers", str(workers)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen([*command, *ARGUMENTS], env=environment, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*command, *ARGUMENTS, *more], env=environment, stderr=subprocess.PIPE)
     try:
         end = time.monotonic() + 120
         while last_step(folder) < step:
@@ -78,15 +82,30 @@ def run_until_killed(folder: Path, workers: int, step: int) -> None:
         process.communicate()
 
 
-def test_three_kills_and_other_workers_give_the_same_bytes(tmp_path: Path) -> None:
-    undisturbed = pretrain(config(), tmp_path / "undisturbed", Machine(workers=0))
+@pytest.mark.parametrize(
+    ("objective", "more"),
+    [
+        pytest.param(Labels(), "", id="labels"),
+        pytest.param(MaskedPatches(), "--objective masked-patches", id="masked-patches", marks=pytest.mark.slow),
+        pytest.param(
+            MAE(decoder_depth=1, decoder_width=16, decoder_heads=2, decoder_mlp=24),
+            "--objective mae --objective.decoder-depth 1 --objective.decoder-width 16 --objective.decoder-heads 2 "
+            "--objective.decoder-mlp 24",
+            id="mae",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_three_kills_and_other_workers_give_the_same_bytes(tmp_path: Path, objective: Objective, more: str) -> None:
+    asked = config(objective)
+    undisturbed = pretrain(asked, tmp_path / "undisturbed", Machine(workers=0))
     rng = random.Random()
     kills = sorted(rng.sample(range(5, STEPS - 30), 3))
     print(f"killed at steps {kills}")
     for kill, workers in zip(kills, (1, 0, 2), strict=True):
-        run_until_killed(tmp_path / "killed", workers, kill)
+        run_until_killed(tmp_path / "killed", workers, kill, more.split())
         assert not (tmp_path / "killed" / "result.json").exists()
-    result = pretrain(config(), tmp_path / "killed", Machine(workers=1))
+    result = pretrain(asked, tmp_path / "killed", Machine(workers=1))
     assert result.weights_sha256 == undisturbed.weights_sha256, f"killed at {kills}"
     assert result.restarts >= 1  # kills between two checkpoints count as one
     rows = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()

@@ -35,10 +35,10 @@ def unreadable_checkpoints(folder: Path) -> list[str]:
     return broken
 
 
-def survive(folder: Path, kills: int, seed: int, sharding: str) -> tuple[int, list[str]]:
+def survive(folder: Path, kills: int, seed: int, sharding: str, objective: str) -> tuple[int, list[str]]:
     """Runs with torchrun and kills one worker at random moments. Returns how often, and what was ever unreadable."""
     rng = random.Random(seed)
-    asked = command(folder, 2, sharding, kills + 2, *STEPS)
+    asked = command(folder, 2, sharding, kills + 2, *STEPS, objective=objective)
     said = folder.with_suffix(".log")
     with open(said, "w") as log:
         process = subprocess.Popen(asked, env=environment(), stdout=subprocess.DEVNULL, stderr=log)
@@ -73,14 +73,19 @@ def survive(folder: Path, kills: int, seed: int, sharding: str) -> tuple[int, li
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharding", ["replicated", "sharded"])
-def test_twenty_kills_cost_nothing_but_time(tmp_path: Path, sharding: str) -> None:
-    killed, broken = survive(tmp_path / "killed", KILLS, seed=len(sharding), sharding=sharding)
-    undisturbed = run(tmp_path / "whole", 2, sharding, *STEPS)
+@pytest.mark.parametrize(
+    ("sharding", "objective"),
+    [("replicated", "labels"), ("sharded", "labels"), ("replicated", "masked-patches"), ("sharded", "mae")],
+)
+def test_twenty_kills_cost_nothing_but_time(tmp_path: Path, sharding: str, objective: str) -> None:
+    killed, broken = survive(tmp_path / "killed", KILLS, len(sharding), sharding, objective)
+    undisturbed = run(tmp_path / "whole", 2, sharding, *STEPS, objective=objective)
     survived = json.loads((tmp_path / "killed" / "result.json").read_text())
-    print(f"{sharding}: {killed} kills, {survived['restarts']} restarts, {len(broken)} unreadable checkpoints seen")
+    said = f"{killed} kills, {survived['restarts']} restarts, {len(broken)} unreadable checkpoints seen"
+    print(f"{sharding}, {objective}: {said}")
     assert not broken
     assert killed == KILLS
     assert survived["restarts"] >= 1  # those that got as far as a save
     assert survived["weights_sha256"] == undisturbed["weights_sha256"]
     assert survived["accuracy"] == undisturbed["accuracy"]
+    assert survived["objective"] == undisturbed["objective"]

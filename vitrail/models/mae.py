@@ -42,6 +42,8 @@ class MAE:
         if min(sizes) < 1 or self.decoder_width % self.decoder_heads or self.decoder_width % 4:
             raise BadInput(f"the decoder's width must be a multiple of its heads and of 4, and nothing below 1: {self}")
         patches = config.grid[0] * config.grid[1]
+        if not 0 <= self.masked <= 1:  # no number at all, too
+            raise BadInput(f"masked is {self.masked:g}, expected a share of the patches")
         if not 0 < self.visible(patches) < patches:
             raise BadInput(f"{self.masked:g} masked of {patches} patches leaves {self.visible(patches)} to be seen")
 

@@ -39,7 +39,8 @@ class MaskedPatches:
     def check(self, config: ViTConfig) -> None:
         """Raises BadInput for numbers that mean nothing, and for models that the objective is not made for."""
         patches = config.grid[0] * config.grid[1]
-        if not 0 < self.share <= 1 or min(self.masked, self.foreign) < 0 or self.masked + self.foreign > 1:
+        fits = self.masked >= 0 and self.foreign >= 0 and self.masked + self.foreign <= 1
+        if not 0 < self.share <= 1 or not fits:  # no number at all, too
             raise BadInput(f"share, masked and foreign are shares of 1, and masked + foreign at most 1: {self}")
         check_encoder(config, "masked-patches")
         if config.channels != 3:

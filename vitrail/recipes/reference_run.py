@@ -77,7 +77,7 @@ def from_run(run: Path) -> Proof:
             validation=tuple(
                 (row["step"], _short(row["loss"]), _short(row["accuracy"]))
                 for row in rows
-                if row["kind"] == "validation"
+                if row["kind"] == "validation" and row.get("accuracy") is not None  # mae names nothing
             ),
         ),
     )

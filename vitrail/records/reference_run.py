@@ -25,7 +25,7 @@ class Curve(Record):
     """The curves of a run."""
 
     train: tuple[tuple[int, float], ...]  # step, mean loss since the point before; at most 200
-    validation: tuple[tuple[int, float, float], ...]  # step, loss, accuracy
+    validation: tuple[tuple[int, float, float], ...]  # step, loss, accuracy; empty where nothing is named (mae)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.cost import parameters
 from vitrail.models.initialise import on_meta
+from vitrail.models.mae import MAE
 from vitrail.models.objective import MaskedObjective, learner, own_parts
 from vitrail.models.resample import Interpolation
 from vitrail.models.vit import ViT, ViTConfig
@@ -82,6 +83,7 @@ def check_trained_with(config: ModelConfig, with_: TrainedWith, source: Path) ->
         if not isinstance(config, ViTConfig):
             raise BadInput("only a ViT is trained with a masked objective")
         with_.objective.check(config)
+        _check_size(with_)
         with on_meta():
             built = build(config)
             assert isinstance(built, ViT)
@@ -93,6 +95,19 @@ def check_trained_with(config: ModelConfig, with_: TrainedWith, source: Path) ->
         if ours != theirs:
             raise BadInput(f"{source}: {name!r} of what it was trained with has the shape {theirs}, expected {ours}")
     refuse_not_finite(with_.state, source)
+
+
+def _check_size(with_: TrainedWith) -> None:
+    """Raises BadInput before a decoder is built that is far larger than what the file holds."""
+    objective, state = with_.objective, with_.state
+    if not isinstance(objective, MAE):
+        return
+    depth, width = objective.decoder_depth, objective.decoder_width
+    if depth > len(state):
+        raise BadInput(f"the config asks for a decoder of {depth:,} layers, the file holds {len(state):,} tensors")
+    asked, held = depth * width * (4 * width + 2 * objective.decoder_mlp), sum(t.numel() for t in state.values())
+    if asked > 2 * held + 1_000_000:
+        raise BadInput(f"the config asks for a decoder of {asked:,} parameters, the file holds {held:,}")
 
 
 def unusable_classifier(model: Model) -> str | None:

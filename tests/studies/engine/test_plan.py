@@ -57,6 +57,17 @@ def test_added_positions_are_tried_as_one_and_relative_ones_by_themselves(
     assert kinds == {Learned1d(), Relative()}
 
 
+def test_what_an_objective_costs_is_in_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "forecast", quick)
+    made = study("masked", "paper")
+    rows = {row["name"]: row for row in planning.plan(made, tmp_path, Machine("cpu"))["rows"]}
+    labels, mae = rows["supervised"], rows["MAE"]
+    assert mae["flops_per_image"] < 0.6 * labels["flops_per_image"], "the encoder sees a quarter"
+    assert mae["total_flops"] == pytest.approx(labels["total_flops"], rel=1e-3), "of as much compute"
+    assert mae["seconds"] == pytest.approx(labels["seconds"], rel=0.01)
+    assert mae["images"] > 1.7 * labels["images"]
+
+
 def test_the_papers_runs_are_planned_without_their_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def too_large(*_: object, **__: object) -> Forecast:
         raise BadInput("this machine is too small")

@@ -59,7 +59,7 @@ def _measured(plan: StudyRun, measure: Measure, machine: Machine) -> Measured | 
     match measure:
         case FewShot(train, test, shots, draws):
             judged = linear(Linear(bundle, train, test, shots, draws), None, machine)
-            values = {f"{row.shots}-shot": row.mean for row in judged.rows}
+            values = {FewShot.name_of(row.shots): row.mean for row in judged.rows}
             return Measured(measure=about, values=values, count=judged.count, rows=judged.rows)
         case Tuned(config, name):
             folder = plan.folder / f"tuned-{digest(config)}"

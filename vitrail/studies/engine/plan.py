@@ -15,6 +15,7 @@ from vitrail.jobs.forecast.forecast import GPUS, Forecast, forecast, gpu_share
 from vitrail.jobs.pretrain import EarlyStopping, Pretrain
 from vitrail.models.build import ModelConfig
 from vitrail.models.cost import parameters, training_flops
+from vitrail.models.objective_cost import training_flops_of
 from vitrail.models.position import Learned1d, Relative
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes.pretraining import CLASSES, IMAGES
@@ -60,7 +61,7 @@ def _row(place: StudyRun, machine: Machine, threads: int) -> dict[str, Any]:
         count = config.images or count
     model = replace(model, num_classes=model.num_classes or classes)
     images = config.steps * config.batch
-    flops = training_flops(model)
+    flops = training_flops_of(model, config.objective)
     row |= {"parameters": parameters(model), "flops_per_image": flops, "images": images, "total_flops": flops * images}
     tried = _alike(model)
     try:
@@ -91,7 +92,7 @@ def _alike(model: ModelConfig) -> ModelConfig:
 
 
 def _forecast(cost: Forecast, scale: float) -> dict[str, Any]:
-    """Seconds and memory; `scale`: FLOPs of the run in those of what was tried."""
+    """Seconds and memory; `scale`: FLOPs of the run in those of what was tried, with labels."""
     gpus = {name: cost.on_gpu(name) * scale for name in GPUS}
     steps = cost.training_seconds * (scale - 1)
     return {"seconds": cost.seconds + steps, "memory_gib": cost.memory_gib, "gpus": gpus}

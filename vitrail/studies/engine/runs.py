@@ -20,13 +20,18 @@ class FewShot:
 
     train: str
     test: str
-    shots: tuple[int, ...] = (5,)
+    shots: tuple[int | Literal["all"], ...] = (5,)  # all: the whole training set
     draws: int = 3  # the same for all runs, so that they are no noise between these
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of its values."""
-        return tuple(f"{n}-shot" for n in self.shots)
+        return tuple(self.name_of(n) for n in self.shots)
+
+    @staticmethod
+    def name_of(shots: int | Literal["all"]) -> str:
+        """What the accuracy from so many images a class is called."""
+        return "linear" if shots == "all" else f"{shots}-shot"
 
 
 @dataclass(frozen=True)
