@@ -36,6 +36,17 @@ def test_noise_and_an_ordinary_run_raise_nothing() -> None:
         health.check(step, usual * float(random.lognormal(0, 0.3)), 1.0, [])
 
 
+def test_batches_that_are_mixed_are_no_jump_among_others() -> None:
+    """Half of them by CutMix, at the end of a fine-tuning: 0.1 to 0.3 nats without, 1.5 to 2.3 with."""
+    random = np.random.default_rng(0)
+    health = SpikeDetector()
+    for step in range(2000):
+        mixed = random.random() < 0.5
+        health.check(step, float(random.uniform(1.5, 2.3) if mixed else random.uniform(0.1, 0.3)), 1.0, [])
+    with pytest.raises(LossSpike, match="jumped to 12"):
+        health.check(2000, 12.0, 1.0, [])
+
+
 def test_only_so_many_batches_are_left_out() -> None:
     bad = LossSpike(90, "the loss is nan", [])
     limit_skips([1] * (SKIPS - 1), bad, "failures")

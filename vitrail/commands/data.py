@@ -25,12 +25,13 @@ def _check(args: list[str]) -> int:
         model: str | None = None  # finds labels that its features, or its classifier, think unlikely
         quick: bool = False  # names, class sizes, and a sample of the images
         few: int = 10  # images below which a class has too few
+        untrusted: bool = False  # decode in a process with limits of memory and time, which may die of an image
         out: Path | None = None  # folder to write: the page, what was found and what to drop as CSV
         common: Annotated[Common, tyro.conf.arg(name="")] = Common()
 
     chosen = _parse("check", Options, _gathered("--against", args))
     chosen.common.find_data()
-    config = Check(chosen.data, chosen.against, chosen.model, chosen.quick, chosen.few)
+    config = Check(chosen.data, chosen.against, chosen.model, chosen.quick, chosen.few, chosen.untrusted)
     result = check(config, chosen.out, workers=chosen.common.workers, device=chosen.common.device)
     lines = [summary(result)]
     if chosen.out is not None:

@@ -1,6 +1,8 @@
 """Folders and files that answer one question: asked again they go on, and another question is refused."""
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,19 @@ def claim_folder(path: Path, wait: float = 0.0) -> Lock:
     lock = lock_or_refuse(path / ".lock", path, wait)
     remove_leftovers(path)
     return lock
+
+
+@contextmanager
+def alone_in(folder: Path | None) -> Iterator[None]:
+    """While it lasts, others that write there wait, so that all files are those of one of them; None: nothing is."""
+    if folder is None:
+        yield
+        return
+    lock = claim_folder(folder, wait=-1.0)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def refuse_another(place: Path, stored: Any, question: Any, what: str, advice: str) -> None:

@@ -12,13 +12,16 @@ import numpy as np
 from vitrail.core.errors import BadInput
 from vitrail.core.files import write_text_atomic
 from vitrail.core.progress import say
+from vitrail.core.resumable import alone_in
 from vitrail.core.seeds import generator
+from vitrail.data.decode.image import decode
 from vitrail.data.open.filtered import write_filtered
 from vitrail.data.open.names import open_data, splits_of
 from vitrail.data.quality.findings import UNLIKELY, Finding, Issue, findings
 from vitrail.data.quality.near_duplicates import find_near_duplicates
-from vitrail.data.quality.scan import ScannedSet, scan_sets
+from vitrail.data.quality.scan import Look, ScannedSet, look, scan_sets
 from vitrail.data.quality.thumbnails import Gallery
+from vitrail.data.quality.untrusted import Guard
 from vitrail.data.sources.base import Source
 from vitrail.data.sources.shard_digests import refuse_damaged
 from vitrail.data.sources.split_names import DataName, meaning
@@ -45,6 +48,7 @@ class Check:
     model: str | None = None
     quick: bool = False
     few: int = 10
+    untrusted: bool = False  # decode in a process with limits, which may die of an image
 
 
 def check(config: Check, folder: Path | None = None, *, workers: int | None = None, device: str = "auto") -> DataCheck:
@@ -59,7 +63,10 @@ def check(config: Check, folder: Path | None = None, *, workers: int | None = No
     started = time.perf_counter()
     if config.few < 0:
         raise BadInput(f"--few {config.few} is a number of images of a class, expected 0 or more")
-    sets = _scanned(config, workers)
+    if config.untrusted and config.model is not None:
+        raise BadInput("features are made of images that are decoded here: leave out --model with --untrusted")
+    guard = Guard() if config.untrusted else None
+    sets = _scanned(config, workers, guard or look)
     copies = None
     if not config.quick:
         say(f"comparing {sum(len(p.table) for p in sets):,} images")
@@ -67,31 +74,34 @@ def check(config: Check, folder: Path | None = None, *, workers: int | None = No
     found = findings(sets, copies, config.few)
     if config.model is not None:
         found += _unlikely(config.model, [p for p in sets if p.judged], device)
-    gallery = Gallery()
+    gallery = Gallery((lambda data: guard(data).pixels) if guard else decode)
     rows = [_row(finding, gallery) for finding in found]
     drops = _drops(found)
-    result = DataCheck(
-        data=config.data,
-        against=config.against,
-        model=config.model,
-        quick=config.quick,
-        count=sum(len(p.source) for p in sets if p.judged),
-        examined=sum(len(p.table) for p in sets if p.judged),
-        sets=[_about(p) for p in sets],
-        findings=rows,
-        dropped=len(drops),
-        views=_write_views(folder, sets, found) if folder is not None else {},
-        seconds=time.perf_counter() - started,
-    )
-    if folder is not None:
-        write_text_atomic(folder / "findings.csv", _table([(f, item) for f in found for item in f.items]))
-        write_text_atomic(folder / "drop.csv", _table(drops))
-        gallery.write(folder / "pictures.npz")
-        write_record(folder / "check.json", result)
+    if guard:
+        guard.close()
+    with alone_in(folder):
+        result = DataCheck(
+            data=config.data,
+            against=config.against,
+            model=config.model,
+            quick=config.quick,
+            count=sum(len(p.source) for p in sets if p.judged),
+            examined=sum(len(p.table) for p in sets if p.judged),
+            sets=[_about(p) for p in sets],
+            findings=rows,
+            dropped=len(drops),
+            views=_write_views(folder, sets, found) if folder is not None else {},
+            seconds=time.perf_counter() - started,
+        )
+        if folder is not None:
+            write_text_atomic(folder / "findings.csv", _table([(f, item) for f in found for item in f.items]))
+            write_text_atomic(folder / "drop.csv", _table(drops))
+            gallery.write(folder / "pictures.npz")
+            write_record(folder / "check.json", result)
     return result
 
 
-def _scanned(config: Check, workers: int | None) -> list[ScannedSet]:
+def _scanned(config: Check, workers: int | None, looking: Look) -> list[ScannedSet]:
     """All sets, examined: the splits of the data, then those that they are compared with."""
     judged = [(name, open_data(name, "train")) for name in _splits(config.data)]
     opened = [*judged, *((name, open_data(name, "test")) for name in config.against)]
@@ -99,7 +109,8 @@ def _scanned(config: Check, workers: int | None) -> list[ScannedSet]:
         say(f"{name}: {len(source):,} images in {len(source.classes):,} classes")
         if not config.quick:
             refuse_damaged(getattr(source.base(), "files", ()))
-    sets = scan_sets(opened, 1, sample=_sample) if config.quick else scan_sets(opened, workers)
+    sample, workers = (_sample, 1) if config.quick else (None, workers)
+    sets = scan_sets(opened, workers, sample=sample, looking=looking)
     return [replace(scanned, judged=i < len(judged)) for i, scanned in enumerate(sets)]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from vitrail.core.device import Machine, Precision
 from vitrail.core.errors import BadInput
+from vitrail.core.resumable import alone_in
 from vitrail.data.open.names import open_data
 from vitrail.data.quality.thumbnails import Gallery
 from vitrail.data.sources.base import Source
@@ -96,9 +97,10 @@ def evaluate(
     if fitted and config.store_temperature:
         _store(config, fitted, result)
     if folder is not None:
-        if copies:
-            gallery.write(folder / "pictures.npz")
-        evaluation.write(folder, config.data, config.model, result)
+        with alone_in(folder):
+            if copies:
+                gallery.write(folder / "pictures.npz")
+            evaluation.write(folder, config.data, config.model, result)
     return result
 
 
@@ -136,7 +138,8 @@ def _several_classes(
         about = {"data": chosen.data, "count": chosen.count}
         store_thresholds(bundle_of(config.model), tuple(chosen.values), about)
     if folder is not None:
-        evaluation.write(folder, summary)
+        with alone_in(folder):
+            evaluation.write(folder, summary)
     return summary
 
 
@@ -149,7 +152,8 @@ def _compare_folders(config: Evaluate, folder: Path | None) -> Comparison:
         )
     result = compare(read_predictions(config.model), read_predictions(config.against))
     if folder is not None:
-        write_record(folder / "comparison.json", result)
+        with alone_in(folder):
+            write_record(folder / "comparison.json", result)
     return result
 
 

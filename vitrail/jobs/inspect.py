@@ -18,6 +18,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.estimate import over_seeds
 from vitrail.core.files import atomic_path
 from vitrail.core.progress import progress, say
+from vitrail.core.resumable import alone_in
 from vitrail.core.seeds import generator
 from vitrail.data.loader.batch import Batch, BrokenExample
 from vitrail.data.loader.loader import eval_loader
@@ -92,17 +93,18 @@ def inspect(config: Inspect, folder: Path, machine: Machine | None = None) -> In
             "its filters and neighbours are drawn" if among else f"its filters are drawn, {config.images} is not used"
         )
         say(f"{config.model} is a ResNet and has no attention: {rest}")
-    return look_inside(
-        model,
-        model.preprocess,
-        model.classes,
-        source,
-        folder,
-        name=config.model,
-        asked=config,
-        among=among,
-        painter=_painter(model, published),
-    )
+    with alone_in(folder):
+        return look_inside(
+            model,
+            model.preprocess,
+            model.classes,
+            source,
+            folder,
+            name=config.model,
+            asked=config,
+            among=among,
+            painter=_painter(model, published),
+        )
 
 
 def _images(data: str, role: Role) -> Source:

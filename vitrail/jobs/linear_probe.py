@@ -14,6 +14,7 @@ from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import over_seeds
 from vitrail.core.progress import progress, say
+from vitrail.core.resumable import alone_in
 from vitrail.core.seeds import torch_seed
 from vitrail.data.leakage import check_train_test
 from vitrail.data.open.names import open_data, require_classes
@@ -135,7 +136,8 @@ def linear(config: Linear, folder: str | Path | None = None, machine: Machine | 
         runtime=computed.info() if computed else None,
     )
     if folder is not None and launched().first:
-        write_record(Path(folder) / "linear.json", result)
+        with alone_in(Path(folder)):
+            write_record(Path(folder) / "linear.json", result)
     return result
 
 

@@ -4,13 +4,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from statistics import median
 
 from vitrail.core.errors import BadInput
 
-REMEMBERED = 100  # steps whose losses make the median
-CHECKED_FROM = 50  # losses from which on there is a median to compare with
-SPIKE = 4.0  # a loss above this multiple of the median, plus one nat, has jumped
+REMEMBERED = 100  # steps whose losses are compared with
+CHECKED_FROM = 50  # losses from which on there is something to compare with
+USUAL = 0.9  # share of these that lie below what is usual: where some batches are mixed, those have the higher losses
+SPIKE = 4.0  # a loss above this multiple of it, plus one nat, has jumped
 SKIPS = 2  # batches that a run may skip
 ADVICE = "Lower the learning rate, lengthen the warm-up, or set clip to 1"
 
@@ -34,7 +34,7 @@ def no_losses() -> deque[float]:
 
 @dataclass
 class SpikeDetector:
-    """Compares every loss with the median of the last ones, `history`."""
+    """Compares every loss with the last ones, `history`."""
 
     history: deque[float] = field(default_factory=no_losses)
 
@@ -45,9 +45,9 @@ class SpikeDetector:
         if not isfinite(gradient_norm):
             raise LossSpike(step, f"the norm of the gradient is {gradient_norm}", keys)
         if len(self.history) >= CHECKED_FROM:
-            middle = median(self.history)
-            if loss > SPIKE * middle + 1:
-                raise LossSpike(step, f"the loss jumped to {loss:.4g} from about {middle:.4g}", keys)
+            usual = sorted(self.history)[int(USUAL * (len(self.history) - 1))]
+            if loss > SPIKE * usual + 1:
+                raise LossSpike(step, f"the loss jumped to {loss:.4g} from about {usual:.4g}", keys)
         self.history.append(loss)
 
 

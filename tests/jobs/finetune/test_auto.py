@@ -31,7 +31,7 @@ from vitrail.jobs.finetune.auto_plan import Sizes, Times, final_steps, make_auto
 from vitrail.jobs.finetune.auto_trials import choose
 from vitrail.jobs.finetune.candidates import CANDIDATES
 from vitrail.jobs.finetune.held_out import judge_logits, make_folds
-from vitrail.jobs.finetune.linear_judge import linear_judge
+from vitrail.jobs.finetune.linear_judge import LEAST, fit_seconds, linear_judge
 from vitrail.jobs.finetune.run import Finetune, build_pretrained, finetune_once
 from vitrail.records.finetune import AutoPlanFile, FinetuneResult, Sweep, Trial
 from vitrail.records.record import as_json, load_record
@@ -362,7 +362,7 @@ def test_the_mean_of_trials_goes_on_where_it_is_better_than_each(
 
 def test_the_plan_keeps_to_its_budget() -> None:
     sizes, times = Sizes(1000, 200, 500, 10, 1), Times(2.5, 0.04, 5.0)
-    for budget, tried in {120.0: 0, 360.0: 1, 1200.0: 1, 2400.0: 2, 36_000.0: 5}.items():
+    for budget, tried in {120.0: 0, 360.0: 1, 1200.0: 1, 2400.0: 2, 36_000.0: len(CANDIDATES)}.items():
         plan = make_auto_plan(sizes, times, budget, 32, 0, CANDIDATES)
         assert plan.seconds <= 0.9 * budget
         assert len(plan.candidates) == tried
@@ -376,6 +376,16 @@ def test_the_plan_keeps_to_its_budget() -> None:
     assert (given.trial_steps, given.steps, final_steps(given, 1e9, 1.0, 1.0)) == (40, 10, 10)
     several = make_auto_plan(sizes._replace(held=1000, folds=5), times, 3600.0, 32, 40, CANDIDATES)
     assert (several.trial_steps, several.steps) == (20, 40)
+
+
+def test_the_plan_counts_the_fit_of_the_judge() -> None:
+    """Of a thousand classes it takes minutes: fewer steps are left."""
+    sizes, times = Sizes(20_000, 4_000, 500, 1_000, 1), Times(1.0, 0.02, 5.0)
+    soon, late = (make_auto_plan(sizes, times._replace(fit=fit), 1800.0, 32, 0, CANDIDATES[:1]) for fit in (0.0, 300.0))
+    assert late.seconds == pytest.approx(soon.seconds, abs=10)
+    assert soon.trial_steps - late.trial_steps == pytest.approx(240, abs=4), "300 s, of which a fifth is the final run"
+    several = [fit_seconds(count, 64, 100) - LEAST for count in (1_000, 1_000_000)]
+    assert several[1] > 20 * several[0] > 0
 
 
 def test_equal_accuracies_go_to_the_lower_loss_and_failed_trials_never_win() -> None:

@@ -5,7 +5,9 @@ import io
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import PurePath
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -77,19 +79,44 @@ class Scanned:
         )
 
 
+class Looked(NamedTuple):
+    """What is seen of an encoded image; as in Scanned."""
+
+    kind: str
+    mode: str
+    turn: int
+    pixels: image.Pixels
+
+
+Look = Callable[[bytes], Looked]
+
+
+def look(data: bytes) -> Looked:
+    """Decodes an image here; raises BrokenImage."""
+    return Looked(*header(data), image.decode(data))
+
+
 def scan(
-    source: Source, indices: np.ndarray | None = None, *, workers: int | None = None, title: str = "examining"
+    source: Source,
+    indices: np.ndarray | None = None,
+    *,
+    workers: int | None = None,
+    title: str = "examining",
+    looking: Look = look,
 ) -> Scanned:
     """Reads and decodes the images at `indices` (None: all), in several processes; never raises for a broken one.
 
-    1.1 KB are held for each image.
+    1.1 KB are held for each image. `looking`: what decodes; it is sent to each process.
     """
     indices = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
     whole, done, broken = Scanned.empty(len(indices)), 0, 0
     if workers is None:
         workers = usable_cores() if len(indices) > ALONE else 1
     parts = (indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK))
-    with mapping(examine_part, source, workers) as mapped, progress(title, len(indices)) as bar:
+    with (
+        mapping(partial(examine_part, looking=looking), source, workers) as mapped,
+        progress(title, len(indices)) as bar,
+    ):
         for part in mapped(parts):
             for field in fields(Scanned):
                 getattr(whole, field.name)[done : done + len(part)] = getattr(part, field.name)
@@ -133,17 +160,20 @@ def scan_sets(
     workers: int | None = None,
     *,
     sample: Callable[[Source], np.ndarray] | None = None,
+    looking: Look = look,
 ) -> list[ScannedSet]:
     """Scans each set, whole or at the indices that `sample` returns; places count on through them."""
     sets, start = [], 0
     for name, source in named:
         indices = None if sample is None else sample(source)
-        sets.append(ScannedSet(name, source, scan(source, indices, workers=workers, title=name), start))
+        sets.append(
+            ScannedSet(name, source, scan(source, indices, workers=workers, title=name, looking=looking), start)
+        )
         start += len(sets[-1].table)
     return sets
 
 
-def examine_part(source: Source, indices: np.ndarray) -> Scanned:
+def examine_part(source: Source, indices: np.ndarray, looking: Look = look) -> Scanned:
     """Some images of a source, in this process."""
     seen = Scanned.empty(len(indices))
     seen.index[:] = indices
@@ -151,7 +181,7 @@ def examine_part(source: Source, indices: np.ndarray) -> Scanned:
         try:
             example = source[int(index)]
             seen.key[row] = example.key.encode("utf-8", "backslashreplace").decode()
-            _examine(example.image, seen, row)
+            _examine(example.image, seen, row, looking)
         except BrokenImage as problem:
             seen.key[row] = seen.key[row] or problem.key or f"example {index}"
             seen.reason[row] = str(problem)
@@ -161,10 +191,9 @@ def examine_part(source: Source, indices: np.ndarray) -> Scanned:
     return seen
 
 
-def _examine(stored: bytes | image.Pixels, seen: Scanned, row: int) -> None:
+def _examine(stored: bytes | image.Pixels, seen: Scanned, row: int, looking: Look) -> None:
     if isinstance(stored, bytes):
-        seen.kind[row], seen.mode[row], seen.turn[row] = header(stored)
-        pixels = image.decode(stored)
+        seen.kind[row], seen.mode[row], seen.turn[row], pixels = looking(stored)
     else:
         pixels = stored
     seen.size[row] = pixels.shape[:2]

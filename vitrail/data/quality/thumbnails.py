@@ -1,5 +1,6 @@
 """Small pictures of some examples, for the pages: `pictures.npz`, one array each."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from PIL import Image
 
 from vitrail.core.files import atomic_path
 from vitrail.data.decode import image
-from vitrail.data.decode.image import BrokenImage
+from vitrail.data.decode.image import BrokenImage, Pixels
 from vitrail.data.sources.base import Source
 
 SIDE = 128  # pixels of the longer side, at most
@@ -17,7 +18,9 @@ SIDE = 128  # pixels of the longer side, at most
 class Gallery:
     """Collects pictures; each is drawn once and known by a number."""
 
-    def __init__(self) -> None:
+    def __init__(self, decode: Callable[[bytes], Pixels] = image.decode) -> None:
+        """`decode`: of encoded bytes; raises BrokenImage."""
+        self._decode = decode
         self.pictures: list[np.ndarray] = []
         self._numbers: dict[tuple[str, int], int | None] = {}
 
@@ -35,7 +38,7 @@ class Gallery:
     def _draw(self, source: Source, index: int) -> int | None:
         try:
             stored = source[index].image
-            drawn = Image.fromarray(image.decode(stored) if isinstance(stored, bytes) else stored)
+            drawn = Image.fromarray(self._decode(stored) if isinstance(stored, bytes) else stored)
         except (BrokenImage, OSError):
             return None
         drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

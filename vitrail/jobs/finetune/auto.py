@@ -42,7 +42,7 @@ from vitrail.jobs.finetune.auto_trials import AutoRun, choose, ended, judge_row,
 from vitrail.jobs.finetune.candidates import CANDIDATES, JUDGE, SOUP, usable
 from vitrail.jobs.finetune.doubtful import note_doubtful
 from vitrail.jobs.finetune.held_out import judged_words, make_folds
-from vitrail.jobs.finetune.linear_judge import linear_judge
+from vitrail.jobs.finetune.linear_judge import fit_seconds, linear_judge
 from vitrail.jobs.finetune.run import (
     Finetune,
     build_pretrained,
@@ -137,11 +137,13 @@ def _plan(
         folds = make_folds(train, config.seed)
         held = sum(len(fold.held) for fold in folds)
         sizes = Sizes(len(train), held, len(test) if test is not None else 0, len(train.classes), len(folds))
+        fit = fit_seconds(len(train), start.config.representation_width, len(train.classes))
         known = usable(start, train, config.resolution)
 
         def made(batch: int, step: float) -> AutoPlan:
             spent = time.perf_counter() - started
-            return make_auto_plan(sizes, Times(step, step / batch / PASSES, spent), budget, batch, config.steps, known)
+            times = Times(step, step / batch / PASSES, spent, fit)
+            return make_auto_plan(sizes, times, budget, batch, config.steps, known)
 
         plan = made(config.batch, step)
         if any_batch and plan.timed and plan.steps + plan.trial_steps < USEFUL and config.batch > 1:

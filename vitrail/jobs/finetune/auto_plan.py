@@ -28,6 +28,7 @@ class Times(NamedTuple):
     step: float  # with the training views of its images
     judge: float  # an image, without gradients, decoded
     measured: float  # what measuring took
+    fit: float = 0.0  # of the linear judge
 
 
 def goes_on(plan: AutoPlan) -> bool:
@@ -83,7 +84,7 @@ def make_auto_plan(
         known: the candidates that the model can be trained by; the first ones are tried first.
     """
     most = max(USEFUL, ceil(EPOCHS * sizes.train / batch))
-    fixed = times.measured + times.judge * (sizes.train + sizes.test) + START
+    fixed = times.measured + times.fit + times.judge * (sizes.train + sizes.test) + START
     runs = max(1, sizes.folds)
 
     longer = 1 / GOING_ON if runs == 1 else 0.5  # a trial, in final runs

@@ -22,6 +22,9 @@ from vitrail.evals.fewshot import Linear
 from vitrail.evals.logistic import fit_logistic, logistic_regression
 from vitrail.jobs.finetune.held_out import Fold, Judged, judge_logits, judged_from_json
 
+LEAST = 1.0  # seconds of a fit of few images
+PRODUCTS = 350  # of features and weights in whose time it is done, for all strengths: 307 and 363 were measured
+
 
 class LinearJudge(NamedTuple):
     """Classifiers whose confidence is right on held-out images: of each fold, and of all training images."""
@@ -79,6 +82,15 @@ def linear_judge(
         raise BadInput(f"{file} is damaged ({problem}): remove it and {about}, and it is fitted again") from None
     judged = judged_from_json(stored["judged"])
     return LinearJudge(tuple(parts), whole, judged, stored["strength"], stored["seconds"])
+
+
+def fit_seconds(images: int, width: int, classes: int) -> float:
+    """About how long the fit takes here, by the time of one product of matrices."""
+    rows, rng = 2048, np.random.default_rng(0)
+    values, weights = rng.standard_normal((rows, width)), rng.standard_normal((width, classes))
+    started = time.perf_counter()
+    values @ weights
+    return LEAST + PRODUCTS * images / rows * (time.perf_counter() - started)
 
 
 def divided(fit: Linear, temperature: float) -> Linear:

@@ -3,14 +3,13 @@
 The messages: a `Preprocess` and the bytes of an image; back comes OK and the pixels, or BROKEN and a sentence.
 """
 
-import resource
 import signal
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import numpy as np
 
+from vitrail.core.memory_limit import limit_memory
 from vitrail.data.decode import image
 from vitrail.data.decode.image import BrokenImage
 from vitrail.data.transforms.pipeline import eval_transform
@@ -23,7 +22,7 @@ def decode_until_told(connection: Connection, megapixels: float, gib: float) -> 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides what happens
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     image.MAX_PIXELS = int(megapixels * 1e6)
-    _limit_memory(gib)
+    limit_memory(gib)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             preprocess = connection.recv()
@@ -39,11 +38,3 @@ def _answer(data: bytes, preprocess: object, gib: float) -> bytes:
     except MemoryError:
         return BROKEN + f"decoding needs more than the {gib:g} GiB allowed".encode()
     return OK + np.ascontiguousarray(view).tobytes()
-
-
-def _limit_memory(gib: float) -> None:
-    """So much above what is mapped now; where the system does not say that, no limit."""
-    with suppress(OSError, ValueError, IndexError):
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + int(gib * 2**30)
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
