@@ -168,7 +168,7 @@ def _tried(content: Json) -> Section | None:
     best = next((i for i, row in enumerate(trials) if row.get("name") == chosen.get("name")), None)
     head = [
         "tried",
-        *[f"#{measure}" for _ in others],
+        *["#mAP" if measure == "mean average precision" else f"#{measure}" for _ in others],
         "#held-out accuracy",
         "#95 % interval",
         "#held-out loss",
