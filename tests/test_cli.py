@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -109,3 +110,38 @@ def test_a_full_disk_is_a_sentence_that_says_what_to_do(name: str | None, capsys
     assert "the disk is full" in said
     assert "make room and run the same command again" in said
     assert name is None or name in said
+
+
+def test_a_worker_that_was_killed_is_a_sentence(capsys, monkeypatch) -> None:
+    problem = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    def killed(_: list[str]) -> int:
+        raise problem
+
+    monkeypatch.setitem(COMMANDS, "models", COMMANDS["models"]._replace(run=killed))
+    with pytest.raises(SystemExit) as ended:
+        main(["models"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("vitrail: a worker process died (killed for want of memory")
+    problem = RuntimeError("shapes do not match")
+    with pytest.raises(RuntimeError, match="shapes"):
+        main(["models"])
+
+
+@pytest.mark.slow
+def test_a_run_whose_worker_is_killed_ends_with_a_sentence_and_goes_on(tmp_path: Path) -> None:
+    """SIGKILL, as by the system for want of memory, while it trains."""
+    words = [sys.executable, "-m", "vitrail", "pretrain", "digits", "--save-every", "5", "--workers", "2"]
+    words += ["--steps", "100000", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    checkpoints = tmp_path / "run/checkpoints"
+    while not list(checkpoints.glob("step-0000001?")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (worker, *_) = [pid for pid in children if "data_worker" in Path(f"/proc/{pid}/comm").read_text()]
+    os.kill(int(worker), signal.SIGKILL)
+    said = process.communicate(timeout=120)[1].splitlines()
+    assert process.returncode == 2, said
+    assert said[-1].startswith("vitrail: a worker process died")

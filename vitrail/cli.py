@@ -98,6 +98,13 @@ def _run(args: list[str], debug: bool) -> int:
             raise
         print(f"vitrail: {_sentence(problem)}", file=sys.stderr)
         return 2
+    except RuntimeError as problem:
+        from vitrail.core.pool import LOST, is_lost_worker
+
+        if debug or not is_lost_worker(problem):
+            raise
+        print(f"vitrail: {LOST}. The same command goes on from the last checkpoint", file=sys.stderr)
+        return 2
     except Interrupted as problem:
         print(f"vitrail: {problem}; the same command goes on from here", file=sys.stderr)
         return 128 + problem.number

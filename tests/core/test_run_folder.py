@@ -146,3 +146,25 @@ def test_the_environment_names_versions_and_what_the_caller_adds() -> None:
     facts = environment(device="cpu")
     assert facts["device"] == "cpu"
     assert {"vitrail", "python", "torch", "command", "started"} <= facts.keys()
+
+
+@pytest.mark.parametrize("at", ["log", "sync", "finish"])
+def test_a_folder_that_is_removed_meanwhile_is_made_anew(at: str, tmp_path: Path, capsys) -> None:
+    """What the run still finds lies in a folder that can be gone on with, as one of this config."""
+    with RunFolder(tmp_path / "run", "pretrain", Config(), "digits") as run:
+        run.log({"step": 1})
+        before = read_json(run.path / "config.json")
+        (tmp_path / "run").rename(tmp_path / "moved")
+        match at:
+            case "log":
+                run.log({"step": 2})
+            case "sync":
+                run.sync_metrics()
+            case "finish":
+                run.finish({"accuracy": 0.5})
+        run.log({"step": 3})
+    assert capsys.readouterr().err.count("was removed or moved") == 1
+    assert read_json(tmp_path / "run/config.json") == before
+    assert [row["step"] for row in read_metrics(tmp_path / "run/metrics.jsonl")][-1] == 3
+    with RunFolder(tmp_path / "run", "pretrain", Config(), "digits") as again:
+        assert again.state == ("finished" if at == "finish" else "unfinished")

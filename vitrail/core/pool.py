@@ -19,6 +19,7 @@ Result = TypeVar("Result")
 Shared = TypeVar("Shared")
 
 AHEAD = 2  # items that wait for each worker
+LOST = "a worker process died (killed for want of memory, or a decoder crashed); give fewer workers"
 
 
 def usable_cores() -> int:
@@ -60,9 +61,12 @@ def _in_order(pool: ProcessPoolExecutor, ahead: int, items: Iterable[Any]) -> It
         while pending:
             yield pending.popleft().result()
     except BrokenProcessPool:
-        raise BadInput(
-            "a worker process died (killed for want of memory, or a decoder crashed); give fewer workers"
-        ) from None
+        raise BadInput(LOST) from None
+
+
+def is_lost_worker(problem: RuntimeError) -> bool:
+    """Whether that is what PyTorch's loader raises, wherever the program is then, when one of its workers died."""
+    return str(problem).startswith("DataLoader worker")
 
 
 _task: Callable[[Any], Any]

@@ -14,9 +14,10 @@ from vitrail.core import dist
 from vitrail.core.columns import columns_given
 from vitrail.core.config import to_json
 from vitrail.core.errors import BadInput
-from vitrail.core.files import read_json, sync_folder, write_json, write_text_atomic
+from vitrail.core.files import make_folder, read_json, sync_folder, write_json, write_text_atomic
 from vitrail.core.locks import Lock
 from vitrail.core.loggers import Loggers
+from vitrail.core.progress import say
 from vitrail.core.resumable import claim_folder, refuse_another
 
 PATIENCE = 8.0  # seconds that a folder in use is waited for: a run that was told to stop saves first
@@ -38,6 +39,7 @@ class RunFolder:
         self._metrics = self.path / "metrics.jsonl"
         self._lock: Lock | None = None
         self._config = config
+        self._asked = asked_for(job, recipe, config)
         self._loggers: Loggers | None = None
         if not self.writes:
             heard = dist.gathered_json(None)[0]
@@ -65,7 +67,7 @@ class RunFolder:
                 self.close()
                 raise
             return "finished" if (self.path / "result.json").exists() else "unfinished"
-        write_json(existing, asked_for(job, recipe, config))
+        write_json(existing, self._asked)
         return "new"
 
     def _check_same(self, stored: dict[str, Any], job: str, config: Any) -> None:
@@ -94,6 +96,7 @@ class RunFolder:
         """Appends one row to metrics.jsonl, and shows it to what tracks the run."""
         if not self.writes:
             return
+        self._stay()
         if self._loggers is not None:
             self._loggers.log(row)
         with open(self._metrics, "a", encoding="utf-8") as file:
@@ -101,6 +104,7 @@ class RunFolder:
 
     def sync_metrics(self) -> None:
         """Makes the rows so far survive a power cut: before a checkpoint says that their steps are done."""
+        self._stay()
         if self.writes and self._metrics.exists():
             with open(self._metrics, "rb") as file:
                 os.fsync(file.fileno())
@@ -129,7 +133,16 @@ class RunFolder:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Writes result.json, the last file of a run."""
+        self._stay()
         write_json(self.path / "result.json", result)
+
+    def _stay(self) -> None:
+        """A folder that somebody removed is made anew, so that what the run still finds is not lost, too."""
+        file = self.path / "config.json"
+        if self.writes and not file.exists():
+            make_folder(self.path)
+            write_json(file, self._asked)
+            say(f"{self.path} was removed or moved while the run wrote to it: it is made anew, without what was there")
 
 
 def asked_for(job: str, recipe: str | None, config: Any) -> dict[str, Any]:
