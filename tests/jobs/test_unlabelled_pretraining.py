@@ -95,7 +95,9 @@ def test_the_bundle_is_a_model_without_its_decoder(name: str, tmp_path: Path) ->
     holes = (seen != images).any(axis=3)
     assert holes.any()
     assert (made != seen).any(axis=3)[holes].any(), "something is painted there"
-    assert "What it paints into the holes" in make(tmp_path / "look").read_text(encoding="utf-8")
+    page = make(tmp_path / "look").read_text(encoding="utf-8")
+    assert "What it paints into the holes" in page
+    assert "is given the mean colour and the contrast of the true one" in page
     inspect(Inspect(str(tmp_path / "copy"), "digits@test", count=2, resolution=16), tmp_path / "larger", HERE)
     with np.load(tmp_path / "larger" / "arrays.npz") as arrays:
         assert "painted" not in arrays, "the head and the decoder are of the size that they were trained at"

@@ -18,6 +18,10 @@ SEEN = (
     "Left the image, then what the model sees of it: grey is hidden; of masked patches some show a patch of another "
     "place, or themselves."
 )
+GIVEN = (
+    "Where MAE learned normalised patches, a painted one is given the mean colour and the contrast of the true one: "
+    "only what is drawn in it is the model's."
+)
 
 
 def section(folder: Folder, validation: Sequence[Json], result: Json | None) -> Section | None:
@@ -32,7 +36,7 @@ def section(folder: Folder, validation: Sequence[Json], result: Json | None) -> 
     painted = {step: inner.arrays(f"step-{step:08d}.npz").get("painted") for step in chosen}
     known = {step: array for step, array in painted.items() if _pictures(array) and array.shape == images.shape}
     after = ", ".join(numbers.count(step) for step in known)
-    note = f"{SEEN} Then what it painted after {after} steps; what it saw is left as it is." if known else SEEN
+    note = f"{SEEN} Then what it painted after {after} steps; what it saw is left as it is. {GIVEN}" if known else SEEN
     blocks: list[Block] = [Text(said) for said in [_judged(validation, result)] if said]
     columns = {f"Painted after {step} steps": array for step, array in known.items()}
     return Section(TITLE, "painted", [*blocks, Images([_tiles(images, seen, columns)], note)])
@@ -42,7 +46,7 @@ def part(images: np.ndarray | None, seen: np.ndarray | None, painted: np.ndarray
     """Of an inspection: the same for the model as it is."""
     if not _pictures(images) or not _pictures(seen) or not _pictures(painted):
         return None
-    note = f"{SEEN} Then what the model paints there; what it sees is left as it is."
+    note = f"{SEEN} Then what the model paints there; what it sees is left as it is. {GIVEN}"
     return Part(TITLE, [Images([_tiles(images, seen, {"Painted": painted})], note)])
 
 
