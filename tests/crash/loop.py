@@ -17,6 +17,7 @@ from tests.crash.jobs import Job
 
 PATIENCE = 900.0  # seconds for a run; nobody knows how long the machine stands still meanwhile
 MEASURED = "cache/*.json"  # which kernel is the fastest: it decides how numbers are rounded
+NEVER = 1 << 40  # no run has so many operations
 FATAL = ("kill", "unsynced")
 
 
@@ -159,9 +160,24 @@ class Loop:
         # where all is there, a command that writes nothing over refuses to do it again
         return f"{said}; the same command again: {again.stderr.strip()[-300:]}" if said and again.code else said
 
+    def after_its_end(self) -> Outcome:
+        """What a power cut takes of a run that has said that it is done: nothing, but what is made again in passing."""
+        self._reset()
+        ended = self._run("unsynced", NEVER)
+        assert ended.code == 0, ended
+        Disk(self.world, self.folder / "journal", self.folder / "shadow").lose()
+        try:
+            said = difference(contents(self.world), self.undisturbed)
+        except (ValueError, OSError) as problem:
+            said = f"what is there cannot be read: {problem}"
+        # a name whose removal was not synced is removed by what writes there next
+        return Outcome("unsynced", 0, "after its end", ended.code, "" if _only_left_over(said) else said)
+
     def over(self, fault: str, every: int = 1, start: int = 1) -> Iterator[Outcome]:
-        """Every `every`th operation, until the run is over before it. Short writes come all at once, from N on."""
+        """Every `every`th operation, until the run is over before it; a power cut after its end, too. Short writes come all at once, from N on."""
         n = start
+        if fault == "unsynced":
+            yield self.after_its_end()
         while (outcome := self.at(fault, n)) is not None:
             yield outcome
             if fault == "short":

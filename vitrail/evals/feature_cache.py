@@ -29,7 +29,7 @@ from vitrail.core.device import choose_precision
 from vitrail.core.digests import sealed, sha256_of, unsealed
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
-from vitrail.core.files import atomic_path, read_json, write_json
+from vitrail.core.files import atomic_path, make_folder, read_json, write_json
 from vitrail.core.locks import lock_or_wait, try_lock
 from vitrail.core.progress import say
 from vitrail.core.temporary import remove_leftovers
@@ -114,7 +114,7 @@ def stored_features(
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
     store = Store(folder / key, about)
     if not store.whole:
-        store.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(store.folder)
         with lock_or_wait(store.folder / ".join.lock"):
             write_json(store.folder / "features.json", about)
         _fill(store, model, source, preprocess, reading, dtype, workers, runtime)

@@ -71,7 +71,6 @@ def paint_now_and_then(
 
 
 def _save(file: Path, **arrays: np.ndarray) -> None:
-    file.parent.mkdir(exist_ok=True)
     with atomic_path(file) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 

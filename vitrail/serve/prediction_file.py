@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from vitrail.core.errors import BadInput
-from vitrail.core.files import atomic_path, read_json
+from vitrail.core.files import atomic_path, make_folder, read_json
 from vitrail.core.locks import Lock, lock_or_refuse
 from vitrail.core.resumable import refuse_another
 from vitrail.core.temporary import remove_leftovers
@@ -65,7 +65,7 @@ class PredictionFile:
             return
         if out.exists() and not (self.parts / "plan.json").exists():
             raise BadInput(f"--out {out} is there, and no unfinished output of `vitrail predict`; give another name")
-        self.parts.mkdir(parents=True, exist_ok=True)
+        make_folder(self.parts)
         self._lock = lock_or_refuse(self.parts / ".lock", out)
         try:
             if self._is_finished():  # by another process, since it was asked above

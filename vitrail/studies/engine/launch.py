@@ -18,7 +18,7 @@ from typing import IO, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vitrail.core.errors import BadInput
-from vitrail.core.files import read_json
+from vitrail.core.files import make_folder, read_json
 from vitrail.core.pool import usable_cores
 from vitrail.core.progress import QUIET_SECONDS, console, say
 from vitrail.core.run import read_metrics
@@ -72,7 +72,7 @@ def spread(study: Study, out: Path, command: Callable[[StudyRun], Sequence[str]]
 
 
 def _start(plan: StudyRun, command: Callable[[StudyRun], Sequence[str]], environment: dict[str, str]) -> Child:
-    plan.folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(plan.folder.parent)
     plan.failure.unlink(missing_ok=True)  # of an earlier attempt: this one may end for another reason
     log = open(plan.folder.with_name(f"{plan.folder.name}.log"), "wb")  # noqa: SIM115 - as long as the process
     arguments = [sys.executable, "-m", *command(plan)]
