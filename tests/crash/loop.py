@@ -174,7 +174,10 @@ class Loop:
         return Outcome("unsynced", 0, "after its end", ended.code, "" if _only_left_over(said) else said)
 
     def over(self, fault: str, every: int = 1, start: int = 1) -> Iterator[Outcome]:
-        """Every `every`th operation, until the run is over before it; a power cut after its end, too. Short writes come all at once, from N on."""
+        """Every `every`th operation, until the run is over before it; a power cut after its end, too.
+
+        Short writes come all at once, from N on.
+        """
         n = start
         if fault == "unsynced":
             yield self.after_its_end()

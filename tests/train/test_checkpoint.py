@@ -1,6 +1,7 @@
 """A checkpoint is all that the next step depends on; the newest that is whole is restored, exactly."""
 
 import json
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -88,6 +89,20 @@ def test_only_the_newest_remain(tmp_path: Path) -> None:
     saved(tmp_path, training(), (1, 2, 3, 5))
     assert KEPT == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000005"]
+
+
+def test_what_a_kill_left_too_many_goes_when_the_run_goes_on(tmp_path: Path) -> None:
+    """It came between the name of the newest and the removal of the oldest."""
+    config = training()
+    saved(tmp_path, config, (4, 5))
+    oldest = tmp_path / "step-00000001"
+    shutil.copytree(tmp_path / "step-00000004", oldest)
+    assert restore_checkpoint(tmp_path, fresh(config))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000004", "step-00000005"]
+    shutil.copytree(tmp_path / "step-00000004", oldest)
+    (tmp_path / "step-00000005" / "state.json").write_text("{")
+    assert restore_checkpoint(tmp_path, fresh(config))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001", "step-00000004", "step-00000005"]
 
 
 def test_an_old_checkpoint_loses_its_name_before_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,12 @@ def _write(
         raise BadInput(
             f"could not save step {step} to {path}: {problem}; {last}. Make room and run the same command again"
         ) from None
-    for old in checkpoint_steps(folder)[:-KEPT]:
+    _keep_newest(folder, step)
+
+
+def _keep_newest(folder: Path, step: int) -> None:
+    """Removes what is older than the checkpoint of `step` and the one before it."""
+    for old in [one for one in checkpoint_steps(folder) if one <= step][:-KEPT]:
         _discard(folder / f"step-{old:08d}")
 
 
@@ -184,6 +189,8 @@ def restore_checkpoint(folder: Path, state: TrainState) -> bool:
         heard = [p for p in dist.gathered_json(problem) if p is not None]
         if not heard:
             state.restarts += 1
+            if dist.world().first:
+                _keep_newest(folder, step)  # a kill may have come before the oldest was removed
             return True
         problems.append(f"{path}: {heard[0]}")
         if dist.world().first:
