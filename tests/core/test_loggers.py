@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from vitrail.core import loggers
 from vitrail.core.device import Machine
@@ -96,7 +97,10 @@ def test_tensorboard_shows_the_rows(tmp_path: Path) -> None:
     assert set(events.Tags()["scalars"]) == {"train/loss", "validation/loss"}, "nothing that was not measured"
 
 
-def test_tensorboard_forgets_what_a_run_went_back_from(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [0, 8, 9])
+def test_tensorboard_forgets_what_a_run_went_back_from(tmp_path: Path, monkeypatch, files: int) -> None:
+    """Also where the process has made so many files before: of one second, that of number 10 is read before 9."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(files))
     tracked = Loggers(tmp_path, (), {}, 0)
     for step in range(1, 6):
         tracked.log(row(step, 1.0))

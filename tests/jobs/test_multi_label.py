@@ -198,8 +198,8 @@ def test_what_needs_one_class_says_so(run: Path, digits_run: Path, table: Path, 
         return capsys.readouterr().err
 
     assert "have several classes each; " in refused("evaluate", "--model", digits_run, "--data", f"{table}@test")
-    data = ("--train", f"{table}@train", "--test", f"{table}@test")
-    assert "finetune auto" in refused("finetune", "--init", digits_run, *data, "--out", tmp_path / "auto")
+    data = ("--train", f"{table}@train", "--test", f"{table}@test", "--aim", "balanced")
+    assert "leave out aim" in refused("finetune", "--init", digits_run, *data, "--out", tmp_path / "auto")
     assert "several classes each" in refused("data", "duplicates", f"{table}@train", "--against", f"{table}@test")
     with pytest.raises(BadInput, match="weights of classes, logit adjustment and balanced sampling"):
         pretrain(replace(config(table), class_weights="balanced"), tmp_path / "no", CPU)

@@ -10,6 +10,7 @@ are forked, and a module that another thread is importing just then would stay l
 import io
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import import_module
@@ -202,7 +203,16 @@ class _TensorBoard:
 
     def _begin(self, step: int | None) -> None:
         purge = None if step is None else step + 1
+        self._wait_for_another_second()
         self._writer = self._package.SummaryWriter(str(self._folder), purge_step=purge)
+
+    def _wait_for_another_second(self) -> None:
+        """Files are read by the order of their names: second, machine, process, a number, of which 10 is before 9."""
+        names = [file.name.split(".")[3] for file in self._folder.glob("events.out.tfevents.*.*")]
+        seconds = [int(name) for name in names if name.isdigit()]
+        left = max(seconds, default=0) + 1 - time.time()
+        if 0 < left <= 1:
+            time.sleep(left)
 
     def log(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():

@@ -1,6 +1,7 @@
 """Folders and files that answer one question: asked again they go on, and another question is refused."""
 
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from vitrail.core.config import difference, from_json
 from vitrail.core.errors import BadInput
 from vitrail.core.locks import Lock, lock_or_refuse
 from vitrail.core.temporary import remove_leftovers
+
+LOCK = ".lock"  # in a folder that one process at a time may write
 
 
 def claim_folder(path: Path, wait: float = 0.0) -> Lock:
@@ -23,7 +26,7 @@ def claim_folder(path: Path, wait: float = 0.0) -> Lock:
     """
     if path.exists() and not path.is_dir():
         raise BadInput(f"{path} is a file, expected a folder or a new name")
-    lock = lock_or_refuse(path / ".lock", path, wait)
+    lock = lock_or_refuse(path / LOCK, path, wait)
     remove_leftovers(path)
     return lock
 
@@ -34,9 +37,14 @@ def alone_in(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
+    new = not folder.exists()
     lock = claim_folder(folder, wait=-1.0)
     try:
         yield
+    except BaseException:
+        if new and [place.name for place in folder.iterdir()] == [LOCK]:
+            shutil.rmtree(folder)  # nothing was written
+        raise
     finally:
         lock.release()
 

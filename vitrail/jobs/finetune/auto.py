@@ -157,7 +157,7 @@ def _plan(
     return plan
 
 
-def _unequal(train: Source, aim: str) -> list[str]:
+def _unequal(train: Source, aim: str | None) -> list[str]:
     """What is to be said of classes of unequal size."""
     if train.multi_label:
         return ["images have several classes each: the mean average precision is what is chosen by"]

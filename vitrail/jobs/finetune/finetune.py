@@ -34,7 +34,7 @@ def finetune(
         BadInput: a model, data, sizes or a folder that cannot be used.
         Interrupted: after a signal, once the run is saved.
     """
-    if config.aim != "accuracy":
+    if config.aim is not None:
         raise BadInput("an aim is of finetune auto; a recipe has class_weights, sampling.balanced and logit adjustment")
     folder = Path(folder)
     if config.sweep or config.repeats or config.budget:

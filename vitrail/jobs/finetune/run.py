@@ -56,7 +56,7 @@ class Finetune(TrainConfig):
     held_out: float | None = None  # share of the training images, of every class, that serves as the validation
     repeats: int = 0  # more final runs, with the next seeds: mean and spread
     budget: str | None = None  # time for trials and final runs, such as 10m
-    aim: Literal["accuracy", "balanced"] = "accuracy"  # balanced, of auto: each class counts alike, however rare
+    aim: Literal["balanced"] | None = None  # of auto: each class counts alike, however rare; None: each image
 
 
 POOLS: dict[str, PoolConfig] = {"token": ClassToken(), "average": AveragePool(), "attention": AttentionPool()}
