@@ -17,7 +17,8 @@ from vitrail.runtimes.openvino_package import import_openvino
 from vitrail.runtimes.traced import quiet_export
 
 # of int8 none: what is not in int8 is computed in bfloat16 where the processor multiplies it, else in float32
-HINTS: dict[ExportPrecision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+# float16 is how its weights are stored: where a processor has no such arithmetic, OpenVINO would compute in bfloat16
+HINTS: dict[ExportPrecision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f32"}
 
 
 def write_openvino(
