@@ -6,6 +6,7 @@ from typing import Any
 
 from vitrail.core import numbers
 from vitrail.core.text import listed
+from vitrail.records.finetune import CHOSEN_BY, chosen_by, score_of
 
 Json = dict[str, Any]
 
@@ -36,27 +37,20 @@ def chosen_of(chosen: Json, tried: Sequence[Json]) -> str:
     if chosen["name"] == judge.get("name"):
         others = "nothing else was tried" if len(tried) < 2 else "nothing that was tried is above it"
         return f"{said} and is the model: {others}."
-    gain = numbers.points(_score(chosen) - _score(judge))
-    said += f" and was chosen; the linear judge gave {numbers.percent(_score(judge))}, {gain} less."
+    gain = numbers.points(score_of(chosen) - score_of(judge))
+    said += f" and was chosen; the linear judge gave {numbers.percent(score_of(judge))}, {gain} less."
     return said + (" Their intervals overlap." if measure(chosen) == "accuracy" and _alike(judge, chosen) else "")
-
-
-MEASURES = {"mean_average_precision": "mean average precision", "balanced_accuracy": "mean over classes"}
 
 
 def measure(row: Json) -> str:
     """The name of what a trial is chosen by."""
-    return next((name for key, name in MEASURES.items() if numbers.known(row.get(key))), "accuracy")
+    return CHOSEN_BY.get(chosen_by(row), "accuracy")
 
 
 def scored(row: Json) -> str:
     """What a trial is chosen by, in words."""
     name = measure(row)
-    return numbers.percent(_score(row)) if name == "accuracy" else f"a {name} of {numbers.percent(_score(row))}"
-
-
-def _score(row: Json) -> float:
-    return next((row[key] for key in MEASURES if numbers.known(row.get(key))), row["accuracy"])
+    return numbers.percent(score_of(row)) if name == "accuracy" else f"a {name} of {numbers.percent(score_of(row))}"
 
 
 def comparison(rows: Sequence[Json]) -> str:

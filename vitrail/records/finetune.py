@@ -76,6 +76,20 @@ class AutoPlanFile(Record):
     plan: AutoPlan
 
 
+# What trials may be chosen by in place of accuracy, with its name: the first that is known.
+CHOSEN_BY = {"mean_average_precision": "mean average precision", "balanced_accuracy": "mean over classes"}
+
+
+def chosen_by(row: Mapping[str, Any]) -> str:
+    """The field that a trial is chosen by: accuracy, or what takes its place for such images and such an aim."""
+    return next((name for name in CHOSEN_BY if row.get(name) is not None), "accuracy")
+
+
+def score_of(row: Mapping[str, Any]) -> Any:
+    """The value of that field; None for a trial that failed."""
+    return row[chosen_by(row)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trial(Record):
     """A run of the sweep, judged on held-out images; of `finetune auto` also the linear judge, without a folder."""
@@ -104,9 +118,8 @@ class Trial(Record):
 
     @property
     def score(self) -> float | None:
-        """What it is chosen by: accuracy, or what takes its place for such images and such an aim."""
-        first = self.accuracy if self.balanced_accuracy is None else self.balanced_accuracy
-        return first if self.mean_average_precision is None else self.mean_average_precision
+        """What it is chosen by."""
+        return score_of(vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from vitrail.core.figures import Dots, Figure, Panel, dot
-from vitrail.data.transforms.pipeline import Augment, PadCrop, SquareResize, WholeImage
 from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.cost import training_flops
@@ -21,7 +20,6 @@ from vitrail.studies.engine.findings import differs, unfinished
 from vitrail.studies.engine.results import Results
 from vitrail.studies.engine.runs import FewShot, Run, Scale, Tuned
 from vitrail.studies.engine.study import Study
-from vitrail.train.optim import Adam
 from vitrail.train.schedule import Cosine
 
 MASKED, PAINTED, SUPERVISED, SCRATCH = "mean colour", "MAE", "supervised", "scratch"
@@ -102,8 +100,8 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
     ),
     "small": (
         "Pre-trained on half of Tiny-ImageNet without its labels, fine-tuned on a tenth of it with them and on "
-        "CIFAR-10, judged frozen on CIFAR-10. From scratch: as many steps as the others pre-train, on the labels of the "
-        "fine-tuning, then the same fine-tuning.",
+        "CIFAR-10, judged frozen on CIFAR-10. From scratch: as many steps as the others pre-train, on the labels of "
+        "the fine-tuning, then the same fine-tuning.",
         "MAE has as many steps as make its arithmetic that of the supervised run.",
         "All have average pooling, since MAE gives its class token nothing to learn.",
         setups.SMALL_REMARK,
@@ -116,39 +114,43 @@ def _at(scale: Scale) -> Setup:
     match scale:
         case "smoke":
             _, model = setups.SMOKE_MODELS["ViT-64/4"]
-            few = "scattered-digits@seen-train[:600]"
-            whole = Augment(crop=WholeImage(), flip=False)
-            tuned = _tuning(few, "scattered-digits@seen-test", 24, 60, 64, 1e-3, whole)
-            return Setup(setups.scattered_digits(model), setups.SCATTERED_DIGITS, (tuned,))
+            base = setups.scattered_digits(model)
+            few = _tuned(base, "scattered-digits@seen-train[:600]", "scattered-digits@seen-test", 60)
+            return Setup(base, setups.SCATTERED_DIGITS, (few,))
         case "small":
             _, model = setups.SMALL_MODELS["ViT-96/4"]
             assert isinstance(model, ViTConfig)
-            augment = Augment(crop=PadCrop(padding=4))
-            few = _tuning("tiny-imagenet@train[:10%]", "tiny-imagenet@validation", 32, 1000, 128, 2e-3, augment)
-            other = _tuning("cifar10@train", "cifar10@test", 32, 1000, 128, 2e-3, augment)
-            tuned = (replace(few, name="a tenth of Tiny-ImageNet"), replace(other, name="CIFAR-10"))
+            base = setups.tiny_imagenet(replace(model, pool=AveragePool()))
+            tenth = _tuned(
+                base, "tiny-imagenet@train[:10%]", "tiny-imagenet@validation", 1000, "a tenth of Tiny-ImageNet"
+            )
+            other = _tuned(base, "cifar10@train", "cifar10@test", 1000, "CIFAR-10")
             judge = replace(setups.CIFAR10, shots=(10, "all"))
-            return Setup(setups.tiny_imagenet(replace(model, pool=AveragePool())), judge, tuned)
+            return Setup(
+                base, judge, (replace(tenth, name="a tenth of Tiny-ImageNet"), replace(other, name="CIFAR-10"))
+            )
         case "paper":
             return Setup(pretraining("masked-b16"), setups.IMAGENET, (Tuned(finetuning("paper-imagenet")),))
 
 
-def _tuning(train: str, test: str, side: int, steps: int, batch: int, rate: float, augment: Augment) -> Tuned:
+def _tuned(base: Pretrain, train: str, test: str, steps: int, name: str = Tuned.name) -> Tuned:
+    """Fine-tuning with the images, the batch and the optimiser of the pre-training."""
+    assert base.model is not None
     config = Finetune(
         train=train,
         test=test,
-        resolution=side,
+        resolution=base.model.resolution[0],
         steps=steps,
-        batch=batch,
-        resize=SquareResize(),
-        augment=augment,
+        batch=base.batch,
+        resize=base.resize,
+        augment=base.augment,
         resident=True,
-        optimizer=Adam(lr=rate, weight_decay=0.1, betas=(0.9, 0.99)),
+        optimizer=base.optimizer,
         schedule=Cosine(warmup=steps // 10),
         evaluate_every=steps // 2,
         save_every=steps // 2,
     )
-    return Tuned(config)
+    return Tuned(config, name)
 
 
 def finding(results: Results) -> str:

@@ -28,7 +28,6 @@ from vitrail.jobs.finetune.held_out import (
     Fold,
     Judged,
     judge_logits,
-    judge_score,
     judged_from_json,
     judged_words,
     losses_of,
@@ -41,7 +40,7 @@ from vitrail.jobs.finetune.run import (
     finetune_once,
 )
 from vitrail.models.build import Model
-from vitrail.records.finetune import AutoPlan, Trial
+from vitrail.records.finetune import AutoPlan, Trial, score_of
 from vitrail.records.multi_label import Thresholds
 from vitrail.records.run import RunResult
 from vitrail.train.callbacks import Callback
@@ -174,7 +173,7 @@ def make_soup(auto: AutoRun, trials: Sequence[Trial]) -> list[Trial]:
 
         def score(model: Model) -> float:
             found = _judged(auto, *_held_out_logits(auto, model, fold))
-            score = judge_score(found)
+            score = score_of(vars(found))
             figures.setdefault(score, found)
             return score
 

@@ -123,12 +123,6 @@ def judge_logits(
     )
 
 
-def judge_score(judged: Judged) -> float:
-    """What is chosen by: accuracy, or what takes its place."""
-    first = judged.accuracy if judged.balanced_accuracy is None else judged.balanced_accuracy
-    return first if judged.mean_average_precision is None else judged.mean_average_precision
-
-
 def judged_words(judged: Judged) -> str:
     """It, as a phrase."""
     images = f"{judged.count:,} held-out images"

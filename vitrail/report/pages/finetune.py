@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from vitrail.core import numbers
 from vitrail.findings import finetune as findings
+from vitrail.records.finetune import CHOSEN_BY
 from vitrail.report.blocks import Chart, Facts, Section, Table, Text, paragraphs
 from vitrail.report.charts.intervals import Bar, bar_chart
 from vitrail.report.charts.lines import guessing, interval_line, line_chart
@@ -153,7 +154,7 @@ def _tried(content: Json) -> Section | None:
     if not trials:
         return None
     measure = findings.measure(trials[0])
-    others = [key for key, name in findings.MEASURES.items() if name == measure]
+    others = [key for key, name in CHOSEN_BY.items() if name == measure]
     rows = [
         (
             str(row.get("name")),
