@@ -97,7 +97,7 @@ def _as_json(made: Any) -> dict[str, Any]:
     found = asdict(made)
     found["limits"] = [limit._asdict() for limit in made.limits]
     found["memory"]["total"], found["step"]["seconds"] = made.memory.total, made.step.seconds
-    return {**found, "device_hours": made.device_hours}
+    return {**found, "device_hours": made.device_hours, "idle": made.idle}
 
 
 COMMAND = Command(

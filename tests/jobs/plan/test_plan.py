@@ -7,6 +7,7 @@ import pytest
 
 from vitrail.core.device import Sharding
 from vitrail.core.errors import BadInput
+from vitrail.data.loader.sampler import share_of_rank
 from vitrail.jobs.plan import communication
 from vitrail.jobs.plan.describe import comparison, facts, memory_rows
 from vitrail.jobs.plan.hardware import GIB, HARDWARE
@@ -30,8 +31,9 @@ def recipe(name: str) -> tuple[Pretrain, ModelConfig]:
     return config, replace(config.model, num_classes=CLASSES[name.split("-")[0]])
 
 
-def planned(name: str = "imagenet21k-b16", devices: int = 8, **options: Any) -> Plan:
+def planned(name: str = "imagenet21k-b16", devices: int = 8, batch: int = 4096, **options: Any) -> Plan:
     config, model = recipe(name)
+    config = replace(config, batch=batch)
     return plan(config, model, devices=devices, **{"hardware": H100, **options})
 
 
@@ -183,6 +185,29 @@ def test_what_makes_no_sense_is_refused() -> None:
             planned(devices=devices)
     with pytest.raises(BadInput, match="h100"):
         hardware_of("h10")
+
+
+def test_uneven_parts_wait_for_the_largest() -> None:
+    """4,096 images on 3: 1,366, 1,365, 1,365. The step is that of 1,366, and two of three wait for one image."""
+    found, larger = planned(devices=3), planned(devices=3, batch=4098)
+    parts = [share_of_rank(4096, rank, 3) for rank in range(3)]
+    sizes = [part.stop - part.start for part in parts]
+    assert (found.images, found.fuller) == (max(sizes), sizes.count(max(sizes))) == (1366, 1)
+    assert found.step == larger.step
+    assert found.images_per_second == pytest.approx(larger.images_per_second * 4096 / 4098)
+    assert found.idle == pytest.approx(2 / (3 * 1366))
+    assert (planned(devices=8).fuller, planned(devices=8).idle) == (0, 0)
+
+
+def test_uneven_parts_are_said() -> None:
+    said, even = (facts(planned(devices=n), Surroundings(), "imagenet21k-b16") for n in (3, 4))
+    assert "at most 1,366 images a step on each" in said
+    assert "4,096 images are shared by 3 in parts of 1,366 (1 of them) and 1,365 (2)" in said
+    assert "--batch 4,095 or 4,098 is shared evenly" in said
+    assert "0.05 %" in said
+    assert "1,024 images a step on each" in even
+    assert "shared by" not in even
+    assert "1,365 or 1,366" in comparison([planned(devices=3)])[1]
 
 
 def test_a_table_has_a_line_a_plan() -> None:

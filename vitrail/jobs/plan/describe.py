@@ -44,7 +44,11 @@ def facts(made: Plan, around: Surroundings, title: str) -> str:
     number = f"{made.devices:,} x {hardware.name}" + ("" if made.nodes == 1 else f" in {made.nodes} machines")
     passes = "" if made.micro_batch == made.images else f" in passes of {made.micro_batch}"
     lines = [f"{title} on {number}{spread(made)}{', --recompute' if made.recompute else ''}"]
-    lines.append(f"{made.images:,} images a step on each{passes}; a data sheet's figures, nothing here is measured")
+    most = "" if made.fuller == 0 else "at most "
+    lines.append(
+        f"{most}{made.images:,} images a step on each{passes}; a data sheet's figures, nothing here is measured"
+    )
+    lines += uneven(made)
     if not made.fits:
         lines += ["", "This does not fit into memory. Smaller: more accelerators with --sharding sharded, --recompute"]
     rows = [[name, f"{size / GIB:.2f} GiB"] for name, size in memory_rows(made.memory)]
@@ -79,6 +83,20 @@ def facts(made: Plan, around: Surroundings, title: str) -> str:
     return ordinary_spaces("\n".join(lines))
 
 
+def uneven(made: Plan) -> list[str]:
+    """What it means that the images of a step cannot be shared evenly, where they cannot."""
+    if made.fuller == 0:
+        return []
+    less = made.images - 1
+    batch = less * made.devices + made.fuller
+    parts = f"parts of {made.images:,} ({made.fuller:,} of them) and {less:,} ({made.devices - made.fuller:,})"
+    near = " or ".join(f"{made.devices * images:,}" for images in (less, made.images) if images)
+    return [
+        f"{batch:,} images are shared by {made.devices:,} in {parts}: the largest decide how long a step is,",
+        f"the others wait, {percent(made.idle, 2)} of all computing; --batch {near} is shared evenly",
+    ]
+
+
 def comparison(plans: Sequence[Plan]) -> list[str]:
     """A line a plan."""
     head = ["accelerators", "spread", "images", "a pass", "memory", "a step", "images/s", "of peak"]
@@ -91,7 +109,7 @@ def _row(made: Plan) -> list[str]:
     return [
         f"{made.devices:,}",
         ("alone" if made.devices == 1 else made.sharding) + (", recompute" if made.recompute else ""),
-        f"{made.images:,}",
+        f"{made.images:,}" if made.fuller == 0 else f"{made.images - 1:,} or {made.images:,}",
         f"{made.micro_batch:,}" if made.fits else "-",
         f"{made.memory.total / GIB:.1f} GiB",
         _ms(made.step.seconds),

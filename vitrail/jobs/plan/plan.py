@@ -50,7 +50,8 @@ class Plan:
     shards: int  # in how many parts the weights are cut
     recompute: bool
     fits: bool
-    images: int  # of a step, on an accelerator
+    images: int  # of a step, on an accelerator; where they cannot be shared evenly, on those that have the most
+    fuller: int  # accelerators that have one image more than the others; 0: all have the same number
     micro_batch: int  # images a pass
     memory: Memory
     work: Work
@@ -70,6 +71,11 @@ class Plan:
     def device_hours(self) -> float:
         """Of all accelerators together."""
         return self.seconds * self.devices / 3600
+
+    @property
+    def idle(self) -> float:
+        """The part of a step's computing in which accelerators wait for those with one image more, of all."""
+        return (self.devices - self.fuller) / (self.devices * self.images) if self.fuller else 0.0
 
     @property
     def first(self) -> Limit:
@@ -161,6 +167,7 @@ def _spread(
         recompute=recompute,
         fits=micro > 0 and taken.total <= hardware.memory,
         images=images,
+        fuller=config.batch % devices,
         micro_batch=max(1, micro),
         memory=taken,
         work=work,
