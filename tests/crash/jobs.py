@@ -1,8 +1,10 @@
 """Small runs of every job that writes: a world of a few images and a tiny model, and a command in it."""
 
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +18,12 @@ class Job:
     command: str
     make: Callable[[Path], None]
     slow: bool = True
+    before: Callable[[], None] | None = None  # in the process of the command: a function of this file
 
     @property
     def arguments(self) -> list[str]:
         """The words of the command."""
-        return self.command.split()
+        return shlex.split(self.command)
 
 
 def images(world: Path, each: int = 6, side: int = 8) -> None:
@@ -74,6 +77,32 @@ def both(world: Path) -> None:
     model(world)
 
 
+def tiny_demo() -> None:
+    """`vitrail demo` from now on: the same four chapters, of two steps of a tiny model each."""
+    from vitrail.data.transforms.pipeline import Augment
+    from vitrail.jobs.demo import Demo
+    from vitrail.models.vit import ViTConfig
+    from vitrail.recipes import small
+    from vitrail.train.schedule import Cosine
+
+    story = small.DEMOS["digits"]()
+    model = ViTConfig(patch=4, width=8, depth=1, heads=2, mlp=8, resolution=(8, 8), num_classes=2)
+    # the whole story with these numbers for its own; how images are varied is not what is tried here
+    images = {"train": "photos@train", "validation": "photos@test", "test": "photos@test"}
+    few: dict[str, Any] = {
+        "steps": 2, "batch": 4, "schedule": Cosine(warmup=0), "augment": Augment(), "resident": False,
+        "log_every": 1, "save_every": 1, "evaluate_every": 2, "precision": "float32",
+    }  # fmt: skip
+    made = Demo(
+        pretrain=replace(story.pretrain, **images, **few, model=model),
+        linear=replace(story.linear, train="photos@train", test="photos@test", shots=(2,), seeds=1, baselines=False),
+        finetune=replace(story.finetune, **images, **few, resolution=8),
+        scratch=replace(story.scratch, **images, **few, model=model),
+        chapters=story.chapters,
+    )
+    small.DEMOS["digits"] = lambda: made
+
+
 TINY = (
     "--train photos@train --validation photos@test --device cpu --workers 0 --precision float32 "
     "--batch 4 --log-every 1 --schedule.warmup 0 "
@@ -85,14 +114,25 @@ PAINTING = (
     "--objective.decoder-mlp 8 "
 )
 
-JOBS = {
+JOBS = {  # small ones first: what these leave of a time goes to the others
+    "convert-bundle": Job("convert model out --to bundle", model),
     "predict-csv": Job("predict --model model photos --out out.csv --device cpu --workers 0", both, slow=False),
+    "convert-npz": Job("convert model out.npz --to npz", model),
+    "export-onnx": Job("export model out --to onnx", model),
     "predict-jsonl": Job("predict --model model photos --out out.jsonl --features --device cpu --workers 0", both),
     "predict-parquet": Job("predict --model model photos --out out.parquet --device cpu --workers 0", both),
-    "convert-npz": Job("convert model out.npz --to npz", model),
-    "convert-bundle": Job("convert model out --to bundle", model),
     "prepare-arrow": Job("data prepare photos out --side 4 --shard-images 5 --workers 0", images),
     "prepare-tar": Job("data prepare photos out --side 4 --shard-images 5 --workers 0 --container tar", images),
+    "linear": Job(
+        "linear --model model --train photos@train --test photos@test --shots 2 --seeds 1 --features store "
+        "--device cpu --workers 0 --out out",
+        both,
+    ),
+    "study": Job(
+        "study head --scale smoke --seeds 1 --out out --target-train photos@train --target-test photos@test "
+        f"{TINY}{MODEL}--steps 2 --runs 'class token, 0.01'",
+        images,
+    ),
     "pretrain": Job(f"pretrain digits --out out {TINY}{MODEL}{FOUR} --keep best", images),
     "pretrain-masked-patches": Job(
         f"pretrain digits --out out --objective masked-patches {TINY}{MODEL}{FOUR}",
@@ -102,15 +142,10 @@ JOBS = {
         f"pretrain digits --out out {PAINTING}{TINY}{MODEL}{FOUR}",
         images,
     ),
-    "linear": Job(
-        "linear --model model --train photos@train --test photos@test --shots 2 --seeds 1 --features store "
-        "--device cpu --workers 0 --out out",
-        both,
-    ),
     "finetune-auto": Job(
         "finetune auto --init model --train photos@train --test photos@test --steps 3 --batch 4 --device cpu "
         "--workers 0 --out out",
         both,
     ),
-    "export-onnx": Job("export model out --to onnx", model),
+    "demo": Job("demo --out out --device cpu --workers 0", images, before=tiny_demo),
 }

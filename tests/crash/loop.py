@@ -118,6 +118,7 @@ class Loop:
             "shadow": str(shadow), "fault": FAULTS[fault], "n": n, "seconds": PATIENCE,
             "stdout": str(self.folder / "stdout"), "stderr": str(self.folder / "stderr"),
             "environment": {"VITRAIL_CACHE": str(self.world / "cache")},
+            "before": None if self.job.before is None else self.job.before.__name__,
             "modules": None if self.modules is None else str(self.modules),
         }  # fmt: skip
         assert self.server.stdin is not None

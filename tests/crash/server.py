@@ -73,6 +73,8 @@ def _become(asked: dict[str, Any]) -> NoReturn:
     sys.argv = ["vitrail", *asked["arguments"]]
     code = 1
     try:
+        if asked["before"]:
+            getattr(importlib.import_module("tests.crash.jobs"), asked["before"])()
         main(asked["arguments"])
     except SystemExit as stopped:
         code = stopped.code if isinstance(stopped.code, int) else 1

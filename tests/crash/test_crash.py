@@ -11,7 +11,8 @@ from tests.crash.compare import contents, difference
 from tests.crash.disk import Disk
 from tests.crash.interposer import FAULTS, available, build, counted
 from tests.crash.jobs import JOBS, Job
-from tests.crash.loop import Loop
+from tests.crash.loop import Loop, Outcome
+from tests.crash.table import END, START, Row, Table, distance, put
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs Linux and a C compiler")
 
@@ -130,3 +131,45 @@ def test_a_lock_makes_its_folder_safe_and_rows_are_safe_before_a_checkpoint(tmp_
     assert script(tmp_path, text, "unsynced", 999) == 0
     Disk((tmp_path / "world").resolve(), tmp_path / "journal", tmp_path / "shadow").lose()
     assert (tmp_path / "world" / "out" / "metrics.jsonl").read_text() == '{"step": 1}\n'
+
+
+def test_operations_are_as_far_apart_as_the_time_asks_for() -> None:
+    row = Row("pretrain", operations=100, seconds=2.0)
+    assert distance(row, 800.0) == 1, "four faults"
+    assert distance(row, 100.0) == 8
+    assert distance(row, -1.0) == 100, "some of each, whatever is left"
+
+
+def test_the_table_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    said = list[str]()
+    first = Table(tmp_path / "kept.jsonl", said.append, ["convert-bundle"])
+    assert first.run(minutes=0)
+    assert all(len(first.rows["convert-bundle"].of(fault)) >= 1 for fault in FAULTS if fault != "none")
+    lines = (tmp_path / "kept.jsonl").read_text().splitlines()
+    (tmp_path / "kept.jsonl").write_text("\n".join(lines[:-3]) + "\n")
+    stopped = Table(tmp_path / "kept.jsonl", said.append, ["convert-bundle"])
+    assert not stopped.rows["convert-bundle"].done
+    assert stopped.run(minutes=0)
+    assert stopped.markdown().splitlines()[:3] == first.markdown().splitlines()[:3]
+    count = len(said)
+    assert Table(tmp_path / "kept.jsonl", said.append, ["convert-bundle"]).run(minutes=0)
+    assert len(said) == count, "nothing is tried twice"
+    (tmp_path / "kept.jsonl").write_text('{"commit": "another"}\n' + "\n".join(lines[1:]))
+    assert not Table(tmp_path / "kept.jsonl", said.append).rows, "of other code"
+
+
+def test_what_was_not_survived_is_named_below_the_table(tmp_path: Path) -> None:
+    table = Table(tmp_path / "kept.jsonl", print, ["predict-csv"])
+    row = table.rows["predict-csv"] = Row("predict-csv", 34, 1.0, each=8)
+    row.outcomes["eio", 9] = Outcome("eio", 9, "write out.csv", 0, "left over:\n a")
+    row.outcomes["eio", 1] = Outcome("eio", 1, "write out.csv", 0, "")
+    page = tmp_path / "page.md"
+    page.write_text(f"before {START} old {END} after")
+    put(page, table.markdown())
+    found = page.read_text()
+    assert "| predict-csv | 34 | 8 | – | – | 1 of 2 | – | – |" in found
+    assert "- `predict-csv`, eio 9 (write out.csv): left over: a" in found
+    assert "2 faults, 1 survived" in found
+    assert "old" not in found
+    assert found.startswith("before")
+    assert found.endswith("after")
