@@ -49,9 +49,11 @@ def run(
     return result
 
 
-def run_until(folder: Path, step: int, processes: int, sharding: str = "replicated", objective: str = "labels") -> None:
+def run_until(
+    folder: Path, step: int, processes: int, sharding: str = "replicated", objective: str = "labels", *more: str
+) -> None:
     """Until `step` is logged; then all of it is killed."""
-    asked = command(folder, processes, sharding, objective=objective)
+    asked = command(folder, processes, sharding, 0, *more, objective=objective)
     process = subprocess.Popen(
         asked, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

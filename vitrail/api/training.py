@@ -21,6 +21,7 @@ from vitrail.models.vit import ViTConfig
 from vitrail.records.read_run import Run, read_run
 from vitrail.train.callbacks import Callback
 from vitrail.train.config import TrainConfig, check_training
+from vitrail.train.fixed_order import prepare_fixed_order
 from vitrail.weights.load import attach
 from vitrail.weights.tensors import read_safetensors
 
@@ -83,6 +84,7 @@ def train(
     whole = Train(**shared | names, model=model.config, preprocess=preprocess)
     check_training(whole)
     check_keep_best(whole, held_out[0], machine)
+    prepare_fixed_order(whole, machine)
     with joined(choose_device(machine.device)), RunFolder(Path(folder), "train", whole) as run:
         if run.state != "finished":
             parts = source, held_out[0], held_out[1]

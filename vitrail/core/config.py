@@ -141,10 +141,10 @@ def _read_dataclass(kind: type, value: Any, where: str) -> Any:
 
 
 # By type, options that came after version 0.1.0, and the value by which all is as it was before.
-_TRAINING = {"keep": "last", "patience": None}
+_TRAINING = {"keep": "last", "patience": None, "fixed_parts": None}
 LATER: dict[str, dict[str, Any]] = {
     "Pretrain": {**_TRAINING, "objective": {"type": "Labels"}, "init": None},
-    "EarlyStopping": {"objective": {"type": "Labels"}, "init": None},
+    "EarlyStopping": {"fixed_parts": None, "objective": {"type": "Labels"}, "init": None},
     "Finetune": _TRAINING,
     "SquareResize": {"share": 1.0},
     "ViTConfig": {"channels": 3, "axial": False},
@@ -162,7 +162,7 @@ def without_later(value: Any) -> Any:
 
 
 # None of these changes what a run is expected to reach: a resident set draws other views, like another seed.
-ASIDE = ("seed", "log_every", "evaluate_every", "save_every", "micro_batch", "resident", "init")
+ASIDE = ("seed", "log_every", "evaluate_every", "save_every", "micro_batch", "fixed_parts", "resident", "init")
 DATA = ("train", "validation", "test")
 
 

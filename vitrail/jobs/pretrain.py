@@ -27,6 +27,7 @@ from vitrail.records.record import load_record
 from vitrail.records.run import RunResult
 from vitrail.train.callbacks import Callback
 from vitrail.train.config import TrainConfig, check_training
+from vitrail.train.fixed_order import prepare_fixed_order
 from vitrail.train.loss import head_bias
 from vitrail.weights.load import model_of, read_pretrained
 from vitrail.weights.pretrained import PretrainedModel
@@ -76,6 +77,7 @@ def pretrain(
     train, validation, test = open_training_data(config) if labelled else open_unlabelled_data(config)
     config = for_labels(config, train)
     check_keep_best(config, validation, machine)
+    prepare_fixed_order(config, machine)
     job, about = "pretrain", {}
     if isinstance(config, EarlyStopping):
         train = first_images(train, config.images)

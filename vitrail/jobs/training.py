@@ -84,7 +84,8 @@ def run_training(
     if machine.deterministic and device.device.type == "cuda":
         only_deterministic_kernels(model)
     model.to(device.device)
-    wrapped = parallelize(model, machine, device.device, device.dtype, config.precision == "float8")
+    fixed = config.fixed_parts is not None
+    wrapped = parallelize(model, machine, device.device, device.dtype, config.precision == "float8", fixed)
     state = init_state(model, config, Broken(len(data[0])), wrapped)
     if config.class_weights is not None:
         counts = data[0].counts
@@ -143,20 +144,22 @@ class _Job:
     saver: Saver
 
     def evaluate(self, model: Model, source: Source, title: str = "evaluating") -> Evaluation | MultiLabelEvaluation:
-        """By all processes together."""
-        workers, dtype = self.machine.workers, self.device.dtype
+        """By all processes together; where bits are not to depend on their number, by each alone."""
+        workers, dtype, together = self.machine.workers, self.device.dtype, self.config.fixed_parts is None
         if source.multi_label:
             return evaluate_multi_label(
-                model, source, self.preprocess, dtype=dtype, workers=workers, title=title, together=True
+                model, source, self.preprocess, dtype=dtype, workers=workers, title=title, together=together
             )
-        return evaluate(model, source, self.preprocess, dtype=dtype, workers=workers, title=title, together=True)
+        return evaluate(model, source, self.preprocess, dtype=dtype, workers=workers, title=title, together=together)
 
     def judge(self, model: TrainedModel, source: Source) -> dict[str, float]:
         """What a row of metrics says of an evaluation."""
         if isinstance(model, Learner):
             workers, dtype = self.machine.workers, self.device.dtype
-            seed = self.config.seed
-            return judge_objective(model, source, self.preprocess, seed=seed, dtype=dtype, workers=workers)
+            seed, together = self.config.seed, self.config.fixed_parts is None
+            return judge_objective(
+                model, source, self.preprocess, seed=seed, dtype=dtype, workers=workers, together=together
+            )
         result = self.evaluate(model, source)
         found = {"accuracy": result.accuracy, "loss": result.loss, "count": result.count}
         if isinstance(result, MultiLabelEvaluation):
@@ -203,7 +206,7 @@ def _train(job: _Job, state: TrainState, loader: Callable[..., Batches], callbac
             fit(
                 state,
                 batches,
-                retry_on_oom(update, job.run.path, not machine.graphs),
+                retry_on_oom(update, job.run.path, not machine.graphs and config.fixed_parts is None),
                 steps=config.steps,
                 callbacks=_callbacks(job, state, callbacks),
                 save=partial(_save, job, job.saver.save_now),

@@ -36,6 +36,9 @@ class TrainConfig:
     resident: bool = False  # the whole set decoded once, on the device, augmented there in batches (small sets)
     class_weights: Balance | None = None  # in the loss: classes count by their rarity
     micro_batch: int | None = None  # images a forward pass; None: as many as fit in memory
+    fixed_parts: int | None = (
+        None  # of a batch, passes whose gradients are added in order: the same bits on 1, 2, 4 processes
+    )
     precision: TrainingPrecision = "auto"
     keep: Literal["last", "best"] = "last"  # the weights that become the model; best: of the validation accuracy
     patience: int | None = None  # with best: evaluations in a row that are not better, after which training ends

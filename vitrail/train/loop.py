@@ -88,7 +88,7 @@ def fit(
                 if callback.pause_clock:
                     before = time.perf_counter()
             watchdog.beat()
-            shown = checked is not None and (state.step % 10 == 0 or state.step == steps)
+            shown = checked is not None and checked.images > 0 and (state.step % 10 == 0 or state.step == steps)
             bar.advance(_note(state, checked) if checked is not None and shown else None)
             if state.stopped:
                 sync_stop_and_check(None, [] if pending is None else [pending], detector)

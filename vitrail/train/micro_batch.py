@@ -41,11 +41,13 @@ def choose_micro_batch(
     `models.cost`, with this process's whole part of the batch as the most; on CUDA, where nothing is sharded, that is
     tried: a forward and a backward pass beside as much memory as the optimiser and the whole batch will take, with half
     as many until it works. The estimate holds for eager execution, so where it errs it is too careful: what is tried
-    starts at up to twice as many.
+    starts at up to twice as many. Parts that are fixed are passes as they are.
 
     Raises:
         BadInput: not even one image fits.
     """
+    if config.fixed_parts is not None:
+        return
     largest = -(-config.batch // dist.world().size)
     wanted = state.micro_batch or config.micro_batch
     if not wanted:

@@ -30,9 +30,16 @@ from vitrail.train.float8 import check_float8, in_float8
 
 
 def parallelize(
-    model: TrainedModel, machine: Machine, device: torch.device, dtype: torch.dtype, float8: bool = False
+    model: TrainedModel,
+    machine: Machine,
+    device: torch.device,
+    dtype: torch.dtype,
+    float8: bool = False,
+    fixed_order: bool = False,
 ) -> nn.Module:
     """What is called to run `model` in training: the model itself, or what wraps it. `model` must be on `device`.
+
+    `fixed_order`: each step adds gradients over processes by itself (train/fixed_order.py).
 
     Raises:
         BadInput: 8-bit products or CUDA graphs where there are none, or processes that cannot be grouped.
@@ -55,7 +62,7 @@ def parallelize(
         for unit in units:
             unit.compile(dynamic=False)
     world = dist.world()
-    if world.size == 1:
+    if world.size == 1 or fixed_order:
         return model
     if machine.sharding == "replicated":
         ids = [device.index] if device.type == "cuda" else None

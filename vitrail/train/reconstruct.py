@@ -37,12 +37,13 @@ def judge_objective(
     dtype: torch.dtype,
     workers: int | None = 0,
     title: str = "evaluating",
+    together: bool = True,
 ) -> dict[str, float]:
     """Loss, what the objective counts, and the `count` of images, by all processes together; the same in each.
 
-    The masks are the same at every evaluation: keyed by (seed, example).
+    Not `together`: by this process alone. The masks are the same at every evaluation: keyed by (seed, example).
     """
-    key, here = _key(seed), dist.world()
+    key, here = _key(seed), dist.world() if together else dist.World()
     workers = 0 if len(source) < 4096 and workers is None else workers
     loader = eval_loader(source, preprocess, batch=BATCH * here.size, workers=workers, rank=here.rank, world=here.size)
     was_training = model.training
@@ -66,9 +67,9 @@ def judge_objective(
                         sums[name] = sums[name] + more if name in sums else more
     finally:
         model.train(was_training)
-    total = dist.summed(total)
+    if here.size > 1:
+        total, sums = dist.summed(total), {name: dist.summed(value) for name, value in sums.items()}
     images = max(1, int(total[1]))
-    sums = {name: dist.summed(value) for name, value in sums.items()}
     return {**summary(sums, images), "loss": float(total[0]) / images, "count": int(total[1])}
 
 

@@ -20,6 +20,7 @@ from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.objective import TrainedModel
 from vitrail.train.config import TrainConfig
 from vitrail.train.divergence import no_losses
+from vitrail.train.fixed_order import PartsInOrder
 from vitrail.train.objective import Part, inputs, loss_of
 from vitrail.train.optim import build_optimizer, set_learning_rate
 from vitrail.train.parallel import gradient_sync
@@ -51,7 +52,10 @@ class TrainState:
 
 
 class Metrics(NamedTuple):
-    """The metrics of one step, left on the device until somebody reads them; sums over the images of this process."""
+    """The metrics of one step, left on the device until somebody reads them; sums over the images of this process.
+
+    With `fixed_parts` the first process has those of all images, and the others have none.
+    """
 
     loss: Tensor  # this process's share of the mean over the global batch
     sums: dict[str, Tensor]  # what the objective counts (train/objective.py)
@@ -74,7 +78,7 @@ def train_step(
     """One update of the weights from this process's part of the global batch.
 
     What is random in it is keyed by (seed, step, rank). Gradients are those of the mean over the global batch,
-    whatever the number of processes and micro-batches.
+    whatever the number of processes and micro-batches; with `fixed_parts` to the bit (train/fixed_order.py).
     """
     wrapped, world = state.wrapped.train(), dist.world()
     device = next(state.model.parameters()).device
@@ -92,6 +96,9 @@ def train_step(
         rng = generator(config.seed, "mixing", state.step)
         pixels, targets = mix(pixels, labels, classes, config.mixing, rng)
         labels = labels[1:]
+    in_order = None if config.fixed_parts is None else PartsInOrder(state.model.parameters())
+    if in_order and len(labels) * world.size != config.batch:
+        raise BadInput(f"fixed_parts: step {state.step} has images that cannot be read and no others for them")
     whole = config.batch if world.size > 1 else len(labels)
     parts = micro_batches(state, config, world.size)
     total = torch.zeros((), device=device)
@@ -99,6 +106,8 @@ def train_step(
     own = slice(len(batch.indices) - len(labels), None)  # mixing is given the example before them
     whole_part = (pixels, targets, labels, batch.epochs[own], batch.indices[own])
     for i, (some, *others) in enumerate(zip(*(tensor.tensor_split(parts) for tensor in whole_part), strict=True)):
+        if in_order:
+            torch.manual_seed(torch_seed(config.seed, "step", state.step, "part", world.rank * parts + i))
         with gradient_sync(wrapped, now=i == parts - 1):
             if device.type == "cuda":
                 torch.compiler.cudagraph_mark_step_begin()  # graphs may overwrite what the pass before returned
@@ -108,9 +117,15 @@ def train_step(
                 output = wrapped(*given)
             found = loss_of(state.model, output, given, part, config.loss, state.class_weights, state.class_priors)
             mean = found.mean * (len(part.labels) / whole)
-            (mean * world.size).backward()  # gradients are averaged over processes
+            (mean if in_order else mean * world.size).backward()  # gradients are averaged over processes
+        if in_order:
+            in_order.add(mean, found.sums)
         total += mean.detach()
         sums = {name: value + sums[name] if name in sums else value for name, value in found.sums.items()}
+    images = len(labels)
+    if in_order:
+        total, sums = in_order.finish()
+        images = whole if world.first else 0  # the first process speaks for all
 
     norm = _clip(state.optimizer, config.clip)
     try:
@@ -125,11 +140,13 @@ def train_step(
     if state.average is not None and config.average is not None:
         update_average(state.average, state.model, config.average)
     state.step += 1
-    return Metrics(total, sums, len(labels), norm, rate)
+    return Metrics(total, sums, images, norm, rate)
 
 
 def micro_batches(state: TrainState, config: TrainConfig, world: int) -> int:
     """How many forward passes a step takes, the same in every process."""
+    if config.fixed_parts is not None:
+        return config.fixed_parts // world
     largest = -(-config.batch // world)
     return -(-largest // (state.micro_batch or config.micro_batch or largest))
 

@@ -29,6 +29,7 @@ from vitrail.records.record import load_record, write_record
 from vitrail.records.run import RunResult
 from vitrail.train.callbacks import Callback
 from vitrail.train.config import TrainConfig, check_training
+from vitrail.train.fixed_order import prepare_fixed_order
 from vitrail.train.trainable import LayerDecay, Lora, Tuned, Whole, make_trainable
 from vitrail.weights.bundle import RESAMPLED
 from vitrail.weights.load import attach, read_pretrained
@@ -95,6 +96,7 @@ def finetune_once(
     machine = machine or Machine()
     check_tuned(config, machine)
     check_keep_best(config, parts[1], machine)
+    prepare_fixed_order(config, machine)
     with joined(choose_device(machine.device)), RunFolder(folder, "finetune", config, recipe) as run:
         if run.state == "finished":
             return load_record(RunResult, run.path / "result.json")
