@@ -7,7 +7,7 @@ from typing import Any
 
 VOLATILE = set(
     "seconds images_per_second waiting waited memory_gib flops_share restarts started command communicating copying "
-    "session peak_flops cold_start speed seconds_per_step judge_seconds wall digest".split()
+    "session measuring_seconds peak_flops cold_start speed seconds_per_step judge_seconds wall digest".split()
 )
 CACHE = "cache"  # where it may be missing, as it can be made again
 
