@@ -46,6 +46,7 @@ def position(scale: Scale) -> Study:
         paper="Without positions 2.8 points less than with 1-D; the other kinds and places differ by at most 0.3 "
         "points (ViT-B/16 on JFT, 5-shot ImageNet, one run each).",
         remarks=REMARKS[scale],
+        effect=0.028,  # Table 8: 61.4 without, 64.2 with 1-D positions
         seeds=seeds,
     )
 

@@ -78,6 +78,17 @@ def test_a_scattered_digit_lies_inside_the_canvas() -> None:
     assert len(set(corners)) > 100
 
 
+def test_strewn_digits_are_half_a_million_and_no_part_shows_a_digit_of_another() -> None:
+    parts = {split: open_data(f"strewn-digits@{split}") for split in ("train", "validation", "test")}
+    assert {split: len(part) for split, part in parts.items()} == {"train": 500_240, "validation": 3568, "test": 3552}
+    shown = [set(part.numbers.tolist()) for part in parts.values()]  # type: ignore[attr-defined]
+    assert sum(map(len, shown)) == len(set.union(*shown)) == 1797
+    assert all(len(set(part.labels.tolist())) == 10 for part in parts.values())
+    last = parts["train"][500_239]
+    assert last.key.endswith("placement-369")
+    assert not np.array_equal(last.image, parts["train"][500_239 - 1352].image)  # the same digit elsewhere
+
+
 def test_a_placed_digit_lies_in_the_quarter_of_its_class_and_nowhere_else() -> None:
     train, test = open_data("placed-digits@seen-train"), open_data("placed-digits@seen-test")
     assert len(train.classes) == 28

@@ -10,7 +10,7 @@ from pathlib import Path
 from vitrail.core.cache import cache_folder
 from vitrail.core.errors import BadInput
 from vitrail.data.catalog import original_files
-from vitrail.data.catalog.digits import digits, placed_digits, scattered_digits
+from vitrail.data.catalog.digits import digits, placed_digits, scattered_digits, strewn_digits
 from vitrail.data.catalog.downloads import Archive, fetch, offline
 from vitrail.data.catalog.imagenet_real import open_real
 from vitrail.data.catalog.original_files import Reader
@@ -148,6 +148,11 @@ NAMED: dict[str, NamedDataset] = {
         "the same digits at a random place and size on 24 px; seen- (0 to 6) and unseen- (7 to 9) splits",
         ("train", "test", "seen-train", "seen-test", "unseen-train", "unseen-test"),
         scattered_digits,
+    ),
+    "strewn-digits": NamedDataset(
+        "half a million images of the digits at random places and sizes on 24 px; held-out ones of other digits",
+        ("train", "validation", "test"),
+        strewn_digits,
     ),
     "placed-digits": NamedDataset(
         "the same digits in a quarter of 16 px, the class is digit and quarter; splits as scattered-digits",

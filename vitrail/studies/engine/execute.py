@@ -5,11 +5,8 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import sqrt
 from pathlib import Path
 from typing import Any, assert_never
-
-import numpy as np
 
 from vitrail.core.config import to_json
 from vitrail.core.device import Machine
@@ -31,7 +28,7 @@ from vitrail.records.study import (
     StudyRunState,
     StudyValue,
 )
-from vitrail.studies.engine.results import Noise, Results, Row, measured_file, read_measured
+from vitrail.studies.engine.results import Results, Row, measured_file, pooled, read_measured
 from vitrail.studies.engine.runs import FewShot, Measure, Reached, Run, StudyRun, Tuned, digest
 from vitrail.studies.engine.study import Study, study_runs
 
@@ -238,7 +235,7 @@ def collect(study: Study, out: Path) -> Results:
     plans = study_runs(study, out)
     rows = [_row(study, run, [plan for plan in plans if plan.run is run]) for run in study.runs]
     results = Results(study.scale, study.measures, rows)
-    noises = {name: _pooled([row.values.get(name, ()) for row in rows]) for name in results.measure_names}
+    noises = {name: pooled([row.values.get(name, ()) for row in rows]) for name in results.measure_names}
     return replace(results, noises=noises)
 
 
@@ -254,15 +251,3 @@ def _row(study: Study, run: Run, plans: Sequence[StudyRun]) -> Row:
                     values.setdefault(name, []).append(value)
                 counts[name] = measurement.count if measurement else None
     return Row(run, study.change(run), plans, results, values, counts)
-
-
-def _pooled(groups: Sequence[Sequence[float]]) -> Noise | None:
-    repeated = [group for group in groups if len(group) > 1]
-    freedom = sum(len(group) - 1 for group in repeated)
-    if not freedom:
-        return None
-    squares = sum(float(np.var(group)) * len(group) for group in repeated)
-    sizes = sorted({len(group) for group in repeated})
-    seeds = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    of = f"over {seeds} seeds a run, their spread pooled over {len(repeated)} runs"
-    return Noise(sqrt(squares / freedom), float(freedom), of)

@@ -1,6 +1,6 @@
 """The plan of a study and its cost: on this machine by a short measurement, on GPUs by their data sheets."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from vitrail.models.position import Learned1d, Relative
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes.pretraining import CLASSES, IMAGES
 from vitrail.studies.engine.execute import done
+from vitrail.studies.engine.power import sights, sights_text
 from vitrail.studies.engine.runs import StudyRun
 from vitrail.studies.engine.study import Study, study_runs
 
@@ -29,7 +30,7 @@ def plan(study: Study, out: Path | None, machine: Machine, jobs: int = 1) -> dic
 
     Rows have `parameters`, `flops_per_image`, `images`, `total_flops` of one seed; `seconds` and `memory_gib` of one
     seed on this machine, and `gpus`: seconds of one seed on each of GPUS; None where a run is no training, and for
-    what this machine cannot try.
+    what this machine cannot try. `power`: what the study could see, by the runs in `out` (engine/power.py).
     """
     threads = max(1, usable_cores() // jobs)
     places = study_runs(study, out or Path())
@@ -44,7 +45,11 @@ def plan(study: Study, out: Path | None, machine: Machine, jobs: int = 1) -> dic
         key: sum(row[key] * row["todo"] for row in rows if row[key] is not None) for key in ("total_flops", "seconds")
     }
     total["gpus"] = {name: sum(row["gpus"][name] * row["todo"] for row in rows if row["gpus"]) for name in GPUS}
-    return {"study": study.name, "scale": study.scale, "jobs": jobs, "threads": threads, "rows": rows, "total": total}
+    seen = sights(study, out) if out is not None else []
+    notes = sights_text(study, seen) if study.measures else []
+    power = {"sights": [asdict(sight) for sight in seen], "said": notes}
+    about = {"study": study.name, "scale": study.scale, "jobs": jobs, "threads": threads}
+    return {**about, "rows": rows, "total": total, "power": power}
 
 
 def _row(place: StudyRun, machine: Machine, threads: int) -> dict[str, Any]:
@@ -130,4 +135,4 @@ def plan_text(summary: dict[str, Any]) -> str:
         "GPUs: one of them, at 22 % of its data sheet's peak (S) to 40 % (L, H), by assumption and not measured.",
         *dict.fromkeys(row["said"] for row in summary["rows"] if row["said"]),
     ]
-    return "\n".join([*table(lines, "<>"), "", *notes])
+    return "\n".join([*table(lines, "<>"), "", *notes, *summary["power"]["said"]])

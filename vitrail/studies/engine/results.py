@@ -158,6 +158,19 @@ class Results:
         return [(step, sum(values) / len(values)) for step, values in sorted(by_step.items())]
 
 
+def pooled(groups: Sequence[Sequence[float]]) -> Noise | None:
+    """The noise of the values of several runs, each with its seeds; None where no run has two."""
+    repeated = [group for group in groups if len(group) > 1]
+    freedom = sum(len(group) - 1 for group in repeated)
+    if not freedom:
+        return None
+    squares = sum(float(np.var(group)) * len(group) for group in repeated)
+    sizes = sorted({len(group) for group in repeated})
+    seeds = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    of = f"over {seeds} seeds a run, their spread pooled over {len(repeated)} runs"
+    return Noise(sqrt(squares / freedom), float(freedom), of)
+
+
 def measured_file(plan: StudyRun, measure: Measure) -> Path:
     """The file of a measure of a run; studies share it."""
     return plan.folder / "measured" / f"{digest(measure)}.json"

@@ -10,7 +10,7 @@ A study is a function of a scale that returns a `Study`, one module each, listed
 The first run is the base: the line of change of every other run is its difference from that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +44,7 @@ class Study:
     paper: str = ""  # what the paper found, in a sentence
     remarks: tuple[str, ...] = ()  # what is unlike the paper at this scale
     seeds: int = 1  # of each run
+    effect: float | None = None  # the difference that the paper found and the study must see, a share of right answers
     job: Callable[..., Any] = pretrain  # (config, folder, machine) -> result.json's content
 
     def check(self) -> None:
@@ -89,8 +90,11 @@ def study_runs(study: Study, out: Path) -> list[StudyRun]:
 
 def _made(runs: Path, kind: type) -> dict[str, Path]:
     """The folders of runs that were begun, by the digest of their config as this version of vitrail reads it."""
-    folders = {}
+    return {digest(config): folder for config, folder in made_runs(runs, kind)}
+
+
+def made_runs(runs: Path, kind: type) -> Iterator[tuple[Any, Path]]:
+    """The configs of a kind in a folder of runs, finished or not, with the folder of each."""
     for file in sorted(runs.glob("*/config.json")):
         with suppress(BadInput):  # a run of another job, or of another version
-            folders[digest(from_json(kind, read_json(file).get("config")))] = file.parent
-    return folders
+            yield from_json(kind, read_json(file).get("config")), file.parent
