@@ -2,24 +2,26 @@
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vitrail.commands.parsing import Command, Common, parse
 from vitrail.commands.parsing import options as options_of
 from vitrail.commands.training import start
 
+if TYPE_CHECKING:
+    from vitrail.core.device import Sharding
+    from vitrail.jobs.pretrain import Pretrain
+
 GIGA = 1e9
 
 
 @dataclass(frozen=True)
-class CommonPlan(Common):
+class Accelerators(Common):
     """Where the run would be. What is not given is that of the kind, as its maker says."""
 
     gpus: tuple[int, ...] = (8,)  # how many accelerators; several numbers: a table
     kind: str = "h100"  # h100, h200, b200, a100, a100-40, l40s, rtx-4090, tpuv3 (a core)
     classes: int | None = None  # of the data; None: of the data set that the recipe names, or 1000
-    sharding: Literal["auto", "replicated", "sharded", "hybrid"] = "auto"  # auto: the fastest
-    recompute: bool | None = None  # activations again in the backward pass; None: where it is needed
     node: int | None = None  # accelerators of a machine
     memory: float | None = None  # GiB of each
     link: float | None = None  # GB/s each way between two of one machine
@@ -32,19 +34,42 @@ class CommonPlan(Common):
     writing: float = 1.0  # GB/s of checkpoints from each machine
 
 
+@dataclass(frozen=True)
+class CommonPlan(Accelerators):
+    """How the run would be spread, and where."""
+
+    sharding: Literal["auto", "replicated", "sharded", "hybrid"] = "auto"  # auto: the fastest
+    recompute: bool | None = None  # activations again in the backward pass; None: where it is needed
+
+
 def run(args: list[str]) -> int:
     """`vitrail plan`; returns the exit code: 1 where it does not fit into memory."""
-    from vitrail.jobs.plan.describe import assumptions, comparison, facts
-    from vitrail.jobs.plan.plan import Surroundings, hardware_of, plan
     from vitrail.jobs.pretrain import Pretrain
     from vitrail.recipes import PRETRAINING
-    from vitrail.recipes.pretraining import CLASSES
 
     name, base, rest = start(COMMAND, args, PRETRAINING, Pretrain, job="pretrain", out="")
     title = name or "--config FILE"
     kind, default = options_of(Pretrain, default=base, common=CommonPlan, out=False)
     options = parse(COMMAND._replace(name=f"plan {title}"), kind, rest, default)
-    config, said = options.config, options.common
+    said = options.common
+    sharding = None if said.sharding == "auto" else said.sharding
+    return show_plan(name, options.config, said, sharding, said.recompute)
+
+
+def show_plan(
+    name: str | None, config: "Pretrain", said: Accelerators, sharding: "Sharding | None", recompute: bool | None
+) -> int:
+    """Prints what the pre-training takes on these accelerators; returns the exit code, 1 where it does not fit.
+
+    Args:
+        name: of the recipe; None for a config of a file.
+        sharding, recompute: None for the fastest.
+    """
+    from vitrail.jobs.plan.describe import assumptions, comparison, facts
+    from vitrail.jobs.plan.plan import Surroundings, hardware_of, plan
+    from vitrail.recipes.pretraining import CLASSES
+
+    title = name or "--config FILE"
     known = CLASSES.get(config.train.partition("@")[0])
     classes = said.classes or config.model.num_classes or known or 1000
     hardware = _told(hardware_of(said.kind), said)
@@ -63,8 +88,8 @@ def run(args: list[str]) -> int:
             hardware=hardware,
             around=around,
             objective=config.objective,
-            sharding=None if said.sharding == "auto" else said.sharding,
-            recompute=said.recompute,
+            sharding=sharding,
+            recompute=recompute,
         )
         for number in said.gpus
     ]
@@ -79,7 +104,7 @@ def run(args: list[str]) -> int:
     return 0 if all(made.fits for made in plans) else 1
 
 
-def _told(hardware: Any, said: CommonPlan) -> Any:
+def _told(hardware: Any, said: Accelerators) -> Any:
     """The figures of the kind, with those that were given in their place."""
     from vitrail.jobs.plan.hardware import GIB
 

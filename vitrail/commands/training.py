@@ -41,12 +41,20 @@ class CommonTraining(Common):
 
 
 def read_options(
-    command: Command, args: list[str], recipes: Mapping[str, Callable[[], Any]], kind: type, common: type
+    command: Command,
+    args: list[str],
+    recipes: Mapping[str, Callable[[], Any]],
+    kind: type,
+    common: type,
+    writes: bool = True,
 ) -> tuple[str | None, Any]:
     """The recipe's name, and its options with those of `args` put in, warm-up and steps settled.
 
     The config is that of the recipe that comes first, or of the file after --config. Prints it and exits with
     --print-config.
+
+    Args:
+        writes: whether --out must be given.
 
     Raises:
         BadInput: no recipe and no file, both, an unknown option, --steps and --epochs together, or no --out.
@@ -62,7 +70,7 @@ def read_options(
 
         print(json.dumps(asked_for(command.name, name, options.config), indent=1))
         raise SystemExit(0)
-    if options.out is None:
+    if options.out is None and writes:
         raise BadInput(f"give a folder to write: --out runs/{name or 'a'}")
     return name, options
 
@@ -183,9 +191,10 @@ def train(
     recipes: Mapping[str, Callable[[], Any]],
     kind: type,
     job: "Callable[..., RunResult]",
+    common: type = CommonTraining,
 ) -> int:
     """Runs `job` with the config of the recipe that `args` name, their options put in; returns the exit code."""
-    name, options = read_options(command, args, recipes, kind, CommonTraining)
+    name, options = read_options(command, args, recipes, kind, common)
     from vitrail.core.dist import launched
 
     result = job(options.config, options.out, options.common.machine(), name)
