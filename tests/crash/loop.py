@@ -56,6 +56,20 @@ def _only_left_over(problem: str) -> bool:
     return problem.startswith("left over: ") and ";" not in problem
 
 
+def may_mount(folder: Path) -> bool:
+    """Whether this process can make a small disk, with few inodes: on Linux, as root, where it is not forbidden."""
+    try:
+        _mount(folder, "size=1m")
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    subprocess.run(["umount", folder], check=True)
+    return True
+
+
+def _mount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, capture_output=True)
+
+
 class Loop:
     """A job, its world, and the server that runs it."""
 
@@ -161,6 +175,25 @@ class Loop:
         # where all is there, a command that writes nothing over refuses to do it again
         return f"{said}; the same command again: {again.stderr.strip()[-300:]}" if said and again.code else said
 
+    def on_disk(self, n: int, fault: str = "inodes") -> Outcome | None:
+        """A disk with room for n more files and folders alone, or one that is read-only; later for all of them.
+
+        None: they were enough. The disk is a tmpfs, so whoever calls this may mount one (`may_mount`).
+        """
+        shutil.rmtree(self.world, ignore_errors=True)
+        self.world.mkdir()
+        _mount(self.world, "size=64m")
+        try:
+            shutil.copytree(self.template, self.world, dirs_exist_ok=True)
+            there = 1 + sum(1 for _ in self.template.rglob("*"))
+            _mount(self.world, "remount,ro" if fault == "read-only" else f"remount,nr_inodes={there + n}")
+            first = self._run("none", 0)
+            _mount(self.world, "remount,rw,nr_inodes=0")
+            problem = self._after(fault, first)
+            return None if first.code == 0 and not problem else Outcome(fault, n, "", first.code, problem)
+        finally:
+            subprocess.run(["umount", "--lazy", self.world], check=True)
+
     def after_its_end(self) -> Outcome:
         """What a power cut takes of a run that has said that it is done: nothing, but what is made again in passing."""
         self._reset()
@@ -182,7 +215,7 @@ class Loop:
         n = start
         if fault == "unsynced":
             yield self.after_its_end()
-        while (outcome := self.at(fault, n)) is not None:
+        while (outcome := self.on_disk(n) if fault == "inodes" else self.at(fault, n)) is not None:
             yield outcome
             if fault == "short":
                 return

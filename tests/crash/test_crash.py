@@ -11,7 +11,7 @@ from tests.crash.compare import contents, difference
 from tests.crash.disk import Disk
 from tests.crash.interposer import FAULTS, available, build, counted
 from tests.crash.jobs import JOBS, Job
-from tests.crash.loop import Loop, Outcome
+from tests.crash.loop import Loop, Outcome, may_mount
 from tests.crash.table import END, START, Row, Table, distance, put
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs Linux and a C compiler")
@@ -108,6 +108,29 @@ def survived(job: Job, folder: Path, fault: str, every: int = 1) -> int:
 
 def test_the_smallest_job_is_killed_at_every_operation(tmp_path: Path) -> None:
     assert survived(JOBS["convert-bundle"], tmp_path, "kill") > 10
+
+
+def on_small_disks(job: str, folder: Path, every: int) -> int:
+    """Read-only, then with room for so many more files, until there are enough; returns how many were not enough."""
+    (folder / "disk").mkdir()
+    if not may_mount(folder / "disk"):
+        pytest.skip("this user may not mount a disk")
+    with Loop(JOBS[job], folder) as loop:
+        outcomes = [loop.on_disk(0, "read-only"), *loop.over("inodes", every)]
+    assert [o and (o.first, o.problem) for o in outcomes] == [(2, "")] * len(outcomes), "a sentence, a later success"
+    return len(outcomes) - 1
+
+
+def test_a_disk_that_is_read_only_or_has_no_inodes_ends_a_job_with_a_sentence_until_there_is_room(
+    tmp_path: Path,
+) -> None:
+    assert on_small_disks("convert-bundle", tmp_path, 1) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("job", "every"), [("predict-csv", 1), ("prepare-tar", 2), ("linear", 2), ("pretrain", 3)])
+def test_a_small_disk_costs_no_job_its_result(tmp_path: Path, job: str, every: int) -> None:
+    assert on_small_disks(job, tmp_path, every) >= 2
 
 
 @pytest.mark.slow

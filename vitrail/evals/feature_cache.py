@@ -29,7 +29,7 @@ from vitrail.core.device import choose_precision
 from vitrail.core.digests import sealed, sha256_of, unsealed
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
-from vitrail.core.files import atomic_path, make_folder, read_json, write_json
+from vitrail.core.files import atomic_path, make_folder, read_json, sync_folder, write_json
 from vitrail.core.locks import lock_or_wait, try_lock
 from vitrail.core.progress import say
 from vitrail.core.temporary import remove_leftovers
@@ -244,6 +244,7 @@ def _remove_shards(store: Store) -> None:
             for path in left:
                 path.unlink(missing_ok=True)
             remove_leftovers(store.folder)
+            sync_folder(store.folder)  # or a power cut brings them back, when perhaps nobody opens the store again
     except OSError as problem:
         say(f"{store.folder} is whole, and files that are not needed any more stay there: {problem}")
 
