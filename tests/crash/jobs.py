@@ -118,7 +118,6 @@ JOBS = {  # small ones first: what these leave of a time goes to the others
     "convert-bundle": Job("convert model out --to bundle", model),
     "predict-csv": Job("predict --model model photos --out out.csv --device cpu --workers 0", both, slow=False),
     "convert-npz": Job("convert model out.npz --to npz", model),
-    "export-onnx": Job("export model out --to onnx", model),
     "predict-jsonl": Job("predict --model model photos --out out.jsonl --features --device cpu --workers 0", both),
     "predict-parquet": Job("predict --model model photos --out out.parquet --device cpu --workers 0", both),
     "prepare-arrow": Job("data prepare photos out --side 4 --shard-images 5 --workers 0", images),
@@ -128,6 +127,7 @@ JOBS = {  # small ones first: what these leave of a time goes to the others
         "--device cpu --workers 0 --out out",
         both,
     ),
+    "export-onnx": Job("export model out --to onnx", model),
     "study": Job(
         "study head --scale smoke --seeds 1 --out out --target-train photos@train --target-test photos@test "
         f"{TINY}{MODEL}--steps 2 --runs 'class token, 0.01'",

@@ -2,10 +2,11 @@
 
 import os
 import random
+import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
@@ -37,7 +38,9 @@ class Found(NamedTuple):
     refused: int
     reached: int
     lines: int
+    seconds: float  # of the processor
     slowest: float
+    memory: float  # MiB, at the most, above what the good inputs had needed
     faults: list[tuple[str, bytes]]
     corpus: list[bytes]
 
@@ -126,37 +129,86 @@ def outcome(parser: Parser, data: bytes, folder: Path) -> str:
         return f"{type(problem).__name__}: {str(problem)[:200]}"
 
 
-def fuzz(parser: Parser, folder: Path, seed: int, *, inputs: int | None = None, seconds: float = 1e9) -> Found:
-    """So many inputs, or so long. The input at work lies in `folder/input`, should the process die of it."""
-    rng, seeds = random.Random(seed), parser.seeds(folder)
-    corpus, reached, faults, counts = list(seeds), Reached(parser.files), dict[str, bytes](), {"read": 0, "refused": 0}
-    start, done, slowest = time.monotonic(), 0, 0.0
-    waiting = list(seeds)
-    while (inputs is None or done < inputs) and time.monotonic() - start < seconds:
-        data = waiting.pop() if waiting else mutated(rng, rng.choice(corpus), corpus, parser.text)
-        (folder / "input").write_bytes(data)
-        before, begun = len(reached.lines), time.process_time()
-        sys.settrace(reached)
+class Session:
+    """Inputs for one parser and what became of them, whoever makes them up.
+
+    The good inputs come before anything is measured: what they import and keep is nobody's fault. The input at work
+    lies in `folder/input`, should the process die of it.
+    """
+
+    def __init__(self, parser: Parser, folder: Path):
+        self.parser, self.folder = parser, folder
+        self.seeds = parser.seeds(folder)
+        self.reached, self.faults = Reached(parser.files), dict[str, bytes]()
+        self.done, self.counts, self.slowest = 0, {"read": 0, "refused": 0}, 0.0
+        for seed in self.seeds:
+            outcome(parser, seed, folder)
+        self._least, self._most, self._begun = _peak_memory(forget=True), 0.0, time.process_time()
+
+    def attempt(self, data: bytes) -> bool:
+        """Parses an input; whether it has reached a line that none before has reached."""
+        (self.folder / "input").write_bytes(data)
+        before, begun = len(self.reached.lines), time.process_time()
+        sys.settrace(self.reached)
         try:
-            what = outcome(parser, data, folder)
+            what = outcome(self.parser, data, self.folder)
         finally:
             sys.settrace(None)
-        slowest = max(slowest, time.process_time() - begun)
-        done += 1
-        if what in counts:
-            counts[what] += 1
+        self.slowest = max(self.slowest, time.process_time() - begun)
+        self.done += 1
+        if what in self.counts:
+            self.counts[what] += 1
         else:
-            faults.setdefault(what.split(":")[0] + what[-80:], data)
-        if len(reached.lines) > before and data not in seeds:
+            self.faults.setdefault(what.split(":")[0] + what[-80:], data)
+        peak = _peak_memory()
+        self._most = max(self._most, peak - self._least)
+        if self._most > self.parser.memory:  # the first input that needs it is named, and those after it are not
+            self.faults.setdefault(f"more than {self.parser.memory} MiB of memory", data)
+        return len(self.reached.lines) > before
+
+    def found(self, corpus: list[bytes]) -> Found:
+        """All so far."""
+        return Found(
+            self.done,
+            self.counts["read"],
+            self.counts["refused"],
+            len(self.reached.lines),
+            self.reached.all(),
+            time.process_time() - self._begun,
+            self.slowest,
+            self._most,
+            list(self.faults.items()),
+            corpus,
+        )
+
+
+def _peak_memory(forget: bool = False) -> float:
+    """MiB, the most that this process has had since it was told to forget; where nobody can, since its start."""
+    try:
+        if forget:
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except OSError:  # no Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (20 if sys.platform == "darwin" else 10))
+
+
+def fuzz(
+    parser: Parser,
+    folder: Path,
+    seed: int,
+    *,
+    inputs: int | None = None,
+    seconds: float = 1e9,
+    known: Sequence[bytes] = (),
+) -> Found:
+    """So many inputs, or so long, from the good inputs and those that are known to reach further."""
+    rng, session = random.Random(seed), Session(parser, folder)
+    start, first = time.monotonic(), [*session.seeds, *known]
+    corpus, waiting = list(first), list(first)
+    while (inputs is None or session.done < inputs) and time.monotonic() - start < seconds:
+        data = waiting.pop() if waiting else mutated(rng, rng.choice(corpus), corpus, parser.text)
+        if session.attempt(data) and data not in first:
             corpus.append(data)
-            del corpus[len(seeds) : max(len(seeds), len(corpus) - KEPT)]
-    return Found(
-        done,
-        counts["read"],
-        counts["refused"],
-        len(reached.lines),
-        reached.all(),
-        slowest,
-        list(faults.items()),
-        corpus,
-    )
+            del corpus[len(first) : max(len(first), len(corpus) - KEPT)]
+    return session.found(corpus)

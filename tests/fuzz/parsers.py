@@ -41,6 +41,7 @@ class Parser(NamedTuple):
     parse: Callable[[bytes, Path], object]
     files: tuple[str, ...]  # of vitrail/
     text: bool = False
+    memory: int = 256  # MiB by which this process may grow, whatever it is given
 
 
 def _jpegs(_: Path) -> list[bytes]:
