@@ -10,13 +10,13 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.core.test_pool import processes_of
 from tests.data.pictures import encoded, folder_of_images, noise
+from tests.fake_ray import FakeRay
 from vitrail.cli import main
 from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.resumable import claim_folder
@@ -428,41 +428,6 @@ def test_no_process_of_it_imports_torch() -> None:
 # ---- Ray
 
 
-class FakeRay(ModuleType):
-    """What of Ray is used, at once and in this process; tasks end in another order than they begin."""
-
-    exceptions = SimpleNamespace(RayTaskError=type("RayTaskError", (Exception,), {}))
-
-    def __init__(self) -> None:
-        super().__init__("ray")
-        self.started, self.most = False, 0
-
-    def is_initialized(self) -> bool:
-        return self.started
-
-    def init(self, **_: Any) -> None:
-        self.started = True
-
-    def shutdown(self) -> None:
-        self.started = False
-
-    def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": 1.0}
-
-    def put(self, value: Any) -> Any:
-        return value
-
-    def remote(self, function: Any) -> Any:
-        return SimpleNamespace(remote=lambda *args: lambda: function(*args))
-
-    def wait(self, waiting: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
-        self.most = max(self.most, len(waiting))
-        return waiting[-1:], waiting[:-1]
-
-    def get(self, task: Any) -> Any:
-        return task()
-
-
 def test_ray_writes_the_same_files(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRay()
     monkeypatch.setitem(sys.modules, "ray", fake)
@@ -478,18 +443,3 @@ def test_ray_that_is_missing_gets_a_sentence(photos: Path, tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BadInput, match=r"pip install 'vitrail\[cluster\]'"):
         prepare(Prepare(str(photos)), tmp_path / "out", cluster="ray")
-
-
-@pytest.mark.slow
-def test_real_ray_writes_the_same_files(photos: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="needs vitrail[cluster]")
-    script = (
-        "import sys; from pathlib import Path; from vitrail.jobs.prepare import Prepare, prepare; "
-        "from vitrail.data.shards.write import ShardCount\n"
-        "prepare(Prepare(sys.argv[1], 32, shards=ShardCount(3)), Path(sys.argv[2]), cluster='ray')"
-    )
-    asked = [sys.executable, "-c", script, str(photos), str(tmp_path / "ray")]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    prepare(Prepare(str(photos), 32, shards=ShardCount(3)), tmp_path / "here", workers=0)
-    assert files_of(tmp_path / "ray") == files_of(tmp_path / "here")

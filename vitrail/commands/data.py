@@ -94,12 +94,20 @@ def _duplicates(args: list[str]) -> int:
         model: str | None = None  # also compares the features of this model
         features: float = 0.95  # cosine of two images' features from which they are copies
         out: Path | None = None  # folder to write: the list, the page, and the filtered view, which is DATA
+        cluster: Literal["ray"] | None = None  # 256 images a task on the cluster that RAY_ADDRESS names
         common: Annotated[CommonInference, tyro.conf.arg(name="")] = CommonInference()
 
     chosen = _parse("duplicates", Options, _gathered("--against", args))
     config = Duplicates(chosen.train, chosen.against, chosen.model, chosen.features)
     machine = chosen.common.machine()
-    result = duplicates(config, chosen.out, workers=machine.workers, device=machine.device, runtime=machine.runtime)
+    result = duplicates(
+        config,
+        chosen.out,
+        workers=machine.workers,
+        device=machine.device,
+        runtime=machine.runtime,
+        cluster=chosen.cluster,
+    )
     lines = [summary(result)]
     if chosen.out is not None:
         from vitrail.report.index import make

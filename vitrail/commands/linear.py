@@ -1,6 +1,7 @@
 """`vitrail linear`: frozen features, judged."""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from vitrail.commands.parsing import Command, CommonInference, parse, show
 from vitrail.commands.parsing import options as options_of
@@ -9,14 +10,21 @@ if TYPE_CHECKING:
     from vitrail.records.linear import LinearRow
 
 
+@dataclass(frozen=True)
+class CommonLinear(CommonInference):
+    """Options of models in use, and where their features are computed."""
+
+    cluster: Literal["ray"] | None = None  # the features by 1,024 images a task on the cluster that RAY_ADDRESS names
+
+
 def run(args: list[str]) -> int:
     """`vitrail linear`; returns the exit code."""
     from vitrail.core.dist import launched
     from vitrail.jobs.linear_probe import Linear, linear
 
-    kind, _ = options_of(Linear, default=None, common=CommonInference)
+    kind, _ = options_of(Linear, default=None, common=CommonLinear)
     options = parse(COMMAND, kind, args)
-    result = linear(options.config, options.out, options.common.machine())
+    result = linear(options.config, options.out, options.common.machine(), options.common.cluster)
     if not launched().first:
         return 0
     lines = [_line(row) for row in result.rows]

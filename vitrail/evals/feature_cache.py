@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 
+from vitrail.core.cluster import Cluster
 from vitrail.core.config import to_json, without_later
 from vitrail.core.device import choose_precision
 from vitrail.core.digests import sealed, sha256_of, unsealed
@@ -46,6 +47,7 @@ Number = Literal["float32", "float16"]
 
 FORMAT = 1
 SHARD = 1024  # images
+CLUSTER_GROUP = 256  # shards that are handed to a cluster at a time; so many locks are open files
 GROUP = 16  # shards that a process takes at a time, so that its loader runs through
 HALF = float(np.finfo(np.float16).max)
 _SHARD = re.compile(r"\.?\d{5,}\.(npy|json|lock)")  # what is there until all shards are joined
@@ -85,6 +87,7 @@ def stored_features(
     workers: int | None = None,
     shard: int = SHARD,
     runtime: Runtime | None = None,
+    cluster: Cluster | None = None,
 ) -> Features:
     """`features` of `source`, from `folder` where they are there, else computed into it; `values` lie in a file.
 
@@ -117,7 +120,7 @@ def stored_features(
         make_folder(store.folder)
         with lock_or_wait(store.folder / ".join.lock"):
             write_json(store.folder / "features.json", about)
-        _fill(store, model, source, preprocess, reading, dtype, workers, runtime)
+        _fill(store, model, source, preprocess, reading, dtype, workers, runtime, cluster)
         _join(store)
     _remove_shards(store)
     return _opened(store, source)
@@ -132,13 +135,14 @@ def _fill(
     dtype: torch.dtype,
     workers: int | None,
     runtime: Runtime | None,
+    cluster: Cluster | None,
 ) -> None:
     """Computes the shards that no other process computes, and waits until all are complete."""
     world = launched()
     size, count = store.about["shard"], store.about["count"]
     while missing := [i for i in range(store.shards) if not store.has(i)]:
         first = world.rank * len(missing) // world.size  # processes start apart from each other
-        most = max(1, min(GROUP, len(missing) // (2 * world.size)))
+        most = max(1, min(GROUP, len(missing) // (2 * world.size))) if cluster is None else CLUSTER_GROUP
         with ExitStack() as held:
             mine: list[int] = []
             for i in missing[first:] + missing[:first]:
@@ -150,7 +154,15 @@ def _fill(
                 broken = Broken(count)
                 some = Subset(source, places)
                 parts = feature_parts(
-                    model, some, preprocess, reading, broken, dtype=dtype, workers=workers, runtime=runtime
+                    model,
+                    some,
+                    preprocess,
+                    reading,
+                    broken,
+                    dtype=dtype,
+                    workers=workers,
+                    runtime=runtime,
+                    cluster=cluster,
                 )
                 _write_shards(store, places, parts, broken)
                 continue

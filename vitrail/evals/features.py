@@ -13,11 +13,14 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from vitrail.core.device import Precision, RuntimeChoice
+from vitrail.core.cluster import Cluster, cluster_mapping
+from vitrail.core.device import Precision, RuntimeChoice, choose_precision
 from vitrail.core.errors import BadInput
-from vitrail.data.loader.batch import Broken
+from vitrail.core.progress import progress
+from vitrail.data.loader.batch import Broken, BrokenExample
 from vitrail.data.loader.loader import eval_loader
 from vitrail.data.sources.base import Source
+from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.evals.inference import run_inference
 from vitrail.models.build import Model, ModelConfig
@@ -44,6 +47,7 @@ class EveryLayer:
 
 
 Reading = Representation | EveryLayer
+CLUSTER_IMAGES = 1024  # of a task of a cluster: whole batches, as they are without one
 PIXELS = 32  # 3,072 features; those of 224 pixels of a few thousand images would fill a machine
 
 
@@ -89,11 +93,14 @@ def features(
     reading: Reading = Representation(),
     workers: int | None = None,
     runtime: Runtime | None = None,
+    cluster: Cluster | None = None,
 ) -> Features:
-    """Extract features for every readable image, in source order; float32 [N, D]."""
+    """Extract features for every readable image, in source order; float32 [N, D]. `cluster`: as `feature_parts`."""
     broken = Broken(len(source))
     parts = list(
-        feature_parts(model, source, preprocess, reading, broken, dtype=dtype, workers=workers, runtime=runtime)
+        feature_parts(
+            model, source, preprocess, reading, broken, dtype=dtype, workers=workers, runtime=runtime, cluster=cluster
+        )
     )
     places = np.concatenate([part.places for part in parts])
     values = np.concatenate([part.values for part in parts])
@@ -181,9 +188,19 @@ def feature_parts(
     workers: int | None = None,
     batch: int = 256,
     runtime: Runtime | None = None,
+    cluster: Cluster | None = None,
 ) -> Iterator[Part]:
-    """The readable images batch by batch; constant memory. `dtype`: of the forward pass, None for the fastest here."""
+    """The readable images batch by batch; constant memory.
+
+    Args:
+        dtype: of the forward pass, None for the fastest here.
+        cluster: whose nodes compute them, on processors and by PyTorch (`for_cluster`), 1,024 images a task.
+    """
     shape_of(model, reading)
+    if cluster is not None:
+        dtype = getattr(torch, runtime.precision) if runtime else dtype or choose_precision("auto", torch.device("cpu"))
+        yield from _cluster_parts(_Task(model, source, preprocess, reading, dtype, batch), broken)
+        return
     with _taken(model, reading) as taken:
         parts = run_inference(
             model,
@@ -201,6 +218,58 @@ def feature_parts(
             if taken is not None:
                 values = torch.cat([values, taken().flatten(1)], dim=1)
             yield Part(part.batch.indices.numpy(), values.numpy())
+
+
+def for_cluster(cluster: Cluster | None, device: str, runtime: RuntimeChoice) -> tuple[str, RuntimeChoice]:
+    """The device and the runtime of features: as they are asked for, and on a cluster the only ones that it has.
+
+    Raises:
+        BadInput: another one is asked for on a cluster.
+    """
+    if cluster is None:
+        return device, runtime
+    if device not in ("auto", "cpu") or runtime not in ("auto", "torch"):
+        raise BadInput(
+            f"--cluster {cluster} computes features on processors, by PyTorch: leave out --device and --runtime "
+            "(on GPUs: vitrail linear under torchrun, each process computes its part)"
+        )
+    return "cpu", "torch"
+
+
+class _Task(NamedTuple):
+    """What a node of a cluster needs to know for the features of any images."""
+
+    model: Model
+    source: Source
+    preprocess: Preprocess
+    reading: Reading
+    dtype: torch.dtype
+    batch: int
+
+
+def _cluster_parts(task: _Task, broken: Broken) -> Iterator[Part]:
+    count, size = len(task.source), CLUSTER_IMAGES
+    chunks = (np.arange(start, min(count, start + size)) for start in range(0, count, size))
+    seen = 0
+    with cluster_mapping(_features_at, task) as mapped, progress("features", -(-count // size)) as bar:
+        for parts, lost in mapped(chunks):
+            broken.add(lost)
+            yield from parts
+            seen += sum(len(part.places) for part in parts)
+            bar.advance(f"{seen:,} images")
+    if not seen:
+        raise BadInput("not one image can be read: " + "; ".join(f"{k}: {r}" for k, r in broken.found.items()))
+
+
+def _features_at(task: _Task, places: Int64[np.ndarray, " n"]) -> tuple[list[Part], list[BrokenExample]]:
+    """The features of the images at these places, and those that are broken, by their places; in this process."""
+    broken = Broken(len(task.source))
+    some = Subset(task.source, places)
+    found = feature_parts(
+        task.model, some, task.preprocess, task.reading, broken, dtype=task.dtype, workers=0, batch=task.batch
+    )
+    parts = [Part(places[part.places], part.values) for part in found]
+    return parts, [replace(one, index=int(places[one.index])) for one in broken.examples.values()]
 
 
 @contextmanager

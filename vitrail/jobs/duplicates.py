@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitrail.core.cluster import Cluster
 from vitrail.core.device import RuntimeChoice
 from vitrail.core.errors import BadInput
 from vitrail.core.files import write_text_atomic
@@ -43,11 +44,13 @@ def duplicates(
     workers: int | None = None,
     device: str = "auto",
     runtime: RuntimeChoice = "auto",
+    cluster: Cluster | None = None,
 ) -> DuplicatesResult:
     """Finds the copies of `against` in `train`, or those within `train`.
 
     Where a folder is given, it holds after that duplicates.json, duplicates.csv, pictures.npz and kept.json, the
-    filtered view of `train`, which is DATA.
+    filtered view of `train`, which is DATA. `cluster`: whose nodes decode the images and compute features, in place of
+    `workers`; the files are the same, but for the seconds.
 
     Raises:
         BadInput: data that cannot be opened, a threshold that means nothing, or a set without a readable image.
@@ -57,12 +60,12 @@ def duplicates(
     started = time.perf_counter()
     names = [(config.train, open_data(config.train, "train"))]
     names += [(name, open_data(name, "test")) for name in config.against]
-    compared = scan_sets(names, workers)
+    compared = scan_sets(names, workers, cluster=cluster)
     for one in compared:
         if not one.table.readable.any():
             raise BadInput(f"not one image of {one.name} can be read: {one.table.key[0]}: {one.table.reason[0]}")
     examined = time.perf_counter()
-    vectors, computed = features_of(config.model, compared, device, runtime) if config.model else (None, None)
+    vectors, computed = features_of(config.model, compared, device, runtime, cluster) if config.model else (None, None)
     say(f"comparing {sum(len(c.table) for c in compared):,} images")
     copies = find_near_duplicates(
         [c.table for c in compared],
@@ -106,14 +109,15 @@ def duplicates(
 
 
 def features_of(
-    model: str, compared: list[ScannedSet], device: str, runtime: RuntimeChoice = "auto"
+    model: str, compared: list[ScannedSet], device: str, runtime: RuntimeChoice = "auto", cluster: Cluster | None = None
 ) -> tuple[np.ndarray, RuntimeInfo]:
     """float32 [n, D] of the images of all sets, NaN for those that cannot be read; and what computed them."""
     from vitrail.core.device import choose_device
-    from vitrail.evals.features import features
+    from vitrail.evals.features import features, for_cluster
     from vitrail.runtimes.open_runtime import open_runtime
     from vitrail.weights.load import load
 
+    device, runtime = for_cluster(cluster, device, runtime)
     loaded = load(model, device=choose_device(device))
     images = sum(int(one.table.readable.sum()) for one in compared)
     computed = open_runtime(loaded, runtime, images=images)
@@ -121,7 +125,7 @@ def features_of(
     for one in compared:
         rows = np.flatnonzero(one.table.readable)
         some = Subset(one.source, one.table.index[rows])
-        values = features(loaded, some, loaded.preprocess, runtime=computed).values
+        values = features(loaded, some, loaded.preprocess, runtime=computed, cluster=cluster).values
         if len(values) != len(rows):
             raise BadInput(f"{one.name} has changed while it was read: {len(rows) - len(values)} images are broken now")
         part = np.full((len(one.table), values.shape[1]), np.nan, np.float32)

@@ -1,7 +1,7 @@
 """Frozen features, judged: regression in closed form (section 4.1), nearest neighbours, logistic regression."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from vitrail.core.cache import cache_folder
+from vitrail.core.cluster import Cluster
 from vitrail.core.device import Machine, Precision, choose_device, choose_precision
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
@@ -30,6 +31,7 @@ from vitrail.evals.features import (
     Reading,
     Representation,
     features,
+    for_cluster,
     layers_of,
     open_for_features,
     pixel_features,
@@ -77,17 +79,21 @@ class _Kind(NamedTuple):
     runtime: Runtime | None = None
 
 
-def linear(config: Linear, folder: str | Path | None = None, machine: Machine | None = None) -> LinearResult:
+def linear(
+    config: Linear, folder: str | Path | None = None, machine: Machine | None = None, cluster: Cluster | None = None
+) -> LinearResult:
     """Evaluates, and writes linear.json into `folder` where one is given.
 
     Of the processes of a launcher each computes a part of the features, and the first judges them; the others return no
-    rows.
+    rows. With `cluster` its nodes compute the features, on processors.
 
     Raises:
         BadInput: data that cannot be used, test classes or images that do not fit the training data, a class with too
             few images, or broken images among those drawn.
     """
     machine = machine or Machine()
+    device, runtime = for_cluster(cluster, machine.device, machine.runtime)
+    machine = replace(machine, device=device, runtime=runtime)
     judges = _judges(config)
     counts = [count for count in config.shots if count != "all"]
     if not config.shots or min(counts, default=1) < 1 or config.seeds < 1:
@@ -113,7 +119,7 @@ def linear(config: Linear, folder: str | Path | None = None, machine: Machine | 
     rows: list[LinearRow] = []
     read, broken = 0, dict[str, str]()
     computed: Runtime | None = None
-    for kind in _kinds(config, model, view, machine):
+    for kind in _kinds(config, model, view, machine, cluster):
         trained, judged = kind.extract(support), kind.extract(judged_on)
         computed = computed or kind.runtime
         trained = trained._replace(places=needed[trained.places])
@@ -167,7 +173,7 @@ def _draws(config: Linear, train: Source, most: int) -> dict[Shots, list[np.ndar
     return found
 
 
-def _kinds(config: Linear, model: Model, view: View, machine: Machine) -> Iterator[_Kind]:
+def _kinds(config: Linear, model: Model, view: View, machine: Machine, cluster: Cluster | None) -> Iterator[_Kind]:
     device = next(model.parameters()).device
     dtype = choose_precision(config.precision, device)
 
@@ -179,7 +185,14 @@ def _kinds(config: Linear, model: Model, view: View, machine: Machine) -> Iterat
     def frozen(of: Model, reading: Reading, runtime: Runtime | None) -> Callable[[Source], Features]:
         if config.features == "none":
             return lambda source: features(
-                of, source, view.preprocess, dtype=dtype, reading=reading, workers=machine.workers, runtime=runtime
+                of,
+                source,
+                view.preprocess,
+                dtype=dtype,
+                reading=reading,
+                workers=machine.workers,
+                runtime=runtime,
+                cluster=cluster,
             )
         kept = cache_folder() / "features" if config.features is None else Path(config.features)
         return lambda source: stored_features(
@@ -192,6 +205,7 @@ def _kinds(config: Linear, model: Model, view: View, machine: Machine) -> Iterat
             number=config.stored,
             workers=machine.workers,
             runtime=runtime,
+            cluster=cluster,
         )
 
     reading = EveryLayer() if config.layers else Representation()

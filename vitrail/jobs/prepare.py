@@ -8,6 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
+from vitrail.core.cluster import Cluster, ray_cluster, result_of, submitter, tasks_ahead
 from vitrail.core.errors import BadInput
 from vitrail.core.pool import mapping, usable_cores
 from vitrail.core.progress import Bar, progress, say
@@ -30,8 +31,6 @@ from vitrail.data.sources.base import Source
 from vitrail.data.sources.parquet import ParquetSource
 from vitrail.data.sources.split_names import DataName
 from vitrail.records.prepared import PreparedData
-
-Cluster = Literal["ray"]
 
 SHOWN = 20  # broken images that are shown to people
 CHUNK = 32  # images that a process prepares at a time
@@ -179,35 +178,27 @@ def _here(source: Source, shards: list[tuple[Path, range]], form: Form, workers:
 
 def _on_ray(source: Source, shards: list[tuple[Path, range]], form: Form, pace: "Pace") -> Iterator[Shard]:
     """A task a shard, on all nodes; each must see the data and the folder under the same names."""
-    try:
-        import ray
-    except ImportError:
-        raise BadInput("--cluster ray needs Ray: pip install 'vitrail[cluster]'") from None
-    started = not ray.is_initialized()
-    if started:
-        ray.init(log_to_driver=False)  # the cluster that RAY_ADDRESS names, else one of this machine
-    try:
-        held, task = ray.put(source), ray.remote(prepare_shard)
-        room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))  # tasks that run or are next
+    with ray_cluster() as ray:
+        begin, room = submitter(ray, _shard, (source, form)), tasks_ahead(ray)
         todo, running = iter(shards), list[Any]()
         while True:
             more = islice(todo, room - len(running))
-            running += [task.remote(held, rows, path.absolute(), form) for path, rows in more]
+            running += [begin((rows, path.absolute())) for path, rows in more]
             if not running:
                 return
             done, running = ray.wait(running, timeout=1.0)
             pace.watch.check()
             if not done:
                 continue
-            try:
-                shard = ray.get(done[0])
-            except ray.exceptions.RayTaskError as problem:
-                raise problem.cause from None
+            shard = result_of(ray, done[0])
             pace.add(shard.count, len(shard.dropped))
             yield shard
-    finally:
-        if started:
-            ray.shutdown()
+
+
+def _shard(shared: tuple[Source, Form], item: tuple[range, Path]) -> Shard:
+    source, form = shared
+    rows, path = item
+    return prepare_shard(source, rows, path, form)
 
 
 class Pace:

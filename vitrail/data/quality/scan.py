@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from vitrail.core.cluster import Cluster, cluster_mapping
 from vitrail.core.pool import mapping, usable_cores
 from vitrail.core.progress import progress
 from vitrail.data.decode import image
@@ -103,18 +104,21 @@ def scan(
     workers: int | None = None,
     title: str = "examining",
     looking: Look = look,
+    cluster: Cluster | None = None,
 ) -> Scanned:
     """Reads and decodes the images at `indices` (None: all), in several processes; never raises for a broken one.
 
-    1.1 KB are held for each image. `looking`: what decodes; it is sent to each process.
+    1.1 KB are held for each image. `looking`: what decodes; it is sent to each process. `cluster`: whose nodes
+    are the processes, in place of `workers`.
     """
     indices = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
     whole, done, broken = Scanned.empty(len(indices)), 0, 0
     if workers is None:
         workers = usable_cores() if len(indices) > ALONE else 1
     parts = (indices[i : i + CHUNK] for i in range(0, len(indices), CHUNK))
+    examine = partial(examine_part, looking=looking)
     with (
-        mapping(partial(examine_part, looking=looking), source, workers) as mapped,
+        mapping(examine, source, workers) if cluster is None else cluster_mapping(examine, source) as mapped,
         progress(title, len(indices)) as bar,
     ):
         for part in mapped(parts):
@@ -161,14 +165,14 @@ def scan_sets(
     *,
     sample: Callable[[Source], np.ndarray] | None = None,
     looking: Look = look,
+    cluster: Cluster | None = None,
 ) -> list[ScannedSet]:
     """Scans each set, whole or at the indices that `sample` returns; places count on through them."""
     sets, start = [], 0
     for name, source in named:
         indices = None if sample is None else sample(source)
-        sets.append(
-            ScannedSet(name, source, scan(source, indices, workers=workers, title=name, looking=looking), start)
-        )
+        seen = scan(source, indices, workers=workers, title=name, looking=looking, cluster=cluster)
+        sets.append(ScannedSet(name, source, seen, start))
         start += len(sets[-1].table)
     return sets
 

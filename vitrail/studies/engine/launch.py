@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from vitrail.core.cluster import ray_cluster
 from vitrail.core.errors import BadInput
 from vitrail.core.files import make_folder, read_json
 from vitrail.core.pool import usable_cores
@@ -149,18 +150,11 @@ def on_ray(study: Study, out: Path, command: Callable[[StudyRun], Sequence[str]]
 
     A task has one GPU where the cluster has any, else the cores of a node.
     """
-    try:
-        import ray
-    except ImportError:
-        raise BadInput("--cluster ray needs Ray: pip install 'vitrail[cluster]'") from None
     study.check()
     plans = [plan for plan in study_runs(study, out) if not done(plan, study.measures)]
     for plan in plans:
         plan.failure.unlink(missing_ok=True)
-    started = not ray.is_initialized()
-    if started:
-        ray.init(log_to_driver=False)  # the cluster that RAY_ADDRESS names, else one of this machine
-    try:
+    with ray_cluster() as ray:
         resources = ray.cluster_resources()
         nodes = max(1, sum(node["Alive"] for node in ray.nodes()))
         share = {"num_gpus": 1} if resources.get("GPU") else {"num_cpus": max(1, int(resources["CPU"] // nodes))}
@@ -177,9 +171,6 @@ def on_ray(study: Study, out: Path, command: Callable[[StudyRun], Sequence[str]]
                         note_failure(plan, reason)
                     write_study(study, out)
                 show([plan for plan in waiting.values() if plan.folder.is_dir()], 0)
-    finally:
-        if started:
-            ray.shutdown()
 
 
 def _in_task(command: Sequence[str], folder: str) -> tuple[int, str]:
