@@ -73,8 +73,7 @@ def joined(device: torch.device, patience: float = 1800.0) -> Iterator[World]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     limit = timedelta(seconds=patience)
     store, rank, size = next(rendezvous("env://", timeout=limit))
-    # torchrun keeps one store over restarts: without a prefix, processes would find the addresses of dead ones in it
-    attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    attempt = PrefixStore(_attempt(), store)
     distributed.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=limit)
     global _store
     _store = attempt
@@ -86,6 +85,17 @@ def joined(device: torch.device, patience: float = 1800.0) -> Iterator[World]:
     except BaseException as problem:
         _end(problem)
     _leave()
+
+
+def _attempt() -> str:
+    """What the keys of this start begin with in the store by which processes meet.
+
+    Where torchrun's agents keep one store over restarts, processes would find the addresses of dead ones without it.
+    Where the first process makes one for each start it must be the same on all machines, and the restarts that they
+    count are not: one that joins later has counted none, and all would wait for each other.
+    """
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}" if shared else "attempt"
 
 
 def _leave() -> None:
