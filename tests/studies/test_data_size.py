@@ -1,5 +1,6 @@
 """The study of the size of the data, and early stopping under it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from vitrail.core.config import to_json
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
@@ -16,7 +18,8 @@ from vitrail.evals.classify import evaluate
 from vitrail.jobs.pretrain import EarlyStopping, first_images, pretrain
 from vitrail.records.record import load_record
 from vitrail.records.run import RunResult
-from vitrail.studies.data_size import SIZES, data_size
+from vitrail.studies import study as named
+from vitrail.studies.data_size import RATES, SIZES, chosen, data_size
 from vitrail.studies.engine.execute import collect, study_result
 from vitrail.studies.engine.results import measured_file
 from vitrail.studies.engine.study import Study, study_runs
@@ -108,6 +111,7 @@ def test_the_finding_says_where_transformers_overtake(made: tuple[Study, Path]) 
     assert "From 400 images ViTs are 5.0 points worse" in said
     assert "from 6,000 images 6.7 points better" in said
     assert "3.0 points towards ViTs" in said
+    assert "The curves cross at 1,300 images (95 % interval 1,200 to 1,400)" in said  # 400 · 2^(5 / 3) are 1,270
 
 
 @pytest.mark.parametrize("names", [[], ["R8x0.5, 6,000 images"], ["ViT-64/4, 400 images"]])
@@ -127,8 +131,35 @@ def test_a_line_a_model(made: tuple[Study, Path]) -> None:
     assert [len(panel.dots) for panel in paper.panels] == [4, 5, 5]
 
 
+def test_of_several_rates_the_one_that_validation_images_prefer_is_shown(tmp_path: Path) -> None:
+    """The rate that the test images prefer is another one, and must not be taken."""
+    study = data_size("medium")
+    study = replace(study, runs=study.runs[:4], seeds=2)
+    for plan in study_runs(study, tmp_path):
+        good = plan.config.optimizer.lr == RATES[0]
+        plan.folder.mkdir(parents=True)
+        write_json(plan.folder / "config.json", {"config": to_json(plan.config)})
+        write_json(plan.folder / "result.json", {"accuracy": 0.5 if good else 0.9, "count": 3552})
+        for step, accuracy in ((500, 0.1), (1000, 0.8 if good else 0.7)):
+            append_metrics(plan.folder, {"kind": "validation", "step": step, "accuracy": accuracy})
+    shown = chosen(collect(study, tmp_path))
+    assert [row.run.config.optimizer.lr for row in shown.rows] == [RATES[0], RATES[0]]
+    assert [row.values["test"] for row in shown.rows] == [[0.5, 0.5]] * 2
+
+
+def test_a_study_without_the_medium_scale_says_so() -> None:
+    with pytest.raises(BadInput, match="head has no medium scale, only smoke, small and paper"):
+        named("head", "medium")
+    assert named("data-size", "medium").seeds == 2
+
+
+def append_metrics(folder: Path, row: dict[str, object]) -> None:
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
 def test_every_scale_can_be_planned(tmp_path: Path) -> None:
-    for scale in ("smoke", "small", "paper"):
+    for scale in ("smoke", "small", "medium", "paper"):
         study = data_size(scale)
         study.check()
         assert "Unfinished" in study.finding(collect(study, tmp_path))

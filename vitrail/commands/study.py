@@ -20,7 +20,7 @@ class Options(Common):
 
     name: str = ""  # the study; --list shows them
     out: Path | None = None  # folder of the runs, which studies share, and of a folder for each study
-    scale: Literal["smoke", "small", "paper"] = "smoke"  # minutes; about an hour; the paper's own
+    scale: Literal["smoke", "small", "medium", "paper"] = "smoke"  # minutes; an hour; a night; the paper's own
     runs: tuple[str, ...] = ()  # only these, by their names in the table, and the base; none: all
     seeds: int | None = None  # how often each run is repeated; None: as the study says
     target_train: str | None = None  # instead of the study's: from where few-shot images are drawn

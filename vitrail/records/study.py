@@ -101,7 +101,7 @@ class StudyResult(Record):
     study: str  # name
     question: str
     source: str  # place in the paper
-    scale: str  # "smoke", "small", "paper"
+    scale: str  # "smoke", "small", "medium", "paper"
     seeds: int
     finding: str
     complete: bool  # whether every run has a value of every measure

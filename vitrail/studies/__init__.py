@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from vitrail.core.errors import unknown
+from vitrail.core.errors import BadInput, unknown
 from vitrail.studies.engine.runs import Scale
 from vitrail.studies.engine.study import Study
 
@@ -19,11 +19,15 @@ STUDIES = {
     "cost": ("cost", "How fast are models, and how many images do they hold, by size? (figure 12)"),
 }
 
+MEDIUM = ("data-size",)  # the studies that have this scale
+
 
 def study(name: str, scale: Scale) -> Study:
-    """The study of that name at a scale; raises BadInput with the nearest name."""
+    """The study of that name at a scale; raises BadInput with the nearest name, or for a scale that it has not."""
     if name not in STUDIES:
         raise unknown("study", name, STUDIES)
+    if scale == "medium" and name not in MEDIUM:
+        raise BadInput(f"{name} has no medium scale, only smoke, small and paper; {', '.join(MEDIUM)} has one")
     module = STUDIES[name][0]
     result: Study = getattr(import_module(f"vitrail.studies.{module}"), module)(scale)
     return result

@@ -13,18 +13,21 @@ import numpy as np
 
 from vitrail.core.figures import Dot, Dots, Figure, Line, Lines, Panel, Point, point
 from vitrail.jobs.pretrain import EarlyStopping, Pretrain
+from vitrail.models.build import ModelConfig
 from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
 from vitrail.recipes.pretraining import IMAGES
 from vitrail.studies import setups
+from vitrail.studies.engine.crossing import Crossing, crossing, crossing_words
 from vitrail.studies.engine.findings import differs, middle, unfinished
 from vitrail.studies.engine.results import Results, Row
-from vitrail.studies.engine.runs import Measure, Run, Scale, Tuned
+from vitrail.studies.engine.runs import Measure, Reached, Run, Scale, Tuned
 from vitrail.studies.engine.study import Study
 
 SIZES: dict[Scale, tuple[int, ...]] = {
     "smoke": (400, 1500, 6000),
     "small": (2_000, 10_000, 50_000),
+    "medium": (500, 2_000, 8_000, 32_000, 128_000, 500_000),
     "paper": (9_000_000, 30_000_000, 90_000_000, IMAGES["jft"]),
 }
 
@@ -43,10 +46,19 @@ SMALL_MODELS: dict[Scale, tuple[tuple[str, ...], int]] = {
     "small": (("ViT-128/8", "ViT-192/8", "R11x0.5", "R11x1"), 1000),
 }
 
+# Of equal compute: 26, 22 and 24 million FLOPs an image in training.
+MEDIUM_MODELS: dict[str, tuple[str, ModelConfig]] = {
+    "ViT-64/4": ("ViT", setups.vit(4, 64, 3, 24)),
+    "R14x0.5": ("ResNet", setups.resnet((2, 2), 32, 24)),
+    "R8x0.5+64/4": ("hybrid", setups.hybrid(64, 4, 24)),
+}
+RATES = (1e-3, 3e-3)  # of these, for each model and size, the better one by the validation images
+
 
 def data_size(scale: Scale) -> Study:
     """Models of two families over sizes of the training set."""
     models, measures = _at(scale)
+    rates = RATES if scale == "medium" else (None,)
     return Study(
         name="data-size",
         question="Does a Transformer need more data than a ResNet?",
@@ -54,12 +66,13 @@ def data_size(scale: Scale) -> Study:
         scale=scale,
         runs=tuple(
             Run(
-                f"{name}, {images:,} images",
-                replace(config, images=images),
+                f"{name}, {images:,} images" + ("" if rate is None else f", rate {rate:g}"),
+                _at_rate(replace(config, images=images), rate),
                 {"family": family, "model": name, "images": float(images)},
             )
             for images in reversed(SIZES[scale])
             for name, (family, config) in models.items()
+            for rate in rates
         ),
         measures=measures,
         finding=finding,
@@ -67,7 +80,27 @@ def data_size(scale: Scale) -> Study:
         paper="On 9 million images of JFT ViTs are far below ResNets of the same compute, from 90 million on they are "
         "above: ResNets are better with less data and level off sooner (figure 4; read off, no numbers are given).",
         remarks=REMARKS[scale],
+        seeds=2 if scale == "medium" else 1,
     )
+
+
+def _at_rate(config: EarlyStopping, rate: float | None) -> EarlyStopping:
+    return config if rate is None else replace(config, optimizer=replace(config.optimizer, lr=rate))
+
+
+def chosen(results: Results) -> Results:
+    """The results with one row for each model and size: of several rates that of the best validation accuracy."""
+    rows: dict[tuple[str, int], Row] = {}
+    for row in results.rows:
+        key = str(row.run.at["model"]), _images(row)
+        if key not in rows or _validation(results, row) > _validation(results, rows[key]):
+            rows[key] = row
+    return replace(results, rows=list(rows.values()))
+
+
+def _validation(results: Results, row: Row) -> float:
+    """The best validation accuracy of a run, the mean over its seeds; -1 before there is one."""
+    return max((accuracy for _, accuracy in results.curve(row)), default=-1.0)
 
 
 REMARKS: dict[Scale, tuple[str, ...]] = {
@@ -77,6 +110,11 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
     "small": (
         "Models of 0.6 to 2.2 million parameters on 32 pixels, and as many updates for every size: many epochs of "
         "few images, two and a half of all. The paper does not say how long the runs on its subsets were.",
+    ),
+    "medium": (
+        "Digits at any place and size of a canvas; three models of equal compute, 6,000 updates of 64 images, early "
+        "stopping, two rates: of half a million images three quarters are seen, 500 are seen 768 times. Validation and "
+        "test show digits that training does not; more images are more places of the same 1,352 digits.",
     ),
     "paper": (
         "ViT-b/32 of figure 4 is not in Table 3 and is left out; early stopping is by validation images of JFT.",
@@ -92,6 +130,12 @@ def _at(scale: Scale) -> tuple[dict[str, tuple[str, EarlyStopping]], tuple[Measu
             for label, (family, recipe) in PAPER_MODELS.items()
         }
         return runs, (setups.IMAGENET, Tuned(finetuning("paper-imagenet")))
+    if scale == "medium":
+        runs = {
+            name: (family, _early(setups.strewn_digits(model, RATES[0])))
+            for name, (family, model) in MEDIUM_MODELS.items()
+        }
+        return runs, (Reached("test"),)
     names, steps = SMALL_MODELS[scale]
     configs, target = setups.small_runs(scale, names)
     runs = {name: (family, _early(replace(config, steps=steps))) for name, (family, config) in configs.items()}
@@ -109,6 +153,7 @@ def finding(results: Results) -> str:
     """The gap between the families at the smallest and the largest set, and how it changes on the way."""
     if not results.complete:
         return unfinished(results)
+    results = chosen(results)
     measure = middle(results)
     sizes = sorted({_images(row) for row in results.rows})
     if len(sizes) < 2:
@@ -122,28 +167,38 @@ def finding(results: Results) -> str:
     assert first is not None
     assert last is not None
     assert change is not None
+    where = crossing_words(_crossing(results, sizes, measure), [float(size) for size in sizes], "images")
     return (
         f"From {sizes[0]:,} images ViTs are {differs(first, 'better', 'worse')} than ResNets in {measure} accuracy, "
         f"from {sizes[-1]:,} images {differs(last, 'better', 'worse')}; with each doubling of the images it moves by "
-        f"{differs(change, 'towards ViTs', 'towards ResNets')}."
+        f"{differs(change, 'towards ViTs', 'towards ResNets')}. The curves {where}."
     )
+
+
+def _crossing(results: Results, sizes: Sequence[int], measure: str) -> Crossing | None:
+    gaps = [results.contrast(_gap(results, size, 1.0), measure) for size in sizes]
+    return crossing([float(size) for size in sizes], [gap for gap in gaps if gap is not None])
 
 
 def _gap(results: Results, images: int, weight: float) -> dict[str, float]:
     """Weights of the runs in (mean of the ViTs less mean of the ResNets) of a size; ValueError where a family lacks."""
     rows = [row for row in results.rows if _images(row) == images]
-    sizes = Counter(str(row.run.at["family"]) for row in rows)
     signs = {"ViT": 1.0, "ResNet": -1.0}
+    sizes = Counter(family for row in rows if (family := str(row.run.at["family"])) in signs)
     if set(sizes) != set(signs):
         raise ValueError(f"{images} images have runs of {', '.join(sizes)} alone")
     return {
-        row.run.name: weight * signs[family] / sizes[family] for row in rows for family in [str(row.run.at["family"])]
+        row.run.name: weight * signs[family] / sizes[family]
+        for row in rows
+        for family in [str(row.run.at["family"])]
+        if family in signs
     }
 
 
 def figures(results: Results) -> Sequence[Figure]:
     """Accuracy over images as in figure 4, where the best weights were, and the paper's figure 3."""
     drawn: list[Figure] = []
+    results = chosen(results)
     for measure in results.measure_names:
         lines = _lines(results.has(measure), partial(_reached, results, measure))
         if lines:

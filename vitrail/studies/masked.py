@@ -23,6 +23,7 @@ from vitrail.studies.engine.study import Study
 from vitrail.train.schedule import Cosine
 
 MASKED, PAINTED, SUPERVISED, SCRATCH = "mean colour", "MAE", "supervised", "scratch"
+UNTRAINED = "one step"  # what the fine-tuning reaches by itself
 
 # What differs of the base, masked patch prediction as published.
 OBJECTIVES: dict[str, Any] = {
@@ -31,7 +32,7 @@ OBJECTIVES: dict[str, Any] = {
     "15 % corrupted": MaskedPatches(share=0.15),
 }
 LIGHT = MAE(decoder_width=64, decoder_depth=1, decoder_heads=2, decoder_mlp=128)
-SHORTER = 10  # times, for the run that shows what more steps bring
+SHORTER, LONGER = 10, 4  # times, for the runs that show what more steps bring
 
 
 class Setup(NamedTuple):
@@ -43,14 +44,17 @@ class Setup(NamedTuple):
 
 
 def masked(scale: Scale) -> Study:
-    """The targets and shares of the appendix, MAE, a tenth of the steps; supervised and from scratch."""
+    """The targets and shares of the appendix, MAE, fewer and more steps; supervised, from scratch and hardly at all."""
     base, judge, tuned = _at(scale)
     learned = replace(base, objective=MaskedPatches())
     runs = [Run(MASKED, learned)]
     runs += [Run(name, replace(base, objective=objective)) for name, objective in OBJECTIVES.items()]
     runs.append(Run(f"a {_ordinal(SHORTER)} of the steps", _with_steps(learned, base.steps // SHORTER)))
+    if scale != "paper":  # whose steps are enough
+        runs.append(Run(f"{LONGER} times the steps", _with_steps(learned, base.steps * LONGER)))
     runs.append(Run(PAINTED, _as_costly(replace(base, objective=MAE() if scale == "paper" else LIGHT), base)))
     labelled = replace(base, objective=Labels())
+    runs.append(Run(UNTRAINED, _with_steps(labelled, 1)))
     runs.append(Run(SUPERVISED, labelled))
     # as many steps on the labels of a fine-tuning as the others pre-train: as much compute in all
     runs += [Run(_scratch(task), replace(labelled, train=task.config.train, validation=None)) for task in tuned]
@@ -132,6 +136,8 @@ def _at(scale: Scale) -> Setup:
             )
         case "paper":
             return Setup(pretraining("masked-b16"), setups.IMAGENET, (Tuned(finetuning("paper-imagenet")),))
+        case _:
+            raise ValueError(f"there is no scale {scale}")
 
 
 def _tuned(base: Pretrain, train: str, test: str, steps: int, name: str = Tuned.name) -> Tuned:

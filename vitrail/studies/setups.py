@@ -1,7 +1,8 @@
-"""The models and runs that the studies start from at the two scales that run on a CPU; equal runs are made once.
+"""The models and runs that the studies start from at the scales that run on a CPU; equal runs are made once.
 
 `smoke`: digits on a canvas of 16 or 24 pixels, seconds a run. `small`: half of Tiny-ImageNet at 32 pixels with about
-0.6 million parameters, about a minute a run, and CIFAR-10 as the target.
+0.6 million parameters, about a minute a run, and CIFAR-10 as the target. `medium`: digits again, as many images as
+a question needs, several rates and seeds.
 
 Models of three families cost about the same: on 32 pixels a ViT has 16 patches of 8 or 64 of 4 pixels; a BiT ResNet
 with the width factor 1/2 or 1 has two stages or three; a hybrid reads the feature map of two stages.
@@ -78,6 +79,8 @@ def varied_vit(scale: Scale) -> tuple[Pretrain, FewShot, int]:
             return tiny_imagenet(), CIFAR10, 2
         case "paper":
             return pretraining("jft-b16"), IMAGENET, 1
+        case _:
+            raise ValueError(f"nothing is varied at scale {scale}")
 
 
 def small_runs(scale: Scale, names: Collection[str] = ()) -> tuple[dict[str, tuple[str, Pretrain]], FewShot]:
@@ -121,6 +124,25 @@ def scattered_digits(model: ModelConfig) -> Pretrain:
         schedule=Cosine(warmup=30),
         evaluate_every=100,
         save_every=300,
+    )
+
+
+def strewn_digits(model: ModelConfig, rate: float) -> Pretrain:
+    """All digits anywhere on a canvas, as many images as are asked for; tested on digits that nothing else showed."""
+    return Pretrain(
+        train="strewn-digits@train",
+        validation="strewn-digits@validation",
+        test="strewn-digits@test",
+        steps=6000,
+        batch=64,
+        model=model,
+        resize=SquareResize(),
+        augment=Augment(crop=WholeImage(), flip=False),
+        resident=True,
+        optimizer=Adam(lr=rate, weight_decay=0.1, betas=(0.9, 0.99)),
+        schedule=Cosine(warmup=600),
+        evaluate_every=500,
+        save_every=2000,
     )
 
 

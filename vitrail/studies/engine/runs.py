@@ -11,7 +11,8 @@ from typing import Any, Literal
 from vitrail.core.config import to_json, without_later
 from vitrail.jobs.finetune.finetune import Finetune
 
-Scale = Literal["smoke", "small", "paper"]  # minutes on the digits; an hour on small photographs; the paper's own
+# Minutes on the digits; an hour on small photographs; a night on two cores, made to decide; the paper's own.
+Scale = Literal["smoke", "small", "medium", "paper"]
 
 
 @dataclass(frozen=True)
