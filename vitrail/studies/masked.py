@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from vitrail.core.figures import Dots, Figure, Panel, dot
+from vitrail.core.text import listed
 from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.models.cost import training_flops
@@ -171,13 +172,15 @@ def finding(results: Results) -> str:
         return differs(contrast, "above", "below")
 
     tuned = [measure for measure in results.measures if isinstance(measure, Tuned)]
-    references = {SUPERVISED, *map(_scratch, tuned)}
-    others = [name for name in (row.run.name for row in results.rows) if name not in {MASKED, PAINTED, *references}]
+    names = [row.run.name for row in results.rows]
+    others = [name for name in names if name not in {MASKED, PAINTED, SUPERVISED, UNTRAINED, *map(_scratch, tuned)}]
     said = []
     for task in tuned:
+        references = {_scratch(task): "training from scratch as long", SUPERVISED: "supervised pre-training"}
+        if UNTRAINED in names:
+            references |= {UNTRAINED: "fine-tuning alone"}
         parts = [
-            f"{spoken} is {gap(name, _scratch(task), task.name)} training from scratch and "
-            f"{gap(name, SUPERVISED, task.name)} supervised pre-training"
+            f"{spoken} is {listed([f'{gap(name, other, task.name)} {what}' for other, what in references.items()])}"
             for spoken, name in (("masked patch prediction", MASKED), ("MAE", PAINTED))
         ]
         parts.append(f"MAE is {gap(PAINTED, MASKED, task.name)} masked patch prediction")
