@@ -204,4 +204,4 @@ def figures(results: Results) -> Sequence[Figure]:
 
 
 def _group(name: str) -> str:
-    return "labels" if name.startswith((SUPERVISED, SCRATCH)) else "no labels"
+    return "labels" if name.startswith((SUPERVISED, SCRATCH, UNTRAINED)) else "no labels"

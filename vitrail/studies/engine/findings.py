@@ -10,7 +10,7 @@ from vitrail.studies.engine.results import Results, Row
 
 def points(value: float) -> str:
     """A difference of two shares: 0.0413 -> "4.1"."""
-    return f"{100 * value:.1f}"
+    return f"{round(100 * value, 1) + 0.0:.1f}"  # never "-0.0"
 
 
 def differs(gap: Estimate, more: str, less: str) -> str:
