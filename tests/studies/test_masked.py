@@ -41,8 +41,3 @@ def test_the_finding_has_the_scratch_of_each_task(tmp_path: Path) -> None:
     assert "MAE is 4.0 points above (95 % interval 2.7 to 5.3) training from scratch as long" in second
     assert "MAE is 7.0 points above" in second
     assert "scratch," not in said  # a reference is no run to compare with the mean colour
-
-
-def test_masked_runs_differ_at_every_scale() -> None:
-    for scale in ("smoke", "small", "paper"):
-        masked(scale).check()

@@ -8,9 +8,10 @@ import pytest
 
 from vitrail.cli import main
 from vitrail.core.device import Machine
-from vitrail.core.files import read_json
+from vitrail.core.files import read_json, write_json
 from vitrail.studies import STUDIES, study
-from vitrail.studies.engine.execute import run_study
+from vitrail.studies.engine.execute import collect, run_study
+from vitrail.studies.engine.results import measured_file
 from vitrail.studies.engine.study import study_runs
 
 
@@ -50,6 +51,18 @@ def test_head_study_shows_that_the_rate_decides(out: Path) -> None:
         assert reached[head, 1e-2] - reached[head, 3e-3] > between
     shared = study_runs(study("position", "smoke"), out)[0].folder
     assert study_runs(whole, out)[0].folder == shared  # the base is a run of both studies
+
+
+def test_one_rate_a_head_says_nothing_of_other_rates(tmp_path: Path) -> None:
+    whole = study("head", "smoke")
+    part = whole.part([run.name for run in whole.runs if run.at["lr"] == whole.runs[0].at["lr"]])
+    for plan in study_runs(part, tmp_path):
+        write_json(plan.folder / "result.json", {})
+        for measure in part.measures:
+            values = dict.fromkeys(measure.names, 0.5)
+            write_json(measured_file(plan, measure), {"measure": {}, "values": values, "count": 100, "seconds": 1.0})
+    said = part.finding(collect(part, tmp_path))
+    assert said.endswith("; what a wrong rate costs was not tried.")
 
 
 @pytest.mark.parametrize("name", sorted(STUDIES))

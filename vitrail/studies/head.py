@@ -79,7 +79,9 @@ def finding(results: Results) -> str:
         f"{name} {percent(results.value(row, measure))} at {row.run.at['lr']:g}" for name, row in best.items()
     )
     compared = f"the class token is {differs(gap, 'better', 'worse')} in {measure} accuracy"
-    return f"Each at the best rate tried ({shown}), {compared}; the wrong rate costs {_lost(results, measure)}."
+    lost = _lost(results, measure)
+    costs = f"the wrong rate costs {lost}" if lost else "what a wrong rate costs was not tried"
+    return f"Each at the best rate tried ({shown}), {compared}; {costs}."
 
 
 def _best(results: Results, name: str, measure: str) -> Row:

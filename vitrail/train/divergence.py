@@ -12,7 +12,10 @@ CHECKED_FROM = 50  # losses from which on there is something to compare with
 USUAL = 0.9  # share of these that lie below what is usual: where some batches are mixed, those have the higher losses
 SPIKE = 4.0  # a loss above this multiple of it, plus one nat, has jumped
 SKIPS = 2  # batches that a run may skip
-ADVICE = "Lower the learning rate, lengthen the warm-up, or set clip to 1"
+ADVICE = (
+    "Lower the learning rate, lengthen the warm-up, or set clip to 1 where it is off; where the loss was near 0, the "
+    "images learned by heart, raise the optimizer's eps or train for fewer steps"
+)
 
 
 class Diverged(BadInput):
