@@ -249,7 +249,7 @@ def test_a_choice_that_is_none_gets_one_sentence(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("study head --scale huge", "--scale is 'huge'; known are: smoke, small, paper"),
+        ("study head --scale huge", "--scale is 'huge'; known are: smoke, small, medium, paper"),
         ("demo digts", "STORY is 'digts'; did you mean 'digits'?"),
         ("linear --judge rige", "--judge is 'rige'; did you mean 'ridge'?"),
         ("linear --shots few", "--shots is 'few', expected a whole number or all"),
