@@ -129,16 +129,13 @@ def scattered_digits(model: ModelConfig) -> Pretrain:
 
 def strewn_digits(model: ModelConfig, rate: float) -> Pretrain:
     """All digits anywhere on a canvas, as many images as are asked for; tested on digits that nothing else showed."""
-    return Pretrain(
+    base = scattered_digits(model)
+    return replace(
+        base,
         train="strewn-digits@train",
         validation="strewn-digits@validation",
         test="strewn-digits@test",
         steps=6000,
-        batch=64,
-        model=model,
-        resize=SquareResize(),
-        augment=Augment(crop=WholeImage(), flip=False),
-        resident=True,
         # 500 images are learned by heart to gradients below the usual eps, of which Adam makes steps that break the run
         optimizer=Adam(lr=rate, weight_decay=0.1, betas=(0.9, 0.99), eps=1e-6),
         schedule=Cosine(warmup=600),
