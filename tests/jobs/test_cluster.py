@@ -1,6 +1,9 @@
 """`--cluster ray`: preparation, copies and features are the same bytes as without a cluster."""
 
 import json
+import os
+import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +16,7 @@ import torch
 from tests.data.pictures import encoded
 from tests.data.scenes import scene
 from tests.fake_ray import FakeRay
+from vitrail.core.cluster import cluster_mapping
 from vitrail.core.errors import BadInput
 from vitrail.data.open.names import open_data
 from vitrail.data.shards.write import ShardCount
@@ -132,6 +136,30 @@ def test_errors_of_a_node_are_those_of_the_command(photos: Path, model: str, fak
     loaded, source = load(model), open_data(f"{photos}@train")
     with pytest.raises(BadInput, match="60 of 60 images are broken"):
         features(loaded, source, loaded.preprocess, cluster="ray")
+
+
+def test_a_node_without_the_working_folder_is_named(
+    tmp_path: Path, fake: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the task is not done in another folder, where relative names are other files."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with cluster_mapping(touched, "made") as mapped:
+        assert list(mapped([1])) == [1]
+    assert (tmp_path / "here" / "made").exists()
+    with cluster_mapping(touched, "again") as mapped:  # as a node sees it
+        os.chdir(tmp_path)
+        (tmp_path / "here" / "made").unlink()
+        (tmp_path / "here").rmdir()
+        said = rf"node {re.escape(platform.node())} cannot enter {tmp_path / 'here'}, .*may be /"
+        with pytest.raises(BadInput, match=said):
+            list(mapped([1]))
+    assert not (tmp_path / "again").exists()
+
+
+def touched(name: str, item: int) -> int:
+    Path(name).touch()
+    return item
 
 
 @pytest.mark.parametrize("options", [{"device": "cuda"}, {"runtime": "onnx"}])

@@ -1,9 +1,10 @@
 """Work on the cluster that Ray knows: results in the order of the items, a bounded number of them ahead."""
 
 import os
+import platform
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -39,7 +40,10 @@ def ray_cluster() -> Iterator[Any]:
 
 
 def submitter(ray: Any, function: Callable[[Shared, Item], Result], shared: Shared) -> Callable[[Item], Any]:
-    """What begins a task of `function(shared, item)` for an item, in the working folder of this process."""
+    """What begins a task of `function(shared, item)` for an item, in the working folder of this process.
+
+    A node that does not have that folder ends the task with BadInput.
+    """
     held, task = ray.put((function, shared, str(Path.cwd()))), ray.remote(_applied)
     return lambda item: task.remote(held, item)
 
@@ -85,6 +89,12 @@ def cluster_mapping(
 
 def _applied(held: tuple[Callable[[Any, Any], Any], Any, str], item: Any) -> Any:
     function, shared, folder = held
-    with suppress(OSError):
+    try:
         os.chdir(folder)  # names of data may be relative, and a node's folder is where its Ray was started
+    except OSError as problem:
+        raise BadInput(
+            f"node {platform.node()} cannot enter {folder}, where the command was started ({problem.strerror}), and "
+            "relative names would mean other files there: start it in a folder that all nodes have; with absolute "
+            "names that may be /"
+        ) from None
     return function(shared, item)
