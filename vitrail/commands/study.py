@@ -25,6 +25,7 @@ class Options(Common):
     seeds: int | None = None  # how often each run is repeated; None: as the study says
     target_train: str | None = None  # instead of the study's: from where few-shot images are drawn
     target_test: str | None = None  # and what they are judged on
+    merge: tuple[Path, ...] = ()  # the --out of other machines: what is finished there is taken, and not made again
     jobs: int = 1  # runs at a time, each with its share of the cores
     cluster: Literal["ray"] | None = None  # a run a task on the cluster that RAY_ADDRESS names
     plan: bool = False  # only show what would run, and its cost
@@ -45,10 +46,11 @@ def run(args: list[str]) -> int:
     if not options.name:
         raise BadInput("vitrail study needs the name of a study first; vitrail study --list shows them")
     study = _study(options, overrides)
+    if options.out is None and (options.merge or not options.plan):
+        raise BadInput("give a folder to write: --out runs/studies")
     if options.plan:
         return _plan(options, study)
-    if options.out is None:
-        raise BadInput("give a folder to write: --out runs/studies")
+    _merge(options, study)
     if options.commands:
         return _commands(options, study, args)
     return _carry_out(options, study, args)
@@ -87,6 +89,14 @@ def _study(options: Options, overrides: list[str]) -> "Study":
     )
     made.check()
     return made
+
+
+def _merge(options: Options, study: "Study") -> None:
+    if options.merge:
+        from vitrail.studies.engine.merge import merge
+
+        assert options.out is not None
+        merge(study, options.out, options.merge)
 
 
 def _carry_out(options: Options, study: "Study", args: list[str]) -> int:
@@ -138,14 +148,18 @@ def _command(args: list[str], only: str) -> list[str]:
 
 
 def _without(args: list[str]) -> list[str]:
-    """The options without those that say how runs are spread."""
-    kept, skip = [], False
+    """The options without those that say how runs are spread, and from where they are taken: that is done by then."""
+    kept, skip = [], 0
     for arg in args:
         name = arg.split("=", 1)[0].replace("_", "-")
+        if name.startswith("--"):
+            skip = 0
         if skip:
-            skip = False
+            skip -= 1
         elif name in ("--jobs", "--cluster"):
             skip = "=" not in arg
+        elif name == "--merge":
+            skip = len(args)
         elif name not in ("--commands", "--json", "--plan"):
             kept.append(arg)
     return kept
@@ -165,9 +179,12 @@ def _commands(options: Options, study: "Study", args: list[str]) -> int:
 
 
 def _plan(options: Options, study: "Study") -> int:
+    from vitrail.studies.engine.merge import check_others
     from vitrail.studies.engine.plan import plan, plan_text
 
-    found = plan(study, options.out, options.machine(), options.jobs)
+    if options.out is not None:
+        check_others(options.out, options.merge)
+    found = plan(study, options.out, options.machine(), options.jobs, options.merge)
     print(json.dumps(found) if options.json else plan_text(found))
     return 0
 
@@ -195,5 +212,5 @@ COMMAND = Command(
     "A study of the paper: its runs, a table, a figure, a finding.",
     "vitrail study position --out runs/studies",
     run,
-    ("NAME", "out", "scale", "runs", "seeds", "jobs", "plan", "list", "paper", "device"),
+    ("NAME", "out", "scale", "runs", "seeds", "jobs", "merge", "plan", "list", "paper", "device"),
 )

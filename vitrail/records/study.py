@@ -33,6 +33,13 @@ class FailedRun(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OtherResults(Record):
+    """Where the same run was made with other results, found by `--merge`; those beside it count."""
+
+    said: Mapping[str, str]  # folder -> the numbers of both, and by which machines
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyMeasure(Record):
     """What is measured of every run."""
 
@@ -66,6 +73,7 @@ class StudyRunState(Record):
     seed: int
     state: State
     failure: str | None  # why it failed
+    differs: Sequence[str] | None = optional()  # where it was made with other results, a sentence each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,5 +151,6 @@ FILES: Files = {
     "said where it had a process of its own",
     "runs/.../measured/DIGEST.json": Measured,
     "runs/....failed.json": FailedRun,
+    "runs/....differs.json": OtherResults,
     "runs/.../result.json` of `cost": ThroughputResult,
 }

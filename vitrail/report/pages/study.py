@@ -36,12 +36,15 @@ def study_page(folder: Folder) -> str:
 
 
 def _failures(content: Json) -> list[str]:
-    """A sentence for each run that failed."""
+    """A sentence for each run that failed, and for each that was made elsewhere with other results."""
     said = []
     for row in objects(content.get("rows")):
         for run in objects(row.get("runs")):
             if run.get("state") == "failed":
                 said.append(f"{row.get('name')}, seed {run.get('seed')}, failed: {run.get('failure')}")
+            said += [
+                f"{row.get('name')}, seed {run.get('seed')}, was {differs}" for differs in texts(run.get("differs"))
+            ]
     return said
 
 

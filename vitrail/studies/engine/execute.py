@@ -19,6 +19,7 @@ from vitrail.records.record import load_record, write_record
 from vitrail.records.study import (
     FailedRun,
     Measured,
+    OtherResults,
     State,
     StudyBase,
     StudyCost,
@@ -196,7 +197,8 @@ def _state(plan: StudyRun, measures: Sequence[Measure]) -> StudyRunState:
         state, failure = "failed", load_record(FailedRun, plan.failure).said
     else:
         state = "unfinished" if (plan.folder / "config.json").is_file() else "missing"
-    return StudyRunState(folder=plan.folder.name, seed=plan.config.seed, state=state, failure=failure)
+    differs = list(load_record(OtherResults, plan.differs).said.values()) if plan.differs.is_file() else None
+    return StudyRunState(folder=plan.folder.name, seed=plan.config.seed, state=state, failure=failure, differs=differs)
 
 
 def _cost(results: Results) -> StudyCost:
@@ -206,7 +208,7 @@ def _cost(results: Results) -> StudyCost:
     places: list[str] = []
     for row in results.rows:
         environments = [plan.folder / "environment.json" for plan in row.plans if plan.finished]
-        places += [_place(read_json(file)) for file in environments if file.is_file()]
+        places += [place_of(read_json(file)) for file in environments if file.is_file()]
     return StudyCost(
         runs=len(trained),
         seconds=sum((result.get("seconds") or 0.0 for result in trained), 0.0),
@@ -216,7 +218,8 @@ def _cost(results: Results) -> StudyCost:
     )
 
 
-def _place(environment: dict[str, Any]) -> str:
+def place_of(environment: dict[str, Any]) -> str:
+    """The machine that an environment.json is of, its threads and precision, for people."""
     threads, precision = environment.get("threads"), environment.get("precision")
     name = environment.get("processor") or environment.get("device") or "unknown"
     if str(environment.get("device", "cpu")) == "cpu" and threads:

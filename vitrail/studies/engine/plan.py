@@ -1,5 +1,6 @@
 """The plan of a study and its cost: on this machine by a short measurement, on GPUs by their data sheets."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,26 +20,35 @@ from vitrail.models.objective_cost import training_flops_of
 from vitrail.models.position import Learned1d, Relative
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes.pretraining import CLASSES, IMAGES
-from vitrail.studies.engine.execute import done
+from vitrail.studies.engine.merge import done_with
 from vitrail.studies.engine.power import sights, sights_text
 from vitrail.studies.engine.runs import StudyRun
 from vitrail.studies.engine.study import Study, study_runs
 
 
-def plan(study: Study, out: Path | None, machine: Machine, jobs: int = 1) -> dict[str, Any]:
+def plan(
+    study: Study, out: Path | None, machine: Machine, jobs: int = 1, others: Sequence[Path] = ()
+) -> dict[str, Any]:
     """A row a run (all seeds together) and the sum of what is still to do, without the measures.
 
     Rows have `parameters`, `flops_per_image`, `images`, `total_flops` of one seed; `seconds` and `memory_gib` of one
     seed on this machine, and `gpus`: seconds of one seed on each of GPUS; None where a run is no training, and for
-    what this machine cannot try. `power`: what the study could see, by the runs in `out` (engine/power.py).
+    what this machine cannot try. What lies finished in the folders of `others` counts as done. `power`: what the study
+    could see, by the runs in `out` (engine/power.py).
     """
     threads = max(1, usable_cores() // jobs)
     places = study_runs(study, out or Path())
+    elsewhere = list(zip(*(study_runs(study, other) for other in others), strict=True)) or [()] * len(places)
+    finished = {
+        place.folder
+        for place, theirs in zip(places, elsewhere, strict=True)
+        if out is not None and done_with(place, theirs, study.measures)
+    }
     rows = []
     with progress("measuring", len(study.runs)) as bar:
         for run in study.runs:
             mine = [place for place in places if place.run is run]
-            todo = [place for place in mine if out is None or not done(place, study.measures)]
+            todo = [place for place in mine if place.folder not in finished]
             rows.append({**_row(mine[0], machine, threads), "seeds": len(mine), "todo": len(todo)})
             bar.advance(run.name)
     total = {

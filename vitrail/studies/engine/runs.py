@@ -91,6 +91,11 @@ class StudyRun:
         """The file beside the folder that says why a run did not finish."""
         return self.folder.with_name(f"{self.folder.name}.failed.json")
 
+    @property
+    def differs(self) -> Path:
+        """The file beside the folder that says where the same run was made with other results."""
+        return self.folder.with_name(f"{self.folder.name}.differs.json")
+
 
 def digest(config: Any) -> str:
     """Ten hexadecimal digits of a config: equal configs are one run, whichever study asks for it."""

@@ -95,6 +95,11 @@ def _made(runs: Path, kind: type) -> dict[str, Path]:
 
 def made_runs(runs: Path, kind: type) -> Iterator[tuple[Any, Path]]:
     """The configs of a kind in a folder of runs, finished or not, with the folder of each."""
-    for file in sorted(runs.glob("*/config.json")):
+    for folder in run_folders(runs):
         with suppress(BadInput):  # a run of another job, or of another version
-            yield from_json(kind, read_json(file).get("config")), file.parent
+            yield from_json(kind, read_json(folder / "config.json").get("config")), folder
+
+
+def run_folders(runs: Path) -> list[Path]:
+    """The folders of runs in a folder, by name; hidden ones are half-written."""
+    return sorted(file.parent for file in runs.glob("*/config.json") if not file.parent.name.startswith("."))
