@@ -46,8 +46,8 @@ def close_weights(ours: Path, theirs: Path) -> float:
     [
         (2, "replicated", "labels"),
         (2, "sharded", "labels"),
-        (2, "replicated", "masked-patches"),
-        (2, "replicated", "mae"),
+        pytest.param(2, "replicated", "masked-patches", marks=slow),
+        pytest.param(2, "replicated", "mae", marks=slow),
         pytest.param(2, "sharded", "masked-patches", marks=slow),
         pytest.param(2, "sharded", "mae", marks=slow),
         pytest.param(4, "replicated", "labels", marks=slow),
