@@ -32,7 +32,7 @@ from vitrail.data.loader.on_device import OnDeviceDataset
 from vitrail.data.sources.base import Example, Source
 from vitrail.data.transforms.mixup import Mixing
 from vitrail.data.transforms.pipeline import Augment, InceptionCrop, Preprocess, SquareResize
-from vitrail.jobs.forecast.measure import Noise
+from vitrail.jobs.forecast.noise import Noise
 from vitrail.jobs.plan.hardware import HARDWARE
 from vitrail.jobs.plan.plan import plan
 from vitrail.models.build import ModelConfig, build

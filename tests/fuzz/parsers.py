@@ -276,9 +276,10 @@ def _form(data: bytes, _: Path) -> None:
 
 REFUSALS = (BrokenImage, Refused)
 
+TARS = tuple(f"data/sources/{name}.py" for name in ("tar_members", "tar_samples", "webdataset"))
 PARSERS = {
     "jpeg": Parser(_jpegs, _jpeg, ("data/decode/jpeg_header.py",)),
-    "tar": Parser(_tars, _tar, ("data/sources/tar_index.py", "data/sources/webdataset.py")),
+    "tar": Parser(_tars, _tar, TARS),
     "tar-index": Parser(_tar_index_seeds, _tar_index, ("data/sources/tar_index.py",)),
     "parquet": Parser(_parquets, _parquet, ("data/sources/parquet.py",)),
     "csv": Parser(_csvs, _csv, ("data/sources/manifest.py", "data/sources/columns.py"), text=True),

@@ -19,6 +19,7 @@ from vitrail.data.sources import image_folder, tar_index
 from vitrail.data.sources.base import Source, binary
 from vitrail.data.sources.image_folder import FolderSource, Listing
 from vitrail.data.sources.skipped import Skipped
+from vitrail.data.sources.tar_samples import TarSamples
 
 MILLION = 1_000_000
 CLASSES = [f"n{i:08d}" for i in range(1000)]
@@ -112,17 +113,11 @@ def test_tar_shards_that_are_indexed(tmp_path: Path) -> None:
     for shard in range(1000):
         path = tmp_path / f"shard-{shard:06d}.tar"
         path.write_bytes(b"x" * 4096)
-        facts = path.stat()
         keys = pa.array([f"{i:06d}.jpg" for i in range(1000)], type=pa.large_string())
         labels = pa.array([str(i) for i in range(1000)], type=pa.large_string())
         places = pa.array(np.arange(1000))
-        made = tar_index.TarIndex(keys, places, pa.array(np.full(1000, 5)), labels, Skipped())
-        stamp = {"format": 2, "bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
-        table = pa.table({"key": keys, "offset": made.offsets, "size": made.sizes, "label": labels})
-        about = {**stamp, "skipped": [{}, {}]}
-        table = table.replace_schema_metadata({b"vitrail": json.dumps(about).encode()})
-        with pa.ipc.new_file(f"{path}.index", table.schema) as writer:
-            writer.write_table(table)
+        made = TarSamples(keys, places, pa.array(np.full(1000, 5)), labels, Skipped())
+        tar_index._write(path.with_name(f"{path.name}.index"), made, tar_index._stamp(path.stat()))
     source = opened(str(tmp_path), "tar")
     assert source[999_999].image == b"xxxxx"
 

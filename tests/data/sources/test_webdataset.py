@@ -13,7 +13,8 @@ from tests.data.pictures import add_member, encoded, noise, write_tar
 from vitrail.core.errors import BadInput
 from vitrail.data.decode.image import BrokenImage
 from vitrail.data.sources.skipped import Skipped
-from vitrail.data.sources.tar_index import index, members
+from vitrail.data.sources.tar_index import index
+from vitrail.data.sources.tar_members import members
 from vitrail.data.sources.webdataset import TarSource
 
 PICTURES = [encoded(noise(4, 4, seed)) for seed in range(7)]
@@ -211,7 +212,7 @@ def test_a_folder_that_cannot_be_written_has_its_index_elsewhere(
     monkeypatch.setattr(tar_index, "_write", refusing)
     assert len(index(path).keys) == 3
     assert not (tmp_path / "x.tar.index").exists()
-    monkeypatch.setattr(tar_index, "_samples", None)  # would fail if it were read again
+    monkeypatch.setattr(tar_index, "samples", None)  # would fail if it were read again
     assert index(path).labels.to_pylist() == ["a", "b", "a"]
 
 
