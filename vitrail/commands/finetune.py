@@ -23,6 +23,7 @@ def run(args: list[str]) -> int:
     """`vitrail finetune`; returns the exit code."""
     from vitrail.core.dist import launched
     from vitrail.core.errors import BadInput
+    from vitrail.core.mirror import mirrored
     from vitrail.jobs.finetune.auto import automatic
     from vitrail.jobs.finetune.compare import compare, parse_trainable
     from vitrail.jobs.finetune.finetune import Finetune, finetune
@@ -32,21 +33,23 @@ def run(args: list[str]) -> int:
     recipes = {"auto": small.finetune_auto, **FINETUNING}
     name, given = read_options(COMMAND, _zeros(_with_recipe(args)), recipes, Finetune, CommonFinetune)
     common, config = given.common, given.config
-    if name == "auto":
-        if common.tune is not None or common.compare is not None:
-            raise BadInput("finetune auto chooses what is trained: leave out --tune and --compare, or name a recipe")
-        return _show_protocol(given, automatic(config, given.out, common.machine()))  # it runs in one process
+    if name == "auto" and (common.tune is not None or common.compare is not None):
+        raise BadInput("finetune auto chooses what is trained: leave out --tune and --compare, or name a recipe")
     if common.tune is not None and common.compare is not None:
         raise BadInput("--tune and --compare both say what is trained; give one of them")
-    if common.compare is not None:
-        table_of_choices = compare(config, common.compare, given.out, common.machine(), name)
-        return _show_comparison(given, table_of_choices) if launched().first else 0
     if common.tune is not None:
         config = replace(config, tuned=parse_trainable(common.tune))
-    result = finetune(config, given.out, common.machine(), name)
-    if not launched().first:
-        return 0
-    return _show_protocol(given, result) if isinstance(result, FinetuneResult) else show_run(given, result)
+    with mirrored(given.out) as folder:
+        given = replace(given, out=folder)
+        if name == "auto":
+            return _show_protocol(given, automatic(config, folder, common.machine()))  # it runs in one process
+        if common.compare is not None:
+            table_of_choices = compare(config, common.compare, folder, common.machine(), name)
+            return _show_comparison(given, table_of_choices) if launched().first else 0
+        result = finetune(config, folder, common.machine(), name)
+        if not launched().first:
+            return 0
+        return _show_protocol(given, result) if isinstance(result, FinetuneResult) else show_run(given, result)
 
 
 def _with_recipe(args: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from vitrail.commands.by_name import alternatives, with_choices
 from vitrail.commands.foreign import check_known
 from vitrail.commands.listing import Option, listed
 from vitrail.commands.values import check_values
+from vitrail.core.address import refuse_address
 from vitrail.core.choices import choices
 from vitrail.core.columns import give_columns, read_columns
 from vitrail.core.errors import BadInput
@@ -121,13 +122,25 @@ def _tyro(kind: Any, title: str, args: list[str], default: Any = None, **more: A
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            return tyro.cli(kind, prog=title, args=args, default=default, config=(tyro.conf.AvoidSubcommands,), **more)
+            read = tyro.cli(kind, prog=title, args=args, default=default, config=(tyro.conf.AvoidSubcommands,), **more)
     except SystemExit:
         text = said.getvalue().partition("For full helptext")[0]
         words = [
             line.strip("│| ") for line in text.splitlines()[1:] if re.search(r"\w", line)
         ]  # in a box with a heading
         raise BadInput(f"{title}: {' '.join(words)}") from None
+    _refuse_addresses(read[0] if more else read)
+    return read
+
+
+def _refuse_addresses(options: Any) -> None:
+    """Raises BadInput for a path that was an address: it would be a folder `s3:` here."""
+    for field in fields(options) if is_dataclass(options) else ():
+        value = getattr(options, field.name)
+        if isinstance(value, Path):
+            positional = field.default is MISSING
+            refuse_address(value, field.name.upper() if positional else f"--{field.name.replace('_', '-')}")
+        _refuse_addresses(value)
 
 
 def _help(command: Command, rows: list[Option], config: Any, full: bool) -> str:
@@ -194,11 +207,11 @@ def _rows(options: Sequence[Option]) -> list[str]:
     return lines
 
 
-def options(kind: type, *, default: Any, common: type = Common, out: bool = True) -> tuple[Any, Any]:
+def options(kind: type, *, default: Any, common: type = Common, out: str = "folder to write") -> tuple[Any, Any]:
     """A dataclass of `--out`, the config's own options without a prefix, and the common ones; and its default.
 
     Args:
-        out: whether there is `--out`.
+        out: what --help says of `--out`; empty where there is none.
     """
     from dataclasses import field, make_dataclass
 
@@ -209,11 +222,7 @@ def options(kind: type, *, default: Any, common: type = Common, out: bool = True
         "Options",
         [
             ("config", Annotated[kind, flat]),
-            *(
-                [("out", Annotated[Path | None, tyro.conf.arg(help="folder to write")], field(default=None))]
-                if out
-                else []
-            ),
+            *([("out", Annotated[Path | None, tyro.conf.arg(help=out)], field(default=None))] if out else []),
             ("common", Annotated[common, flat], field(default_factory=common)),
         ],
         frozen=True,

@@ -49,7 +49,7 @@ def run(args: list[str]) -> int:
 
     name, base, rest = start(COMMAND, args, PRETRAINING, Pretrain, job="pretrain", out="")
     title = name or "--config FILE"
-    kind, default = options_of(Pretrain, default=base, common=CommonPlan, out=False)
+    kind, default = options_of(Pretrain, default=base, common=CommonPlan, out="")
     options = parse(COMMAND._replace(name=f"plan {title}"), kind, rest, default)
     said = options.common
     sharding = None if said.sharding == "auto" else said.sharding

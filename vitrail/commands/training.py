@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vitrail.commands.parsing import PROOFS, Command, Common, parse, percent, show
 from vitrail.commands.parsing import options as options_of
+from vitrail.core.address import refuse_address
 from vitrail.core.columns import give_columns
 from vitrail.core.errors import BadInput, unknown
 
@@ -50,6 +51,7 @@ def read_options(
 ) -> tuple[str | None, Any]:
     """The recipe's name, and its options with those of `args` put in, warm-up and steps settled.
 
+    `out` is a path, or the address that was given.
     The config is that of the recipe that comes first, or of the file after --config. Prints it and exits with
     --print-config.
 
@@ -61,7 +63,9 @@ def read_options(
     """
     name, base, rest = start(command, args, recipes, kind)
     title = f"{command.name} {name or '--config FILE'}"
-    options_type, default = options_of(kind, default=base, common=common)
+    about_out = "folder to write, or its address in an object store"
+    options_type, default = options_of(kind, default=base, common=common, out=about_out)
+    out, rest = _address_of_out(rest)
     options = parse(command._replace(name=title), options_type, rest, default)
     options.common.find_data()
     options = replace(options, config=_settled(options, base, {arg.split("=", 1)[0].replace("_", "-") for arg in rest}))
@@ -70,9 +74,19 @@ def read_options(
 
         print(json.dumps(asked_for(command.name, name, options.config), indent=1))
         raise SystemExit(0)
+    if out is not None:
+        options = replace(options, out=out)
     if options.out is None and writes:
         raise BadInput(f"give a folder to write: --out runs/{name or 'a'}")
     return name, options
+
+
+def _address_of_out(args: list[str]) -> tuple[str | None, list[str]]:
+    """The address that --out is, before it becomes a path, and the other arguments; None where it is none."""
+    from vitrail.core.object_store import is_remote
+
+    given, rest = _taken("--out", args)
+    return (given[-1], rest) if given and is_remote(given[-1]) else (None, args)
 
 
 def start(
@@ -137,6 +151,7 @@ def _from_file(file: Path, job: str, kind: type) -> tuple[str | None, Any]:
     from vitrail.core.config import from_json
     from vitrail.core.files import read_json
 
+    refuse_address(file, "--config")
     file = file / "config.json" if file.is_dir() else file
     if not file.is_file():
         raise BadInput(f"--config {file} is no file; give config.json of a run, or what --print-config printed")
@@ -196,9 +211,11 @@ def train(
     """Runs `job` with the config of the recipe that `args` name, their options put in; returns the exit code."""
     name, options = read_options(command, args, recipes, kind, common)
     from vitrail.core.dist import launched
+    from vitrail.core.mirror import mirrored
 
-    result = job(options.config, options.out, options.common.machine(), name)
-    return show_run(options, result) if launched().first else 0
+    with mirrored(options.out) as folder:
+        result = job(options.config, folder, options.common.machine(), name)
+        return show_run(replace(options, out=folder), result) if launched().first else 0
 
 
 def show_run(options: Any, result: "RunResult") -> int:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vitrail.core.address import refuse_address
 from vitrail.core.errors import BadInput
 from vitrail.core.temporary import bring_back, temporary_name
 
@@ -22,7 +23,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it where they are absent; their names survive a power cut."""
+    """Makes a folder and those above it where they are absent; their names survive a power cut.
+
+    Raises:
+        BadInput: its name was made of an address (`s3://bucket/a`).
+    """
+    refuse_address(folder, "a folder to write")
     absent = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for place in absent:
@@ -86,6 +92,16 @@ def _replace_folder(new: Path, path: Path, old: Path) -> None:
         os.replace(old, path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def link_or_copy(file: Path, to: Path) -> None:
+    """The same file under another name where the disk can, otherwise a copy."""
+    try:
+        os.link(file, to)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copy2(file, to)
 
 
 def write_text_atomic(path: Path, text: str) -> None:

@@ -1,26 +1,27 @@
-"""Files of object stores (`s3://`, `gs://`, …) through fsspec, copied on first use to a local cache of bounded size.
+"""Objects of stores (`s3://`, `gs://`, …) through fsspec: read, written, and copied on first use to a local cache.
+
+The cache of what `local` copies has a bounded size.
 
 What lies in a store is taken not to change under its name, except that opening a source asks anew for the few files
 that describe it (manifests, shards).
 """
 
+import errno
 import hashlib
 import os
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vitrail.core.address import is_address
 from vitrail.core.cache import cache_folder, cache_limit
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_path
 
-_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
-
 
 def is_remote(name: str) -> bool:
     """True for the address of an object store, False for a path."""
-    return bool(_ADDRESS.match(name)) and not name.startswith("hf://")
+    return is_address(name) and not name.startswith("hf://")
 
 
 def local(name: str, fresh: bool = False) -> Path:
@@ -61,8 +62,14 @@ def matching(pattern: str) -> list[str]:
 def below(address: str) -> list[str]:
     """All files below an address, relative to it, sorted; those in hidden folders left out."""
     system, path = _open(address)
+    system.invalidate_cache()
     start = path.rstrip("/") + "/"
-    found = [str(name).removeprefix(start) for name in _ask(address, system.find, path)]
+    try:
+        found = [str(name).removeprefix(start) for name in _do(address, system.find, path)]
+    except FileNotFoundError:
+        return []
+    except OSError as problem:
+        raise BadInput(f"{address} cannot be read: {problem}") from None
     return sorted(name for name in found if not any(part.startswith(".") for part in name.split("/")))
 
 
@@ -70,6 +77,68 @@ def is_file(address: str) -> bool:
     """True where a file of this very name exists."""
     system, path = _open(address)
     return bool(_ask(address, system.isfile, path))
+
+
+def read(address: str) -> bytes | None:
+    """What an object holds; None where there is none of this name. Raises OSError where the store cannot be asked."""
+    system, path = _open(address)
+    try:
+        data: bytes = _do(address, system.cat_file, path)
+    except FileNotFoundError:
+        return None
+    return data
+
+
+def put(address: str, what: Path | bytes) -> None:
+    """Writes an object, a file or some bytes, over what was there; raises OSError where the store fails."""
+    system, path = _open(address)
+    if "file" in system.protocol:  # stores have no folders, but a disk that plays one has
+        _do(address, system.makedirs, path.rpartition("/")[0], True)
+    if isinstance(what, bytes):
+        _do(address, system.pipe_file, path, what)
+    else:
+        _do(address, system.put_file, str(what), path)
+
+
+def fetch(address: str, to: Path) -> None:
+    """Copies an object to a file; raises OSError where that fails, FileNotFoundError where there is none."""
+    system, path = _open(address)
+    _do(address, system.get_file, path, str(to))
+
+
+def remove(address: str) -> None:
+    """Removes an object, where it is there; raises OSError where the store fails."""
+    system, path = _open(address)
+    with suppress(FileNotFoundError):
+        _do(address, system.rm_file, path)
+
+
+def versions(address: str) -> dict[str, str]:
+    """The objects directly in a folder, or the object of this very name, with a fingerprint of what each holds now.
+
+    Raises:
+        OSError: the store cannot be asked. Where nothing is there, nothing is found.
+    """
+    system, path = _open(address)
+    system.invalidate_cache()
+    try:
+        found = _do(address, lambda: system.ls(path, detail=True))
+    except FileNotFoundError:
+        return {}
+    return {str(info["name"]).rpartition("/")[2]: _tags(info) for info in found if info["type"] == "file"}
+
+
+def _do(address: str, action: Any, *args: Any) -> Any:
+    """What the store answers; an error of any kind, which every store has of its own, as OSError with the address."""
+    try:
+        return action(*args)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{address} does not exist") from None
+    except Exception as problem:
+        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        kind = PermissionError if isinstance(problem, PermissionError) else OSError
+        raise kind(f"{address}: {type(problem).__name__}: {_line(problem)}") from None
 
 
 def _open(address: str) -> tuple[Any, str]:
@@ -100,14 +169,13 @@ def _line(problem: Exception) -> str:
 def _version(address: str) -> str:
     """A fingerprint that changes when the file does: its size, and the store's tag or time of it."""
     system, path = _open(address)
-    try:
-        info = system.info(path)
-    except FileNotFoundError:
-        raise OSError(f"{address} does not exist") from None
-    except Exception as problem:
-        raise OSError(f"{address}: {type(problem).__name__}: {_line(problem)}") from None
-    tags = [str(info.get(key)) for key in ("size", "ETag", "etag", "mtime", "LastModified", "updated", "created")]
-    return "|".join(tags)
+    system.invalidate_cache(path)
+    return _tags(_do(address, system.info, path))
+
+
+def _tags(info: dict[str, Any]) -> str:
+    names = ("size", "ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
+    return "|".join(str(info.get(name)) for name in names)
 
 
 def _copy_of(address: str) -> Path:
@@ -117,17 +185,9 @@ def _copy_of(address: str) -> Path:
 
 def _fetch(address: str, copy: Path) -> None:
     system, path = _open(address)
-    try:
-        size = int(system.size(path) or 0)
-        _make_place(size, address)
-        with atomic_path(copy) as temporary:
-            system.get_file(path, str(temporary))
-    except FileNotFoundError:
-        raise OSError(f"{address} does not exist") from None
-    except (OSError, BadInput):
-        raise
-    except Exception as problem:
-        raise OSError(f"{address}: {type(problem).__name__}: {_line(problem)}") from None
+    _make_place(int(_do(address, system.size, path) or 0), address)
+    with atomic_path(copy) as temporary:
+        fetch(address, temporary)
 
 
 class _Since:

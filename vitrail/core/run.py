@@ -5,6 +5,7 @@ import os
 import platform
 import shlex
 import sys
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +18,11 @@ from vitrail.core.errors import BadInput
 from vitrail.core.files import make_folder, read_json, sync_folder, write_json, write_text_atomic
 from vitrail.core.locks import Lock
 from vitrail.core.loggers import Loggers
+from vitrail.core.mirror import saved
 from vitrail.core.progress import say
 from vitrail.core.resumable import claim_folder, refuse_another
 
+SEEN = 60.0  # seconds in which other machines see what the first process has written
 PATIENCE = 8.0  # seconds that a folder in use is waited for: a run that was told to stop saves first
 
 State = Literal["new", "unfinished", "finished"]
@@ -46,6 +49,7 @@ class RunFolder:
             if "problem" in heard:
                 raise BadInput(heard["problem"])
             self.state: State = heard["state"]
+            self._see()
             return
         try:
             self.state = self._open(job, config, recipe)
@@ -69,6 +73,18 @@ class RunFolder:
             return "finished" if (self.path / "result.json").exists() else "unfinished"
         write_json(existing, self._asked)
         return "new"
+
+    def _see(self) -> None:
+        """What the first process has written must be there for the others, soon after it is on a network's disk."""
+        end = time.monotonic() + SEEN
+        while not (self.path / "config.json").exists():
+            if time.monotonic() > end:
+                raise BadInput(
+                    f"process {dist.world().rank} on {platform.node()} does not see {self.path}, which the first one "
+                    "writes: all need the same folder, on several machines one that they share; where --out is an "
+                    "address it lies in the cache, which VITRAIL_CACHE names"
+                )
+            time.sleep(0.1)
 
     def _check_same(self, stored: dict[str, Any], job: str, config: Any) -> None:
         advice = "give another folder, or the options of that run to continue it"
@@ -130,6 +146,10 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """All rows so far."""
         return read_metrics(self._metrics)
+
+    def saved(self) -> None:
+        """Says to what mirrors the folder that a checkpoint is whole; raises BadInput where another run writes it."""
+        saved(self.path)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Writes result.json, the last file of a run."""

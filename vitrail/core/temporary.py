@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vitrail.core.address import refuse_address
 from vitrail.core.errors import BadInput
 
 _LEFT = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>tmp|old)(\.\w+)?")
@@ -56,8 +57,9 @@ def writing_alone(path: Path) -> Iterator[None]:
     """Keeps others from writing `path`, which is new, by a file beside it that is there only as long.
 
     Raises:
-        BadInput: another process writes it, or has just done so.
+        BadInput: another process writes it, or has just done so; or its name was made of an address.
     """
+    refuse_address(path, "what is to be written")
     mark = _mark(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     held = _hold(mark, folder=False)

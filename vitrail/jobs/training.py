@@ -92,7 +92,8 @@ def run_training(
         state.class_weights = class_weights(counts, config.class_weights).to(device.device)
     if isinstance(config.loss, LogitAdjusted):
         state.class_priors = class_priors(data[0].counts).to(device.device)
-    job = _Job(config, run, preprocess, data, machine, device, provenance, Saver(run.path / "checkpoints"))
+    saver = Saver(run.path / "checkpoints", run.saved)
+    job = _Job(config, run, preprocess, data, machine, device, provenance, saver)
     continued = restore_checkpoint(run.path / "checkpoints", state)
     resident = None
     if config.resident and not _ended(config, state):  # before the micro-batch, which takes the memory that is left

@@ -9,7 +9,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,9 @@ _saves = itertools.count()  # of this process
 class Saver:
     """Writes checkpoints in the background: `save` copies the state and returns, a thread writes it; one at a time."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: Path, saved: Callable[[], None] = lambda: None):
+        """`saved` is called by the thread of the first process when a checkpoint is whole."""
+        self._folder, self._saved = folder, saved
         self._thread: threading.Thread | None = None
         self._problem: Exception | None = None
 
@@ -81,6 +82,8 @@ class Saver:
     def _write(self, *arguments: Any) -> None:
         try:
             _write(*arguments)
+            if dist.world().first:
+                self._saved()
         except Exception as problem:  # of any kind: a thread would end with it, and the run go on unsaved
             self._problem = problem
 

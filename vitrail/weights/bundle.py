@@ -13,6 +13,7 @@ from typing import Any, get_args
 from vitrail.core.config import from_json, to_json
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_folder, read_json, write_json, write_text_atomic
+from vitrail.core.object_store import is_remote
 from vitrail.data.transforms.pipeline import CentreCrop, Preprocess
 from vitrail.models.build import Model, ModelConfig
 from vitrail.models.cost import parameters
@@ -161,8 +162,12 @@ def bundle_of(source: str | Path) -> Path:
     """The folder of a bundle: `source` itself, or the bundle of a run.
 
     Raises:
-        BadInput: a model that is no bundle.
+        BadInput: a model that is no bundle, or none of this machine.
     """
+    if is_remote(str(source)):
+        raise BadInput(
+            f"{source} is no bundle of this machine, and only such a one can keep a temperature: copy it here"
+        )
     for folder in (Path(source), Path(source) / "bundle"):
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
             config = read_json(folder / "config.json")

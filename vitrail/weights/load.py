@@ -12,6 +12,7 @@ from torch import Tensor
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
+from vitrail.core.object_store import is_remote
 from vitrail.core.progress import say
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models.build import Model, ModelConfig, as_size
@@ -25,6 +26,7 @@ from vitrail.weights.huggingface import KINDS, as_saved, read_huggingface
 from vitrail.weights.mae import with_decoder, with_metas_decoder
 from vitrail.weights.pretrained import PretrainedModel
 from vitrail.weights.state_dict import Weights, find_weights, without_prefix
+from vitrail.weights.stored_model import fetch_model
 from vitrail.weights.tensors import as_tensors, read_npz, read_safetensors, read_sharded, refuse_stand_ins
 from vitrail.weights.timm import read_timm
 from vitrail.weights.torch_file import bounded, is_torch_file, read_torch
@@ -33,7 +35,7 @@ from vitrail.weights.transplant import for_transfer, transplant
 
 EXPECTED = (
     "a bundle, a timm or transformers folder, an .npz (Google's ViT, big_vision, BiT), a .safetensors or .pth state "
-    "dict or training checkpoint, or hf://owner/name"
+    "dict or training checkpoint, hf://owner/name, or the address of one in an object store"
 )
 
 
@@ -45,7 +47,8 @@ def read_pretrained(
     What the file does not say and had to be assumed is said on standard error.
 
     Args:
-        source: a bundle, a run, an `.npz`, a timm or transformers folder, a state dict, or `hf://owner/name[@revision]`.
+        source: a bundle, a run, an `.npz`, a timm or transformers folder, a state dict, `hf://owner/name[@revision]`,
+            or the address of one in an object store, which is asked each time whether it is another one now.
         resolution: what it was trained at, for the few files that do not say it.
         model: the name of a variant ("S/16") that has as many heads, for the state dicts that do not say it.
 
@@ -68,10 +71,21 @@ def read_silently(
     if str(source).startswith(PREFIX):
         found = _folder(fetch(str(source)), size, named)
         return replace(found, provenance={**found.provenance, "source": str(source)})
+    if is_remote(str(source)):
+        return _stored(str(source), resolution, model)
     path = Path(source)
     if not path.exists():
         raise BadInput(f"no such model: {str(source)!r}; expected {EXPECTED}")
     return _folder(path, size, named) if path.is_dir() else _file(path, size, named)
+
+
+def _stored(address: str, resolution: int | tuple[int, int] | None, model: str | None) -> PretrainedModel:
+    path = fetch_model(address)
+    try:
+        found = read_silently(path, resolution=resolution, model=model)
+    except BadInput as problem:
+        raise BadInput(str(problem).replace(str(path), address)) from None
+    return replace(found, provenance={**found.provenance, "source": address})
 
 
 def _folder(path: Path, size: tuple[int, int] | None, named: ModelConfig | None) -> PretrainedModel:
@@ -250,7 +264,7 @@ def load(
     and `.thresholds` where it answers several classes an image.
 
     Args:
-        source: a bundle, a run folder, an official `.npz`, a timm or transformers folder, a state dict, `hf://...`.
+        source: a bundle, a run folder, an official `.npz`, a timm or transformers folder, a state dict, `hf://...`, `s3://...`.
         resolution: pixels to read, if other than those of the source: positions are resampled.
         num_classes: gives the model a new classifier that starts at zero, and drops the hidden layer.
         model: the name of a variant with as many heads, for the state dicts that do not say how many they have.

@@ -4,7 +4,6 @@ OUT/plan.json, OUT/trials/lr-0.003/ and OUT/final/seed-0/ (runs), OUT/transfer.j
 OUT/result.json. Each run goes on from its checkpoint and a finished one is not repeated, so all of it can be continued.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from vitrail.core.device import Machine
 from vitrail.core.dist import joined
 from vitrail.core.errors import BadInput
 from vitrail.core.estimate import over_seeds, wilson
-from vitrail.core.files import atomic_folder, read_json, write_json
+from vitrail.core.files import atomic_folder, link_or_copy, read_json, write_json
 from vitrail.core.progress import say
 from vitrail.core.run import RunFolder
 from vitrail.data.leakage import check_validation
@@ -202,10 +201,7 @@ def _link(bundle: Path, to: Path) -> None:
     """The same files under another name where the disk can, otherwise copies."""
 
     def place(source: str, target: str) -> None:
-        try:
-            os.link(source, target)
-        except OSError:
-            shutil.copy2(source, target)
+        link_or_copy(Path(source), Path(target))
 
     with atomic_folder(to) as temporary:
         shutil.copytree(bundle, temporary, copy_function=place, dirs_exist_ok=True)

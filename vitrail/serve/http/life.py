@@ -15,6 +15,7 @@ import uvicorn
 
 from vitrail.core.device import RuntimeChoice
 from vitrail.core.errors import BadInput
+from vitrail.core.object_store import is_remote
 from vitrail.core.progress import say
 from vitrail.serve.http.app import application
 from vitrail.serve.http.feedback import Feedback
@@ -162,7 +163,9 @@ class Life:
 
     async def _renew(self, asked: bool) -> None:
         for name, source in self.config.sources().items():
-            now, held = signature_of(source), self.service.models.get(name)
+            if is_remote(source) and not asked:  # a store is not asked every other second
+                continue
+            now, held = await asyncio.to_thread(signature_of, source), self.service.models.get(name)
             if (
                 not now
                 or (held is not None and held.signature == now)
@@ -177,7 +180,7 @@ class Life:
 
     async def replace(self, name: str, source: str) -> None:
         """A new version takes over; one that does not load is refused, and the old one goes on."""
-        now = signature_of(source)
+        now = await asyncio.to_thread(signature_of, source)
         try:
             new = await self._load(name, source)
         except Exception as problem:

@@ -14,6 +14,7 @@ from vitrail.core.cache import cache_folder
 from vitrail.core.device import RuntimeChoice
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json, write_json
+from vitrail.core.object_store import is_remote
 from vitrail.models.vit import ViT
 from vitrail.runtimes.same_bits import SameBits
 from vitrail.serve.http.batcher import Batcher
@@ -22,6 +23,7 @@ from vitrail.serve.http.limits import Limits
 from vitrail.serve.http.neighbours import Neighbours
 from vitrail.serve.predictor import Predictor
 from vitrail.weights.digest import digest_of
+from vitrail.weights.stored_model import model_version
 
 PROBE = 4  # pictures of noise whose outputs are recorded
 
@@ -116,7 +118,10 @@ def name_of(source: str) -> str:
 
 
 def signature_of(source: str) -> tuple[tuple[str, int, int], ...]:
-    """Of the files of a model: another one says that they were changed."""
+    """Of the files of a model: another one says that they were changed. Of an address the store is asked."""
+    if is_remote(source):
+        version = model_version(source)
+        return ((version, 0, 0),) if version else ()
     path = Path(source)
     if not (path / "model.safetensors").exists() and (path / "bundle").is_dir():
         path = path / "bundle"

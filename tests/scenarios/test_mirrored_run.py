@@ -1,0 +1,183 @@
+"""Runs whose folder is an address: what a store held at any moment is enough for the bytes of an undisturbed run."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.crash.compare import contents, difference
+from tests.fake_store import Change, FakeStore
+from tests.jobs.finetune.test_sweep import pictures, sweeping
+from vitrail.cli import main
+from vitrail.core import mirror
+from vitrail.core.device import Machine
+from vitrail.core.errors import BadInput
+from vitrail.core.mirror import mirrored
+from vitrail.jobs.finetune.finetune import finetune
+from vitrail.jobs.pretrain import pretrain
+from vitrail.recipes import pretraining
+from vitrail.train.schedule import Cosine
+
+AT = "memory://bucket/runs/a"
+HERE = Machine(device="cpu", workers=0)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
+    monkeypatch.setattr(mirror, "PAUSE", 0.0)
+    return FakeStore(monkeypatch)
+
+
+@pytest.fixture
+def on_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """On another machine, with a cache of its own that has the same name: it stands in what runs write."""
+    monkeypatch.setenv("VITRAIL_CACHE", "cache")
+
+    def move(name: str) -> None:
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+
+    move("first")
+    return move
+
+
+def pretraining_run(folder: Path) -> None:
+    recipe = pretraining("digits")
+    config = replace(
+        recipe,
+        steps=12,
+        batch=16,
+        schedule=Cosine(warmup=2),
+        log_every=1,
+        save_every=4,
+        evaluate_every=3,
+        keep="best",
+        train="digits@train[:400]",
+        validation="digits@train[400:500]",
+        test="digits@test[:100]",
+        precision="float32",
+        model=replace(recipe.model, dropout=0.1),
+    )
+    pretrain(config, folder, HERE)
+
+
+def recorded(run: Callable[[Path], None], store: FakeStore) -> tuple[dict[str, str], list[Change]]:
+    """What the folder of an undisturbed run holds, and what was done to the store meanwhile."""
+    with mirrored(AT) as folder:
+        run(folder)
+    return contents(folder), list(store.changes)
+
+
+def test_a_run_ends_with_the_same_bytes_wherever_it_was_killed(
+    store: FakeStore, on_machine: Callable[[str], None]
+) -> None:
+    """At the start, in the first checkpoint, amid the run, in the last upload; each goes on on another machine."""
+    undisturbed, changes = recorded(pretraining_run, store)
+    assert len(changes) > 40
+    for kill in (1, 3, len(changes) // 2, len(changes) - 8):
+        store.become(changes[:kill])
+        on_machine(f"after {kill}")
+        with mirrored(AT) as folder:
+            pretraining_run(folder)
+        assert not difference(contents(folder), undisturbed), f"killed after {changes[kill - 1].name}"
+
+
+@pytest.mark.slow
+def test_the_same_at_every_upload(store: FakeStore, on_machine: Callable[[str], None]) -> None:
+    undisturbed, changes = recorded(pretraining_run, store)
+    for kill in range(1, len(changes)):
+        store.become(changes[:kill])
+        on_machine(f"after {kill}")
+        with mirrored(AT) as folder:
+            pretraining_run(folder)
+        assert not difference(contents(folder), undisturbed), f"killed after {changes[kill - 1].name}"
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_in_the_same_way(store: FakeStore, on_machine: Callable[[str], None], tmp_path: Path) -> None:
+    for split, each in (("train", 20), ("test", 15)):
+        pictures(tmp_path / "photos" / split, each, seed=each)
+    asked = sweeping(tmp_path, sweep=(0.05, 0.1), repeats=2)
+    undisturbed, changes = recorded(lambda folder: finetune(asked, folder, HERE) and None, store)
+    for kill in range(1, len(changes), 7):
+        store.become(changes[:kill])
+        on_machine(f"after {kill}")
+        with mirrored(AT) as folder:
+            finetune(asked, folder, HERE)
+        ours, theirs = (
+            {name: digest for name, digest in found.items() if name != "plan.json"}  # which has times in it
+            for found in (contents(folder), undisturbed)
+        )
+        assert not difference(ours, theirs), f"killed after {changes[kill - 1].name}"
+
+
+def test_by_the_command_line(
+    store: FakeStore, on_machine: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pre-trained to an address, shown again, evaluated from there and fine-tuned from there to another."""
+
+    def call(*words: str) -> str:
+        with pytest.raises(SystemExit) as end:
+            main([*words, "--device", "cpu", "--workers", "0"])
+        assert end.value.code == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    few = ("--steps", "4", "--batch", "16", "--schedule.warmup", "1")
+    call("pretrain", "digits", *few, "--out", AT)
+    for name in ("report.html", "result.json", "metrics.jsonl", "bundle/config.json", "bundle/model.safetensors"):
+        assert f"/bucket/runs/a/{name}" in store.names()
+    on_machine("second")
+    before = len(store.changes)
+    assert "4 steps" in call("pretrain", "digits", *few, f"--out={AT}/")
+    assert not [change for change in store.changes[before:] if change.name.endswith(".safetensors")]
+    assert "of 100 images" in call("evaluate", "--model", AT, "--data", "digits@test[:100]")
+    call("finetune", "digits", "--init", f"{AT}/bundle", "--train", "digits@train[:100]", "--test", "digits@test[:100]",
+         "--steps", "2", "--batch", "16", "--out", "memory://bucket/runs/b")  # fmt: skip
+    assert "/bucket/runs/b/bundle/model.safetensors" in store.names()
+    assert not Path("memory:").exists()
+
+
+def test_what_takes_paths_alone_refuses_addresses_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = ["--out", "s3://b/x"]
+    commands = {
+        "--out": [
+            ["demo", *out],
+            ["linear", "--model", "m", "--train", "digits", "--test", "digits", *out],
+            ["evaluate", "--model", "m", "--data", "digits", *out],
+            ["inspect", "--model", "m", "--images", "digits", *out],
+            ["suite", "small", "--model", "m", *out],
+            ["study", "position", *out],
+            ["benchmark", "m", *out],
+            ["data", "check", "digits", *out],
+            ["data", "duplicates", "digits", *out],
+            ["predict", "--model", "m", "a.jpg", *out],
+        ],
+        "OUT": [["export", "m", "s3://b/x"], ["data", "prepare", "digits", "s3://b/x"]],
+        "DESTINATION": [["convert", "m", "s3://b/x"]],
+        "FOLDER": [["report", "s3://b/x"]],
+        "--watch": [["serve", "--watch", "s3://b/x"]],
+        "--collect": [["serve", "m", "--collect", "s3://b/x"]],
+        "--data-root": [["evaluate", "--model", "m", "--data", "digits", "--data-root", "s3://b/x"]],
+        "--config": [["pretrain", "--config", "s3://b/x", "--out", "runs/a"]],
+    }
+    for option, lines in commands.items():
+        for words in lines:
+            with pytest.raises(SystemExit) as end:
+                main(words)
+            assert end.value.code == 2
+            assert f"vitrail: {option} is s3://b/x, an address, where a path" in capsys.readouterr().err, words
+    assert not list(tmp_path.iterdir())
+
+
+def test_python_refuses_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match="a folder to write is s3://bucket/runs/a, an address"):
+        pretraining_run("s3://bucket/runs/a")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+    Path("s3:").mkdir()  # who has such a folder means it
+    pretraining_run(Path("s3:/runs/a"))
+    assert (tmp_path / "s3:/runs/a/result.json").exists()
