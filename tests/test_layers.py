@@ -62,7 +62,19 @@ ROOMS = {
     "studies": [
         {"engine"},
         {"setups"},
-        {"position", "head", "shape", "optimizer", "data_size", "scaling", "cost", "masked", "axial", "__init__"},
+        {
+            "position",
+            "head",
+            "shape",
+            "optimizer",
+            "data_size",
+            "scaling",
+            "cost",
+            "masked",
+            "axial",
+            "compute",
+            "__init__",
+        },
     ],
 }
 

@@ -14,6 +14,7 @@ STUDIES = {
     "optimizer": ("optimizer", "Adam or SGD for the pre-training of ResNets? (Table 7)"),
     "data-size": ("data_size", "Does a Transformer need more data than a ResNet? (figures 3 and 4)"),
     "scaling": ("scaling", "How much accuracy does compute buy, by family? (figure 5, Table 6)"),
+    "compute": ("compute", "Of equal compute, which size of a ViT reaches most? (section 4.4, D.2)"),
     "masked": ("masked", "What is learned without labels, and by which targets? (section 4.6)"),
     "axial": ("axial", "Is attention along rows and columns worth its compute? (figure 13)"),
     "cost": ("cost", "How fast are models, and how many images do they hold, by size? (figure 12)"),
