@@ -19,8 +19,9 @@ from vitrail.jobs.pretrain import EarlyStopping, first_images, pretrain
 from vitrail.records.record import load_record
 from vitrail.records.run import RunResult
 from vitrail.studies import study as named
-from vitrail.studies.data_size import RATES, SIZES, chosen, data_size
+from vitrail.studies.data_size import RATES, SIZES, data_size
 from vitrail.studies.engine.execute import collect, study_result
+from vitrail.studies.engine.rates import chosen
 from vitrail.studies.engine.results import measured_file
 from vitrail.studies.engine.study import Study, study_runs
 from vitrail.train.optim import Adam

@@ -3,6 +3,7 @@
 from importlib import import_module
 
 from vitrail.core.errors import BadInput, unknown
+from vitrail.core.text import listed
 from vitrail.studies.engine.runs import Scale
 from vitrail.studies.engine.study import Study
 
@@ -20,7 +21,7 @@ STUDIES = {
     "cost": ("cost", "How fast are models, and how many images do they hold, by size? (figure 12)"),
 }
 
-MEDIUM = ("data-size",)  # the studies that have this scale
+MEDIUM = ("data-size", "position", "scaling")  # the studies that have this scale
 
 
 def study(name: str, scale: Scale) -> Study:
@@ -28,7 +29,7 @@ def study(name: str, scale: Scale) -> Study:
     if name not in STUDIES:
         raise unknown("study", name, STUDIES)
     if scale == "medium" and name not in MEDIUM:
-        raise BadInput(f"{name} has no medium scale, only smoke, small and paper; {', '.join(MEDIUM)} has one")
+        raise BadInput(f"{name} has no medium scale, only smoke, small and paper; {listed(MEDIUM)} have one")
     module = STUDIES[name][0]
     result: Study = getattr(import_module(f"vitrail.studies.{module}"), module)(scale)
     return result

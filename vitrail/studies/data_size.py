@@ -20,6 +20,7 @@ from vitrail.recipes.pretraining import IMAGES
 from vitrail.studies import setups
 from vitrail.studies.engine.crossing import Crossing, crossing, crossing_words
 from vitrail.studies.engine.findings import differs, middle, unfinished
+from vitrail.studies.engine.rates import at_rates, chosen
 from vitrail.studies.engine.results import Results, Row
 from vitrail.studies.engine.runs import Measure, Reached, Run, Scale, Tuned
 from vitrail.studies.engine.study import Study
@@ -58,22 +59,21 @@ RATES = (1e-3, 3e-3)  # of these, for each model and size, the better one by the
 def data_size(scale: Scale) -> Study:
     """Models of two families over sizes of the training set."""
     models, measures = _at(scale)
-    rates = RATES if scale == "medium" else (None,)
+    runs = [
+        Run(
+            f"{name}, {images:,} images",
+            replace(config, images=images),
+            {"family": family, "model": name, "images": float(images)},
+        )
+        for images in reversed(SIZES[scale])
+        for name, (family, config) in models.items()
+    ]
     return Study(
         name="data-size",
         question="Does a Transformer need more data than a ResNet?",
         source="Figure 4, section 4.3",
         scale=scale,
-        runs=tuple(
-            Run(
-                f"{name}, {images:,} images" + ("" if rate is None else f", rate {rate:g}"),
-                _at_rate(replace(config, images=images), rate),
-                {"family": family, "model": name, "images": float(images)},
-            )
-            for images in reversed(SIZES[scale])
-            for name, (family, config) in models.items()
-            for rate in rates
-        ),
+        runs=tuple(one for run in runs for one in at_rates(run, RATES)) if scale == "medium" else tuple(runs),
         measures=measures,
         finding=finding,
         figures=figures,
@@ -82,25 +82,6 @@ def data_size(scale: Scale) -> Study:
         remarks=REMARKS[scale],
         seeds=2 if scale == "medium" else 1,
     )
-
-
-def _at_rate(config: EarlyStopping, rate: float | None) -> EarlyStopping:
-    return config if rate is None else replace(config, optimizer=replace(config.optimizer, lr=rate))
-
-
-def chosen(results: Results) -> Results:
-    """The results with one row for each model and size: of several rates that of the best validation accuracy."""
-    rows: dict[tuple[str, int], Row] = {}
-    for row in results.rows:
-        key = str(row.run.at["model"]), _images(row)
-        if key not in rows or _validation(results, row) > _validation(results, rows[key]):
-            rows[key] = row
-    return replace(results, rows=list(rows.values()))
-
-
-def _validation(results: Results, row: Row) -> float:
-    """The best validation accuracy of a run, the mean over its seeds; -1 before there is one."""
-    return max((accuracy for _, accuracy in results.curve(row)), default=-1.0)
 
 
 REMARKS: dict[Scale, tuple[str, ...]] = {
