@@ -4,11 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from vitrail.core import run as run_module
+from vitrail.core.dist import World
 from vitrail.core.errors import BadInput
 from vitrail.core.files import read_json
 from vitrail.core.run import RunFolder, environment, read_metrics
@@ -168,3 +171,18 @@ def test_a_folder_that_is_removed_meanwhile_is_made_anew(at: str, tmp_path: Path
     assert [row["step"] for row in read_metrics(tmp_path / "run/metrics.jsonl")][-1] == 3
     with RunFolder(tmp_path / "run", "pretrain", Config(), "digits") as again:
         assert again.state == ("finished" if at == "finish" else "unfinished")
+
+
+def test_a_process_that_does_not_see_the_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another machine, where the first process made it, or soon will be seen to have."""
+    monkeypatch.setattr(run_module, "SEEN", 0.0)
+    monkeypatch.setattr(run_module.dist, "world", lambda: World(rank=3, size=4))
+    monkeypatch.setattr(run_module.dist, "gathered_json", lambda value: [{"state": "new"}, value])
+    with pytest.raises(BadInput, match=r"process 3 on .* does not see .*run, which the first one writes: all need"):
+        RunFolder(tmp_path / "run", "pretrain", Config())
+    monkeypatch.setattr(run_module, "SEEN", 60.0)
+    (tmp_path / "run").mkdir()
+    later = threading.Timer(0.3, (tmp_path / "run" / "config.json").touch)
+    later.start()
+    assert RunFolder(tmp_path / "run", "pretrain", Config()).state == "new"
+    later.join()

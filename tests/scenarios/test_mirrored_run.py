@@ -1,23 +1,36 @@
 """Runs whose folder is an address: what a store held at any moment is enough for the bytes of an undisturbed run."""
 
-from collections.abc import Callable
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import pytest
+import torch
 
 from tests.crash.compare import contents, difference
 from tests.fake_store import Change, FakeStore
 from tests.jobs.finetune.test_sweep import pictures, sweeping
+from tests.scenarios import many
 from vitrail.cli import main
 from vitrail.core import mirror
 from vitrail.core.device import Machine
-from vitrail.core.errors import BadInput
+from vitrail.core.digests import sha256_of
+from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.mirror import mirrored
 from vitrail.jobs.finetune.finetune import finetune
 from vitrail.jobs.pretrain import pretrain
 from vitrail.recipes import pretraining
+from vitrail.train.callbacks import Callback
 from vitrail.train.schedule import Cosine
+from vitrail.train.step import TrainState
+from vitrail.weights.bundle import read_bundle
+from vitrail.weights.load import read_pretrained
 
 AT = "memory://bucket/runs/a"
 HERE = Machine(device="cpu", workers=0)
@@ -42,7 +55,7 @@ def on_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
     return move
 
 
-def pretraining_run(folder: Path) -> None:
+def pretraining_run(folder: Path, callbacks: Sequence[Callback] = ()) -> None:
     recipe = pretraining("digits")
     config = replace(
         recipe,
@@ -59,7 +72,7 @@ def pretraining_run(folder: Path) -> None:
         precision="float32",
         model=replace(recipe.model, dropout=0.1),
     )
-    pretrain(config, folder, HERE)
+    pretrain(config, folder, HERE, callbacks=callbacks)
 
 
 def recorded(run: Callable[[Path], None], store: FakeStore) -> tuple[dict[str, str], list[Change]]:
@@ -181,3 +194,85 @@ def test_python_refuses_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     Path("s3:").mkdir()  # who has such a folder means it
     pretraining_run(Path("s3:/runs/a"))
     assert (tmp_path / "s3:/runs/a/result.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_on_one_machine_after_the_other(tmp_path: Path, processes: int) -> None:
+    """With SIGKILL, amid steps, checkpoints and uploads; the store is a disk that they share."""
+    at = f"file://{tmp_path}/store/runs/a"
+    asked = many.command(Path("a"), processes, "replicated", 0, "--save-every", "3")
+    asked[asked.index("--out") + 1] = at
+    undisturbed = many.run(tmp_path / "undisturbed", processes, "replicated", "--save-every", "3")
+    for number, step in enumerate((4, 13, 31)):
+        cache = tmp_path / f"machine-{number}"
+        process = subprocess.Popen(asked, env=many.environment(VITRAIL_CACHE=str(cache)), start_new_session=True)
+        try:
+            end = time.monotonic() + 300
+            while not any(many.last_step(file.parent) >= step for file in cache.glob("runs/*/a/metrics.jsonl")):
+                assert process.poll() is None
+                assert time.monotonic() < end, "the run does not get on"
+                time.sleep(0.005)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for worker in many.workers_of(at):  # type: ignore[arg-type]
+                os.kill(worker, signal.SIGKILL)
+    done = subprocess.run(
+        asked, env=many.environment(VITRAIL_CACHE=str(tmp_path / "last")), capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"fetching {at}" in done.stderr
+    result = json.loads((tmp_path / "store/runs/a/result.json").read_text())
+    assert result["weights_sha256"] == undisturbed["weights_sha256"]
+    assert result["restarts"] >= 1
+    model = read_pretrained(at)
+    assert sha256_of(tmp_path / "store/runs/a/bundle/model.safetensors") == result["weights_sha256"]
+    assert model.provenance["source"] == at
+
+
+class StopAt(Callback):
+    """A signal after a step."""
+
+    def __init__(self, step: int):
+        self._step = step
+
+    def __call__(self, state: TrainState, metrics: dict[str, float]) -> None:
+        if state.step == self._step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+S3 = "needs s3fs and moto[server], which the extras do not bring"
+
+
+@pytest.mark.slow
+def test_by_the_protocol_of_s3(
+    tmp_path: Path, on_machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By s3fs, to moto's server; one run is interrupted and goes on elsewhere."""
+    pytest.importorskip("s3fs", reason=S3)
+    server = pytest.importorskip("moto.server", reason=S3).ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "DEFAULT_REGION": "us-east-1"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
+        fsspec.filesystem("s3").mkdir("bucket")
+        at = "s3://bucket/runs/a"
+        with pytest.raises(Interrupted), mirrored(at) as folder:
+            pretraining_run(folder, [StopAt(6)])
+        on_machine("second")
+        with mirrored(at) as folder:
+            assert (folder / "checkpoints/step-00000007").exists()
+            pretraining_run(folder)
+        pretraining_run(tmp_path / "undisturbed")
+        ours, theirs = contents(folder), contents(tmp_path / "undisturbed")
+        for name in ("metrics.jsonl", "bundle/model.safetensors", "best/model.safetensors", "result.json"):
+            assert ours[name] == theirs[name]
+        weights = read_pretrained(f"{at}/bundle").state
+        assert all(torch.equal(weights[name], tensor) for name, tensor in read_bundle(folder / "bundle").state.items())
+        names = set(fsspec.filesystem("s3").find("bucket/runs/a"))
+        assert "bucket/runs/a/bundle/model.safetensors" in names
+    finally:
+        server.stop()

@@ -265,10 +265,13 @@ class _Uploader:
             remove(f"{self.address}/{name}")
 
     def remove_unnamed(self) -> None:
-        """Removes the objects that killed uploads have left."""
-        for name in set(below(self.address)) - self._objects():
-            if is_by_digest(name):
-                remove(f"{self.address}/{name}")
+        """Removes the objects that killed uploads have left; where that fails they stay, which is said."""
+        try:
+            for name in set(below(self.address)) - self._objects():
+                if is_by_digest(name):
+                    remove(f"{self.address}/{name}")
+        except (BadInput, OSError) as problem:
+            say(f"what killed uploads have left at {self.address} stays there: {problem}")
 
     def _stored(self, file: Path, name: str, size: int, digest: str, own_name: bool) -> StoredFile:
         """The object of a file, which is uploaded unless the state has it."""

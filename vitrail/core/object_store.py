@@ -9,6 +9,7 @@ that describe it (manifests, shards).
 import errno
 import hashlib
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,10 @@ def read(address: str) -> bytes | None:
 def put(address: str, what: Path | bytes) -> None:
     """Writes an object, a file or some bytes, over what was there; raises OSError where the store fails."""
     system, path = _open(address)
-    if "file" in system.protocol:  # stores have no folders, but a disk that plays one has
-        _do(address, system.makedirs, path.rpartition("/")[0], True)
-    if isinstance(what, bytes):
+    if "file" in system.protocol:  # a disk, on which not everything appears whole by itself
+        with atomic_path(Path(path)) as temporary:
+            temporary.write_bytes(what) if isinstance(what, bytes) else shutil.copyfile(what, temporary)
+    elif isinstance(what, bytes):
         _do(address, system.pipe_file, path, what)
     else:
         _do(address, system.put_file, str(what), path)
