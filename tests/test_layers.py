@@ -56,7 +56,7 @@ ROOMS = {
         },
         {"training", "train_test_overlap"},
         {"pretrain", "finetune", "forecast", "evaluate"},
-        {"suite", "demo"},
+        {"suite", "demo", "speedrun"},
     ],
     "report": [{"blocks", "folder"}, {"page", "charts"}, {"sections"}, {"pages"}, {"index"}, {"__init__"}],
     "studies": [

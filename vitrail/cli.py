@@ -22,6 +22,7 @@ from vitrail.commands import (
     recipes,
     report,
     serve,
+    speedrun,
     study,
     suite,
 )
@@ -40,6 +41,7 @@ COMMANDS = {
         inspect.COMMAND,
         suite.COMMAND,
         study.COMMAND,
+        speedrun.COMMAND,
         convert.COMMAND,
         export.COMMAND,
         benchmark.COMMAND,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vitrail.core.estimate import over_seeds, wilson
+from vitrail.core.estimate import over_seeds, p_above, wilson
 from vitrail.evals.calibration import calibration
 
 
@@ -47,6 +47,19 @@ def test_the_interval_over_seeds_is_students(count: int) -> None:
 
 def test_one_seed_has_no_interval() -> None:
     assert over_seeds([0.5]) is None
+
+
+@pytest.mark.parametrize("count", [2, 5, 30])
+@pytest.mark.parametrize("bar", [0.65, 0.7, 0.75])
+def test_the_mean_above_a_bar_is_tested_one_sided(count: int, bar: float) -> None:
+    values = np.random.default_rng(count).normal(0.7, 0.05, count).tolist()
+    expected = stats.ttest_1samp(values, bar, alternative="greater").pvalue
+    assert p_above(values, bar) == pytest.approx(expected, rel=1e-9)
+
+
+def test_without_noise_nothing_is_tested() -> None:
+    assert p_above([0.9], 0.5) is None
+    assert p_above([0.9, 0.9, 0.9], 0.5) is None
 
 
 def test_calibration_equals_a_slow_loop() -> None:

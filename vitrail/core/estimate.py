@@ -1,4 +1,4 @@
-"""A number with its 95 % interval: of a share, of a mean over seeds."""
+"""A number with its 95 % interval: of a share, of a mean over seeds; and whether a mean is above a bar."""
 
 from math import sqrt
 from typing import NamedTuple
@@ -47,3 +47,19 @@ def over_seeds(values: list[float]) -> Interval | None:
     spread = float(stdtrit(len(values) - 1, 0.975)) * float(np.std(values, ddof=1)) / sqrt(len(values))
     mean = float(np.mean(values))
     return mean - spread, mean + spread
+
+
+def p_above(values: list[float], bar: float) -> float | None:
+    """The p value of Student's one-sided t-test that the mean over seeds is above `bar`.
+
+    None for a single seed, and where all are equal: their noise is not known.
+    """
+    if len(values) < 2:
+        return None
+    import numpy as np
+    from scipy.special import stdtr
+
+    error = float(np.std(values, ddof=1)) / sqrt(len(values))
+    if max(values) == min(values):
+        return None
+    return float(stdtr(len(values) - 1, (bar - float(np.mean(values))) / error))

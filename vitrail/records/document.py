@@ -14,7 +14,7 @@ from vitrail.records.record import Files, Record
 
 CHAPTERS = (
     "run", "bundle", "finetune", "comparison", "evaluation", "multi_label", "predictions", "linear", "features",
-    "suite", "study",
+    "suite", "study", "speedrun",
     "inspection", "reference_run", "data_check", "duplicates", "filtered", "prepared", "demo",
     "export", "benchmark",
 )  # fmt: skip

@@ -25,6 +25,7 @@ from vitrail.report.pages.inspection import inspection_page
 from vitrail.report.pages.linear_probe import linear_page
 from vitrail.report.pages.multi_label import multi_label_page
 from vitrail.report.pages.run import JOBS, final_accuracy, run_page, summary
+from vitrail.report.pages.speedrun import speedrun_page
 from vitrail.report.pages.study import study_page
 from vitrail.report.pages.suite import suite_page
 
@@ -36,6 +37,7 @@ NOTE = (
 PAGES = {
     "demo.json": demo_page,
     "study.json": study_page,
+    "speedrun.json": speedrun_page,
     "suite.json": suite_page,
     "tunings.json": tunings_page,
     "transfer.json": transfer_page,
@@ -55,6 +57,7 @@ OTHERS = {
     "tunings.json": "what to train, compared",
     "comparison.json": "comparison",
     "study.json": "study",
+    "speedrun.json": "speedrun",
     "suite.json": "suite",
     "inspection.json": "inspection",
     "check.json": "data check",
