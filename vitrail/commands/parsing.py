@@ -137,9 +137,10 @@ def _refuse_addresses(options: Any) -> None:
     """Raises BadInput for a path that was an address: it would be a folder `s3:` here."""
     for field in fields(options) if is_dataclass(options) else ():
         value = getattr(options, field.name)
-        if isinstance(value, Path):
-            positional = field.default is MISSING
-            refuse_address(value, field.name.upper() if positional else f"--{field.name.replace('_', '-')}")
+        positional = field.default is MISSING
+        for path in value if isinstance(value, tuple) else (value,):
+            if isinstance(path, Path):
+                refuse_address(path, field.name.upper() if positional else f"--{field.name.replace('_', '-')}")
         _refuse_addresses(value)
 
 

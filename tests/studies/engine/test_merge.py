@@ -242,3 +242,10 @@ def test_the_command_takes_and_gives_commands_of_what_is_missing(
     told = json.loads(said(*two, "--jobs", "2", "--json"))  # which leaves no process anything to do
     assert told["complete"]
     assert told["finding"].startswith("High is 20.0 points better")
+
+
+def test_an_address_is_no_folder_to_merge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["study", "head", "--out", str(tmp_path), "--merge", str(tmp_path), "s3://bucket/runs"])
+    assert ended.value.code == 2
+    assert "--merge is s3://bucket/runs, an address" in capsys.readouterr().err
