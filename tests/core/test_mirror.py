@@ -16,6 +16,7 @@ from vitrail.core.digests import sealed
 from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.mirror import mirrored
 from vitrail.core.snapshot import take_snapshot
+from vitrail.core.stored_folder import StoredFolder
 
 AT = "memory://bucket/runs/a"
 
@@ -167,6 +168,8 @@ def test_no_object_is_written_over_while_something_names_it(
     with mirrored(AT) as folder:
         checkpoint(folder, 4)
         upload()
+    with mirrored(AT) as folder:
+        (folder / "metrics.jsonl").write_text("made anew")
 
 
 def test_the_thread_uploads_after_each_checkpoint_and_the_newest_counts(
@@ -316,6 +319,33 @@ def test_what_this_folder_uploaded_last_is_not_fetched_again(
     store.allowed = None
     with mirrored(AT) as folder:
         assert (folder / "checkpoints/step-00000002").exists()
+    assert not [line for line in said if "fetching" in line]
+
+
+def test_a_kill_around_the_write_of_a_state_leaves_this_folder_ahead(
+    store: FakeStore, on_machine: Callable[[str], None], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right after it, amid a run and at its start, where it has written its token and no more; and right before."""
+    write = mirror.write_folder
+
+    def killed(address: str, state: StoredFolder) -> None:
+        write(address, state)
+        raise Interrupted(9)
+
+    def killed_before(address: str, state: StoredFolder) -> None:
+        raise Interrupted(9)
+
+    with suppress(Interrupted), mirrored(AT) as folder:
+        checkpoint(folder, 1)
+        monkeypatch.setattr(mirror, "write_folder", killed)
+        upload()
+    for kill in (killed, killed_before, killed, killed_before):
+        monkeypatch.setattr(mirror, "write_folder", kill)
+        with suppress(Interrupted), mirrored(AT):
+            pass
+    monkeypatch.setattr(mirror, "write_folder", write)
+    with mirrored(AT):
+        pass
     assert not [line for line in said if "fetching" in line]
 
 
