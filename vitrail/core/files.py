@@ -37,12 +37,12 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary name beside `path`; when the block ends well it is synced and takes the name `path`.
+    """Yields a temporary name beside `path`, absolute; when the block ends well it is synced and takes the name `path`.
 
     When the block fails, the temporary file is removed and whatever was at `path` stays as it was. What a killed
     process left half-written is overwritten by the next that writes `path`.
     """
-    path = Path(path)
+    path = Path(path).absolute()  # some writers (pyarrow's) take the relative `lr:0.1/a.parquet` for an address
     make_folder(path.parent)
     # the suffix stays last: some writers (np.savez) choose by it or append their own
     with temporary_name(f".{path.stem}.{{}}.tmp{path.suffix}", path) as temporary:

@@ -107,7 +107,7 @@ def read_predictions(folder: str | Path) -> StoredPredictions:
     """
     file = Path(folder) / FILE
     try:
-        table = pq.read_table(file)
+        table = pq.read_table(file.absolute())  # `lr:0.1/...` would be an address
         about = json.loads((table.schema.metadata or {})[b"vitrail"])
         if about["format"] != FORMAT:
             raise BadInput(f"{file} is of format {about['format']}; this vitrail reads format {FORMAT}")

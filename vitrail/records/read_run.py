@@ -84,7 +84,7 @@ class Run:
                 f"{file} does not exist: a run has predictions once its test or validation images are judged"
             )
         try:
-            table = parquet.read_table(file)
+            table = parquet.read_table(file.absolute())  # `lr:0.1/...` would be an address
         except (OSError, ValueError) as problem:  # ValueError: pyarrow's ArrowInvalid
             raise BadInput(f"{file} cannot be read: {problem}") from None
         return Columns({name: table[name].to_numpy() for name in table.column_names})

@@ -180,11 +180,11 @@ def _lists(values: pa.Array, lengths: np.ndarray, absent: np.ndarray | None = No
 
 
 def _join_parquet(columns: Columns, parts: Sequence[Path], path: Path) -> None:
-    """Small row groups become large ones."""
+    """Small row groups become large ones. Names are absolute: pyarrow takes `lr:0.1/part` for an address."""
     most, waiting, rows = _group(columns), [], 0
-    with parquet.ParquetWriter(path, parquet.read_schema(parts[0])) as writer:
+    with parquet.ParquetWriter(path, parquet.read_schema(parts[0].absolute())) as writer:
         for part in parts:
-            with parquet.ParquetFile(part) as opened:
+            with parquet.ParquetFile(part.absolute()) as opened:
                 for group in range(opened.num_row_groups):
                     waiting.append(opened.read_row_group(group))
                     rows += len(waiting[-1])

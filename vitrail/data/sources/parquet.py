@@ -76,7 +76,7 @@ class ParquetSource(Source):
             return known
         number, group = self._groups[which]
         try:
-            opened = parquet.ParquetFile(local(self.files[number]), memory_map=True)
+            opened = _opened(local(self.files[number]))
             column = opened.read_row_group(group, columns=[self.image_column])[0]
             column.validate(full=True)
         except (OSError, pa.ArrowException, BadInput) as problem:  # BadInput: the store cannot be opened any more
@@ -164,10 +164,14 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return any(check(kind) for check in checks)
 
 
+def _opened(path: Path) -> parquet.ParquetFile:
+    return parquet.ParquetFile(path.absolute(), memory_map=True)  # the relative `a:b/c.parquet` would be an address
+
+
 def open_parquet(file: str, fresh: bool = False) -> parquet.ParquetFile:
     """Opens a parquet file, local or remote; raises BadInput when it is none."""
     try:
-        opened = parquet.ParquetFile(local(file, fresh), memory_map=True)
+        opened = _opened(local(file, fresh))
         _ = opened.schema_arrow.names  # fails where a name is no UTF-8
         return opened
     except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:
