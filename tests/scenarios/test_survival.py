@@ -88,4 +88,4 @@ def test_twenty_kills_cost_nothing_but_time(tmp_path: Path, sharding: str, objec
     assert survived["restarts"] >= 1  # those that got as far as a save
     assert survived["weights_sha256"] == undisturbed["weights_sha256"]
     assert survived["accuracy"] == undisturbed["accuracy"]
-    assert survived["objective"] == undisturbed["objective"]
+    assert survived.get("objective") == undisturbed.get("objective")  # without labels what is judged
