@@ -169,10 +169,8 @@ def test_what_a_cluster_does_not_have_is_refused(photos: Path, model: str, fake:
         duplicates(config, cluster="ray", **options)
 
 
-@pytest.mark.slow
 def test_on_several_processes_of_real_ray(photos: Path, model: str, tmp_path: Path) -> None:
     """All three, by the command line, on two processes of a cluster of this machine."""
-    pytest.importorskip("ray", reason="needs vitrail[cluster]")
     script = (
         "import os, sys, ray; from vitrail.cli import main\n"
         "os.makedirs(sys.argv[3])\n"
