@@ -16,6 +16,7 @@ from PIL import Image
 from tests.export.models import CLASSES, bundle
 from tests.export.test_preprocessing import photograph
 from tests.models.small import POOLS, POSITIONS, vit
+from vitrail.cli import main
 from vitrail.commands.export import run
 from vitrail.core.errors import BadInput
 from vitrail.export import proof as proofs
@@ -177,6 +178,24 @@ def test_what_differs_is_not_there(model: Path, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(ExportFailed, match="differs by"):
         export(Export(str(model)), tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_full_at_the_page_leaves_nothing_and_the_command_can_be_given_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    asked = ["export", str(model), str(tmp_path / "out")]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr("vitrail.report.index.write_text_atomic", full)
+        main(asked)
+    assert ended.value.code == 2
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SystemExit) as ended:
+        main(asked)
+    assert ended.value.code == 0
+    assert {"export.json", "report.html"} <= {file.name for file in (tmp_path / "out").iterdir()}
 
 
 def test_a_full_disk_and_a_missing_operation_are_a_sentence(

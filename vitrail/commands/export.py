@@ -47,15 +47,14 @@ def run(args: list[str]) -> int:
         options.calibrate_on,
         options.most_lost,
     )
+    from vitrail.report.index import REPORT, make
+
     try:
-        info = export(config, options.out)
+        info = export(config, options.out, finish=make)  # with its page: the same command again is refused
     except ExportFailed as problem:
         print(f"vitrail: {options.model} is not exported: {problem}; nothing is written", file=sys.stderr)
         return 1
-    from vitrail.report.index import make
-
-    page = make(options.out)
-    print(json.dumps(as_json(info)) if options.json else f"{summary(info, options.out)}\n{page}")
+    print(json.dumps(as_json(info)) if options.json else f"{summary(info, options.out)}\n{options.out / REPORT}")
     return 0
 
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -79,8 +79,11 @@ class ExportFailed(Exception):
     """The export is written, and is not as near to the model as was promised; it has been removed."""
 
 
-def export(config: Export, out: Path) -> ExportInfo:
+def export(config: Export, out: Path, finish: Callable[[Path], object] | None = None) -> ExportInfo:
     """Exports, and proves it.
+
+    Args:
+        finish: puts something more into the folder, before it has its name.
 
     Raises:
         BadInput: an output that the model does not have, a library that is missing, a folder that exists.
@@ -102,6 +105,8 @@ def export(config: Export, out: Path) -> ExportInfo:
         write_text_atomic(folder / "README.md", readme(info))
         info = replace(info, cold_start=_cold_start(config.to, folder), seconds=time.perf_counter() - started)
         write_record(folder / "export.json", info)
+        if finish is not None:
+            finish(folder)
     return info
 
 

@@ -20,8 +20,7 @@ def export_page(folder: Folder) -> str:
     ]
     name = str(content.get("model", "A model"))
     title = f"{name.rstrip('/').rpartition('/')[2]} for {content.get('target', 'another runtime')}"
-    kind = f"Export in folder {folder.path.resolve().name}"
-    return page(title, _lead(content, check), sections, kind=kind, problems=folder.problems)
+    return page(title, _lead(content, check), sections, kind="Export", problems=folder.problems)
 
 
 def _lead(content: Json, check: Json | None) -> str:
