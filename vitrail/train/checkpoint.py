@@ -152,6 +152,12 @@ def _discard(path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def discard_checkpoints(run: Path) -> None:
+    """Removes all checkpoints of a finished run, which never goes back to them; a power cut brings none back."""
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    sync_folder(run)
+
+
 def _part(rank: int, size: int) -> str:
     return f"part-{rank}-of-{size}.safetensors"
 

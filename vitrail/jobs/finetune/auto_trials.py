@@ -1,6 +1,5 @@
 """The trials of `finetune auto`: each trained and judged on held-out images, their soup, and the choice."""
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -44,6 +43,7 @@ from vitrail.records.finetune import AutoPlan, Trial, score_of
 from vitrail.records.multi_label import Thresholds
 from vitrail.records.run import RunResult
 from vitrail.train.callbacks import Callback
+from vitrail.train.checkpoint import discard_checkpoints
 from vitrail.train.divergence import Diverged
 from vitrail.train.schedule import Cosine
 from vitrail.train.soup import greedy_soup
@@ -144,7 +144,7 @@ def train_trial(auto: AutoRun, one: Candidate, rivals: Sequence[Trial] = ()) -> 
                 result = auto.train_one(one, place, part, (auto.start, head), auto.plan.trial_steps, watched)
                 training, steps = training + result.seconds, steps + result.steps
                 found.append(_held_out_logits(auto, load(place / "bundle", device="cpu"), fold))
-                shutil.rmtree(place / "checkpoints", ignore_errors=True)  # a finished run never goes back to them
+                discard_checkpoints(place)
         except Diverged as problem:
             failed = str(problem)
             say(f"the trial {one.name} failed: {problem}")

@@ -41,6 +41,7 @@ from vitrail.records.finetune import FailedTrial, FinalRun, FinetuneResult, Plan
 from vitrail.records.record import as_json, load_record, write_record
 from vitrail.records.run import RunResult
 from vitrail.train.callbacks import Callback
+from vitrail.train.checkpoint import discard_checkpoints
 from vitrail.train.config import check_training
 from vitrail.train.divergence import Diverged
 from vitrail.weights.load import read_pretrained
@@ -174,8 +175,8 @@ def _trials(config: Finetune, plan: Plan, run: RunFolder, data: Sources, once: C
         rows.append(
             Trial(folder=name, learning_rate=lr, **known, loss=loss, failed=None, mean_average_precision=judged)
         )
-        if run.writes:  # a finished run never goes back to them
-            shutil.rmtree(where / "checkpoints", ignore_errors=True)
+        if run.writes:
+            discard_checkpoints(where)
     return rows
 
 
