@@ -33,12 +33,17 @@ def crossing(places: Sequence[float], differences: Sequence[Estimate]) -> Crossi
     if len(places) < 2 or any(difference.interval is None for difference in differences):
         return None
     at = np.log(np.asarray(places, np.float64))
-    values = np.array([difference.value for difference in differences])
-    errors = np.array([(d.interval[1] - d.interval[0]) / 2 / 1.96 for d in differences if d.interval is not None])
+    values, errors = values_and_errors(differences)
     draws = generator(0, "crossing").normal(values, errors, (DRAWS, len(values)))
     found = np.sort([_place(at, draw) for draw in draws])
     low, high = (float(found[int(q * (DRAWS - 1))]) for q in (0.025, 0.975))
     return Crossing(_place(at, values), (low, high), float(np.isposinf(found).mean()))
+
+
+def values_and_errors(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
+    """The values, and the standard error that each interval stands for where it is a normal's."""
+    errors = [(e.interval[1] - e.interval[0]) / 2 / 1.96 for e in estimates if e.interval is not None]
+    return np.array([e.value for e in estimates]), np.array(errors)
 
 
 def _place(at: np.ndarray, values: np.ndarray) -> float:

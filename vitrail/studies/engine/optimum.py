@@ -8,8 +8,7 @@ import numpy as np
 
 from vitrail.core.estimate import Estimate
 from vitrail.core.seeds import generator
-
-DRAWS = 20_000
+from vitrail.studies.engine.crossing import DRAWS, values_and_errors
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,7 @@ def optimum(places: Sequence[float], values: Sequence[Estimate]) -> Optimum | No
     if len(places) < 4 or any(value.interval is None for value in values):
         return None
     at = np.log(np.asarray(places, np.float64))
-    means = np.array([value.value for value in values])
-    errors = np.array([(v.interval[1] - v.interval[0]) / 2 / 1.96 for v in values if v.interval is not None])
+    means, errors = values_and_errors(values)
     draws = generator(0, "optimum").normal(means, errors, (DRAWS, len(means)))
     tops = np.sort(_tops(at, draws, errors))
     low, high = (float(tops[int(q * (DRAWS - 1))]) for q in (0.025, 0.975))
