@@ -38,6 +38,7 @@ def trained(folder: Path, *words: str, recipe: tuple[str, ...] = ("digits",), sh
         (["--model.pool", "token"], "model.pool", "ClassToken"),
         (["--model.pool", "attention"], "model.pool", "AttentionPool"),
         (["--optimizer", "sgd", "--optimizer.momentum", "0.8"], "optimizer", "Momentum"),
+        (["--optimizer", "muon", "--optimizer.lr", "0.01", "--optimizer.adam-lr", "1e-3"], "optimizer", "Muon"),
         (["--schedule", "linear"], "schedule", "Linear"),
         (["--schedule", "rsqrt", "--schedule.timescale", "100"], "schedule", "Rsqrt"),
         (["--schedule", "steps"], "schedule", "Steps"),

@@ -19,14 +19,18 @@ from vitrail.data.loader.batch import BrokenExample
 from vitrail.train import checkpoint
 from vitrail.train.checkpoint import KEPT, restore_checkpoint
 from vitrail.train.config import TrainConfig
-from vitrail.train.optim import Adam, Momentum, OptimizerConfig
+from vitrail.train.optim import Adam, Momentum, Muon, OptimizerConfig
 from vitrail.train.sharded import snapshot, write_shard
 from vitrail.train.step import TrainState
 
 NOISY = replace(MODEL, dropout=0.1)
 
 
-@pytest.mark.parametrize("optimizer", [Adam(weight_decay=0.1), Momentum(weight_decay=0.1)], ids=["adam", "momentum"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [Adam(weight_decay=0.1), Momentum(weight_decay=0.1), Muon(weight_decay=0.1)],
+    ids=["adam", "momentum", "muon"],
+)
 @pytest.mark.parametrize("average", [None, 0.9])
 @pytest.mark.parametrize("at", [0, 4])
 def test_continuing_equals_never_having_stopped(
@@ -49,9 +53,10 @@ def test_continuing_equals_never_having_stopped(
     assert_equal(everything(resumed), everything(whole))
 
 
-def test_what_a_continued_run_saves_is_the_same_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", [Adam(), Muon()], ids=["adam", "muon"])
+def test_what_a_continued_run_saves_is_the_same_file(tmp_path: Path, optimizer: OptimizerConfig) -> None:
     """An optimiser that was restored has its states in another order; a file has them in one."""
-    config = training(optimizer=Adam())
+    config = training(optimizer=optimizer)
     for name in ("whole", "resumed"):
         state = fresh(config)
         advance(state, config, 2)

@@ -18,7 +18,16 @@ from vitrail.models.build import Model, build
 from vitrail.models.head import AttentionPool, AveragePool
 from vitrail.models.position import Learned2d
 from vitrail.models.resnet import BIT, ResNetConfig, Stages
-from vitrail.train.optim import Adam, Momentum, OptimizerConfig, build_optimizer, factors, is_decayed, set_learning_rate
+from vitrail.train.optim import (
+    Adam,
+    Momentum,
+    Muon,
+    OptimizerConfig,
+    build_optimizer,
+    factors,
+    is_decayed,
+    set_learning_rate,
+)
 from vitrail.train.weight_averaging import start_average, update_average, use_averaged
 
 RATES = [0.0, 0.02, 0.1, 0.05, 0.01]  # a schedule: decay must follow it
@@ -267,6 +276,7 @@ def mesh() -> Iterator[DeviceMesh]:
         Momentum(weight_decay=0.1, layer_decay=0.5),
         Momentum(weight_decay=0.1, coupled=True),
         Momentum(momentum=0.0),
+        Muon(weight_decay=0.1, adam_weight_decay=0.1, layer_decay=0.5),
     ],
 )
 def test_sharded_weights_are_updated_as_whole_ones_are(config: OptimizerConfig, mesh: DeviceMesh) -> None:

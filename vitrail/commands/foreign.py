@@ -8,8 +8,10 @@ from vitrail.core.errors import BadInput, nearest
 OPTIONS: dict[str, str] = {
     "lr": "optimizer.lr", "learning-rate": "optimizer.lr", "base-lr": "optimizer.lr", "blr": "optimizer.lr",
     "wd": "optimizer.weight-decay", "weight-decay": "optimizer.weight-decay", "momentum": "optimizer.momentum",
-    "opt": "optimizer", "optim": "optimizer", "opt-eps": "optimizer.eps", "opt-betas": "optimizer.betas",
-    "beta1": "optimizer.betas", "adam-beta1": "optimizer.betas", "layer-decay": "optimizer.layer-decay",
+    "opt": "optimizer", "optim": "optimizer", "opt-eps": "optimizer.eps optimizer.adam-eps",
+    "opt-betas": "optimizer.betas optimizer.adam-betas",
+    "beta1": "optimizer.betas optimizer.adam-betas",
+    "adam-beta1": "optimizer.betas optimizer.adam-betas", "layer-decay": "optimizer.layer-decay",
     "sched": "schedule", "lr-scheduler-type": "schedule", "scheduler": "schedule",
     "warmup": "schedule.warmup", "warmup-steps": "schedule.warmup", "warmup-epochs": "schedule.warmup",
     "warmup-ratio": "schedule.warmup",

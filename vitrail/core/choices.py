@@ -16,7 +16,7 @@ NAMES = {
     "NoPosition": "none", "Learned1d": "1d", "Learned2d": "2d", "Relative": "relative", "SinCos2d": "sincos",
     "ClassToken": "token", "AveragePool": "average", "AttentionPool": "attention",
     "TokenAndAverage": "token-and-average", "TokenAndDistilled": "token-and-distilled",
-    "Adam": "adam", "Momentum": "sgd",
+    "Adam": "adam", "Momentum": "sgd", "Muon": "muon",
     "Linear": "linear", "Cosine": "cosine", "Rsqrt": "rsqrt", "Steps": "steps",
     "Softmax": "softmax", "Sigmoid": "sigmoid", "LogitAdjusted": "logit-adjusted",
     "InceptionCrop": "inception", "RandomResizedCrop": "random-resized", "PadCrop": "pad", "ResizeCrop": "resize",
@@ -25,6 +25,13 @@ NAMES = {
     "ColourJitter": "on", "RandAugment": "on", "RandomErasing": "on",
     "Labels": "labels", "MaskedPatches": "masked-patches", "MAE": "mae",
     "Whole": "whole", "HeadOnly": "head", "LastBlocks": "blocks", "LayerDecay": "decay", "Lora": "lora",
+}  # fmt: skip
+
+# Of one alternative, for another: a field -> the field that means the same.
+_SAME = {
+    ("Adam", "Muon"): {
+        "lr": "adam_lr", "weight_decay": "adam_weight_decay", "betas": "adam_betas", "eps": "adam_eps",
+    },
 }  # fmt: skip
 
 
@@ -75,7 +82,8 @@ def with_part(config: Any, path: str, value: Any) -> Any:
 def choose(config: Any, path: str, name: str) -> Any:
     """The config with the alternative of that name at `path`.
 
-    Fields that the old and the new alternative share keep their values; the others are the new one's defaults.
+    Fields that the old and the new alternative share keep their values, under another name where that means the same
+    (Adam's `lr` is Muon's `adam_lr`); the others are the new one's defaults.
 
     Raises:
         BadInput: no such alternative; the message has the nearest.
@@ -90,8 +98,15 @@ def choose(config: Any, path: str, name: str) -> Any:
 
 
 def kept(old: Any, kind: type) -> dict[str, Any]:
-    """The fields of `old` that `kind` has too."""
+    """The fields of `old` that `kind` has too, by their names there."""
     if old is None:
         return {}
-    names = {field.name for field in dataclasses.fields(kind)}
-    return {field.name: getattr(old, field.name) for field in dataclasses.fields(old) if field.name in names}
+    there, back = type(old).__name__, kind.__name__
+    same = _SAME.get((there, back)) or {new: field for field, new in _SAME.get((back, there), {}).items()}
+    names = {field.name for field in dataclasses.fields(kind)} - set(same.values())
+    found = {}
+    for field in dataclasses.fields(old):
+        name = same.get(field.name, field.name if field.name in names else None)
+        if name is not None:
+            found[name] = getattr(old, field.name)
+    return found

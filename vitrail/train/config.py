@@ -11,7 +11,7 @@ from vitrail.data.loader.sampler import Sampling, distinct
 from vitrail.data.transforms.mixup import Mixing
 from vitrail.data.transforms.pipeline import Augment
 from vitrail.train.loss import Balance, LossConfig, Softmax
-from vitrail.train.optim import Adam, OptimizerConfig
+from vitrail.train.optim import Adam, Muon, OptimizerConfig
 from vitrail.train.schedule import Cosine, Rsqrt, ScheduleConfig, Steps
 
 
@@ -58,6 +58,8 @@ def check_training(config: TrainConfig) -> None:
         raise BadInput(f"clip is {config.clip}, expected above 0, such as 1; leave it out for none")
     if not config.optimizer.lr >= 0:
         raise BadInput(f"the learning rate is {config.optimizer.lr}, expected 0 or more")
+    if isinstance(config.optimizer, Muon):
+        config.optimizer.check()
     if config.patience is not None and (config.patience < 1 or config.keep != "best"):
         raise BadInput(f"patience is {config.patience}: it takes a number from 1, and keep as best")
     if config.seed < 0:

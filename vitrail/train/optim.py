@@ -1,4 +1,4 @@
-"""Adam and SGD with momentum. Weight decay is decoupled and multiplied by the learning rate, unless it is `coupled`.
+"""Adam, SGD with momentum, Muon. Weight decay is decoupled and multiplied by the learning rate, unless `coupled`.
 
 That is the convention of Table 3: a decay of 0.1 at a learning rate of 1e-3 shrinks a weight by
 1e-4 a step. (big_vision's `wd` is already multiplied by the learning rate.)
@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim.sgd import sgd
 
 from vitrail.core.errors import BadInput
+from vitrail.train.muon import MuonAdamW, layer_matrices
 from vitrail.train.sharded import local
 
 Decayed = Literal["kernels", "all"]  # kernels: matrices of linear maps; all: biases, norms, positions and tokens too
@@ -47,26 +48,69 @@ class Momentum:
     moments: ClassVar[int] = 1
 
 
-OptimizerConfig = Adam | Momentum
+@dataclass(frozen=True)
+class Muon:
+    """Muon for the matrices of Transformer layers (train/muon.py), AdamW for all else; the schedule scales both."""
+
+    lr: float = 0.02
+    momentum: float = 0.95
+    nesterov: bool = True
+    weight_decay: float = 0.0  # of these matrices, times lr
+    adam_lr: float = 1e-3  # of all else
+    adam_weight_decay: float = 0.0
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    adam_eps: float = 1e-8
+    decayed: Decayed = "kernels"
+    layer_decay: float | None = None
+    moments: ClassVar[int] = 2  # at most: of the matrices one
+
+    def check(self) -> None:
+        """Raises BadInput for rates and a momentum that mean nothing."""
+        if not self.lr > 0:
+            raise BadInput(f"the learning rate of muon is {self.lr}, expected above 0: adam_lr is scaled as it is")
+        if not self.adam_lr >= 0:
+            raise BadInput(f"adam_lr is {self.adam_lr}, expected 0 or more")
+        if not 0 <= self.momentum < 1:
+            raise BadInput(f"the momentum of muon is {self.momentum}, expected from 0 to below 1, such as 0.95")
+
+
+OptimizerConfig = Adam | Momentum | Muon
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimiser over all parameters of `model` that are trained, in a group for each decay and factor of the rate.
 
-    Of sharded parameters (FSDP2) each process updates its rows. Raises BadInput for a layer decay that means nothing.
+    Of sharded parameters (FSDP2) each process updates its rows. Raises BadInput for a layer decay that means nothing,
+    and for Muon where no matrix is trained that it is for.
     """
     rates = factors(config.layer_decay, (name for name, _ in model.named_parameters()))
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    parts = _trained_matrices(config, model) if isinstance(config, Muon) else {}
+    groups: dict[tuple[float, float, int], dict[str, Any]] = {}
     for name, p in model.named_parameters():
         if p.requires_grad:
-            decay = config.weight_decay if is_decayed(name, p, config.decayed) else 0.0
-            new = {"params": [], "weight_decay": decay, "factor": rates[name], "lr": config.lr * rates[name]}
-            groups.setdefault((decay, rates[name]), new)["params"].append(p)
+            decay, factor, number = config.weight_decay, rates[name], parts.get(name, 0)
+            if isinstance(config, Muon) and not number:
+                decay, factor = config.adam_weight_decay, factor * (config.adam_lr / config.lr)
+            decay = decay if is_decayed(name, p, config.decayed) else 0.0
+            new = {"params": [], "weight_decay": decay, "factor": factor, "lr": config.lr * factor, "parts": number}
+            groups.setdefault((decay, factor, number), new)["params"].append(p)
     match config:
         case Adam():
             return torch.optim.AdamW(list(groups.values()), betas=config.betas, eps=config.eps, fused=True)
         case Momentum():
             return MomentumSGD(list(groups.values()), config.momentum, config.coupled)
+        case Muon(momentum=momentum, nesterov=nesterov, adam_betas=betas, adam_eps=eps):
+            return MuonAdamW(groups.values(), momentum=momentum, nesterov=nesterov, betas=betas, eps=eps)
+
+
+def _trained_matrices(config: Muon, model: nn.Module) -> dict[str, int]:
+    config.check()
+    parts, trained = layer_matrices(model), {name for name, p in model.named_parameters() if p.requires_grad}
+    if not parts:
+        raise BadInput("muon is for the matrices of Transformer layers, and this model has none: take adam or sgd")
+    if not trained & parts.keys():
+        raise BadInput("muon is for the matrices of Transformer layers, and none is trained here: take adam or sgd")
+    return parts
 
 
 def is_decayed(name: str, parameter: torch.Tensor, decayed: Decayed) -> bool:

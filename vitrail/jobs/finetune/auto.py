@@ -60,6 +60,7 @@ from vitrail.records.run import RunResult
 from vitrail.train.callbacks import Every
 from vitrail.train.config import check_training
 from vitrail.train.divergence import Diverged
+from vitrail.train.optim import Muon
 from vitrail.train.schedule import Cosine
 from vitrail.train.trainable import LayerDecay, Whole
 from vitrail.weights.load import load, read_pretrained
@@ -113,6 +114,10 @@ def _check_options(config: Finetune, machine: Machine) -> None:
         raise BadInput("finetune auto warms up for a tenth of the steps and falls with a cosine: leave out schedule")
     if machine.accept_changed_data:
         raise BadInput("the linear judge of finetune auto is of the data that it began with: give another --out")
+    if isinstance(config.optimizer, Muon):
+        raise BadInput(
+            "finetune auto tries layers frozen and the head alone, where muon has no matrices: take adam or sgd"
+        )
     if not isinstance(config.tuned, Whole):
         raise BadInput("finetune auto chooses what is trained: leave out tuned, or name a recipe such as folder")
     if launched().size > 1:
