@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Estimate
 from vitrail.core.figures import Figure, Line, Lines, Point, point
 from vitrail.evals.paired import mean_of
@@ -19,8 +18,9 @@ from vitrail.models.cost import multiply_adds
 from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
 from vitrail.studies import setups
-from vitrail.studies.engine.findings import middle, unfinished
-from vitrail.studies.engine.power_law import PowerLaw, power_law, ratio_at_equal
+from vitrail.studies.engine.findings import middle, percent, unfinished
+from vitrail.studies.engine.floor import LEAST, laws_alike, shows_floor
+from vitrail.studies.engine.power_law import PowerLaw, ratio_at_equal
 from vitrail.studies.engine.rates import at_rates, chosen
 from vitrail.studies.engine.results import Results, Row
 from vitrail.studies.engine.runs import Measure, Run, Scale, Tuned
@@ -32,6 +32,7 @@ AVERAGE5 = ("ImageNet", "CIFAR-10", "CIFAR-100", "Oxford-IIIT Pets", "Oxford Flo
 TASKS = ("paper-imagenet", "paper-cifar10", "paper-cifar100", "paper-pets", "paper-flowers")
 UNITS = (("exaFLOPs", 1e18), ("petaFLOPs", 1e15), ("teraFLOPs", 1e12))
 NOTE = "Curves: error = a · compute^b, fitted to the points of a family."
+FLOORED = "Curves: error = floor + a · compute^b, fitted to the points of a family."
 RATES = (7e-4, 2e-3)  # at scale medium; of these, for each model, the better one by the validation images
 CURVE = 40  # places at which a fitted law is drawn
 
@@ -60,7 +61,8 @@ def scaling(scale: Scale) -> Study:
     """Three families over pre-training compute."""
     runs, measures = _at(scale)
     runs = tuple(one for run in runs for one in at_rates(run, RATES)) if scale == "medium" else runs
-    ratios = paper_ratios()
+    ratios, theirs = paper_ratios(), paper_laws()["ViT"]
+    assert theirs.floor is not None  # Table 6 does not change
     return Study(
         name="scaling",
         question="How much accuracy does compute buy, by family?",
@@ -72,7 +74,8 @@ def scaling(scale: Scale) -> Study:
         figures=figures,
         paper="ViTs need 2 to 4 times less compute than ResNets for the same average accuracy of five tasks (a fit to "
         f"Table 6: ResNets take {times(ratios['ResNet'])}); hybrids are a little better than ViTs with little "
-        "compute, and no more so with much; no level is in sight.",
+        "compute, and no more so with much; no level is in sight (the same fit has a floor of the errors of ViTs, "
+        f"{percent(theirs.floor)}).",
         remarks=REMARKS[scale],
     )
 
@@ -105,9 +108,14 @@ def _at(scale: Scale) -> tuple[tuple[Run, ...], tuple[Measure, ...]]:
     return tuple(Run(name, config, {"family": family}) for name, (family, config) in configs.items()), measures
 
 
+def paper_laws() -> dict[str, PowerLaw]:
+    """The error in Average-5 of Table 6 over exaFLOPs; with floors, as that of ViTs shows one."""
+    return laws_alike({family: table6(family) for family in FAMILIES})
+
+
 def paper_ratios() -> dict[str, Estimate]:
     """The compute that the ResNets and hybrids of Table 6 need, in that of ViTs, for the same error in Average-5."""
-    laws = {family: power_law(*table6(family)) for family in FAMILIES}
+    laws = paper_laws()
     ratios = {family: ratio_at_equal(laws["ViT"], laws[family]) for family in FAMILIES[1:]}
     return {family: ratio for family, ratio in ratios.items() if ratio is not None}
 
@@ -126,13 +134,12 @@ class Places:
     accuracy: Sequence[Estimate]
     names: Sequence[str]
 
-    @property
-    def law(self) -> PowerLaw | None:
-        """Error over compute; None from too few runs."""
-        try:
-            return power_law(self.compute, [1 - estimate.value for estimate in self.accuracy])
-        except BadInput:
-            return None
+
+def laws_of(families: Mapping[str, Places]) -> dict[str, PowerLaw]:
+    """Error over compute of each family that has enough runs."""
+    return laws_alike(
+        {name: (some.compute, [1 - estimate.value for estimate in some.accuracy]) for name, some in families.items()}
+    )
 
 
 def places(results: Results, measure: str) -> dict[str, Places]:
@@ -157,16 +164,16 @@ def _compute(row: Row) -> float:
 
 
 def finding(results: Results) -> str:
-    """Compute at equal accuracy, and how fast the error falls."""
+    """Compute at equal accuracy, and how fast the error falls, and where to."""
     if not results.complete:
         return unfinished(results)
     results = chosen(results)
     measure = _main(results)
-    laws = {family: some.law for family, some in places(results, measure).items()}
+    laws = laws_of(places(results, measure))
+    first = laws.get("ViT")
     parts = []
     for family, law in laws.items():
-        first = laws.get("ViT")
-        if family == "ViT" or law is None or first is None:
+        if family == "ViT" or first is None:
             continue
         ratio = ratio_at_equal(first, law)
         parts.append(
@@ -174,11 +181,24 @@ def finding(results: Results) -> str:
             if ratio is not None
             else f"{family}s and ViTs reach no accuracy in common"
         )
-    slopes = [f"{family} {_power(law)}" for family, law in laws.items() if law is not None]
+    slopes = [f"{family} {_power(law)}" for family, law in laws.items()]
     comparison = "; ".join(parts) or "Too few runs for a comparison of families"
     return (
         f"For the same {measure} accuracy {comparison}. The error falls with a power of compute: {', '.join(slopes)}."
+        f"{_floors(laws)}"
     )
+
+
+def _floors(laws: Mapping[str, PowerLaw]) -> str:
+    """The floors with their intervals, or that none is seen; nothing where the points are too few to tell."""
+    floors = [
+        f"{family} {percent(law.floor)}" + ("" if shows_floor(law) else ", which may be none")
+        for family, law in laws.items()
+        if law.floor is not None
+    ]
+    if floors:
+        return f" It falls towards a floor: {'; '.join(floors)}."
+    return " No floor is seen." if laws and all(law.freedom >= LEAST - 2 for law in laws.values()) else ""
 
 
 def _main(results: Results) -> str:
@@ -217,7 +237,7 @@ def figures(results: Results) -> Sequence[Figure]:
                 ]
                 for family, some in families.items()
             }
-            laws = {family: some.law for family, some in families.items()}
+            laws = laws_of(families)
             title = f"{measure} accuracy over compute of pre-training"
             drawn.append(_over_compute(title, unit, f"{measure} accuracy", points, laws, one))
     return [*drawn, _figure5()]
@@ -228,7 +248,7 @@ def _over_compute(
     unit: str,
     label: str,
     points: Mapping[str, Sequence[Point]],
-    laws: Mapping[str, PowerLaw | None],
+    laws: Mapping[str, PowerLaw],
     scale: float,
 ) -> Lines:
     lines = []
@@ -242,7 +262,8 @@ def _over_compute(
             xs = np.geomspace(*law.span, CURVE)
             curve = [Point(float(x) / scale, 1 - law.at(float(x)).value) for x in xs]
             lines.append(Line(family, curve, dots=False, colour=colour))
-    return Lines(title, f"compute of pre-training, {unit}", label, lines, log_x=True, note=NOTE)
+    note = FLOORED if any(law.floor is not None for law in laws.values()) else NOTE
+    return Lines(title, f"compute of pre-training, {unit}", label, lines, log_x=True, note=note)
 
 
 def _named_apart(points: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
@@ -262,11 +283,10 @@ def _named_apart(points: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]
 
 def _figure5() -> Lines:
     rows = paper("table6").records()
-    points, laws = {}, {}
+    points = {}
     for family in FAMILIES:
         xs, errors = table6(family)
         names = [row["variant"] for row in rows if row["family"] == family]
         points[family] = [Point(x, 1 - error, name=name) for x, error, name in zip(xs, errors, names, strict=True)]
-        laws[family] = power_law(xs, errors)
     title = "The paper's figure 5: average of five tasks over compute (Table 6)"
-    return _over_compute(title, "exaFLOPs", "accuracy, average of 5", points, laws, 1.0)
+    return _over_compute(title, "exaFLOPs", "accuracy, average of 5", points, paper_laws(), 1.0)

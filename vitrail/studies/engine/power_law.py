@@ -3,6 +3,7 @@
 Fitted in the logarithm of y, where the errors of a law are even, robustly (Huber): a run that went wrong does not bend
 the law. Intervals are by the bootstrap of residuals, each widened for its leverage, and widened again as Student's t is
 against the normal: with five or six points that is what brings 95 % to 95 % (tests/studies/engine/test_power_law.py).
+A law may have a floor, y = floor + a · x^b: floor.py says when and how.
 
 n points · r redraws
 """
@@ -25,7 +26,7 @@ Numbers = Sequence[float] | Float64[np.ndarray, " n"]
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """y = scale · x^exponent, fitted to points from x = `span[0]` to `span[1]`."""
+    """y = floor + scale · x^exponent, fitted to points from x = `span[0]` to `span[1]`."""
 
     scale: float
     exponent: Estimate
@@ -33,18 +34,23 @@ class PowerLaw:
     reach: tuple[float, float]  # the law's own values at the ends of the span
     deviation: float  # of the residuals, in the logarithm of y
     freedom: int  # points less numbers fitted
-    redraws: Float64[np.ndarray, "r 2"] = field(repr=False)  # log scale, exponent
+    redraws: Float64[np.ndarray, "r 3"] = field(repr=False)  # log scale, exponent, floor
+    floor: Estimate | None = None  # None: 0
 
     def at(self, x: float) -> Estimate:
         """The law's value with its interval."""
-        value = self.scale * x**self.exponent.value
-        drawn = self.redraws[:, 0] + self.redraws[:, 1] * np.log(x)
-        low, high = _interval(np.log(value), drawn, self.freedom)
+        value = float(_at(self._numbers, x)[0])
+        low, high = interval_of(np.log(value), np.log(_at(self.redraws, x)), self.freedom)
         return Estimate(value, (float(np.exp(low)), float(np.exp(high))))
 
     def where(self, y: float) -> float:
-        """The x at which the law reaches y."""
-        return float(np.exp(_log_where(np.array([[np.log(self.scale), self.exponent.value]]), y)[0]))
+        """The x at which the law reaches y; infinite for one at or below its floor."""
+        return float(np.exp(_log_where(self._numbers, y)[0]))
+
+    @property
+    def _numbers(self) -> Float64[np.ndarray, "1 3"]:
+        floor = 0.0 if self.floor is None else self.floor.value
+        return np.array([[np.log(self.scale), self.exponent.value, floor]])
 
 
 def power_law(x: Numbers, y: Numbers, *, redraws: int = 400) -> PowerLaw:
@@ -53,11 +59,7 @@ def power_law(x: Numbers, y: Numbers, *, redraws: int = 400) -> PowerLaw:
     Raises:
         BadInput: fewer than three points, the same x for all, or a number that is not above zero.
     """
-    if len(x) < 3 or len(set(x)) < 2:
-        raise BadInput(f"a power law needs 3 points at different x, there are {len(set(x))} in {len(x)} points")
-    if min(*x, *y) <= 0:
-        raise BadInput(f"a power law needs numbers above zero, one is {min(*x, *y)}")
-    log_x, log_y = np.log(np.asarray(x, dtype=np.float64)), np.log(np.asarray(y, dtype=np.float64))
+    log_x, log_y = logarithms(x, y)
     log_scale, exponent = _robust_line(log_x, log_y[None])[0].tolist()
     expected = log_scale + exponent * log_x
     residuals = (log_y - expected) / np.sqrt(np.clip(1 - _leverage(log_x), 0.1, None))
@@ -68,19 +70,29 @@ def power_law(x: Numbers, y: Numbers, *, redraws: int = 400) -> PowerLaw:
     low, high = float(log_x.min()), float(log_x.max())
     return PowerLaw(
         scale=float(np.exp(log_scale)),
-        exponent=Estimate(exponent, _interval(exponent, again[:, 1], freedom)),
+        exponent=Estimate(exponent, interval_of(exponent, again[:, 1], freedom)),
         span=(float(np.exp(low)), float(np.exp(high))),
         reach=(float(np.exp(log_scale + exponent * low)), float(np.exp(log_scale + exponent * high))),
         deviation=float(np.sqrt(((log_y - expected) ** 2).sum() / max(1, freedom))),
         freedom=freedom,
-        redraws=again,
+        redraws=np.concatenate([again, np.zeros((redraws, 1))], axis=1),
     )
+
+
+def logarithms(x: Numbers, y: Numbers) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+    """log x and log y of points that a law can be fitted to; raises BadInput as `power_law` does."""
+    if len(x) < 3 or len(set(x)) < 2:
+        raise BadInput(f"a power law needs 3 points at different x, there are {len(set(x))} in {len(x)} points")
+    if min(*x, *y) <= 0:
+        raise BadInput(f"a power law needs numbers above zero, one is {min(*x, *y)}")
+    return np.log(np.asarray(x, dtype=np.float64)), np.log(np.asarray(y, dtype=np.float64))
 
 
 def ratio_at_equal(first: PowerLaw, second: PowerLaw) -> Estimate | None:
     """The x that `second` needs in that of `first` for the same y: above 1 where `first` needs less.
 
-    At the middle, in logarithms, of the values that both laws reached; None where they reached none in common.
+    At the middle, in logarithms, of the values that both laws reached; None where they reached none in common. A redraw
+    whose floor is above that value never reaches it, and counts as needing more than any number.
     """
     low = max(min(first.reach), min(second.reach))
     high = min(max(first.reach), max(second.reach))
@@ -90,14 +102,23 @@ def ratio_at_equal(first: PowerLaw, second: PowerLaw) -> Estimate | None:
     ratio = np.log(second.where(y)) - np.log(first.where(y))
     count = min(len(first.redraws), len(second.redraws))
     ends = [_log_where(law.redraws[:count], y) for law in (first, second)]
-    bounds = _interval(float(ratio), ends[1] - ends[0], min(first.freedom, second.freedom))
-    return Estimate(float(np.exp(ratio)), (float(np.exp(bounds[0])), float(np.exp(bounds[1]))))
+    with np.errstate(invalid="ignore"):
+        drawn = ends[1] - ends[0]  # not a number where neither reaches y
+    bounds = interval_of(float(ratio), drawn, min(first.freedom, second.freedom))
+    with np.errstate(over="ignore"):
+        return Estimate(float(np.exp(ratio)), (float(np.exp(bounds[0])), float(np.exp(bounds[1]))))
 
 
-def _log_where(laws: Float64[np.ndarray, "r 2"], y: float) -> Float64[np.ndarray, " r"]:
-    """log x at which each law reaches y; infinite for a law without slope."""
+def _at(laws: Float64[np.ndarray, "r 3"], x: float) -> Float64[np.ndarray, " r"]:
+    return laws[:, 2] + np.exp(laws[:, 0] + laws[:, 1] * np.log(x))
+
+
+def _log_where(laws: Float64[np.ndarray, "r 3"], y: float) -> Float64[np.ndarray, " r"]:
+    """log x at which each law reaches y; infinite for a law without slope, and for y at or below its floor."""
+    above = y - laws[:, 2]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num((np.log(y) - laws[:, 0]) / laws[:, 1], nan=np.inf)
+        found = (np.log(np.maximum(above, 0)) - laws[:, 0]) / laws[:, 1]
+    return np.where((above <= 0) | np.isnan(found), np.inf, found)
 
 
 def _robust_line(log_x: Float64[np.ndarray, " n"], log_y: Float64[np.ndarray, "r n"]) -> Float64[np.ndarray, "r 2"]:
@@ -126,9 +147,22 @@ def _leverage(log_x: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     return 1 / len(log_x) + off**2 / (off**2).sum()
 
 
-def _interval(value: float, drawn: np.ndarray, freedom: int) -> tuple[float, float]:
-    """95 %: the spread of the redraws about the value, wider by Student's t over the normal."""
+def interval_of(value: float, drawn: Float64[np.ndarray, " r"], freedom: int) -> tuple[float, float]:
+    """95 %: the spread of the redraws about the value, wider by Student's t over the normal.
+
+    A redraw that is infinite counts; one that is not a number counts as beyond either end.
+    """
     wider = float(student.ppf(0.975, max(1, freedom)) / norm.ppf(0.975))
-    finite = drawn[np.isfinite(drawn)]
-    low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (-np.inf, np.inf)
-    return value + wider * float(low - value), value + wider * float(high - value)
+    unknown = np.isnan(drawn)
+    low = _quantile(np.where(unknown, -np.inf, drawn), 0.025)
+    high = _quantile(np.where(unknown, np.inf, drawn), 0.975)
+    return float(value + wider * (low - value)), float(value + wider * (high - value))
+
+
+def _quantile(drawn: Float64[np.ndarray, " r"], share: float) -> float:
+    """Infinite where an infinite one takes part in it."""
+    ordered, place = np.sort(drawn), share * (len(drawn) - 1)
+    below, above = float(ordered[int(np.floor(place))]), float(ordered[int(np.ceil(place))])
+    if not np.isfinite(below) or not np.isfinite(above):
+        return below if share < 0.5 else above
+    return below + (place - np.floor(place)) * (above - below)
