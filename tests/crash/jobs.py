@@ -130,7 +130,7 @@ JOBS = {  # small ones first: what these leave of a time goes to the others
     "export-onnx": Job("export model out --to onnx", model),
     "study": Job(
         "study head --scale smoke --seeds 1 --out out --target-train photos@train --target-test photos@test "
-        f"{TINY}{MODEL}--steps 2 --runs 'class token, 0.01'",
+        f"{TINY}{MODEL}--steps 2 --runs 'class token, rate 0.01'",
         images,
     ),
     "pretrain": Job(f"pretrain digits --out out {TINY}{MODEL}{FOUR} --keep best", images),

@@ -149,8 +149,8 @@ def test_of_several_rates_the_one_that_validation_images_prefer_is_shown(tmp_pat
 
 
 def test_a_study_without_the_medium_scale_says_so() -> None:
-    with pytest.raises(BadInput, match="head has no medium scale, only smoke, small and paper"):
-        named("head", "medium")
+    with pytest.raises(BadInput, match="axial has no medium scale, only smoke, small and paper"):
+        named("axial", "medium")
     assert named("data-size", "medium").seeds == 2
 
 

@@ -9,7 +9,7 @@ import pytest
 from vitrail.cli import main
 from vitrail.core.device import Machine
 from vitrail.core.files import read_json, write_json
-from vitrail.studies import STUDIES, study
+from vitrail.studies import MEDIUM, STUDIES, study
 from vitrail.studies.engine.execute import collect, run_study
 from vitrail.studies.engine.results import measured_file
 from vitrail.studies.engine.study import study_runs
@@ -41,10 +41,10 @@ def test_head_study_shows_that_the_rate_decides(out: Path) -> None:
     Measured: 99 % and 97 % at 0.01, 81 % and 75 % at 0.003.
     """
     whole = study("head", "smoke")
-    runs = tuple(run for run in whole.runs if run.at["lr"] in (1e-2, 3e-3))
+    runs = tuple(run for run in whole.runs if run.at["rate"] in (1e-2, 3e-3))
     results = run_study(replace(whole, runs=runs, seeds=1), out, Machine("cpu", workers=0))
     assert results.complete
-    reached = {(row.run.at["head"], row.run.at["lr"]): row.results[0]["accuracy"] for row in results.rows}
+    reached = {(row.run.at["head"], row.run.at["rate"]): row.results[0]["accuracy"] for row in results.rows}
     between = abs(reached["class token", 1e-2] - reached["average", 1e-2])
     assert between < 0.08
     for head in ("class token", "average"):
@@ -55,7 +55,7 @@ def test_head_study_shows_that_the_rate_decides(out: Path) -> None:
 
 def test_one_rate_a_head_says_nothing_of_other_rates(tmp_path: Path) -> None:
     whole = study("head", "smoke")
-    part = whole.part([run.name for run in whole.runs if run.at["lr"] == whole.runs[0].at["lr"]])
+    part = whole.part([run.name for run in whole.runs if run.at["rate"] == whole.runs[0].at["rate"]])
     for plan in study_runs(part, tmp_path):
         write_json(plan.folder / "result.json", {})
         for measure in part.measures:
@@ -65,8 +65,10 @@ def test_one_rate_a_head_says_nothing_of_other_rates(tmp_path: Path) -> None:
     assert said.endswith("; what a wrong rate costs was not tried.")
 
 
-@pytest.mark.parametrize("name", sorted(STUDIES))
-@pytest.mark.parametrize("scale", ["smoke", "small", "paper"])
+SCALES = [(name, scale) for name in sorted(STUDIES) for scale in ("smoke", "small", "paper")]
+
+
+@pytest.mark.parametrize(("name", "scale"), [*SCALES, *((name, "medium") for name in MEDIUM)])
 def test_every_study_can_be_listed_at_every_scale(name: str, scale: str) -> None:
     made = study(name, scale)  # type: ignore[arg-type]
     made.check()

@@ -21,7 +21,7 @@ STUDIES = {
     "cost": ("cost", "How fast are models, and how many images do they hold, by size? (figure 12)"),
 }
 
-MEDIUM = ("data-size", "position", "scaling")  # the studies that have this scale
+MEDIUM = ("position", "head", "shape", "optimizer", "data-size", "scaling", "cost")  # the studies that have this scale
 
 
 def study(name: str, scale: Scale) -> Study:

@@ -25,7 +25,6 @@ from vitrail.studies.engine.rates import at_rates, chosen
 from vitrail.studies.engine.results import Results, Row
 from vitrail.studies.engine.runs import Measure, Run, Scale, Tuned
 from vitrail.studies.engine.study import Study
-from vitrail.train.schedule import Cosine
 
 FAMILIES = ("ViT", "ResNet", "hybrid")
 AVERAGE5 = ("ImageNet", "CIFAR-10", "CIFAR-100", "Oxford-IIIT Pets", "Oxford Flowers-102")
@@ -33,7 +32,6 @@ TASKS = ("paper-imagenet", "paper-cifar10", "paper-cifar100", "paper-pets", "pap
 UNITS = (("exaFLOPs", 1e18), ("petaFLOPs", 1e15), ("teraFLOPs", 1e12))
 NOTE = "Curves: error = a · compute^b, fitted to the points of a family."
 FLOORED = "Curves: error = floor + a · compute^b, fitted to the points of a family."
-RATES = (7e-4, 2e-3)  # at scale medium; of these, for each model, the better one by the validation images
 CURVE = 40  # places at which a fitted law is drawn
 
 # Table 6 but for R200x3 and the long R152x2, whose rates Table 3 does not have.
@@ -60,7 +58,7 @@ RECIPES = {
 def scaling(scale: Scale) -> Study:
     """Three families over pre-training compute."""
     runs, measures = _at(scale)
-    runs = tuple(one for run in runs for one in at_rates(run, RATES)) if scale == "medium" else runs
+    runs = tuple(one for run in runs for one in at_rates(run, setups.MEDIUM_RATES)) if scale == "medium" else runs
     ratios, theirs = paper_ratios(), paper_laws()["ViT"]
     assert theirs.floor is not None  # Table 6 does not change
     return Study(
@@ -99,8 +97,8 @@ def _at(scale: Scale) -> tuple[tuple[Run, ...], tuple[Measure, ...]]:
         configs = {name: (family, pretraining(recipe)) for name, (family, recipe) in RECIPES.items()}
         measures: tuple[Measure, ...] = tuple(Tuned(finetuning(task), name=task) for task in TASKS)
     elif scale == "medium":
-        run = replace(setups.all_tiny_imagenet(), steps=2000, schedule=Cosine(warmup=200))
-        configs = {name: (family, replace(run, model=model)) for name, (family, model) in setups.MEDIUM_MODELS.items()}
+        models = setups.MEDIUM_MODELS.items()
+        configs = {name: (family, setups.medium_run(model)) for name, (family, model) in models}
         measures = (setups.CIFAR10,)
     else:
         configs, target = setups.small_runs(scale)

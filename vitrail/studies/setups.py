@@ -1,8 +1,8 @@
 """The models and runs that the studies start from at the scales that run on a CPU; equal runs are made once.
 
 `smoke`: digits on a canvas of 16 or 24 pixels, seconds a run. `small`: half of Tiny-ImageNet at 32 pixels with about
-0.6 million parameters, about a minute a run, and CIFAR-10 as the target. `medium`: digits again, as many images as
-a question needs, several rates and seeds.
+0.6 million parameters, about a minute a run, and CIFAR-10 as the target. `medium`: all of Tiny-ImageNet, or as many
+digits as a question needs; several rates and seeds.
 
 Models of three families cost about the same: on 32 pixels a ViT has 16 patches of 8 or 64 of 4 pixels; a BiT ResNet
 with the width factor 1/2 or 1 has two stages or three; a hybrid reads the feature map of two stages.
@@ -25,6 +25,8 @@ PLACED_DIGITS = FewShot("placed-digits@unseen-train", "placed-digits@unseen-test
 SCATTERED_DIGITS = FewShot("scattered-digits@unseen-train", "scattered-digits@unseen-test")
 CIFAR10 = FewShot("cifar10@train", "cifar10@test", shots=(5, 10, 25))
 IMAGENET = FewShot("imagenet@train", "imagenet@validation", draws=1)  # the paper's 5-shot accuracy
+
+MEDIUM_RATES = (7e-4, 2e-3)  # of Adam for models of several sizes; validation images choose one of them for each
 
 SMALL_REMARK = "Half of Tiny-ImageNet, 32 pixels, minutes of training: accuracies are far below the paper's."
 
@@ -162,6 +164,11 @@ def all_tiny_imagenet() -> Pretrain:
     """The same, of all its 100,000 images, for longer."""
     run = replace(tiny_imagenet(), train="tiny-imagenet@train", steps=4000, schedule=Cosine(warmup=400))
     return replace(run, evaluate_every=500, save_every=1000)
+
+
+def medium_run(model: ModelConfig) -> Pretrain:
+    """The same for 2,000 updates: what studies of several models give each of them at scale medium."""
+    return replace(all_tiny_imagenet(), model=model, steps=2000, schedule=Cosine(warmup=200))
 
 
 def tiny_imagenet(model: ModelConfig = vit(8, 128, 4, 32)) -> Pretrain:

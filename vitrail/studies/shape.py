@@ -11,6 +11,7 @@ from vitrail.models.vit import ViTConfig
 from vitrail.recipes import pretraining
 from vitrail.studies import setups
 from vitrail.studies.engine.findings import middle, points, unfinished
+from vitrail.studies.engine.rates import at_rates, chosen
 from vitrail.studies.engine.results import Results, Row
 from vitrail.studies.engine.runs import Run, Scale
 from vitrail.studies.engine.study import Study
@@ -19,7 +20,7 @@ from vitrail.studies.engine.study import Study
 Shape = tuple[int, int, int, int]
 
 PAPER_BASE = ViTConfig(patch=32, width=1024, depth=8, heads=16, mlp=2048, hidden=1024)
-HEAD_WIDTH = {"smoke": 16, "small": 32, "paper": 64}
+HEAD_WIDTH = {"smoke": 16, "small": 32, "medium": 32, "paper": 64}
 
 # What each line of the figure changes of the base, which is on all of them. The paper gives the base and that depth
 # goes to 64; the other sizes are chosen here, for up to about 10 times the compute of the base.
@@ -38,6 +39,13 @@ LINES: dict[Scale, dict[str, tuple[Shape, ...]]] = {
         "patch": ((4, 128, 256, 4),),
         "all": ((5, 160, 320, 8), (6, 192, 384, 4)),
     },
+    "medium": {
+        "depth": ((8, 128, 256, 8), (16, 128, 256, 8), (32, 128, 256, 8)),
+        "width": ((4, 192, 256, 8), (4, 384, 256, 8), (4, 512, 256, 8)),
+        "MLP": ((4, 128, 768, 8), (4, 128, 2048, 8), (4, 128, 4096, 8)),
+        "patch": ((4, 128, 256, 4),),
+        "all": ((5, 160, 320, 8), (6, 192, 384, 4)),
+    },
     "paper": {
         "depth": ((16, 1024, 2048, 32), (32, 1024, 2048, 32), (64, 1024, 2048, 32)),
         "width": ((8, 1536, 2048, 32), (8, 2048, 2048, 32), (8, 3072, 2048, 32)),
@@ -50,9 +58,12 @@ LINES: dict[Scale, dict[str, tuple[Shape, ...]]] = {
 
 def shape(scale: Scale) -> Study:
     """Lines through one base, each changing one size."""
-    base, target, _ = setups.varied_vit(scale)
+    base, target, seeds = setups.varied_vit(scale)
+    if scale == "medium":
+        base = setups.medium_run(base.model)
     if scale == "paper":
         base = replace(pretraining("jft-b32"), model=PAPER_BASE)
+    medium = scale == "medium"
     assert isinstance(base.model, ViTConfig)
     first = training_flops(base.model)
     runs = [Run("base", base, {"line": "base", "compute": 1.0})]
@@ -67,19 +78,25 @@ def shape(scale: Scale) -> Study:
         question="Which size of a Transformer is worth its compute?",
         source="Figure 8, appendix D.2",
         scale=scale,
-        runs=tuple(runs),
+        runs=tuple(one for run in runs for one in at_rates(run, setups.MEDIUM_RATES)) if medium else tuple(runs),
         measures=(target,),
         finding=finding,
         figures=figures,
         paper="Depth helps most, up to 64 layers and less from 16 on; width helps least; smaller patches help without "
         "new parameters; scaling all in proportion is robust (5-shot ImageNet, a figure without numbers).",
         remarks=REMARKS[scale],
+        seeds=seeds if medium else 1,
     )
 
 
 REMARKS: dict[Scale, tuple[str, ...]] = {
     "smoke": ("One rate for all shapes, seconds of training, few test images: what is seen is the machinery.",),
     "small": ("One learning rate for all shapes.", setups.SMALL_REMARK),
+    "medium": (
+        "All of Tiny-ImageNet at 32 pixels, 2,000 updates, two seeds; for each shape the rate is chosen of two by its "
+        "validation images, the target is CIFAR-10.",
+        "Up to about 10 times the compute of the base; of smaller patches there is one size.",
+    ),
     "paper": (
         "The paper gives the base and that depth goes to 64 layers; the other sizes, the number of heads (16) and the "
         "training (7 epochs of JFT as its B/32) are chosen here.",
@@ -97,6 +114,7 @@ def finding(results: Results) -> str:
     """Points a doubling of compute for each line, from the base to its largest."""
     if not results.complete:
         return unfinished(results)
+    results = chosen(results)
     measure = middle(results)
     worth = {line: _worth(results, line, measure) for line in LINES[results.scale]}
     ordered = sorted(worth.items(), key=lambda item: -item[1].value)
@@ -131,6 +149,7 @@ def _compute(row: Row) -> float:
 
 def figures(results: Results) -> Sequence[Figure]:
     """Accuracy over compute in that of the base, a line for each size, all through the base."""
+    results = chosen(results)
     drawn: list[Figure] = []
     for measure in results.measure_names:
         start: list[Point] = [point(1.0, results.value(row, measure)) for row in _rows(results, "base", measure)]

@@ -8,21 +8,23 @@ import numpy as np
 import pytest
 
 from vitrail.core.config import to_json
+from vitrail.core.errors import BadInput
 from vitrail.core.files import write_json
 from vitrail.models.cost import multiply_adds
+from vitrail.recipes.paper import paper
 from vitrail.studies import MEDIUM, study
 from vitrail.studies.engine.execute import collect, measured_file
 from vitrail.studies.engine.rates import chosen
 from vitrail.studies.engine.results import Results
-from vitrail.studies.engine.runs import Reached
+from vitrail.studies.engine.runs import Reached, digest
 from vitrail.studies.engine.study import Study, study_runs
 
 
 def filled(made: Study, out: Path) -> Results:
     """Results in which validation images prefer the first rate of each run and test images the others."""
-    rates = sorted({float(run.at["rate"]) for run in made.runs})
+    lowest = lowest_rates(made)
     for plan in study_runs(made, out):
-        first = plan.run.at["rate"] == rates[0]
+        first = plan.run.at["rate"] == lowest[str(plan.run.at["of"])]
         plan.folder.mkdir(parents=True)
         write_json(plan.folder / "config.json", {"config": to_json(plan.config)})
         value = (0.3 if first else 0.6) + 0.01 * plan.config.seed
@@ -37,20 +39,68 @@ def filled(made: Study, out: Path) -> Results:
     return collect(made, out)
 
 
-@pytest.mark.parametrize("name", MEDIUM)
+def lowest_rates(made: Study) -> dict[str, float]:
+    """Of each run without its rate."""
+    lowest: dict[str, float] = {}
+    for run in made.runs:
+        name, rate = str(run.at["of"]), float(run.at["rate"])
+        lowest[name] = min(rate, lowest.get(name, rate))
+    return lowest
+
+
+@pytest.mark.parametrize("name", [name for name in MEDIUM if name != "cost"])
 def test_findings_and_figures_are_of_the_rate_that_validation_images_prefer(name: str, tmp_path: Path) -> None:
     made = study(name, "medium")
     made.check()
     results = filled(made, tmp_path)
     assert results.complete
     best = chosen(results)
-    assert len(best.rows) * len({run.at["rate"] for run in made.runs}) == len(made.runs)
+    lowest = lowest_rates(made)
+    assert [row.run.name for row in best.rows] == list(lowest)
+    assert len(made.runs) == (4 if name == "head" else 2) * len(best.rows)
     for row in best.rows:
         assert "rate" not in row.run.name
-        assert row.run.at["rate"] == min(float(run.at["rate"]) for run in made.runs)
+        assert row.run.at["rate"] == lowest[row.run.name]
         assert max(row.values[best.measure_names[0]]) < 0.35
-    assert "rate" not in made.finding(results)
-    assert all("rate" not in str(figure) for figure in made.figures(results)[:1])
+    if name != "head":  # which is about rates
+        assert "rate" not in made.finding(results)
+        assert all("rate" not in str(figure) for figure in made.figures(results)[:1])
+
+
+def test_the_head_study_names_the_chosen_rate_and_what_others_cost(tmp_path: Path) -> None:
+    """Test images prefer the other rates by 30 points."""
+    made = study("head", "medium")
+    results = filled(made, tmp_path)
+    said = made.finding(results)
+    assert said.startswith("Each at the rate that validation images prefer (class token 30.5")
+    assert said.count("at 0.0003") == 2
+    assert "the class token up to 30.0 points" in said
+    first = made.figures(results)[0]
+    assert [point.x for point in first.lines[0].points] == [3e-4, 1e-3, 3e-3, 9e-3]
+
+
+def test_without_validation_images_no_rate_can_be_chosen() -> None:
+    made = study("shape", "medium")
+    runs = tuple(replace(run, config=replace(run.config, validation=None)) for run in made.runs)
+    with pytest.raises(
+        BadInput, match="chooses among learning rates by validation images, and 'base, rate 0.0007' has"
+    ):
+        replace(made, runs=runs).check()
+
+
+def test_studies_share_runs_at_medium() -> None:
+    """What one study has made another does not make again."""
+    made = {name: {digest(run.config) for run in study(name, "medium").runs} for name in MEDIUM}
+    assert len(made["head"] & made["position"]) == 2
+    assert len(made["optimizer"] & made["scaling"]) == 4
+    assert len(made["shape"] & made["scaling"]) == 4
+
+
+def test_what_the_studies_must_see_is_the_paper_s() -> None:
+    average = paper("table7").records()[-1]
+    assert study("optimizer", "medium").effect == pytest.approx((average["R50x1 Adam"] - average["R50x1 SGD"]) / 100)
+    for name in ("head", "shape", "cost"):  # figures without numbers
+        assert study(name, "medium").effect is None
 
 
 def test_sizes_of_the_medium_scaling_grow_over_nearly_two_decades() -> None:

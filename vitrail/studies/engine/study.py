@@ -48,7 +48,7 @@ class Study:
     job: Callable[..., Any] = pretrain  # (config, folder, machine) -> result.json's content
 
     def check(self) -> None:
-        """Raises BadInput where two runs became the same, by a name or by an option that the study varies."""
+        """Raises BadInput for what an option broke: two runs became the same, nothing can choose among rates."""
         if self.seeds < 1:
             raise BadInput(f"seeds is {self.seeds}, expected at least 1")
         names: dict[str, str] = {}
@@ -60,6 +60,11 @@ class Study:
                     "an option sets what this study varies"
                 )
             names[key] = run.name
+            if "of" in run.at and run.config.validation is None:
+                raise BadInput(
+                    f"{self.name} chooses among learning rates by validation images, and {run.name!r} has none; "
+                    "give --validation DATA"
+                )
 
     def part(self, names: Sequence[str]) -> "Study":
         """The base and the runs of these names; raises BadInput for a name that there is not."""
