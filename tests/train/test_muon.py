@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from tests.train.small import MODEL
 from vitrail.core.choices import choose
 from vitrail.core.errors import BadInput
+from vitrail.models import cost
 from vitrail.models.build import build
 from vitrail.models.head import AttentionPool
 from vitrail.models.mae import MAE
@@ -140,7 +141,10 @@ def of_layers(*layers: str) -> dict[str, int]:
     ids=["ViT", "gated", "axial", "hybrid"],
 )
 def test_it_is_for_the_matrices_of_layers(config: ViTConfig, expected: dict[str, int]) -> None:
-    assert layer_matrices(build(config)) == expected
+    model = build(config)
+    assert layer_matrices(model) == expected
+    shapes = [tuple(m.shape) for name, n in expected.items() for m in model.get_parameter(name).chunk(n)]
+    assert cost.layer_matrices(config) == {shape: shapes.count(shape) for shape in shapes}
 
 
 def test_it_is_for_the_layers_of_a_decoder_too() -> None:

@@ -31,6 +31,15 @@ def parameters(config: ModelConfig) -> int:
             return _stem_parameters(config) + _encoder_parameters(config) + _pool_parameters(config) + head
 
 
+def layer_matrices(config: ModelConfig) -> dict[tuple[int, int], int]:
+    """The matrices of a Transformer's layers, how many of each shape: q, k, v, the projection, the MLP's."""
+    if isinstance(config, ResNetConfig):
+        return {}
+    d, m, blocks = config.width, config.mlp, config.depth * (2 if config.axial else 1)
+    shapes = [(d, d)] * 4 + [(m, d)] * (2 if config.gated else 1) + [(d, m)]
+    return {shape: blocks * shapes.count(shape) for shape in dict.fromkeys(shapes)}
+
+
 def multiply_adds(config: ModelConfig, *, padding: bool = True) -> int:
     """Multiply-adds of one image's forward pass: convolutions and matrix products, both of attention's included.
 

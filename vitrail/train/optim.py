@@ -62,7 +62,7 @@ class Muon:
     adam_eps: float = 1e-8
     decayed: Decayed = "kernels"
     layer_decay: float | None = None
-    moments: ClassVar[int] = 2  # at most: of the matrices one
+    moments: ClassVar[int] = 2  # at most: of the matrices one, which `vitrail plan` counts
 
     def check(self) -> None:
         """Raises BadInput for rates and a momentum that mean nothing."""

@@ -5,6 +5,7 @@ from math import prod
 
 from vitrail.data.transforms.mixup import Mixing
 from vitrail.jobs.plan.hardware import Hardware
+from vitrail.jobs.plan.optimizer import kept_numbers
 from vitrail.jobs.plan.work import Work
 from vitrail.models.build import ModelConfig
 from vitrail.train.config import TrainConfig
@@ -47,7 +48,7 @@ def memory_of(
     return Memory(
         weights=p / shards,
         gradients=gradients,
-        optimizer=config.optimizer.moments * p / shards,
+        optimizer=4.0 * kept_numbers(config.optimizer, work) / shards,
         average=p / shards if config.average is not None else 0.0,
         copies=copies,
         batch=float(pixels),

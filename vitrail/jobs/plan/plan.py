@@ -8,6 +8,7 @@ from vitrail.core.device import Sharding
 from vitrail.core.errors import BadInput, unknown
 from vitrail.jobs.plan.hardware import HARDWARE, Hardware
 from vitrail.jobs.plan.memory import Memory, largest_pass, memory_of
+from vitrail.jobs.plan.optimizer import kept_numbers
 from vitrail.jobs.plan.step_time import StepTime, shards_of, step_time
 from vitrail.jobs.plan.work import Work, number_of, work_of
 from vitrail.models.build import ModelConfig
@@ -151,7 +152,7 @@ def _spread(
     taken = memory_of(work, config, model, hardware, shards=shards, images=images, micro=max(1, micro))
     step = step_time(work, config, hardware, devices=devices, sharding=sharding, images=images, micro=max(1, micro))
     nodes = ceil(devices / hardware.node)
-    kept = 4.0 * work.parameters * (1 + config.optimizer.moments + (config.average is not None))
+    kept = 4.0 * (work.parameters * (1 + (config.average is not None)) + kept_numbers(config.optimizer, work))
     pause, writers = kept / shards / around.copying, max(1, min(shards, devices) // hardware.node)
     saves = -(-config.steps // config.save_every)
     seconds = config.steps * step.seconds + saves * pause

@@ -7,6 +7,7 @@ from typing import Literal
 from vitrail.core.device import Sharding
 from vitrail.jobs.plan import communication
 from vitrail.jobs.plan.hardware import Hardware
+from vitrail.jobs.plan.optimizer import gathering, kept_numbers, orthogonalisation
 from vitrail.jobs.plan.work import Work
 from vitrail.train.config import TrainConfig
 
@@ -54,17 +55,18 @@ def step_time(
     attention = images * work.attention / (peak * hardware.attention)
     streaming = images * work.streamed / (hardware.streamed * hardware.bandwidth)
     mine = work.parameters / shards
-    moved: float = 12 + 8 * config.optimizer.moments + CLIP + (AVERAGE if config.average is not None else 0)
+    moved: float = 12 + CLIP + (AVERAGE if config.average is not None else 0)
     number = 2 if low else 4  # bytes of a weight that travels
-    moved *= mine
+    moved = moved * mine + 8 * kept_numbers(config.optimizer, work) / shards
     moved += passes * CAST * work.parameters if low else 0
     # FSDP2 copies what it gathers out of its buffer, twice a pass, and gradients into another
     moved += (passes * 2 * 2 * number + 2 * 4) * work.parameters if shards > 1 else 0
-    update = moved / (hardware.updated * hardware.bandwidth)
+    update = moved / (hardware.updated * hardware.bandwidth) + orthogonalisation(config.optimizer, work, hardware)
     forward = (products + attention + streaming) / 3 / passes  # of one pass; the backward pass is twice that
     spent, exposed = _communication(work, hardware, devices, shards, passes, forward, number)
+    gathered = gathering(config.optimizer, work, shards, hardware)
     host = hardware.host_step + passes * work.layers * hardware.host_layer
-    return StepTime(products, attention, streaming, update, spent, exposed, host)
+    return StepTime(products, attention, streaming, update, spent + gathered, exposed + gathered, host)
 
 
 def shards_of(sharding: Sharding, devices: int, hardware: Hardware) -> int:

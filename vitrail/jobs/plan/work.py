@@ -1,10 +1,11 @@
 """What an image and a step ask for, whatever computes them: arithmetic, bytes, weights. From configs alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from vitrail.core.device import TrainingPrecision
 from vitrail.models.build import ModelConfig
-from vitrail.models.cost import parameters, training_activations
+from vitrail.models.cost import layer_matrices, parameters, training_activations
 from vitrail.models.objective import Labels, Objective
 from vitrail.models.objective_cost import pass_attention_multiply_adds, pass_multiply_adds
 from vitrail.models.vit import ViTConfig
@@ -28,6 +29,7 @@ class Work:
     attention: float  # FLOPs of products without
     kept: float  # bytes of activations until the backward pass
     streamed: float  # bytes through memory beside the products
+    matrices: Mapping[tuple[int, int], int]  # of Transformer layers, how many of each shape
 
     @property
     def root_parameters(self) -> int:
@@ -70,6 +72,7 @@ def work_of(model: ModelConfig, objective: Objective = Labels(), number: int = 3
         attention=float(factor * attention),
         kept=held,
         streamed=kept * STREAMED * (1 + (AGAIN if recompute else 0)),
+        matrices=layer_matrices(model),
     )
 
 
