@@ -25,6 +25,12 @@ def test_one_and_two_processes_make_the_same_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_muon_makes_the_same_bits(tmp_path: Path) -> None:
+    muon = ("labels", "--optimizer", "muon")
+    assert trained(tmp_path / "1", 1, *muon) == trained(tmp_path / "2", 2, *muon)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_two_that_are_killed_and_four_that_go_on_make_the_bits_of_one(tmp_path: Path, objective: str) -> None:
     run_until(tmp_path / "killed", 5, 2, "replicated", objective, *FIXED)

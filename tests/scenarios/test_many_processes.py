@@ -72,6 +72,21 @@ def test_the_loss_curve_and_the_evaluation_are_those_of_one_process(
 
 
 @slow
+@pytest.mark.parametrize("sharding", ["replicated", "sharded"])
+def test_muon_is_the_same_but_for_the_rounding_of_bfloat16(tmp_path: Path, sharding: str) -> None:
+    """Sums of gradients in another order, 1e-7 apart, are sometimes rounded to another number before the products.
+
+    Measured: losses 2e-4, weights 3.4e-3; with products in float32 1.2e-7 and 7e-6.
+    """
+    muon = ("--optimizer", "muon")
+    run(tmp_path / "one", 1, "replicated", *muon)
+    run(tmp_path / "two", 2, sharding, *muon)
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert max(abs(a["loss"] - b["loss"]) / abs(a["loss"]) for a, b in zip(one, two, strict=True)) < 2e-3
+    assert close_weights(tmp_path / "one", tmp_path / "two") < 2e-2
+
+
+@slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("sharding", ["replicated", "sharded"])
 def test_a_checkpoint_of_four_goes_on_with_two_and_then_with_one(

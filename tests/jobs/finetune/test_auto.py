@@ -36,6 +36,7 @@ from vitrail.jobs.finetune.run import Finetune, build_pretrained, finetune_once
 from vitrail.records.finetune import AutoPlanFile, FinetuneResult, Sweep, Trial
 from vitrail.records.record import as_json, load_record
 from vitrail.report.index import make
+from vitrail.train.optim import Muon
 from vitrail.train.schedule import Cosine
 from vitrail.weights.bundle import read_bundle
 from vitrail.weights.load import load, read_pretrained
@@ -408,6 +409,8 @@ def test_what_auto_chooses_itself_is_refused(data: Path, tmp_path: Path) -> None
     ):
         with pytest.raises(BadInput, match=f"leave out {named}"):
             automatic(asked(data, **changes), tmp_path / "out", HERE)
+    with pytest.raises(BadInput, match="where muon has no matrices"):
+        automatic(asked(data, optimizer=Muon()), tmp_path / "out", HERE)
 
 
 def test_the_page_and_the_command_without_a_recipe(data: Path, tmp_path: Path, capsys) -> None:

@@ -13,6 +13,7 @@ from vitrail.models.cost import multiply_adds, training_flops
 from vitrail.models.variants import variant
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes import pretraining
+from vitrail.train.optim import Muon
 
 CONFIG = replace(pretraining("digits"), steps=100, evaluate_every=50, save_every=40)
 MODEL = replace(CONFIG.model, num_classes=10)
@@ -67,6 +68,9 @@ def test_configs_of_another_length_rate_and_seed_are_one_measurement(asked: list
         forecast(config, MODEL, train_images=1000)
     assert asked[0] == asked[1] == asked[2]
     assert asked[3] != asked[0]
+    for rate in (1e-3, 2e-3):
+        forecast(replace(CONFIG, optimizer=Muon(lr=10 * rate, adam_lr=rate)), MODEL, train_images=1000)
+    assert asked[4] == asked[5]
 
 
 def test_a_gpu_is_arithmetic(asked: list[Task]) -> None:

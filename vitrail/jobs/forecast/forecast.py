@@ -11,6 +11,7 @@ from vitrail.models.build import ModelConfig
 from vitrail.models.cost import multiply_adds, training_flops
 from vitrail.models.vit import ViTConfig
 from vitrail.train.config import TrainConfig
+from vitrail.train.optim import Muon
 from vitrail.train.schedule import Linear
 
 # Peak FLOP/s of dense bfloat16 products that add in float32, by their makers' data sheets.
@@ -107,5 +108,7 @@ def _alike(config: TrainConfig) -> TrainConfig:
     """The config without what does not change the cost of a step."""
     shared = {f.name: getattr(config, f.name) for f in fields(TrainConfig)}
     rate = replace(config.optimizer, lr=1e-4)
+    if isinstance(rate, Muon):
+        rate = replace(rate, adam_lr=1e-4)
     often = {"steps": 1_000_000, "log_every": 1_000_000, "evaluate_every": 1_000_000, "save_every": 1_000_000}
     return TrainConfig(**{**shared, **often, "seed": 0, "optimizer": rate, "schedule": Linear()})
