@@ -26,7 +26,7 @@ from vitrail.commands import (
     study,
     suite,
 )
-from vitrail.core.errors import BadInput, Interrupted, nearest
+from vitrail.core.errors import LATER, BadInput, Interrupted, Unreachable, nearest
 
 COMMANDS = {
     command.name: command
@@ -70,7 +70,10 @@ def _help() -> str:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Runs a command and exits: 0 done, 1 done and something found, 2 bad input, 130 or 143 stopped by a signal."""
+    """Runs a command and exits.
+
+    0 done, 1 done and something found, 2 bad input, 75 a store does not answer, 130 or 143 stopped by a signal.
+    """
     args = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
@@ -99,7 +102,7 @@ def _run(args: list[str], debug: bool) -> int:
         if debug:
             raise
         print(f"vitrail: {_sentence(problem)}", file=sys.stderr)
-        return 2
+        return LATER if isinstance(problem, Unreachable) else 2
     except RuntimeError as problem:
         from vitrail.core.pool import LOST, is_lost_worker
 

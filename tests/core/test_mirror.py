@@ -9,11 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.fake_store import FakeStore
-from vitrail.core import mirror, snapshot
+from vitrail.core import mirror, snapshot, uploader
 from vitrail.core.digests import sealed
-from vitrail.core.errors import BadInput, Interrupted
+from vitrail.core.errors import BadInput, Interrupted, Unreachable
 from vitrail.core.mirror import mirrored
 from vitrail.core.snapshot import take_snapshot
 from vitrail.core.stored_folder import StoredFolder
@@ -42,7 +43,8 @@ def on_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What people are told."""
     lines: list[str] = []
-    monkeypatch.setattr(mirror, "say", lines.append)
+    for module in (mirror, uploader):
+        monkeypatch.setattr(module, "say", lines.append)
     return lines
 
 
@@ -213,7 +215,7 @@ def test_a_last_upload_that_fails_is_an_error_and_the_same_command_does_it(
 ) -> None:
     with (
         pytest.raises(
-            BadInput, match=r"first/runs/.*/a is whole, but .* not be uploaded to memory://bucket/runs/a .*no r"
+            Unreachable, match=r"first/runs/.*/a is whole, but .* not be uploaded to memory://bucket/runs/a .*no r"
         ),
         mirrored(AT) as folder,
     ):
@@ -229,6 +231,47 @@ def test_a_last_upload_that_fails_is_an_error_and_the_same_command_does_it(
     on_machine("second")
     with mirrored(AT) as there:
         assert contents(there) == want
+
+
+def test_a_store_that_does_not_answer_at_the_start_may_be_tried_again(
+    store: FakeStore, on_machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it fails: the reading of `mirror.json`, the list of what is there, the first write."""
+
+    def away(*_: object, **__: object) -> None:
+        raise ConnectionError("no route to the store")
+
+    with store.away(), pytest.raises(Unreachable, match=f"{AT}/mirror.json: ConnectionError"), mirrored(AT):
+        pass
+    with monkeypatch.context() as patch, pytest.raises(Unreachable, match=f"{AT}: ConnectionError"):
+        patch.setattr(MemoryFileSystem, "find", away)
+        with mirrored(AT):
+            pass
+    store.before_change = away
+    with pytest.raises(Unreachable, match=f"{AT}/mirror.json: ConnectionError"), mirrored(AT):
+        pass
+    store.before_change = lambda name: None
+    with mirrored(AT) as folder:
+        checkpoint(folder, 1)
+
+
+def test_a_store_that_refuses_is_bad_input(
+    store: FakeStore, on_machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(MemoryFileSystem, "find", forbidden)
+    said = f"{AT} cannot be read: {AT}: PermissionError: Access Denied"
+    with pytest.raises(BadInput, match=said) as refused, mirrored(AT):
+        pass
+    assert not isinstance(refused.value, Unreachable)
+
+
+def test_an_address_of_no_store_is_named_as_it_was_given(on_machine: Callable[[str], None]) -> None:
+    said = "^nothing://bucket/a cannot be opened: Protocol not known"
+    with pytest.raises(BadInput, match=said), mirrored("nothing://bucket/a/"):
+        pass
 
 
 def test_a_run_that_was_stopped_is_uploaded_and_keeps_its_own_error(
@@ -326,7 +369,7 @@ def test_a_kill_around_the_write_of_a_state_leaves_this_folder_ahead(
     store: FakeStore, on_machine: Callable[[str], None], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Right after it, amid a run and at its start, where it has written its token and no more; and right before."""
-    write = mirror.write_folder
+    write = uploader.write_folder
 
     def killed(address: str, state: StoredFolder) -> None:
         write(address, state)
@@ -337,13 +380,13 @@ def test_a_kill_around_the_write_of_a_state_leaves_this_folder_ahead(
 
     with suppress(Interrupted), mirrored(AT) as folder:
         checkpoint(folder, 1)
-        monkeypatch.setattr(mirror, "write_folder", killed)
+        monkeypatch.setattr(uploader, "write_folder", killed)
         upload()
     for kill in (killed, killed_before, killed, killed_before):
-        monkeypatch.setattr(mirror, "write_folder", kill)
+        monkeypatch.setattr(uploader, "write_folder", kill)
         with suppress(Interrupted), mirrored(AT):
             pass
-    monkeypatch.setattr(mirror, "write_folder", write)
+    monkeypatch.setattr(uploader, "write_folder", write)
     with mirrored(AT):
         pass
     assert not [line for line in said if "fetching" in line]

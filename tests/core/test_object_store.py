@@ -7,7 +7,7 @@ import pytest
 
 from tests.data.pictures import encoded, noise, write_arrow, write_parquet, write_tar
 from vitrail.core import object_store
-from vitrail.core.errors import BadInput
+from vitrail.core.errors import BadInput, Unreachable
 from vitrail.core.object_store import is_remote, local
 from vitrail.data.decode.image import BrokenImage
 from vitrail.data.open.names import open_data
@@ -85,6 +85,23 @@ def test_what_is_not_there_gets_a_sentence(store: "fsspec.AbstractFileSystem") -
     store.pipe("/c/list.csv", b"path,label\nnone.png,x\n")
     with pytest.raises(BrokenImage, match="none.png does not exist"):
         open_data("memory://c/list.csv")[0]
+
+
+@pytest.mark.parametrize("name", ["memory://c", "memory://c/list.csv", "memory://c/*.tar", "memory://c/a.tar"])
+def test_a_store_that_does_not_answer_may_be_tried_again(
+    store: "fsspec.AbstractFileSystem", name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders, lists, patterns and single shards."""
+    store.pipe("/c/list.csv", b"path,label\n0.png,x\n")
+    store.pipe("/c/a.tar", b"")
+
+    def away(*_: object, **__: object) -> None:
+        raise TimeoutError("no answer")
+
+    for question in ("find", "glob", "isfile", "ls", "info", "cat_file", "get_file", "size"):
+        monkeypatch.setattr(type(store), question, away)
+    with pytest.raises(Unreachable, match=r"memory://c.*: TimeoutError: no answer"):
+        open_data(name)
 
 
 def test_a_manifest_that_changes_in_the_store_is_read_anew(store: "fsspec.AbstractFileSystem") -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fake_store import FakeStore
 from vitrail.cli import main
 from vitrail.core.errors import BadInput
 from vitrail.train.config import TrainConfig, check_training
@@ -52,6 +53,24 @@ def pretrain(data: object, out: Path, *more: object) -> tuple[object, ...]:
 
 def test_a_missing_folder(capsys, tmp_path: Path) -> None:
     assert "no such data: 'nowhere/at/all'" in refused(capsys, *pretrain("nowhere/at/all", tmp_path / "run"))
+
+
+def test_a_store_that_does_not_answer_has_a_code_of_its_own(
+    capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What schedules runs tries 75 again, and not 2, which an address of no store has."""
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
+    with FakeStore(monkeypatch).away():
+        code, _, err = run(capsys, *pretrain("digits", "memory://bucket/a"))
+    assert code == 75
+    assert err == "vitrail: memory://bucket/a/mirror.json: ConnectionError: no route to the store\n"
+    said = refused(capsys, *pretrain("digits", "nothing://bucket/a"))
+    assert said.startswith("vitrail: nothing://bucket/a cannot be opened: Protocol not known")
+
+
+def test_a_track_that_there_is_not_is_said_before_a_folder_is_asked_for(capsys) -> None:
+    assert "unknown track 'nope'" in refused(capsys, "speedrun", "nope")
+    assert "give a folder to write: --out" in refused(capsys, "speedrun", "cifar10")
 
 
 def test_a_misspelt_data_set(capsys, tmp_path: Path) -> None:

@@ -39,8 +39,6 @@ def run(args: list[str]) -> int:
         return _list(options)
     if not options.name:
         raise BadInput("vitrail speedrun needs a track first, such as cifar10; vitrail speedrun --list shows them")
-    if options.out is None and not options.plan:
-        raise BadInput("give a folder to write: --out runs/speedrun")
     from vitrail.core.config import departures, to_json
     from vitrail.core.device import choose_device
     from vitrail.jobs.speedrun.plan import plan, plan_text
@@ -51,6 +49,8 @@ def run(args: list[str]) -> int:
 
     machine = options.machine()
     track = find(options.name, choose_device(machine.device).type)
+    if options.out is None and not options.plan:
+        raise BadInput("give a folder to write: --out runs/speedrun")
     own = recipe_of(track)
     config = with_options(own, overrides, f"vitrail speedrun {options.name}")
     changes = tuple(departures(to_json(own), to_json(config)))

@@ -12,6 +12,16 @@ class BadInput(ValueError):
     """
 
 
+class Unreachable(BadInput, OSError):
+    """An address cannot be used now, as its store does not answer or fails; the same command may work at another time.
+
+    Where input is refused it is as any other; the command line exits with code LATER.
+    """
+
+
+LATER = 75  # EX_TEMPFAIL of sysexits.h
+
+
 class Interrupted(Exception):
     """A signal stopped a run, after it was saved."""
 

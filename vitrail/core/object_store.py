@@ -16,7 +16,7 @@ from typing import Any
 
 from vitrail.core.address import is_address
 from vitrail.core.cache import cache_folder, cache_limit
-from vitrail.core.errors import BadInput
+from vitrail.core.errors import BadInput, Unreachable
 from vitrail.core.files import atomic_path
 
 
@@ -69,7 +69,7 @@ def below(address: str) -> list[str]:
         found = [str(name).removeprefix(start) for name in _do(address, system.find, path)]
     except FileNotFoundError:
         return []
-    except OSError as problem:
+    except PermissionError as problem:
         raise BadInput(f"{address} cannot be read: {problem}") from None
     return sorted(name for name in found if not any(part.startswith(".") for part in name.split("/")))
 
@@ -130,8 +130,20 @@ def versions(address: str) -> dict[str, str]:
     return {str(info["name"]).rpartition("/")[2]: _tags(info) for info in found if info["type"] == "file"}
 
 
+def check_address(address: str) -> None:
+    """Raises BadInput where no kind of store has such an address, or where its package is missing."""
+    _open(address)
+
+
 def _do(address: str, action: Any, *args: Any) -> Any:
-    """What the store answers; an error of any kind, which every store has of its own, as OSError with the address."""
+    """What the store answers; an error of any kind, which every store has of its own, as OSError with the address.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        PermissionError: the store does not let us.
+        Unreachable: any other failure of the store.
+        OSError: the disk of this machine is full.
+    """
     try:
         return action(*args)
     except FileNotFoundError:
@@ -139,7 +151,7 @@ def _do(address: str, action: Any, *args: Any) -> Any:
     except Exception as problem:
         if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        kind = PermissionError if isinstance(problem, PermissionError) else OSError
+        kind = PermissionError if isinstance(problem, PermissionError) else Unreachable
         raise kind(f"{address}: {type(problem).__name__}: {_line(problem)}") from None
 
 
@@ -159,9 +171,9 @@ def _open(address: str) -> tuple[Any, str]:
 
 def _ask(address: str, question: Any, *args: Any) -> Any:
     try:
-        return question(*args)
-    except Exception as problem:
-        raise BadInput(f"{address} cannot be read: {type(problem).__name__}: {_line(problem)}") from None
+        return _do(address, question, *args)
+    except (FileNotFoundError, PermissionError) as problem:
+        raise BadInput(f"{address} cannot be read: {problem}") from None
 
 
 def _line(problem: Exception) -> str:

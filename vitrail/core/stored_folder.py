@@ -15,7 +15,7 @@ from vitrail.core.config import from_json
 from vitrail.core.digests import sealed, sha256_of, unsealed
 from vitrail.core.errors import BadInput
 from vitrail.core.files import atomic_folder, link_or_copy, make_folder
-from vitrail.core.object_store import fetch, put, read
+from vitrail.core.object_store import check_address, fetch, put, read
 
 NAME = "mirror.json"
 FORMAT = 1
@@ -48,9 +48,10 @@ def read_folder(address: str) -> StoredFolder | None:
     """What the store holds at an address; None where there is no `mirror.json`.
 
     Raises:
-        BadInput: it is damaged, or of another version of vitrail.
+        BadInput: it is damaged, or of another version of vitrail, or no store has such an address.
         OSError: the store cannot be asked.
     """
+    check_address(address)  # as it was given, without the name of an object
     data = read(f"{address}/{NAME}")
     if data is None:
         return None

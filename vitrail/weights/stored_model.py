@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vitrail.core.cache import cache_folder
 from vitrail.core.dist import launched
-from vitrail.core.errors import BadInput
+from vitrail.core.errors import BadInput, Unreachable
 from vitrail.core.files import atomic_folder, make_folder
 from vitrail.core.locks import lock_or_wait
 from vitrail.core.object_store import fetch, versions
@@ -28,6 +28,7 @@ def fetch_model(address: str) -> Path:
 
     Raises:
         BadInput: nothing is there, it cannot be read, or it is not whole.
+        Unreachable: the store does not answer.
     """
     address = address.rstrip("/")
     home = cache_folder() / "models" / hashlib.sha256(address.encode()).hexdigest()[:16]
@@ -36,6 +37,8 @@ def fetch_model(address: str) -> Path:
         with lock_or_wait(home / ".lock"):  # the other processes of this machine want the same
             found = _mirrored(address, home) or _plain(address, home)
             _forget_older(home, found)
+    except Unreachable:
+        raise
     except OSError as problem:
         raise BadInput(f"{address} cannot be read: {problem}") from None
     return found

@@ -79,6 +79,13 @@ def test_the_head_study_names_the_chosen_rate_and_what_others_cost(tmp_path: Pat
     assert [point.x for point in first.lines[0].points] == [3e-4, 1e-3, 3e-3, 9e-3]
 
 
+def test_a_line_of_shapes_has_one_point_a_size(tmp_path: Path) -> None:
+    """Not one for each rate."""
+    made = study("shape", "medium")
+    (first, *_) = made.figures(filled(made, tmp_path))
+    assert [len(line.points) for line in first.lines] == [4, 4, 4, 2, 3]
+
+
 def test_without_validation_images_no_rate_can_be_chosen() -> None:
     made = study("shape", "medium")
     runs = tuple(replace(run, config=replace(run.config, validation=None)) for run in made.runs)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vitrail.core.errors import BadInput
+from vitrail.core.errors import BadInput, Unreachable
 from vitrail.core.files import read_json
 from vitrail.core.object_store import is_remote, local
 from vitrail.data.decode.image import BrokenImage
@@ -90,6 +90,8 @@ def _open(file: str, fresh: bool = False) -> pa.ipc.RecordBatchFileReader:
         opened = pa.ipc.open_file(pa.memory_map(str(local(file, fresh))))
         _ = opened.schema.names  # fails where a name is no UTF-8
         return opened
+    except Unreachable:
+        raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:
         raise BadInput(
             f"{file} is not a readable Arrow file: {str(problem).split(chr(10))[0]}; vitrail reads what `vitrail data "

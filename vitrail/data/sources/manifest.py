@@ -13,7 +13,7 @@ import pyarrow.compute as compute
 import pyarrow.csv as csv
 import pyarrow.json as json_lines
 
-from vitrail.core.errors import BadInput
+from vitrail.core.errors import BadInput, Unreachable
 from vitrail.core.object_store import local
 from vitrail.core.progress import say
 from vitrail.data.sources.base import FileSource
@@ -149,6 +149,8 @@ def _read_csv(file: str, images: ImageNames, refused: Skipped) -> _Read:
             refused.add(_columns_of(count, names), "", max(0, rows_of_it - NAMED))
     except pa.ArrowInvalid as problem:
         raise BadInput(f"{file} cannot be read as a CSV: {str(problem).split(chr(10))[0][:300]}") from None
+    except Unreachable:
+        raise
     except OSError as problem:
         raise BadInput(f"{file} cannot be read: {problem.strerror or problem}") from None
     return _columns(table, found, images, file)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as compute
 
-from vitrail.core.errors import BadInput
+from vitrail.core.errors import BadInput, Unreachable
 from vitrail.core.object_store import local
 from vitrail.core.progress import say
 from vitrail.data.decode.image import BrokenImage
@@ -36,6 +36,8 @@ class TarSource(Source):
         self.files = files
         try:
             found = [index(local(file, fresh=True)) for file in files]
+        except Unreachable:
+            raise
         except OSError as problem:
             raise BadInput(f"{files[0]}: {problem.strerror or problem}") from None
         skipped = self.skipped = Skipped()
