@@ -104,6 +104,25 @@ def test_a_store_that_does_not_answer_may_be_tried_again(
         open_data(name)
 
 
+@pytest.mark.parametrize("name", ["c/list.csv", "c/*.tar", "c/a.tar", "c/p-0.parquet", "d@train"])
+def test_nor_is_it_where_a_file_that_was_found_cannot_be_fetched(
+    store: "fsspec.AbstractFileSystem", name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store.pipe("/c/list.csv", b"path,label\n0.png,x\n")
+    store.pipe("/c/a.tar", b"")
+    store.pipe("/c/p-0.parquet", b"")
+    arrow = write_arrow(tmp_path / "a.arrow", PICTURES[:3], [0, 1, 0], ["x", "y"])
+    store.pipe("/d/train/shard-00000-of-00001.arrow", arrow.read_bytes())
+
+    def away(*_: object, **__: object) -> None:
+        raise TimeoutError("no answer")
+
+    for question in ("info", "cat_file", "get_file", "size"):
+        monkeypatch.setattr(type(store), question, away)
+    with pytest.raises(Unreachable, match=r"memory:///?[cd].*: TimeoutError: no answer"):
+        open_data(f"memory://{name}")
+
+
 def test_a_manifest_that_changes_in_the_store_is_read_anew(store: "fsspec.AbstractFileSystem") -> None:
     store.pipe("/c/list.csv", b"path,label\n0.png,x\n")
     assert len(open_data("memory://c/list.csv")) == 1

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as compute
 import pyarrow.parquet as parquet
 
-from vitrail.core.errors import BadInput
+from vitrail.core.errors import BadInput, Unreachable
 from vitrail.core.object_store import local
 from vitrail.core.progress import say
 from vitrail.data.decode import image
@@ -174,6 +174,8 @@ def open_parquet(file: str, fresh: bool = False) -> parquet.ParquetFile:
         opened = _opened(local(file, fresh))
         _ = opened.schema_arrow.names  # fails where a name is no UTF-8
         return opened
+    except Unreachable:
+        raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:
         raise BadInput(f"{file} is not a readable parquet file: {_line(problem)}") from None
 
