@@ -58,7 +58,7 @@ ROOMS = {
         {"training_finish"},
         {"training"},
         {"pretrain", "finetune", "forecast", "evaluate"},
-        {"suite", "demo", "speedrun"},
+        {"suite", "demo", "speedrun", "pretrain_auto"},
     ],
     "report": [{"blocks", "folder"}, {"page", "charts"}, {"sections"}, {"pages"}, {"index"}, {"__init__"}],
     "studies": [
@@ -77,6 +77,7 @@ ROOMS = {
             "compute",
             "__init__",
         },
+        {"law"},
     ],
 }
 

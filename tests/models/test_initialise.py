@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vitrail.core.errors import BadInput
 from vitrail.models.build import ModelConfig, build
 from vitrail.models.head import AttentionPool, AveragePool
 from vitrail.models.position import Learned2d, Relative
@@ -178,3 +179,26 @@ def test_the_same_seed_starts_the_same_model() -> None:
 
     assert torch.equal(weights(0), weights(0))
     assert not torch.equal(weights(0), weights(1))
+
+
+def test_a_mimetic_start_has_the_products_of_the_paper() -> None:
+    config = replace(ViTConfig(), width=192, heads=3, depth=2, mlp=192, resolution=(32, 32), patch=8, mimetic=True)
+    torch.manual_seed(0)
+    model = build(config)
+    for block in model.blocks:  # type: ignore[union-attr]
+        q, k, v = block.attn.qkv.weight.detach().chunk(3)
+        outwards = block.attn.proj.weight.detach() @ v
+        noise = outwards / 0.4 + torch.eye(192)
+        assert noise.std() == pytest.approx(1 / sqrt(192), rel=0.02)
+        assert noise.diagonal().mean() == pytest.approx(0, abs=4 / 192)
+        for head in range(3):
+            rows = slice(64 * head, 64 * head + 64)
+            product = q[rows].T @ k[rows]
+            values = torch.linalg.svdvals(product)
+            assert (values[64:] < 1e-5).all()  # a head's part is of rank 64
+            # of all matrices of that rank it is the nearest to 0.7 (noise + identity), which has such values itself
+            whole = torch.linalg.svdvals(0.7 * (torch.randn(192, 192) / sqrt(192) + torch.eye(192)))
+            assert values[:64].numpy() == pytest.approx(whole[:64].numpy(), rel=0.1)
+            assert product.diagonal().mean() > 0.3 * 0.7
+    with pytest.raises(BadInput, match="mimetic"):
+        replace(config, axial=True).check()

@@ -18,7 +18,7 @@ from vitrail.data.sources.subset import Subset
 from vitrail.data.transforms.pipeline import CentreCrop, Preprocess, Resize
 from vitrail.jobs.data_identity import check_same_data
 from vitrail.jobs.training import run_training
-from vitrail.jobs.training_data import check_keep_best, for_labels, open_training_data, with_classes
+from vitrail.jobs.training_data import Sources, check_keep_best, for_labels, open_training_data, with_classes
 from vitrail.jobs.unlabelled_training import check_without_labels, open_unlabelled_data
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.objective import Labels, Objective, TrainedModel, learner
@@ -61,8 +61,14 @@ def pretrain(
     recipe: str | None = None,
     *,
     callbacks: Sequence[Callback] = (),
+    data: Sources | None = None,
+    inside: bool = True,
 ) -> RunResult:
     """Pre-trains in `folder`, or continues there, and returns the result (docs/files.md: result.json).
+
+    Args:
+        data: images to take in place of those that the config names.
+        inside: whether the finished model is inspected.
 
     Raises:
         BadInput: data, sizes or a folder that cannot be used.
@@ -74,7 +80,8 @@ def pretrain(
     labelled = isinstance(config.objective, Labels)
     if not labelled:
         check_without_labels(config)
-    train, validation, test = open_training_data(config) if labelled else open_unlabelled_data(config)
+    opened = open_training_data if labelled else open_unlabelled_data
+    train, validation, test = data or opened(config)
     config = for_labels(config, train)
     check_keep_best(config, validation, machine)
     prepare_fixed_order(config, machine)
@@ -99,7 +106,7 @@ def pretrain(
         model = _started(build(model_config) if start is None else model_of(start), config, start)
         preprocess = Preprocess(model_config.resolution, config.resize) if start is None else start.preprocess
         about = {"job": job, "recipe": recipe, **about}
-        return run_training(config, run, model, preprocess, data, machine, about, callbacks=callbacks)
+        return run_training(config, run, model, preprocess, data, machine, about, inside, callbacks)
 
 
 def _read_start(config: Pretrain) -> PretrainedModel | None:

@@ -60,3 +60,32 @@ def linear(width: int, out: int, bias: bool = True) -> nn.Linear:
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+MIMETIC_QK, MIMETIC_VO = 0.7, 0.4  # of noise and of the identity, for small sets (section 4 of arXiv 2305.09828)
+
+
+@torch.no_grad()
+def mimetic_(qkv: nn.Linear, proj: nn.Linear, heads: int) -> None:
+    """Starts attention where trained ViTs have it (Trockman and Kolter, arXiv 2305.09828); biases stay as they are.
+
+    In each head Wqᵀ Wk is a low-rank part of 0.7 · (noise + identity), so tokens look at those like them, which are
+    near them where positions are sines and cosines; Wproj Wv is 0.4 · (noise - identity). Noise has variance 1 / width.
+    """
+    if qkv.weight.is_meta:
+        return
+    width = proj.weight.shape[0]
+    q, k, v = qkv.weight.chunk(3)
+    for head_q, head_k in zip(q.chunk(heads), k.chunk(heads), strict=True):
+        rank = len(head_q)
+        u, s, vh = torch.linalg.svd(MIMETIC_QK * (_noise(width) + torch.eye(width)))
+        root = s[:rank].sqrt()
+        head_q.copy_((u[:, :rank] * root).T)
+        head_k.copy_(vh[:rank] * root[:, None])
+    u, s, vh = torch.linalg.svd(MIMETIC_VO * (_noise(width) - torch.eye(width)))
+    proj.weight.copy_(u * s.sqrt())
+    v.copy_(vh * s.sqrt()[:, None])
+
+
+def _noise(width: int) -> Tensor:
+    return torch.randn(width, width) / sqrt(width)

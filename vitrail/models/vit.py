@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from vitrail.core.errors import BadInput
+from vitrail.models.attention import Attention
 from vitrail.models.axial import AxialBlock
 from vitrail.models.encoder import Block, Gelu, Mlp
 from vitrail.models.head import (
@@ -29,6 +30,7 @@ from vitrail.models.head import (
     pooled_width,
 )
 from vitrail.models.hybrid import backbone
+from vitrail.models.initialise import mimetic_
 from vitrail.models.output import ModelOutput
 from vitrail.models.patches import PatchEmbedding, grid_of
 from vitrail.models.position import (
@@ -74,6 +76,7 @@ class ViTConfig:
     channels: int = 3  # of the images; 1: grey
     axial: bool = False  # attention along rows, then along columns, each with an MLP of its own (D.6)
     drop_path: float = 0.0  # stochastic depth: rate of the last block, rising evenly from 0 in the first (AugReg: 0.1)
+    mimetic: bool = False  # attention starts where trained ViTs have it (2305.09828); the model is the same
 
     @property
     def stride(self) -> int:
@@ -123,6 +126,8 @@ class ViTConfig:
             raise BadInput(f"a resolution of {size} pixels is smaller than one patch of {self.stride} x {self.stride}")
         if not 0 <= self.dropout < 1:
             raise BadInput(f"dropout is {self.dropout}, expected 0 up to below 1")
+        if self.axial and self.mimetic:
+            raise BadInput("a mimetic start is for attention over all tokens, not along rows and columns")
         if self.axial and (isinstance(self.position, Relative) or self.drop_path):
             raise BadInput("axial attention has no relative positions of the whole sequence, and no stochastic depth")
         if not 0 <= self.drop_path < 1:
@@ -205,6 +210,10 @@ class ViT(nn.Module):
             else layer(config, config.drop_path * i / max(1, config.depth - 1))
             for i in range(config.depth)
         )
+        if config.mimetic:
+            for module in self.blocks.modules():
+                if isinstance(module, Attention):
+                    mimetic_(module.qkv, module.proj, config.heads)
         after = isinstance(config.pool, AveragePool) and config.pool.norm_after
         self.norm = nn.Identity() if after else nn.LayerNorm(width, eps=eps)
         self.attn_pool = None

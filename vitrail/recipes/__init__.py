@@ -15,6 +15,7 @@ PRETRAINING: dict[str, Callable[[], Pretrain]] = WithGrid(
         "digits": small.digits,
         "scattered-digits": small.scattered_digits,
         "cifar10": small.cifar10,
+        "cifar10-speedrun": small.cifar10_speedrun,
         "cifar100": small.cifar100,
         "tiny-imagenet": small.tiny_imagenet,
         "folder": small.folder,

@@ -17,6 +17,7 @@ from vitrail.jobs.finetune.auto_plan import DEFAULT_BUDGET
 from vitrail.jobs.finetune.finetune import Finetune
 from vitrail.jobs.linear_probe import Linear
 from vitrail.jobs.pretrain import Pretrain
+from vitrail.jobs.pretrain_auto.config import AutoPretrain, Facts, run_of
 from vitrail.models.head import AveragePool, ClassToken, PoolConfig
 from vitrail.models.position import SinCos2d
 from vitrail.models.vit import ViTConfig
@@ -110,6 +111,17 @@ def cifar10() -> Pretrain:
         evaluate_every=1050,
         save_every=1050,
     )
+
+
+def cifar10_speedrun() -> Pretrain:
+    """CIFAR-10 on two cores in 25 minutes: a run as `pretrain auto` makes them, of four layers of width 128.
+
+    Source: jobs/pretrain_auto (docs/auto.md, docs/speedrun.md, LOG.md).
+    Expected: not known; it has not been run yet.
+    Command: vitrail pretrain cifar10-speedrun --data-root data --out runs/cifar10-speedrun
+    """
+    data = Facts(images=50_000, classes=10, side=32, square=True)
+    return run_of(AutoPretrain("cifar10@train", "cifar10@test"), data, depth=4, steps=7000, flip=True)
 
 
 def cifar100() -> Pretrain:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from vitrail.records.record import Files, Record
 
 CHAPTERS = (
-    "run", "bundle", "finetune", "comparison", "evaluation", "multi_label", "predictions", "linear", "features",
+    "run", "auto", "bundle", "finetune", "comparison", "evaluation", "multi_label", "predictions", "linear", "features",
     "suite", "study", "speedrun",
     "inspection", "reference_run", "data_check", "duplicates", "filtered", "prepared", "demo",
     "export", "benchmark",

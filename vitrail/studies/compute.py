@@ -2,21 +2,25 @@
 
 Not a figure of the paper, which gives all sizes the same images (figure 5, `scaling`). Sizes grow in proportion, which
 appendix D.2 finds robust: the width is a fixed number of times the depth. What is spent is the arithmetic of training,
-images times FLOPs; the learning rate is proportional to 1 / width.
+images times FLOPs; Adam's learning rate is proportional to 1 / width. The law of `pretrain auto` is fitted to the runs
+of scale small.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from vitrail.core.figures import Figure, Line, Lines, point
 from vitrail.core.text import listed
 from vitrail.jobs.pretrain import Pretrain
+from vitrail.jobs.pretrain_auto.config import BATCH, AutoPretrain, Facts, run_of, vit_of
+from vitrail.models.build import ModelConfig
 from vitrail.models.cost import training_flops
 from vitrail.models.vit import ViTConfig
 from vitrail.recipes import pretraining
 from vitrail.studies import setups
 from vitrail.studies.engine.findings import unfinished
-from vitrail.studies.engine.optimum import Optimum, optimum, optimum_words
+from vitrail.studies.engine.optimum import FEWEST, Optimum, optimum, optimum_words
 from vitrail.studies.engine.results import Results, Row
 from vitrail.studies.engine.runs import FewShot, Measure, Reached, Run, Scale
 from vitrail.studies.engine.study import Study
@@ -24,13 +28,10 @@ from vitrail.studies.engine.study import Study
 
 @dataclass(frozen=True)
 class Grid:
-    """What is tried: a run of each depth for each compute."""
+    """What is tried."""
 
-    base: Pretrain  # of the depth `at`; its rate is that of this depth
-    at: int
-    depths: tuple[int, ...]
-    width: int  # for each layer
-    compute: tuple[float, ...]  # FLOPs of training
+    made: Callable[[int, float], Pretrain]  # of a depth, for so many FLOPs
+    depths: Mapping[float, tuple[int, ...]]  # FLOPs of training -> those around the best one
     measure: Measure
 
 
@@ -42,7 +43,7 @@ def compute(scale: Scale) -> Study:
         question="Of equal compute, which size of a ViT reaches most?",
         source="Section 4.4, appendix D.2; the question of equal compute is not the paper's",
         scale=scale,
-        runs=tuple(_run(grid, depth, flops) for flops in grid.compute for depth in grid.depths),
+        runs=tuple(_run(grid, depth, flops) for flops, depths in grid.depths.items() for depth in depths),
         measures=(grid.measure,),
         finding=finding,
         figures=figures,
@@ -53,29 +54,47 @@ def compute(scale: Scale) -> Study:
 
 
 def _run(grid: Grid, depth: int, flops: float) -> Run:
-    assert isinstance(grid.base.model, ViTConfig)
-    width, first = depth * grid.width, grid.base.model
+    config = grid.made(depth, flops)
+    return Run(f"{depth} layers, {flops:.2g} FLOPs".replace("e+", "e"), config, {"depth": depth, "compute": flops})
+
+
+def _steps(model: ModelConfig, flops: float, batch: int) -> int:
+    return max(10, round(flops / training_flops(model) / batch))
+
+
+def _like(base: Pretrain, at: int, width: int, depth: int, flops: float) -> Pretrain:
+    """The run of a depth that grows from `base`, of the depth `at`, with `width` numbers for each layer."""
+    assert isinstance(base.model, ViTConfig)
+    first, wide = base.model, depth * width
     ratio, head = first.mlp / first.width, first.width // first.heads
-    hidden = None if first.hidden is None else width  # of the head, as wide as the model
-    model = replace(first, depth=depth, width=width, heads=width // head, mlp=round(ratio * width), hidden=hidden)
-    steps = max(10, round(flops / training_flops(model) / grid.base.batch))
-    rate = float(f"{grid.base.optimizer.lr * grid.at / depth:.3g}")
-    config = replace(
-        grid.base,
+    hidden = None if first.hidden is None else wide  # of the head, as wide as the model
+    model = replace(first, depth=depth, width=wide, heads=wide // head, mlp=round(ratio * wide), hidden=hidden)
+    steps = _steps(model, flops, base.batch)
+    return replace(
+        base,
         model=model,
         steps=steps,
-        optimizer=replace(grid.base.optimizer, lr=rate),
-        schedule=replace(grid.base.schedule, warmup=max(1, steps // 10)),
+        optimizer=replace(base.optimizer, lr=float(f"{base.optimizer.lr * at / depth:.3g}")),
+        schedule=replace(base.schedule, warmup=max(1, steps // 10)),
         evaluate_every=steps,
         save_every=steps,
     )
-    return Run(f"{depth} layers, {flops:.2g} FLOPs".replace("e+", "e"), config, {"depth": depth, "compute": flops})
+
+
+TINY = Facts(images=100_000, classes=200, side=32, square=True)  # half of its pixels a side
+
+
+def _automatic(depth: int, flops: float) -> Pretrain:
+    """The run that `pretrain auto` makes of a depth, which it knows by these."""
+    steps = _steps(vit_of(depth, TINY), flops, BATCH)
+    asked = AutoPretrain("tiny-imagenet@train", "tiny-imagenet@validation", flops=flops)
+    return replace(run_of(asked, TINY, depth, steps, flip=True), evaluate_every=steps)
 
 
 REMARKS: dict[Scale, tuple[str, ...]] = {
     "smoke": ("Scattered digits, seconds of training: what is seen is the machinery.",),
     "small": (
-        "All of Tiny-ImageNet at 32 pixels with patches of 4, widths of 32 a layer, one rate a depth, one seed.",
+        "All of Tiny-ImageNet at 32 pixels with patches of 4, widths of 32 a layer, one seed: runs of `pretrain auto`.",
         "Judged on the 10,000 validation images of Tiny-ImageNet, by which nothing is chosen.",
     ),
     "paper": ("Widths of 64 a layer, patches of 16 pixels, ImageNet-21k; chosen here.",),
@@ -86,14 +105,15 @@ def _grid(scale: Scale) -> Grid:
     match scale:
         case "smoke":
             base = replace(setups.scattered_digits(setups.vit(4, 64, 2, 24)), validation=None, test=_SMOKE_TEST)
-            return Grid(base, 2, (1, 2, 3, 4), 32, (2e11, 8e11), Reached("test"))
+            return Grid(partial(_like, base, 2, 32), dict.fromkeys((2e11, 8e11), (1, 2, 3, 4)), Reached("test"))
         case "small":
-            small = setups.tiny_imagenet(setups.vit(4, 128, 4, 32))
-            base = replace(small, train="tiny-imagenet@train", validation=None, test="tiny-imagenet@validation")
-            return Grid(base, 4, (2, 3, 4, 6, 8), 32, (6e12, 2.4e13, 9.6e13), Reached("test"))
+            around: dict[float, tuple[int, ...]] = {3e11: (2,), 1.2e12: (2, 3)}  # as pilots are
+            around |= dict.fromkeys((5e12, 1.5e13, 4.5e13), (2, 3, 4, 6))
+            return Grid(_automatic, around, Reached("test"))
         case "paper":
             base = pretraining("imagenet21k-b16")
-            return Grid(base, 12, (6, 8, 12, 16, 24), 64, (1e19, 4e19, 1.6e20), _FIVE_SHOT)
+            tried = dict.fromkeys((1e19, 4e19, 1.6e20), (6, 8, 12, 16, 24))
+            return Grid(partial(_like, base, 12, 64), tried, _FIVE_SHOT)
         case _:
             raise ValueError(f"there is no scale {scale}")
 
@@ -113,9 +133,12 @@ def finding(results: Results) -> str:
     """The best depth at each compute."""
     if not results.complete:
         return unfinished(results)
-    spent = sorted({float(row.run.at["compute"]) for row in results.rows})
-    depths = sorted({_depth(row) for row in results.rows})
-    parts = [f"{optimum_words(best(results, flops), depths)} layers for {flops:.2g} FLOPs" for flops in spent]
+    every = {float(row.run.at["compute"]) for row in results.rows}
+    spent = sorted(flops for flops in every if len(_depths(results, flops)) >= FEWEST)  # others are for the law alone
+    parts = [
+        f"{optimum_words(best(results, flops), _depths(results, flops))} layers for {flops:.2g} FLOPs"
+        for flops in spent
+    ]
     return f"The best depth in {results.measure_names[0]} accuracy is {listed(parts)}.".replace("e+", "e")
 
 
@@ -137,6 +160,10 @@ def figures(results: Results) -> Sequence[Figure]:
 
 def _rows(results: Results, flops: float) -> list[Row]:
     return sorted((row for row in results.rows if row.run.at["compute"] == flops), key=_depth)
+
+
+def _depths(results: Results, flops: float) -> list[float]:
+    return [_depth(row) for row in _rows(results, flops)]
 
 
 def _depth(row: Row) -> float:

@@ -24,7 +24,7 @@ def test_a_parabola_has_its_top_where_it_is() -> None:
     assert found is not None
     assert found.place == pytest.approx(5.0)
     assert found.interval == pytest.approx((5.0, 5.0), rel=1e-3)
-    assert optimum_words(found, DEPTHS) == "5 (95 % interval 5 to 5)"
+    assert optimum_words(found, DEPTHS) == "5 (all of the 95 % interval)"
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:

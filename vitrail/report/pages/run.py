@@ -11,7 +11,7 @@ from vitrail.report.blocks import Code, Facts, Part, Section, Table, Text
 from vitrail.report.folder import Folder, Json, objects, texts
 from vitrail.report.page import page
 from vitrail.report.pages import evaluation, inspection
-from vitrail.report.sections import bottleneck, left_out, painted, reference_run, settings, training_curves
+from vitrail.report.sections import bottleneck, budget, left_out, painted, reference_run, settings, training_curves
 
 JOBS = {"pretrain": "Pre-training", "finetune": "Fine-tuning"}
 
@@ -27,6 +27,7 @@ def run_page(folder: Folder, proofs: Path | None = None) -> str:
         evaluation.section(
             tested or folder, validation=[] if _unlabelled(config) else validation, opening=_same_images(tested, config)
         ),
+        budget.section(folder, result),
         painted.section(folder, validation, result),
         training_curves.section(train, validation),
         reference_run.section(folder, config, result, planned_steps(config), proofs) if proofs else None,

@@ -32,7 +32,7 @@ class Curve(NamedTuple):
 def section(folder: Folder, config: Json, result: Json | None, planned: int | None, proofs: Path) -> Section | None:
     """The comparison; a sentence where the recipe was not run here, None for a run without a recipe."""
     job, recipe = config.get("job"), config.get("recipe")
-    if not recipe:
+    if not recipe or recipe == "auto":  # whose runs are all other ones
         return None
     found = find(str(job), str(recipe), folder, proofs)
     if found is None:

@@ -10,6 +10,8 @@ from vitrail.core.estimate import Estimate
 from vitrail.core.seeds import generator
 from vitrail.studies.engine.crossing import DRAWS, values_and_errors
 
+FEWEST = 4  # places, for a top and how sure it is
+
 
 @dataclass(frozen=True)
 class Optimum:
@@ -20,7 +22,7 @@ class Optimum:
 
 
 def optimum(places: Sequence[float], values: Sequence[Estimate]) -> Optimum | None:
-    """The top of a parabola over the logarithm of the places; None from fewer than four of them, or of unknown noise.
+    """The top of a parabola over the logarithm of the places; None from fewer than FEWEST of them, or of unknown noise.
 
     Errors are taken as normal and independent (a half width of an interval is 1.96 of them); the interval is that of
     DRAWS draws. A draw that is hollow, or whose top is not between the first and the last place, has its top beyond
@@ -30,7 +32,7 @@ def optimum(places: Sequence[float], values: Sequence[Estimate]) -> Optimum | No
         places: above zero, different.
         values: one of each place.
     """
-    if len(places) < 4 or any(value.interval is None for value in values):
+    if len(places) < FEWEST or any(value.interval is None for value in values):
         return None
     at = np.log(np.asarray(places, np.float64))
     means, errors = values_and_errors(values)
@@ -61,4 +63,6 @@ def optimum_words(found: Optimum | None, places: Sequence[float]) -> str:
             f"beyond {max(places):g}" if place == inf else f"below {min(places):g}" if place == -inf else f"{place:.2g}"
         )
 
-    return f"{said(found.place)} (95 % interval {' to '.join(map(said, found.interval))})"
+    ends = [said(end) for end in found.interval]
+    where = "all of the 95 % interval" if set(ends) == {said(found.place)} else f"95 % interval {' to '.join(ends)}"
+    return f"{said(found.place)} ({where})"
