@@ -48,7 +48,7 @@ def test_an_entry_is_taken_whole_and_has_its_row(tmp_path: Path) -> None:
     assert rows[0].startswith("| `cifar10-80` | yes | 80.86 % (")
     assert "| a processor, 2 cores, float32, torch 2.13.0 | ccccccc | 2026-11-29 |" in rows[0]
     assert rows[1].startswith("| `cifar10-80` | no |")
-    assert "`cifar10`, but steps: 1 → 2" in rows[1]
+    assert "`cifar10-speedrun`, but steps: 1 → 2" in rows[1]
     (tmp_path / "docs/speedrun.md").write_text("a\n<!-- leaderboard -->\nold\n<!-- end of leaderboard -->\nb\n")
     assert page(tmp_path / "docs") == f"a\n<!-- leaderboard -->\n\n{text}<!-- end of leaderboard -->\nb\n"
 

@@ -13,6 +13,7 @@ from vitrail.jobs.forecast.forecast import GPUS, forecast, gpu_share
 from vitrail.jobs.pretrain import Pretrain
 from vitrail.jobs.speedrun.rules import CORES, SEEDS, P, check_rules
 from vitrail.jobs.speedrun.speedrun import PLACES, finished
+from vitrail.jobs.training_data import with_classes
 from vitrail.models.cost import parameters, training_flops
 from vitrail.records.record import as_json
 from vitrail.records.speedrun import Track
@@ -38,7 +39,7 @@ def plan(
             threads = min(CORES, usable_cores()) if track.device == "cpu" else None
             cost = forecast(
                 config,
-                model,
+                with_classes(model, len(train.classes)),
                 train_images=len(train),
                 test_images=len(test),
                 resize=config.resize,
