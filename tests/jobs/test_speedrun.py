@@ -356,11 +356,16 @@ def test_the_command_makes_seeds_and_says_what_is_not_the_tracks_recipe(
 def test_the_plan_starts_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], stand_in: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        planning, "forecast", lambda *_, **__: Forecast(90.0, 2.0, 1.0, 80.0, 2.0, 1.0, 0.5, 1e9, "its own", "whole")
-    )
+    classes = []
+
+    def known(_: Any, model: Any, **__: Any) -> Forecast:
+        classes.append(model.num_classes)
+        return Forecast(90.0, 2.0, 1.0, 80.0, 2.0, 1.0, 0.5, 1e9, "its own", "whole")
+
+    monkeypatch.setattr(planning, "forecast", known)
     speedrun(TRACK, SHORT, tmp_path, CPU, seeds=2)
     found = planning.plan(TRACK, SHORT, tmp_path, CPU, 5)
+    assert classes == [10]
     assert (found["done"], found["todo"]) == ([0, 1], [2, 3, 4])
     assert found["seconds"] == 90.0
     text = planning.plan_text(found)
