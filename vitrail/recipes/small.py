@@ -121,7 +121,7 @@ def cifar10_speedrun() -> Pretrain:
     Command: vitrail pretrain cifar10-speedrun --data-root data --out runs/cifar10-speedrun
     """
     data = Facts(images=50_000, classes=10, side=32, square=True)
-    return run_of(AutoPretrain("cifar10@train", "cifar10@test"), data, depth=4, steps=7000, flip=True)
+    return run_of(AutoPretrain("cifar10@train", "cifar10@test"), data, depth=4, steps=5000, flip=True)
 
 
 def cifar100() -> Pretrain:
