@@ -241,3 +241,29 @@ def test_images_of_several_sizes_are_looked_at(tmp_path: Path) -> None:
         Image.new("RGB", size, (i, 9, 9)).save(place / f"{i}.png")
     facts = look_at(open_data(str(tmp_path), "train"))
     assert (facts.images, facts.classes, facts.side, facts.square) == (3, 2, 25, False)
+
+
+def test_a_folder_of_something_else_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BadInput, match=r"other files \(config.json\) and no plan"):
+        pretrain_auto(AutoPretrain("digits", flops=1e12), tmp_path, CPU)
+    assert [place.name for place in tmp_path.iterdir()] == ["config.json"]
+    with pytest.raises(BadInput, match="is a file"):
+        pretrain_auto(AutoPretrain("digits", flops=1e12), tmp_path / "config.json", CPU)
+
+
+def test_a_plan_that_was_stopped_goes_on_with_its_pilot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, law: Law
+) -> None:
+    monkeypatch.setattr(auto, "shipped_law", lambda: (law, replace(shipped_law()[1], carried=())))
+    monkeypatch.setattr(plan, "FEWEST", 4)
+    monkeypatch.setattr(auto, "FEWEST", 4)
+    asked = AutoPretrain("digits", flops=60 * step_flops(2, look_at(open_data("digits", "train"))))
+    whole, _ = pretrain_auto(asked, tmp_path, CPU, only_plan=True)
+    (tmp_path / "plan.json").unlink()  # as after a kill, which here comes with another measured speed
+    monkeypatch.setattr(auto, "PILOT", 1 / 10)
+    again, _ = pretrain_auto(asked, tmp_path, CPU, only_plan=True)
+    assert whole.pilot is not None
+    assert again.pilot is not None
+    assert again.pilot.steps == whole.pilot.steps
+    assert again.config == whole.config

@@ -25,7 +25,7 @@ from vitrail.core.resumable import claim_folder, refuse_another
 SEEN = 60.0  # seconds in which other machines see what the first process has written
 PATIENCE = 8.0  # seconds that a folder in use is waited for: a run that was told to stop saves first
 
-PLANNED = ("plan.json", "pilot")  # what may lie in the folder before the run: what it was planned by (records/auto.py)
+PLANNED_FILES = ("plan.json", "pilot")  # what may lie in the folder before the run: what it was planned by (records/auto.py)
 
 State = Literal["new", "unfinished", "finished"]
 
@@ -63,7 +63,7 @@ class RunFolder:
     def _open(self, job: str, config: Any, recipe: str | None) -> State:
         existing = self.path / "config.json"
         there = list(self.path.iterdir()) if self.path.is_dir() else []
-        others = [p for p in there if not p.name.startswith(".") and p.name not in PLANNED]
+        others = [p for p in there if not p.name.startswith(".") and p.name not in PLANNED_FILES]
         if others and not existing.exists():
             raise BadInput(f"{self.path} holds other files and no run; give a new or an empty folder")
         self._lock = claim_folder(self.path, PATIENCE)

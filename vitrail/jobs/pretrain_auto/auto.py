@@ -13,6 +13,7 @@ from vitrail.core.device import Device, Machine
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
+from vitrail.core.run import PLANNED_FILES
 from vitrail.core.resumable import refuse_another
 from vitrail.core.text import ordinary_spaces
 from vitrail.data.open.names import open_data, require_classes
@@ -67,6 +68,7 @@ def pretrain_auto(
     machine = machine or Machine()
     plan = _stored(asked, folder)
     if plan is None:
+        _check_unused(folder)
         plan = _planned(asked, folder, machine, begun)
         folder.mkdir(parents=True, exist_ok=True)
         write_record(folder / "plan.json", plan)
@@ -90,6 +92,15 @@ def _stored(asked: AutoPretrain, folder: Path) -> PretrainPlan | None:
     advice = "give another folder, or the options of that plan"
     refuse_another(folder, plan.asked, asked, f"{folder} was planned with other options", advice)
     return plan
+
+
+def _check_unused(folder: Path) -> None:
+    """Raises BadInput for a folder of something else, before a pilot is made there."""
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file, expected a folder or a new name")
+    there = [place.name for place in folder.iterdir()] if folder.is_dir() else []
+    if others := [name for name in there if not name.startswith(".") and name not in PLANNED_FILES]:
+        raise BadInput(f"{folder} holds other files ({others[0]}) and no plan; give a new or an empty folder")
 
 
 def _planned(asked: AutoPretrain, folder: Path, machine: Machine, begun: float) -> PretrainPlan:
