@@ -64,19 +64,21 @@ def run_pilot(
         return None
     say(f"a pilot of {config.steps:,} steps, judged on {len(held):,} images that it does not learn from")
     result = pretrain(config, folder, machine, data=(rest, None, held), inside=False)
-    model = load(folder / "bundle")
+    device = Device.find(machine.device)
+    model = load(folder / "bundle").to(device.device)
     assert isinstance(config.model, ViTConfig)
     assert result.accuracy is not None
     assert result.count is not None
-    dtype = Device.find(machine.device).dtype
-    mirrored = evaluate(model, Mirrored(held), model.preprocess, dtype=dtype, workers=machine.workers, title="mirrored")
+    mirrored = evaluate(
+        model, Mirrored(held), model.preprocess, dtype=device.dtype, workers=machine.workers, title="mirrored"
+    )
     assert isinstance(mirrored, Evaluation)
     return PilotResult(
         depth=config.model.depth,
         steps=config.steps,
         flops=config.steps * step_flops(config.model.depth, facts),
         seconds=time.perf_counter() - begun,
-        slower=result.seconds / (config.steps * cost.step) if cost.step else 1.0,
+        slower=result.seconds / (config.steps * cost.step) if cost.step and config.model.depth == depth else 1.0,
         accuracy=result.accuracy,
         mirrored=mirrored.accuracy,
         count=result.count,
