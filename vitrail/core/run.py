@@ -25,7 +25,10 @@ from vitrail.core.resumable import claim_folder, refuse_another
 SEEN = 60.0  # seconds in which other machines see what the first process has written
 PATIENCE = 8.0  # seconds that a folder in use is waited for: a run that was told to stop saves first
 
-PLANNED_FILES = ("plan.json", "pilot")  # what may lie in the folder before the run: what it was planned by (records/auto.py)
+PLANNED_FILES = (
+    "plan.json",
+    "pilot",
+)  # what may lie in the folder before the run: what it was planned by (records/auto.py)
 
 State = Literal["new", "unfinished", "finished"]
 
