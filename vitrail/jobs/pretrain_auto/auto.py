@@ -13,8 +13,8 @@ from vitrail.core.device import Device, Machine
 from vitrail.core.dist import launched
 from vitrail.core.errors import BadInput
 from vitrail.core.progress import say
-from vitrail.core.run import PLANNED_FILES
 from vitrail.core.resumable import refuse_another
+from vitrail.core.run import PLANNED_FILES
 from vitrail.core.text import ordinary_spaces
 from vitrail.data.open.names import open_data, require_classes
 from vitrail.data.sources.base import Source
