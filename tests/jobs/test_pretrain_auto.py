@@ -19,10 +19,10 @@ from vitrail.jobs.pretrain import Pretrain
 from vitrail.jobs.pretrain_auto import auto, plan
 from vitrail.jobs.pretrain_auto.auto import pretrain_auto
 from vitrail.jobs.pretrain_auto.config import AutoPretrain, Facts, look_at, run_of, vit_of
-from vitrail.jobs.pretrain_auto.law import Law, accuracy_at, fit_law, log_odds, shipped_law
+from vitrail.jobs.pretrain_auto.law import Carried, Law, LawRun, accuracy_at, fit_law, log_odds, shipped_law
 from vitrail.jobs.pretrain_auto.pilot import Mirrored
 from vitrail.jobs.pretrain_auto.plan import Cost, depth_in_time, foretold, mirrors, step_flops
-from vitrail.records.auto import Carried, LawRun, PilotResult
+from vitrail.records.auto import PilotResult
 
 CPU = Machine("cpu", 0)
 FACTS = Facts(images=50_000, classes=10, side=32, square=True)

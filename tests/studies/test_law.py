@@ -8,8 +8,7 @@ import pytest
 from vitrail.core.errors import BadInput
 from vitrail.core.files import write_json
 from vitrail.jobs.pretrain_auto.config import BATCH
-from vitrail.jobs.pretrain_auto.law import accuracy_at, fit_law, log_odds
-from vitrail.records.auto import LawRun
+from vitrail.jobs.pretrain_auto.law import LawRun, accuracy_at, fit_law, log_odds
 from vitrail.records.record import load_record, write_record
 from vitrail.records.study import StudyResult
 from vitrail.studies.law import law_runs

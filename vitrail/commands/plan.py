@@ -121,6 +121,8 @@ def _told(hardware: Any, said: Accelerators) -> Any:
 def _as_json(made: Any) -> dict[str, Any]:
     found = asdict(made)
     found["limits"] = [limit._asdict() for limit in made.limits]
+    sizes = made.work.matrices.items()
+    found["work"]["matrices"] = [{"rows": rows, "columns": columns, "count": count} for (rows, columns), count in sizes]
     found["memory"]["total"], found["step"]["seconds"] = made.memory.total, made.step.seconds
     return {**found, "device_hours": made.device_hours, "idle": made.idle}
 

@@ -147,7 +147,7 @@ LATER: dict[str, dict[str, Any]] = {
     "EarlyStopping": {"fixed_parts": None, "objective": {"type": "Labels"}, "init": None},
     "Finetune": _TRAINING,
     "SquareResize": {"share": 1.0},
-    "ViTConfig": {"channels": 3, "axial": False},
+    "ViTConfig": {"mimetic": False, "channels": 3, "axial": False},
     "ResNetConfig": {"axial_heads": 0},
 }
 

@@ -12,38 +12,6 @@ from vitrail.records.record import Files, Record, optional
 
 
 @dataclass(frozen=True, kw_only=True)
-class LawRun(Record):
-    """A run that a law is fitted to."""
-
-    depth: int
-    flops: float  # of training
-    accuracy: float  # of images that nothing was chosen by
-
-
-@dataclass(frozen=True, kw_only=True)
-class Carried(Record):
-    """A pilot and its run, by which it is known what the law's gain is worth on other data."""
-
-    data: str
-    gain: float  # in log-odds, by the law
-    reached: float  # in log-odds, by the two
-
-
-@dataclass(frozen=True, kw_only=True)
-class LawRuns(Record):
-    """The runs that `pretrain auto` plans by: its law is fitted to them wherever it is used."""
-
-    format: int = 1
-    study: str  # by which they were made, and that docs/studies shows
-    data: str
-    classes: int
-    command: Sequence[str]  # words that make them again
-    machines: Sequence[str]
-    runs: Sequence[LawRun]
-    carried: Sequence[Carried]  # what the law foretold elsewhere
-
-
-@dataclass(frozen=True, kw_only=True)
 class PilotResult(Record):
     """The short run before the plan: what the data are like. It never saw an image mirrored."""
 

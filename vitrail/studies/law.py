@@ -10,9 +10,9 @@ from pathlib import Path
 
 from vitrail.core.errors import BadInput
 from vitrail.jobs.pretrain_auto.config import BATCH
-from vitrail.jobs.pretrain_auto.law import Law, fit_law, log_odds
+from vitrail.jobs.pretrain_auto.law import Carried, Law, LawRun, LawRuns, fit_law, log_odds
 from vitrail.jobs.pretrain_auto.plan import FEWEST
-from vitrail.records.auto import Carried, Foretold, LawRun, LawRuns, PretrainPlan
+from vitrail.records.auto import Foretold, PretrainPlan
 from vitrail.records.record import as_json, load_record
 from vitrail.records.run import RunData
 from vitrail.records.study import StudyResult

@@ -18,14 +18,45 @@ from jaxtyping import Float64
 
 from vitrail.core.errors import BadInput
 from vitrail.core.seeds import generator
-from vitrail.records.auto import LawRun, LawRuns
-from vitrail.records.record import load_record
+from vitrail.records.record import Record, load_record
 
 RUNS = Path(__file__).parent / "runs.json"
 BEND = np.linspace(0.0, 1.0, 101)  # of the best depth with compute, q, of which the best fit is taken
 REDRAWS = 400
 FEWEST = 8  # runs, for five numbers
 CERTAIN = 1e-4  # an accuracy above chance is taken to be at least this, and as far below 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LawRun(Record):
+    """A run that a law is fitted to."""
+
+    depth: int
+    flops: float  # of training
+    accuracy: float  # of images that nothing was chosen by
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried(Record):
+    """A pilot and its run, by which it is known what the law's gain is worth on other data."""
+
+    data: str
+    gain: float  # in log-odds, by the law
+    reached: float  # in log-odds, by the two
+
+
+@dataclass(frozen=True, kw_only=True)
+class LawRuns(Record):
+    """The runs that `pretrain auto` plans by: its law is fitted to them wherever it is used."""
+
+    format: int = 1
+    study: str  # by which they were made, and that docs/studies shows
+    data: str
+    classes: int
+    command: Sequence[str]  # words that make them again
+    machines: Sequence[str]
+    runs: Sequence[LawRun]
+    carried: Sequence[Carried]  # what the law foretold elsewhere
 
 
 def log_odds(accuracy: float, classes: int) -> float:

@@ -13,9 +13,9 @@ from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Interval, wilson
 from vitrail.core.numbers import duration, percent
 from vitrail.jobs.pretrain_auto.config import BATCH, DEPTHS, MANY_EPOCHS, Facts, vit_of
-from vitrail.jobs.pretrain_auto.law import Law, accuracy_at, log_odds
+from vitrail.jobs.pretrain_auto.law import Carried, Law, accuracy_at, log_odds
 from vitrail.models.cost import training_flops
-from vitrail.records.auto import Carried, PilotResult, PretrainPlan
+from vitrail.records.auto import PilotResult, PretrainPlan
 
 PLANNED = 0.93  # of the budget: what measurements missed takes the rest
 PILOT = 1 / 16  # of the compute, but for short runs, whose pilot has half of FEWEST steps
