@@ -267,3 +267,10 @@ def test_a_plan_that_was_stopped_goes_on_with_its_pilot(
     assert again.pilot is not None
     assert again.pilot.steps == whole.pilot.steps
     assert again.config == whole.config
+
+
+@pytest.mark.parametrize("each", [1.04e9, 4.4e9, 9.96e9])
+def test_the_compute_that_is_asked_for_is_enough(each: float) -> None:
+    with pytest.raises(BadInput, match="too few: give") as refused:
+        plan.steps_for(1e9, each)
+    assert plan.steps_for(float(str(refused.value).split()[-1]), each) >= plan.FEWEST

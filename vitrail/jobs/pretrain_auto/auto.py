@@ -186,7 +186,7 @@ def _cost(config: Pretrain, facts: Facts, test: int, machine: Machine) -> Cost:
 
 
 def _compare(plan: PretrainPlan, result: RunResult, folder: Path, seconds: float) -> None:
-    """Writes and says what came of the plan."""
+    """Writes what came of the plan, once."""
     assert result.accuracy is not None
     assert result.count is not None
     inside = None

@@ -80,7 +80,8 @@ def steps_for(flops: float, each: float) -> int:
     """The steps of so much compute; raises BadInput where they are too few."""
     steps = round(flops / each)
     if steps < FEWEST:
-        raise BadInput(f"{flops:.2g} FLOPs are {steps} steps of {each:.2g} FLOPs, too few: give {FEWEST * each:.1g}")
+        least = 1.05 * FEWEST * each  # enough when it is rounded
+        raise BadInput(f"{flops:.2g} FLOPs are {steps} steps of {each:.2g} FLOPs, too few: give {least:.2g}")
     return steps
 
 
