@@ -10,5 +10,7 @@ if __name__ == "__main__":
         sys.exit("vitrail: the level is broken; mend it")
     Path(folder).mkdir(parents=True)
     (Path(folder) / "config.json").write_text(json.dumps({"config": {"level": float(level), "seed": int(seed)}}))
+    row = {"kind": "validation", "step": 1, "accuracy": 1 - float(level)}
+    (Path(folder) / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     result = {"accuracy": float(level) + 0.01 * int(seed), "count": 1000, "seconds": 1.0}
     (Path(folder) / "result.json").write_text(json.dumps(result))

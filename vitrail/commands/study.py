@@ -168,11 +168,13 @@ def _without(args: list[str]) -> list[str]:
 def _commands(options: Options, study: "Study", args: list[str]) -> int:
     import shlex
 
-    from vitrail.studies.engine.execute import done
-    from vitrail.studies.engine.study import study_runs
+    from vitrail.core.progress import say
+    from vitrail.studies.engine.execute import missing
 
     assert options.out is not None
-    todo = [plan for plan in study_runs(study, options.out) if not done(plan, study.measures)]
+    todo = missing(study, options.out)
+    if more := len(missing(study, options.out, counted=True)) - len(todo):
+        say(f"{more} more once rates are chosen by the first seeds: the same command again, then")
     commands = [shlex.join(_command(args, plan.folder.name)) for plan in todo]
     print(json.dumps({"commands": commands}) if options.json else "\n".join(commands))
     return 0

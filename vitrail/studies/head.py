@@ -42,6 +42,7 @@ def head(scale: Scale) -> Study:
         "makes the difference, not the head (JFT, 5-shot ImageNet, one run each; read off a figure).",
         remarks=REMARKS[scale],
         seeds=seeds,
+        all_rates=True,
     )
 
 

@@ -10,19 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.studies import stand_in
-from tests.studies.stand_in import levels
+from tests.studies.stand_in import command, levels
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput, Interrupted
 from vitrail.core.files import read_json, write_json
 from vitrail.studies.engine.execute import collect, done, execute_only, failures, run_study, write_study
 from vitrail.studies.engine.launch import spread
-from vitrail.studies.engine.runs import Run, StudyRun
+from vitrail.studies.engine.runs import Run
 from vitrail.studies.engine.study import study_runs
-
-
-def command(plan: StudyRun) -> list[str]:
-    config = plan.config
-    return ["tests.studies.stand_in_process", str(config.level), str(config.seed), str(plan.folder), str(config.broken)]
 
 
 def test_a_finished_run_is_not_made_again(tmp_path: Path) -> None:

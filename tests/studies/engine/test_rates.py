@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.studies.stand_in import command, rated
 from vitrail.core.config import to_json
+from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
 from vitrail.core.files import write_json
 from vitrail.models.cost import multiply_adds
 from vitrail.recipes.paper import paper
 from vitrail.studies import MEDIUM, study
-from vitrail.studies.engine.execute import collect, measured_file
+from vitrail.studies.engine.execute import collect, execute, measured_file, missing, run_study
+from vitrail.studies.engine.launch import spread
 from vitrail.studies.engine.rates import chosen
 from vitrail.studies.engine.results import Results
 from vitrail.studies.engine.runs import Reached, digest
@@ -118,3 +121,53 @@ def test_sizes_of_the_medium_scaling_grow_over_nearly_two_decades() -> None:
         assert len(cost) == 5
         assert cost == sorted(cost)
         assert 1.5 < np.log10(cost[-1] / cost[0]) < 2
+
+
+def begun(study: Study, out: Path) -> list[tuple[str, int]]:
+    """Names and seeds of what was begun."""
+    return [(plan.run.name, plan.config.seed) for plan in study_runs(study, out) if plan.begun]
+
+
+def test_a_rate_costs_one_seed(tmp_path: Path) -> None:
+    """The other seeds are of the rate that validation images of the first prefer; in processes of their own, too."""
+    wanted = [(f"{of}, rate {rate}", 0) for of in ("one", "two") for rate in "ab"]
+    wanted += [("one, rate b", 1), ("two, rate b", 1), ("one, rate b", 2), ("two, rate b", 2)]
+    results = run_study(rated(seeds=3), tmp_path / "here")
+    spread(rated(seeds=3), tmp_path / "there", command, jobs=3)
+    assert begun(rated(seeds=3), tmp_path / "here") == begun(rated(seeds=3), tmp_path / "there") == wanted
+    assert [[len(row.plans), len(row.values["validation"])] for row in results.rows] == [[1, 1], [3, 3]] * 2
+    assert [row.values["validation"] for row in chosen(results).rows] == [
+        pytest.approx([level, level + 0.01, level + 0.02]) for level in (0.2, 0.4)
+    ]
+
+
+def test_before_a_rate_is_chosen_its_other_seeds_are_counted_and_not_made(tmp_path: Path) -> None:
+    some = rated(seeds=2)
+    assert [plan.config.seed for plan in missing(some, tmp_path)] == [0] * 4
+    assert [plan.config.seed for plan in missing(some, tmp_path, counted=True)] == [0] * 4 + [1] * 2
+    execute(some, study_runs(some, tmp_path)[0], Machine("cpu"))
+    assert len(missing(some, tmp_path)) == 3  # one rate is no choice
+    execute(some, study_runs(some, tmp_path)[1], Machine("cpu"))
+    left = [(plan.run.name, plan.config.seed) for plan in missing(some, tmp_path)]
+    assert left == [("two, rate a", 0), ("two, rate b", 0), ("one, rate b", 1)]
+
+
+def test_a_rate_that_fails_is_not_chosen(tmp_path: Path) -> None:
+    results = run_study(rated(broken=True), tmp_path)
+    assert [len(row.values.get("validation", ())) for row in results.rows] == [2, 0, 2, 0]
+    assert [row.run.at["rate"] for row in chosen(results).rows] == ["a", "a"]
+
+
+def test_a_study_of_rates_makes_all_seeds_of_all(tmp_path: Path) -> None:
+    assert [len(row.plans) for row in run_study(rated(all_rates=True), tmp_path).rows] == [2] * 4
+    assert study("head", "medium").all_rates
+
+
+def test_seeds_that_only_one_rate_has_do_not_choose(tmp_path: Path) -> None:
+    """A second seed that is worse must not unseat the rate whose first seed was best: that was chosen and repeated."""
+    some = rated(seeds=2)
+    run_study(some, tmp_path)
+    later = next(plan for plan in study_runs(some, tmp_path) if plan.config.seed and plan.begun)
+    worse = {"kind": "validation", "step": 1, "accuracy": 0.0}
+    (later.folder / "metrics.jsonl").write_text(json.dumps(worse) + "\n")
+    assert [row.run.at["rate"] for row in chosen(collect(some, tmp_path)).rows] == ["b", "b"]

@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, assert_never
@@ -29,6 +29,7 @@ from vitrail.records.study import (
     StudyRunState,
     StudyValue,
 )
+from vitrail.studies.engine.rates import needed
 from vitrail.studies.engine.results import Results, Row, measured_file, pooled, read_measured
 from vitrail.studies.engine.runs import FewShot, Measure, Reached, Run, StudyRun, Tuned, digest
 from vitrail.studies.engine.study import Study, study_runs
@@ -84,13 +85,23 @@ def run_study(study: Study, out: Path, machine: Machine | None = None) -> Result
         Interrupted: after a signal, once the run at work is saved.
     """
     study.check()
-    plans = study_runs(study, out)
-    missing = [plan for plan in plans if not done(plan, study.measures)]
-    for number, plan in enumerate(missing, 1):
-        say(f"run {number} of {len(missing)}: {plan.run.name}, seed {plan.config.seed}")
-        attempt(plan, lambda plan=plan: execute(study, plan, machine or Machine()))  # type: ignore[misc]
-        write_study(study, out)
+    total, tried = len(missing(study, out, counted=True)), set[Path]()
+    while todo := missing(study, out, tried):
+        for plan in todo:
+            tried.add(plan.folder)
+            say(f"run {len(tried)} of {total}: {plan.run.name}, seed {plan.config.seed}")
+            attempt(plan, lambda plan=plan: execute(study, plan, machine or Machine()))  # type: ignore[misc]
+            write_study(study, out)
     return finish(study, out)
+
+
+def missing(study: Study, out: Path, tried: Collection[Path] = (), *, counted: bool = False) -> list[StudyRun]:
+    """What is to be made now, but for the folders that were tried; later seeds of rates once these are chosen.
+
+    `counted`: as many as will be made, if a rate can be chosen wherever it is to be.
+    """
+    plans = needed(study, study_runs(study, out), counted=counted)
+    return [plan for plan in plans if plan.folder not in tried and not done(plan, study.measures)]
 
 
 def execute_only(study: Study, out: Path, name: str, machine: Machine) -> None:
@@ -236,6 +247,8 @@ def failures(results: Results) -> list[tuple[str, StudyRunState]]:
 def collect(study: Study, out: Path) -> Results:
     """Reads what lies in the folders of the runs; what is missing is missing."""
     plans = study_runs(study, out)
+    wanted = {plan.folder for plan in needed(study, plans)}
+    plans = [plan for plan in plans if plan.folder in wanted or plan.begun]
     rows = [_row(study, run, [plan for plan in plans if plan.run is run]) for run in study.runs]
     results = Results(study.scale, study.measures, rows)
     noises = {name: pooled([row.values.get(name, ()) for row in rows]) for name in results.measure_names}

@@ -24,9 +24,9 @@ from vitrail.core.pool import usable_cores
 from vitrail.core.progress import QUIET_SECONDS, console, say
 from vitrail.core.run import read_metrics
 from vitrail.core.signals import SignalWatch
-from vitrail.studies.engine.execute import done, note_failure, write_study
+from vitrail.studies.engine.execute import done, missing, note_failure, write_study
 from vitrail.studies.engine.runs import StudyRun
-from vitrail.studies.engine.study import Study, study_runs
+from vitrail.studies.engine.study import Study
 
 PAUSE = 0.5  # seconds between two looks at the processes
 
@@ -50,20 +50,23 @@ def spread(study: Study, out: Path, command: Callable[[StudyRun], Sequence[str]]
         raise BadInput(f"--jobs is {jobs}, expected at least 1")
     threads = max(1, usable_cores() // jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    todo = deque(plan for plan in study_runs(study, out) if not done(plan, study.measures))
-    running: list[Child] = []
-    with SignalWatch() as watch, board(len(todo)) as show:
+    total = len(missing(study, out, counted=True))
+    todo, tried, running = deque(missing(study, out)), set[Path](), list[Child]()
+    with SignalWatch() as watch, board(total) as show:
         try:
             while todo or running:
                 while todo and len(running) < jobs and watch.received is None:
-                    running.append(_start(todo.popleft(), command, environment))
+                    plan = todo.popleft()
+                    tried.add(plan.folder)
+                    running.append(_start(plan, command, environment))
                 time.sleep(PAUSE)
                 watch.check()
                 for child in [child for child in running if child.process.poll() is not None]:
                     running.remove(child)
                     _end(study, child)
                     write_study(study, out)
-                show([child.plan for child in running], len(todo))
+                    todo = todo or deque(missing(study, out, tried))
+                show([child.plan for child in running], max(len(todo), total - len(tried)))
         finally:
             for child in running:  # they save where they are; a process that had the signal already does not mind
                 child.process.terminate()
@@ -151,16 +154,22 @@ def on_ray(study: Study, out: Path, command: Callable[[StudyRun], Sequence[str]]
     A task has one GPU where the cluster has any, else the cores of a node.
     """
     study.check()
-    plans = [plan for plan in study_runs(study, out) if not done(plan, study.measures)]
-    for plan in plans:
-        plan.failure.unlink(missing_ok=True)
+    total, tried = len(missing(study, out, counted=True)), set[Path]()
     with ray_cluster() as ray:
         resources = ray.cluster_resources()
         nodes = max(1, sum(node["Alive"] for node in ray.nodes()))
         share = {"num_gpus": 1} if resources.get("GPU") else {"num_cpus": max(1, int(resources["CPU"] // nodes))}
         task = ray.remote(**share)(_in_task)
-        waiting = {task.remote([sys.executable, "-m", *command(plan)], str(Path.cwd())): plan for plan in plans}
-        with SignalWatch() as watch, board(len(plans)) as show:
+        waiting: dict[Any, StudyRun] = {}
+
+        def start() -> None:
+            for plan in missing(study, out, tried):
+                tried.add(plan.folder)
+                plan.failure.unlink(missing_ok=True)
+                waiting[task.remote([sys.executable, "-m", *command(plan)], str(Path.cwd()))] = plan
+
+        start()
+        with SignalWatch() as watch, board(total) as show:
             while waiting:
                 ended, _ = ray.wait(list(waiting), timeout=1.0)
                 watch.check()
@@ -170,7 +179,8 @@ def on_ray(study: Study, out: Path, command: Callable[[StudyRun], Sequence[str]]
                     if code != 0 and not plan.failure.is_file():
                         note_failure(plan, reason)
                     write_study(study, out)
-                show([plan for plan in waiting.values() if plan.folder.is_dir()], 0)
+                    start()
+                show([plan for plan in waiting.values() if plan.folder.is_dir()], total - len(tried))
 
 
 def _in_task(command: Sequence[str], folder: str) -> tuple[int, str]:

@@ -22,8 +22,14 @@ from vitrail.models.vit import ViTConfig
 from vitrail.recipes.pretraining import CLASSES, IMAGES
 from vitrail.studies.engine.merge import done_with
 from vitrail.studies.engine.power import sights, sights_text
+from vitrail.studies.engine.rates import needed
 from vitrail.studies.engine.runs import StudyRun
 from vitrail.studies.engine.study import Study, study_runs
+
+CHOSEN = (
+    "Rates: the validation images of the first seed choose one, of which the other seeds are made; until then they are "
+    "counted at the first rate."
+)
 
 
 def plan(
@@ -44,10 +50,11 @@ def plan(
         for place, theirs in zip(places, elsewhere, strict=True)
         if out is not None and done_with(place, theirs, study.measures)
     }
+    wanted = {place.folder for place in needed(study, places, counted=True)}
     rows = []
     with progress("measuring", len(study.runs)) as bar:
         for run in study.runs:
-            mine = [place for place in places if place.run is run]
+            mine = [place for place in places if place.run is run and place.folder in wanted]
             todo = [place for place in mine if place.folder not in finished]
             rows.append({**_row(mine[0], machine, threads), "seeds": len(mine), "todo": len(todo)})
             bar.advance(run.name)
@@ -58,6 +65,8 @@ def plan(
     seen = sights(study, out) if out is not None else []
     notes = sights_text(study, seen) if study.measures else []
     power = {"sights": [asdict(sight) for sight in seen], "said": notes}
+    if len(wanted) < len(places):
+        notes = [CHOSEN, *notes]
     about = {"study": study.name, "scale": study.scale, "jobs": jobs, "threads": threads}
     return {**about, "rows": rows, "total": total, "power": power}
 

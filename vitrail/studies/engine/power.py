@@ -36,12 +36,13 @@ class Sight:
 def sights(study: Study, out: Path) -> list[Sight]:
     """Of each measure whose spread the runs in `out` show: those that have several seeds, of any length."""
     found = []
+    runs = len(study.runs) if study.all_rates else len({run.at.get("of", run.name) for run in study.runs})
     for name, noise in _spreads(study, out).items():
         needed = None
         if study.effect is not None:
-            enough = (n for n in range(2, MOST_SEEDS + 1) if (least(noise, n, len(study.runs)) or 1.0) <= study.effect)
+            enough = (n for n in range(2, MOST_SEEDS + 1) if (least(noise, n, runs) or 1.0) <= study.effect)
             needed = next(enough, None)
-        seen = least(noise, study.seeds, len(study.runs))
+        seen = least(noise, study.seeds, runs)
         found.append(Sight(name, noise.deviation, int(noise.freedom), seen, study.effect, needed))
     return found
 

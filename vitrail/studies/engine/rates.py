@@ -1,10 +1,11 @@
-"""Several learning rates for a run of a study, of which the validation images choose one."""
+"""Several learning rates for a run of a study, of which the validation images of its first seed choose one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from vitrail.studies.engine.results import Results, Row
-from vitrail.studies.engine.runs import Run
+from vitrail.studies.engine.results import Results, Row, mean_curve
+from vitrail.studies.engine.runs import Run, StudyRun
+from vitrail.studies.engine.study import Study
 
 
 def at_rates(run: Run, rates: Sequence[float]) -> Iterator[Run]:
@@ -15,16 +16,54 @@ def at_rates(run: Run, rates: Sequence[float]) -> Iterator[Run]:
 
 
 def chosen(results: Results) -> Results:
-    """One row, by its name without a rate, for the rows of a run at several: that of the best validation accuracy."""
-    best: dict[str, Row] = {}
+    """One row, by its name without a rate, for the rows of a run at several: that of the best validation accuracy.
+
+    Compared are the seeds that all of them have.
+    """
+    groups: dict[str, list[Row]] = {}
     for row in results.rows:
-        name = str(row.run.at.get("of", row.run.name))
-        if name not in best or _validation(results, row) > _validation(results, best[name]):
-            best[name] = row
-    rows = [replace(row, run=replace(row.run, name=name)) for name, row in best.items()]
-    return replace(results, rows=rows)
+        groups.setdefault(str(row.run.at.get("of", row.run.name)), []).append(row)
+    best = [(name, _best(rows)) for name, rows in groups.items()]
+    return replace(results, rows=[replace(row, run=replace(row.run, name=name)) for name, row in best])
 
 
-def _validation(results: Results, row: Row) -> float:
+def _best(rows: Sequence[Row]) -> Row:
+    finished = [{plan.config.seed: plan for plan in row.plans if plan.finished} for row in rows]
+    common = set.intersection(*(set(plans) for plans in finished if plans)) if any(finished) else set[int]()
+    judged = [_validation([plans[seed] for seed in sorted(common & set(plans))]) for plans in finished]
+    return rows[judged.index(max(judged))]
+
+
+def _validation(plans: Sequence[StudyRun]) -> float:
     """The best validation accuracy of a run, the mean over its seeds; -1 before there is one."""
-    return max((accuracy for _, accuracy in results.curve(row)), default=-1.0)
+    return max((accuracy for _, accuracy in mean_curve(plans)), default=-1.0)
+
+
+def needed(study: Study, plans: Sequence[StudyRun], *, counted: bool = False) -> list[StudyRun]:
+    """All runs but later seeds of rates that were not chosen: a rate costs one seed, unless the study is of rates.
+
+    Where nothing is chosen yet, later seeds are not needed yet; `counted`: those of the first rate stand for them.
+    """
+    if study.all_rates:
+        return list(plans)
+    groups: dict[str, list[StudyRun]] = {}
+    for plan in plans:
+        if _first(plan):
+            groups.setdefault(str(plan.run.at.get("of", plan.run.name)), []).append(plan)
+    picked = [_chosen(group, counted) for group in groups.values()]
+    later = {id(plan.run) for plan in picked if plan is not None}
+    return [plan for plan in plans if _first(plan) or id(plan.run) in later]
+
+
+def _first(plan: StudyRun) -> bool:
+    return bool(plan.config.seed == plan.run.config.seed)
+
+
+def _chosen(group: Sequence[StudyRun], counted: bool) -> StudyRun | None:
+    """Of the first seeds of a run at its rates; None while one of them is neither finished nor failed."""
+    finished = [plan for plan in group if plan.finished]
+    if len(group) == 1:
+        return group[0]
+    if not finished or any(not plan.finished and not plan.failure.is_file() for plan in group):
+        return group[0] if counted else None
+    return max(finished, key=lambda plan: _validation([plan]))

@@ -150,12 +150,17 @@ class Results:
 
     def curve(self, row: Row, key: str = "accuracy") -> list[tuple[int, float]]:
         """(step, number) of the validation rows in metrics.jsonl, the mean over the seeds that have the step."""
-        by_step: dict[int, list[float]] = {}
-        for plan in row.plans:
-            for line in read_metrics(plan.folder / "metrics.jsonl"):
-                if line["kind"] == "validation" and line.get(key) is not None:
-                    by_step.setdefault(line["step"], []).append(line[key])
-        return [(step, sum(values) / len(values)) for step, values in sorted(by_step.items())]
+        return mean_curve(row.plans, key)
+
+
+def mean_curve(plans: Sequence[StudyRun], key: str = "accuracy") -> list[tuple[int, float]]:
+    """(step, number) of the validation rows in metrics.jsonl, the mean over the runs that have the step."""
+    by_step: dict[int, list[float]] = {}
+    for plan in plans:
+        for line in read_metrics(plan.folder / "metrics.jsonl"):
+            if line["kind"] == "validation" and line.get(key) is not None:
+                by_step.setdefault(line["step"], []).append(line[key])
+    return [(step, sum(values) / len(values)) for step, values in sorted(by_step.items())]
 
 
 def pooled(groups: Sequence[Sequence[float]]) -> Noise | None:

@@ -87,6 +87,11 @@ class StudyRun:
         return (self.folder / "result.json").is_file()
 
     @property
+    def begun(self) -> bool:
+        """True once there is anything of it, a failure too."""
+        return (self.folder / "config.json").is_file() or self.failure.is_file()
+
+    @property
     def failure(self) -> Path:
         """The file beside the folder that says why a run did not finish."""
         return self.folder.with_name(f"{self.folder.name}.failed.json")

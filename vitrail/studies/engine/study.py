@@ -43,7 +43,8 @@ class Study:
     figures: Callable[[Results], Sequence[Figure]]
     paper: str = ""  # what the paper found, in a sentence
     remarks: tuple[str, ...] = ()  # what is unlike the paper at this scale
-    seeds: int = 1  # of each run
+    seeds: int = 1  # of each run; of one at several rates, of the chosen rate (engine/rates.py)
+    all_rates: bool = False  # the study is about the rates themselves: each has all seeds
     effect: float | None = None  # the difference that the paper found and the study must see, a share of right answers
     job: Callable[..., Any] = pretrain  # (config, folder, machine) -> result.json's content
 
@@ -81,7 +82,10 @@ class Study:
 
 
 def study_runs(study: Study, out: Path) -> list[StudyRun]:
-    """All runs, one seed of all before the next seed, so that a study that is cut short has whole tables."""
+    """All runs, one seed of all before the next seed, so that a study that is cut short has whole tables.
+
+    Not all of them are made: `engine.rates.needed`.
+    """
     known = {kind: _made(out / "runs", kind) for kind in {type(run.config) for run in study.runs}}
     plans = []
     for repeat in range(study.seeds):
