@@ -16,13 +16,13 @@ from vitrail.core.files import read_json
 from vitrail.data.open.names import open_data
 from vitrail.jobs.forecast.forecast import Forecast
 from vitrail.jobs.pretrain import Pretrain
-from vitrail.jobs.pretrain_auto import auto, plan
+from vitrail.jobs.pretrain_auto import auto, pilot, plan
 from vitrail.jobs.pretrain_auto.auto import pretrain_auto
 from vitrail.jobs.pretrain_auto.config import AutoPretrain, Facts, look_at, run_of, vit_of
 from vitrail.jobs.pretrain_auto.law import Carried, Law, LawRun, accuracy_at, fit_law, log_odds, shipped_law
 from vitrail.jobs.pretrain_auto.pilot import Mirrored
-from vitrail.jobs.pretrain_auto.plan import Cost, depth_in_time, foretold, mirrors, step_flops
-from vitrail.records.auto import PilotResult
+from vitrail.jobs.pretrain_auto.plan import Cost, depth_in_time, foretold, mirrors, share_of_half, step_flops
+from vitrail.records.auto import HalfPilot, PilotResult
 
 CPU = Machine("cpu", 0)
 FACTS = Facts(images=50_000, classes=10, side=32, square=True)
@@ -145,7 +145,7 @@ def test_what_is_foretold_is_the_share_of_the_gain_that_other_data_had(law: Law)
     gain, _ = law.gain(4, 4.8e13, (4, 3e12))
 
     def told(*shares: float) -> tuple[float, tuple[float, float] | None]:
-        carried = [Carried(data=f"{share}", gain=0.5, reached=0.5 * share) for share in shares]
+        carried = [Carried(data=f"{share}", gain=0.5, reached=0.5 * share, half=None) for share in shares]
         return foretold(law, carried, pilot, 4, 4.8e13, 10)
 
     expected, narrow = told(0.8, 0.8, 0.8)
@@ -166,6 +166,36 @@ def test_what_is_foretold_is_the_share_of_the_gain_that_other_data_had(law: Law)
     assert log_odds(told()[0], 10) == pytest.approx(log_odds(0.4, 10) + gain)
 
 
+def test_what_compute_buys_on_the_data_is_told_by_half_a_pilot(law: Law) -> None:
+    """Data on which twice the compute gains three times what the law says go on so, as far as others did."""
+    half = HalfPilot(steps=50, flops=1.5e12, accuracy=0.2)
+    pilot = PilotResult(
+        depth=4, steps=100, flops=3e12, seconds=1.0, slower=1.0, accuracy=0.4, mirrored=0.39, count=5000, half=half
+    )
+    gain, _ = law.gain(4, 4.8e13, (4, 3e12))
+    own = share_of_half(law, pilot, 10)
+    assert own is not None
+    first, _ = law.gain(4, 3e12, (4, 1.5e12))
+    assert own * first == pytest.approx(log_odds(0.4, 10) - log_odds(0.2, 10))
+    # all others kept 0.7 of the share that they had; one of them was not asked, and says nothing
+    kept = [Carried(data=f"{half}", gain=1.0, reached=0.7 * half, half=half) for half in (0.5, 1.0, 3.0)]
+    kept.append(Carried(data="?", gain=1.0, reached=9.0, half=None))
+    expected, narrow = foretold(law, kept, pilot, 4, 4.8e13, 10)
+    assert log_odds(expected, 10) == pytest.approx(log_odds(0.4, 10) + 0.7 * own * gain)
+    spread, wide = foretold(law, kept, replace(pilot, half=None), 4, 4.8e13, 10)
+    assert narrow is not None
+    assert wide is not None
+    assert log_odds(narrow[1], 10) - log_odds(narrow[0], 10) < 0.3 * (log_odds(wide[1], 10) - log_odds(wide[0], 10))
+    # few held-out images say less
+    _, few = foretold(law, kept, replace(pilot, count=200), 4, 4.8e13, 10)
+    assert few is not None
+    assert few[0] < narrow[0] < narrow[1] < few[1]
+    # nothing gained: as without it
+    nothing = replace(pilot, half=replace(half, accuracy=0.41))
+    assert share_of_half(law, nothing, 10) is None
+    assert foretold(law, kept, nothing, 4, 4.8e13, 10) == (spread, wide)
+
+
 def test_mirrored_images_are_mirrored_and_judge_whether_they_may_be() -> None:
     source = open_data("digits", "train")
     seen = Mirrored(source)[3].image
@@ -183,6 +213,7 @@ def test_compute_is_spent_and_the_plan_is_followed(
     monkeypatch.setattr(auto, "shipped_law", lambda: (law, replace(shipped_law()[1], carried=())))
     monkeypatch.setattr(plan, "FEWEST", 4)
     monkeypatch.setattr(auto, "FEWEST", 4)
+    monkeypatch.setattr(pilot, "LEAST", 1)
     facts = look_at(open_data("digits", "train"))
     flops = 40 * step_flops(2, facts)
     words = ["pretrain", "auto", "digits", "--test", "digits@test", "--flops", str(flops), "--workers", "0"]
@@ -193,6 +224,8 @@ def test_compute_is_spent_and_the_plan_is_followed(
     assert not (tmp_path / "a/result.json").exists()
     assert made["pilot"]["flops"] + made["flops"] == pytest.approx(flops, rel=0.05)
     assert made["pilot"]["count"] > 80
+    assert made["pilot"]["half"]["steps"] == made["pilot"]["steps"] // 2
+    assert made["pilot"]["half"]["accuracy"] == read_json(tmp_path / "a/pilot/half/result.json")["accuracy"]
     capsys.readouterr()
     with pytest.raises(SystemExit) as trained:
         main([*words, "--out", str(tmp_path / "a"), "--json", "--device", "cpu"])

@@ -12,6 +12,15 @@ from vitrail.records.record import Files, Record, optional
 
 
 @dataclass(frozen=True, kw_only=True)
+class HalfPilot(Record):
+    """The same run at half the steps: what compute buys on these data."""
+
+    steps: int
+    flops: float  # of training
+    accuracy: float  # of the held-out images of the pilot
+
+
+@dataclass(frozen=True, kw_only=True)
 class PilotResult(Record):
     """The short run before the plan: what the data are like. It never saw an image mirrored."""
 
@@ -23,6 +32,7 @@ class PilotResult(Record):
     accuracy: float  # of the held-out images
     mirrored: float  # of the same images mirrored
     count: int  # held-out images
+    half: HalfPilot | None = optional()  # null: it would have too few steps to say anything
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +74,6 @@ class Foretold(Record):
 
 FILES: Files = {
     "plan.json": PretrainPlan,
-    "pilot/": "a run, judged on held-out images",
+    "pilot/": "a run, judged on held-out images; `half/` in it is the same at half the steps",
     "foretold.json": Foretold,
 }

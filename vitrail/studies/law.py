@@ -11,7 +11,7 @@ from pathlib import Path
 from vitrail.core.errors import BadInput
 from vitrail.jobs.pretrain_auto.config import BATCH
 from vitrail.jobs.pretrain_auto.law import Carried, Law, LawRun, LawRuns, fit_law, log_odds
-from vitrail.jobs.pretrain_auto.plan import FEWEST
+from vitrail.jobs.pretrain_auto.plan import FEWEST, share_of_half
 from vitrail.records.auto import Foretold, PretrainPlan
 from vitrail.records.record import as_json, load_record
 from vitrail.records.run import RunData
@@ -46,11 +46,16 @@ def law_runs(study: Path, others: Sequence[Path]) -> LawRuns:
         command=found.command or (),
         machines=tuple(found.cost.machines),
         runs=runs,
-        carried=tuple(_carried(law, folder) for folder in others),
+        carried=tuple(carried_of(law, folder) for folder in others),
     )
 
 
-def _carried(law: Law, folder: Path) -> Carried:
+def carried_of(law: Law, folder: Path) -> Carried:
+    """The law's gain from the pilot to the run, and what it was, in a finished folder of `pretrain auto`.
+
+    Raises:
+        BadInput: another folder, or one without a pilot.
+    """
     plan = load_record(PretrainPlan, folder / "plan.json")
     told = load_record(Foretold, folder / "foretold.json")
     classes = len(load_record(RunData, folder / "data.json").parts["train"].classes)
@@ -58,7 +63,7 @@ def _carried(law: Law, folder: Path) -> Carried:
         raise BadInput(f"{folder} had no pilot")
     gain, _ = law.gain(plan.depth, plan.flops, (plan.pilot.depth, plan.pilot.flops))
     reached = log_odds(told.reached, classes) - log_odds(plan.pilot.accuracy, classes)
-    return Carried(data=plan.config["train"], gain=gain, reached=reached)
+    return Carried(data=plan.config["train"], gain=gain, reached=reached, half=share_of_half(law, plan.pilot, classes))
 
 
 if __name__ == "__main__":

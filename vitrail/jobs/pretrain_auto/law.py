@@ -43,6 +43,7 @@ class Carried(Record):
     data: str
     gain: float  # in log-odds, by the law
     reached: float  # in log-odds, by the two
+    half: float | None  # the share of the law's gain that was reached from the half pilot to the pilot
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""The pilot of `pretrain auto`: a short run before the plan, judged on images held out, and on the same mirrored."""
+"""The pilot of `pretrain auto`: a short run before the plan, judged on images held out, and on the same mirrored.
+
+A second one, half as long, says what compute buys on these data.
+"""
 
 import time
 from dataclasses import replace
@@ -19,11 +22,12 @@ from vitrail.jobs.pretrain import Pretrain, pretrain
 from vitrail.jobs.pretrain_auto.config import BATCH, AutoPretrain, Facts, run_of
 from vitrail.jobs.pretrain_auto.plan import Cost, step_flops
 from vitrail.models.vit import ViTConfig
-from vitrail.records.auto import PilotResult
+from vitrail.records.auto import HalfPilot, PilotResult
 from vitrail.weights.load import load
 
 HELD = 0.1  # of the training images, held out of the pilot
 MOST = 5_000  # images that are held out
+LEAST = 25  # steps of a half pilot: at fewer a model has hardly moved
 
 
 class Mirrored(Source):
@@ -46,7 +50,7 @@ def run_pilot(
     asked: AutoPretrain,
     source: Source,
     facts: Facts,
-    depth: int,
+    planned: int,
     steps: int,
     folder: Path,
     machine: Machine,
@@ -54,34 +58,47 @@ def run_pilot(
 ) -> PilotResult | None:
     """Trains and judges it in `folder`, or goes on there with the depth and the steps that it was begun with.
 
+    `planned`: the depth of the run.
+
     None where nothing can be held out.
     """
     begun = time.perf_counter()
-    config = _config(asked, facts, depth, steps, folder)
+    config = _config(asked, facts, planned, steps, folder)
     try:
         rest, held = stratified(source, min(HELD, MOST / len(source)), asked.seed)
     except BadInput:
         return None
+    assert isinstance(config.model, ViTConfig)
+    depth, half = config.model.depth, config.steps // 2
     say(f"a pilot of {config.steps:,} steps, judged on {len(held):,} images that it does not learn from")
     result = pretrain(config, folder, machine, data=(rest, None, held), inside=False)
     device = Device.find(machine.device)
     model = load(folder / "bundle").to(device.device)
-    assert isinstance(config.model, ViTConfig)
     assert result.accuracy is not None
     assert result.count is not None
     mirrored = evaluate(
         model, Mirrored(held), model.preprocess, dtype=device.dtype, workers=machine.workers, title="mirrored"
     )
     assert isinstance(mirrored, Evaluation)
+    each, shorter = step_flops(depth, facts), None
+    if half >= LEAST:
+        say(f"the same at {half:,} steps")
+        less = pretrain(
+            _config(asked, facts, depth, half, folder / "half"), folder / "half", machine,
+            data=(rest, None, held), inside=False,
+        )  # fmt: skip
+        assert less.accuracy is not None
+        shorter = HalfPilot(steps=half, flops=half * each, accuracy=less.accuracy)
     return PilotResult(
-        depth=config.model.depth,
+        depth=depth,
         steps=config.steps,
-        flops=config.steps * step_flops(config.model.depth, facts),
+        flops=config.steps * each,
         seconds=time.perf_counter() - begun,
-        slower=result.seconds / (config.steps * cost.step) if cost.step and config.model.depth == depth else 1.0,
+        slower=result.seconds / (config.steps * cost.step) if cost.step and depth == planned else 1.0,
         accuracy=result.accuracy,
         mirrored=mirrored.accuracy,
         count=result.count,
+        half=shorter,
     )
 
 

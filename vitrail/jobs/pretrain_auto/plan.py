@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from math import exp, log, sqrt
+from math import exp, hypot, log, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from vitrail.core.numbers import duration, percent
 from vitrail.jobs.pretrain_auto.config import BATCH, DEPTHS, MANY_EPOCHS, Facts, vit_of
 from vitrail.jobs.pretrain_auto.law import Carried, Law, accuracy_at, log_odds
 from vitrail.models.cost import training_flops
-from vitrail.records.auto import PilotResult, PretrainPlan
+from vitrail.records.auto import HalfPilot, PilotResult, PretrainPlan
 
 PLANNED = 0.93  # of the budget: what measurements missed takes the rest
 PILOT = 1 / 16  # of the compute, but for short runs, whose pilot has half of FEWEST steps
@@ -90,23 +90,42 @@ def foretold(
 ) -> tuple[float, Interval | None]:
     """The accuracy of a run of this depth and compute, and what holds it in 95 % of cases.
 
-    By its pilot, the law's gain, and the share of such a gain that runs on other data had; None where fewer than two
-    tell how far that lies apart.
+    By its pilot, the law's gain, and the share of such a gain that is reached: the one from the half pilot to the
+    pilot, times what followed on such a one on other data; where there is no half pilot, that of other data. None where
+    fewer than two tell how far it lies apart.
     """
     gain, error = law.gain(depth, flops, (pilot.depth, pilot.flops))
     before = log_odds(pilot.accuracy, classes)
-    shares = [log(one.reached / one.gain) for one in carried if one.reached > 0] or [0.0]
-    share, count = float(np.mean(shares)), len(shares)
+    own = share_of_half(law, pilot, classes)
+    known = [one for one in carried if one.reached > 0 and (own is None or one.half is not None)]
+    shares = [log(one.reached / one.gain / ((one.half if own else None) or 1.0)) for one in known] or [0.0]
+    share, count = float(np.mean(shares)) + log(own or 1.0), len(shares)
     expected = accuracy_at(before + exp(share) * gain, classes)
     if count < 2:
         return expected, None
-    low, high = (log_odds(end, classes) for end in wilson(round(pilot.accuracy * pilot.count), pilot.count))
-    apart = float(np.std(shares, ddof=1)) * sqrt(1 + 1 / count)  # of the logarithm of the gain, as the two that follow
-    reach = float(student.ppf(0.975, count - 1)) * sqrt(
-        apart**2 + (error / gain) ** 2 + ((high - low) / 3.92 / gain) ** 2
-    )
+    # all of the logarithm of the gain
+    errors = [float(np.std(shares, ddof=1)) * sqrt(1 + 1 / count), error / gain, _error(pilot, pilot, classes) / gain]
+    if own and pilot.half:
+        both = hypot(_error(pilot, pilot, classes), _error(pilot, pilot.half, classes))
+        errors.append(both / (before - log_odds(pilot.half.accuracy, classes)))
+    reach = float(student.ppf(0.975, count - 1)) * hypot(*errors)
     ends = (accuracy_at(before + exp(share + sign * reach) * gain, classes) for sign in (-1, 1))
     return expected, (next(ends), next(ends))
+
+
+def _error(pilot: PilotResult, judged: PilotResult | HalfPilot, classes: int) -> float:
+    """The standard error of log-odds, by the number of images that judged."""
+    low, high = (log_odds(end, classes) for end in wilson(round(judged.accuracy * pilot.count), pilot.count))
+    return (high - low) / 3.92
+
+
+def share_of_half(law: Law, pilot: PilotResult, classes: int) -> float | None:
+    """Of the law's gain, what was reached from the half pilot to the pilot; None where nothing was."""
+    if pilot.half is None:
+        return None
+    gain, _ = law.gain(pilot.depth, pilot.flops, (pilot.depth, pilot.half.flops))
+    reached = log_odds(pilot.accuracy, classes) - log_odds(pilot.half.accuracy, classes)
+    return reached / gain if reached > 0 and gain > 0 else None
 
 
 def reasons(law: Law, facts: Facts, depth: int, flops: float, epochs: float, pilot: PilotResult | None) -> list[str]:
