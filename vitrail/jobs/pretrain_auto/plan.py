@@ -148,6 +148,10 @@ def reasons(law: Law, facts: Facts, depth: int, flops: float, epochs: float, pil
         )
         may = "images are mirrored" if mirrors(pilot, facts.classes) else "mirrored they are other things: none is"
         said.append(f"a pilot of {pilot.steps:,} steps, which saw none mirrored, reached {loss}: {may}")
+        share = share_of_half(law, pilot, facts.classes)
+        if pilot.half is not None and share is not None:
+            half = f"half as many steps reached {percent(pilot.half.accuracy)}"
+            said.append(f"{half}: compute gains {share:.2g} times what it does in the law")
     if epochs >= MANY_EPOCHS:
         said.append(
             f"{epochs:,.0f} epochs: images are mixed, too; the law is of fewer, and its gain may not be reached"
