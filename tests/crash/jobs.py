@@ -71,6 +71,11 @@ def painter(world: Path) -> None:
     save_bundle(world / "painter", made.encoder, Preprocess(resolution=(8, 8)), (), {}, trained_with=beside)
 
 
+def many(world: Path) -> None:
+    """Images of which some can be held out."""
+    images(world, each=20)
+
+
 def both(world: Path) -> None:
     """Images and a model."""
     images(world)
@@ -101,6 +106,14 @@ def tiny_demo() -> None:
         chapters=story.chapters,
     )
     small.DEMOS["digits"] = lambda: made
+
+
+def few_steps() -> None:
+    """`vitrail pretrain auto` from now on: runs of a few steps are worth a plan, and half pilots of one."""
+    from vitrail.jobs.pretrain_auto import auto, pilot, plan
+
+    plan.FEWEST = auto.FEWEST = 4
+    pilot.LEAST = 1
 
 
 TINY = (
@@ -141,6 +154,11 @@ JOBS = {  # small ones first: what these leave of a time goes to the others
     "pretrain-mae": Job(
         f"pretrain digits --out out {PAINTING}{TINY}{MODEL}{FOUR}",
         images,
+    ),
+    "pretrain-auto": Job(
+        "pretrain auto photos@train --test photos@test --flops 6e10 --device cpu --workers 0 --out out",
+        many,
+        before=few_steps,
     ),
     "finetune-auto": Job(
         "finetune auto --init model --train photos@train --test photos@test --steps 3 --batch 4 --device cpu "
