@@ -16,22 +16,23 @@ from vitrail.studies.engine.runs import Reached, Run
 from vitrail.studies.engine.study import Study, study_runs
 
 
-def reached(folder: Path, accuracies: list[list[float]], count: int | None = 1000) -> Results:
-    """Results of runs r0, r1, ... with these accuracies of their seeds."""
-    runs = tuple(Run(f"r{i}", Level(float(i))) for i in range(len(accuracies)))
-    study = Study("s", "?", "", "smoke", runs, (Reached(),), finding, figures, seeds=max(map(len, accuracies)))
+def reached(folder: Path, values: list[list[float]], count: int | None = 1000, key: str = "accuracy") -> Results:
+    """Results of runs r0, r1, ... with these values of their seeds."""
+    runs = tuple(Run(f"r{i}", Level(float(i))) for i in range(len(values)))
+    measures = (Reached("validation", key),)
+    study = Study("s", "?", "", "smoke", runs, measures, finding, figures, seeds=max(map(len, values)))
     for plan in study_runs(study, folder):
-        values = accuracies[int(plan.config.level)]
-        if plan.config.seed < len(values):
+        mine = values[int(plan.config.level)]
+        if plan.config.seed < len(mine):
             plan.folder.mkdir(parents=True)
-            result = {"accuracy": values[plan.config.seed], "count": count}
+            result = {key: mine[plan.config.seed], "count": count}
             (plan.folder / "result.json").write_text(json.dumps(result))
     return collect(study, folder)
 
 
 def test_two_runs_with_seeds_are_compared_as_by_the_t_test_of_scipy(tmp_path: Path) -> None:
     first, second = [0.61, 0.64, 0.60], [0.55, 0.57, 0.58]
-    found = reached(tmp_path, [first, second]).contrast({"r0": 1.0, "r1": -1.0}, "validation")
+    found = reached(tmp_path, [first, second], key="loss").contrast({"r0": 1.0, "r1": -1.0}, "validation")
     reference = stats.ttest_ind(first, second).confidence_interval(0.95)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((reference.low, reference.high), abs=1e-12)
@@ -39,7 +40,7 @@ def test_two_runs_with_seeds_are_compared_as_by_the_t_test_of_scipy(tmp_path: Pa
 
 def test_the_p_of_equal_runs_is_that_of_an_analysis_of_variance(tmp_path: Path) -> None:
     groups = [[0.61, 0.64], [0.55, 0.57], [0.62, 0.60], [0.58, 0.59]]
-    results = reached(tmp_path, groups)
+    results = reached(tmp_path, groups, key="loss")
     p = results.alike([f"r{i}" for i in range(4)], "validation")
     assert p == pytest.approx(stats.f_oneway(*groups).pvalue, abs=1e-12)
 
@@ -55,6 +56,21 @@ def test_intervals_of_two_seeds_hold_the_truth_as_often_as_they_say(tmp_path: Pa
         found = [results.value(row, "validation") for row in results.rows]
         inside += sum(f.low <= t <= f.high for f, t in zip(found, truth, strict=True))  # type: ignore[operator]
     assert abs(inside / 320 - 0.95) < 0.04  # measured: 0.938
+
+
+def test_runs_of_all_accuracies_are_as_sure_as_images_make_them(tmp_path: Path) -> None:
+    """Pooled as plain numbers, the sure ones have the noise of the unsure: six times their own at 99 %."""
+    rng = np.random.default_rng(0)
+    truth, inside, widths = np.array([0.4, 0.5, 0.9, 0.99]), np.zeros(4), np.zeros(4)
+    for trial in range(100):
+        drawn = rng.binomial(1000, truth[:, None], (4, 2)) / 1000
+        results = reached(tmp_path / str(trial), drawn.tolist())
+        found = [results.value(row, "validation") for row in results.rows]
+        inside += [f.low <= t <= f.high for f, t in zip(found, truth, strict=True)]  # type: ignore[operator]
+        widths += [f.high - f.low for f in found]  # type: ignore[operator]
+    assert (inside >= 88).all()  # of 100; measured: 92, 94, 96, 96
+    expected = np.sqrt(truth * (1 - truth))
+    assert widths / widths[1] == pytest.approx(expected / expected[1], rel=0.1)  # measured: 4 % at most
 
 
 def test_one_seed_has_the_interval_of_its_test_images(tmp_path: Path) -> None:

@@ -251,7 +251,10 @@ def collect(study: Study, out: Path) -> Results:
     plans = [plan for plan in plans if plan.folder in wanted or plan.begun]
     rows = [_row(study, run, [plan for plan in plans if plan.run is run]) for run in study.runs]
     results = Results(study.scale, study.measures, rows)
-    noises = {name: pooled([row.values.get(name, ()) for row in rows]) for name in results.measure_names}
+    noises = {
+        name: pooled([row.values.get(name, ()) for row in rows], shares=results.is_share(name))
+        for name in results.measure_names
+    }
     return replace(results, noises=noises)
 
 

@@ -2,6 +2,8 @@
 
 The noise. Where runs were repeated with other seeds, the deviation between the seeds of a run is pooled over all runs
 of the study: two seeds of one run say next to nothing about it, two seeds of eight runs have eight degrees of freedom.
+Of shares of right answers it is pooled in units of √(share · (1 - share)), in which that of drawn test images is the
+same for all (the arcsine transform): runs of 40 % and of 99 % are not equally sure of a point.
 Where each run has one seed, the interval is that of the share of right answers among the test images, and says nothing
 about other seeds.
 """
@@ -49,6 +51,11 @@ class Noise:
     deviation: float
     freedom: float
     of: str
+    shares: bool = False  # the deviation is in units of √(share · (1 - share))
+
+    def at(self, value: float, count: int | None) -> float:
+        """The deviation of a value; `count`: test images behind a share."""
+        return self.deviation * _unit(value, count) if self.shares else self.deviation
 
 
 @dataclass(frozen=True)
@@ -115,13 +122,9 @@ class Results:
         """The standard error of a row's mean and its degrees of freedom; None where nothing is known of it."""
         values, noise = row.values.get(measure, ()), self.noises.get(measure)
         if noise is not None:
-            return noise.deviation / sqrt(len(values)), noise.freedom
+            return noise.at(float(np.mean(values)), row.counts.get(measure)) / sqrt(len(values)), noise.freedom
         count = row.counts.get(measure)
-        if count is None:
-            return None
-        # one success and one failure more, so that no share has a deviation of zero (Agresti and Coull, nearly)
-        share = (float(np.mean(values)) * count + 1) / (count + 2)
-        return sqrt(share * (1 - share) / count), inf
+        return None if count is None else (_unit(float(np.mean(values)), count) / sqrt(count), inf)
 
     def alike(self, names: Sequence[str], measure: str) -> float | None:
         """The p value of an F test that all these runs are equal; None where the noise is not known."""
@@ -163,17 +166,25 @@ def mean_curve(plans: Sequence[StudyRun], key: str = "accuracy") -> list[tuple[i
     return [(step, sum(values) / len(values)) for step, values in sorted(by_step.items())]
 
 
-def pooled(groups: Sequence[Sequence[float]]) -> Noise | None:
+def _unit(share: float, count: int | None) -> float:
+    """√(p · (1 - p)), with one success and one failure more, so that it is never zero (Agresti and Coull, nearly)."""
+    if count is not None:
+        share = (share * count + 1) / (count + 2)
+    return sqrt(max(share * (1 - share), 0.0))
+
+
+def pooled(groups: Sequence[Sequence[float]], *, shares: bool = False) -> Noise | None:
     """The noise of the values of several runs, each with its seeds; None where no run has two."""
     repeated = [group for group in groups if len(group) > 1]
     freedom = sum(len(group) - 1 for group in repeated)
     if not freedom:
         return None
-    squares = sum(float(np.var(group)) * len(group) for group in repeated)
+    scaled = [2 * np.arcsin(np.sqrt(np.clip(group, 0, 1))) if shares else np.asarray(group) for group in repeated]
+    squares = sum(float(np.var(group)) * len(group) for group in scaled)
     sizes = sorted({len(group) for group in repeated})
     seeds = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     of = f"over {seeds} seeds a run, their spread pooled over {len(repeated)} runs"
-    return Noise(sqrt(squares / freedom), float(freedom), of)
+    return Noise(sqrt(squares / freedom), float(freedom), of, shares)
 
 
 def measured_file(plan: StudyRun, measure: Measure) -> Path:
