@@ -139,7 +139,12 @@ def finding(results: Results) -> str:
     sizes = sorted({_images(row) for row in results.rows})
     if len(sizes) < 2:
         raise ValueError("one size of the data says nothing about sizes")
-    first, last = (results.contrast(_gap(results, size, 1.0), measure) for size in (sizes[0], sizes[-1]))
+    gaps = {size: gap for size in sizes if (gap := results.contrast(_gap(results, size, 1.0), measure)) is not None}
+    first, last = gaps.get(sizes[0]), gaps.get(sizes[-1])
+    widest = max(gaps, key=lambda size: abs(gaps[size].value))
+    between = (
+        f", from {widest:,} {differs(gaps[widest], 'better', 'worse')}" if widest not in (sizes[0], sizes[-1]) else ""
+    )
     places = np.log2(sizes) - np.mean(np.log2(sizes))
     slope: Counter[str] = Counter()
     for size, place in zip(sizes, places / (places**2).sum(), strict=True):
@@ -150,9 +155,9 @@ def finding(results: Results) -> str:
     assert change is not None
     where = crossing_words(_crossing(results, sizes, measure), [float(size) for size in sizes], "images")
     return (
-        f"From {sizes[0]:,} images ViTs are {differs(first, 'better', 'worse')} than ResNets in {measure} accuracy, "
-        f"from {sizes[-1]:,} images {differs(last, 'better', 'worse')}; with each doubling of the images it moves by "
-        f"{differs(change, 'towards ViTs', 'towards ResNets')}. The curves {where}."
+        f"From {sizes[0]:,} images ViTs are {differs(first, 'better', 'worse')} than ResNets in {measure} accuracy"
+        f"{between}, from {sizes[-1]:,} images {differs(last, 'better', 'worse')}; with each doubling of the images it "
+        f"moves by {differs(change, 'towards ViTs', 'towards ResNets')}. The curves {where}."
     )
 
 
