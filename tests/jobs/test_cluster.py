@@ -169,6 +169,7 @@ def test_what_a_cluster_does_not_have_is_refused(photos: Path, model: str, fake:
         duplicates(config, cluster="ray", **options)
 
 
+@pytest.mark.slow  # 25 s; the stand-in of Ray is tried above
 def test_on_several_processes_of_real_ray(photos: Path, model: str, tmp_path: Path) -> None:
     """All three, by the command line, on two processes of a cluster of this machine."""
     script = (
