@@ -23,6 +23,7 @@ from itertools import product
 from pathlib import Path
 
 from vitrail.core.device import Machine, processor_name
+from vitrail.core.errors import BadInput
 from vitrail.core.estimate import Interval, wilson
 from vitrail.core.numbers import interval, measured, percent
 from vitrail.core.pool import usable_cores
@@ -74,6 +75,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--show", action="store_true")
     options = parser.parse_args()
+    if options.jobs < 1:
+        parser.error(f"--jobs is {options.jobs}, expected at least 1")
+    try:
+        [seconds_of(budget) for budget in options.budgets]
+    except BadInput as problem:
+        parser.error(str(problem))
     if not options.show:
         # the longest first, so that no process is left alone at the end
         cells = sorted(product(options.data, options.budgets), key=lambda cell: -seconds_of(cell[1]))
@@ -97,9 +104,9 @@ def _make(out: Path, name: str, budget: str, cores: int) -> None:
 
 def _run(folder: Path, words: Sequence[str], cores: int) -> float:
     """Seconds of the whole command; from the file beside the folder where it was made before."""
-    file = folder.with_name(f"{folder.name}.seconds.json")
+    file = _file(folder)
     if file.exists():
-        return float(json.loads(file.read_text())["seconds"])
+        return _seconds(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, cores))}
@@ -111,6 +118,15 @@ def _run(folder: Path, words: Sequence[str], cores: int) -> float:
     seconds = time.perf_counter() - start
     file.write_text(json.dumps({"seconds": seconds, "command": command}))
     return seconds
+
+
+def _file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.seconds.json")
+
+
+def _seconds(folder: Path) -> float:
+    """What the finished command took."""
+    return float(json.loads(_file(folder).read_text())["seconds"])
 
 
 def _steps(data: Data, seconds: float, cores: int) -> int:
@@ -134,7 +150,7 @@ def compared(out: Path) -> list[str]:
         name, budget = place.name.rsplit("-", 1)
         ours, theirs = (load_record(RunResult, place / kind / "result.json") for kind in ("auto", "recipe"))
         recipe = f"`{DATA[name].recipe}`, {theirs.steps:,} steps: {_shown(theirs)}"
-        times = [f"{_run(place / kind, (), 1):.0f}" for kind in ("auto", "recipe")]
+        times = [f"{_seconds(place / kind):.0f}" for kind in ("auto", "recipe")]
         lines.append(f"| {name} | {budget} | {_shown(ours)} | {times[0]} | {recipe} | {times[1]} |")
     return lines
 

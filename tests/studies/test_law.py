@@ -1,12 +1,12 @@
 """The runs that `pretrain auto` plans by, from its study and from its own runs."""
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.benchmark import benchmark
 from vitrail.core.errors import BadInput
 from vitrail.core.files import write_json
 from vitrail.jobs.pretrain_auto.config import BATCH
@@ -72,23 +72,16 @@ def test_another_study_and_an_unfinished_one_are_refused(study: Path) -> None:
 
 def test_the_benchmark_foretells_a_run_from_runs_of_other_data_alone(tmp_path: Path) -> None:
     """Parts of one data set are no other data."""
-    file = Path(__file__).parents[2] / "benchmarks/budget.py"
-    spec = importlib.util.spec_from_file_location("budget_benchmark", file)
-    assert spec is not None
-    assert spec.loader is not None
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
+    foretellings = benchmark("budget").foretellings
     law, shipped = shipped_law()
     gain, _ = law.gain(4, 4e13, (4, 5e12))
     names = ("a@train", "a@train[:20%]", "b@train", "c@train")
     over = (0.0, 0.0, 0.5 * gain, 1.0 * gain)  # shares of 1, 1, 1.5, 2
     folders = [planned(tmp_path / f"{i}", over[i], shipped.runs, names[i]) for i in range(4)]
-    told = benchmark.foretellings(folders)
+    told = foretellings(folders)
     before = log_odds(0.3, 10)
     shares = [(log_odds(one.expected, 10) - before) / gain for one in told]
     assert shares == pytest.approx([3**0.5, 3**0.5, 2 ** (1 / 3), 1.5 ** (1 / 3)])
     assert [one.reached for one in told] == [accuracy_at(before + gain + one, 10) for one in over]
     assert all(one.inside for one in told[:3])
-    assert not benchmark.foretellings([*folders[:3], planned(tmp_path / "d", -0.9 * gain, shipped.runs, "d@train")])[
-        3
-    ].inside
+    assert not foretellings([*folders[:3], planned(tmp_path / "d", -0.9 * gain, shipped.runs, "d@train")])[3].inside

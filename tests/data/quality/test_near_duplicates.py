@@ -1,14 +1,13 @@
 """Copies are found whatever was done to them, and strangers are not."""
 
-import importlib.util
 import os
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.benchmark import benchmark
 from tests.data.pictures import noise, smooth
 from tests.data.scenes import scene
 from vitrail.data.quality import phash
@@ -18,16 +17,6 @@ from vitrail.data.quality.phash import thumbnail
 from vitrail.data.quality.scan import Scanned, scan
 from vitrail.data.quality.similar_pairs import MOST, exact, within_cells
 from vitrail.data.sources.base import ArraySource
-
-
-def benchmark() -> ModuleType:
-    path = Path(__file__).parents[3] / "benchmarks/duplicates.py"
-    spec = importlib.util.spec_from_file_location("duplicates_benchmark", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def table_of(images: list[np.ndarray]) -> Scanned:
@@ -40,7 +29,7 @@ def table_of(images: list[np.ndarray]) -> Scanned:
 
 
 def test_each_kind_of_copy_is_found_and_no_stranger() -> None:
-    made = benchmark()
+    made = benchmark("duplicates")
     images = np.stack([scene(i) for i in range(200)])
     source = ArraySource(images, np.zeros(200, np.int64), ("scene",), [str(i) for i in range(200)])
     planted = made.Planted(source, 20)
@@ -205,7 +194,7 @@ def test_planted_copies_in_tiny_imagenet() -> None:
         pytest.skip("needs tiny-imagenet in VITRAIL_DATA")
     from vitrail.data.open.names import open_data
 
-    made = benchmark()
+    made = benchmark("duplicates")
     source = open_data("tiny-imagenet@train[:20000]")
     planted = made.Planted(source, 200)
     copies = find_near_duplicates([scan(source), scan(planted, workers=1)])
