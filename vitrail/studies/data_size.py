@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 
-import numpy as np
-
 from vitrail.core.figures import Dot, Dots, Figure, Line, Lines, Panel, Point, point
 from vitrail.jobs.pretrain import EarlyStopping, Pretrain
 from vitrail.models.build import ModelConfig
@@ -131,7 +129,7 @@ def _early(config: Pretrain) -> EarlyStopping:
 
 
 def finding(results: Results) -> str:
-    """The gap between the families at the smallest and the largest set, and how it changes on the way."""
+    """The gap between the families at the smallest and the largest set, how it moves from where it is widest."""
     if not results.complete:
         return unfinished(results)
     results = chosen(results)
@@ -145,19 +143,18 @@ def finding(results: Results) -> str:
     between = (
         f", from {widest:,} {differs(gaps[widest], 'better', 'worse')}" if widest not in (sizes[0], sizes[-1]) else ""
     )
-    places = np.log2(sizes) - np.mean(np.log2(sizes))
-    slope: Counter[str] = Counter()
-    for size, place in zip(sizes, places / (places**2).sum(), strict=True):
-        slope.update(_gap(results, size, float(place)))
-    change = results.contrast(slope, measure)
+    start = sizes[0] if widest == sizes[-1] else widest
+    moved = Counter(_gap(results, sizes[-1], 1.0))
+    moved.update(_gap(results, start, -1.0))
+    change = results.contrast(moved, measure)
     assert first is not None
     assert last is not None
     assert change is not None
     where = crossing_words(_crossing(results, sizes, measure), [float(size) for size in sizes], "images")
     return (
         f"From {sizes[0]:,} images ViTs are {differs(first, 'better', 'worse')} than ResNets in {measure} accuracy"
-        f"{between}, from {sizes[-1]:,} images {differs(last, 'better', 'worse')}; with each doubling of the images it "
-        f"moves by {differs(change, 'towards ViTs', 'towards ResNets')}. The curves {where}."
+        f"{between}, from {sizes[-1]:,} images {differs(last, 'better', 'worse')}; from {start:,} to {sizes[-1]:,} "
+        f"images it moves by {differs(change, 'towards ViTs', 'towards ResNets')}. The curves {where}."
     )
 
 

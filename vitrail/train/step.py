@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 from vitrail.core import dist
 from vitrail.core.device import out_of_memory
 from vitrail.core.errors import BadInput
+from vitrail.core.freed_memory import keep_freed_memory
 from vitrail.core.seeds import generator, torch_seed
 from vitrail.data.loader.batch import Batch, Broken
 from vitrail.data.loader.normalise import normalise
@@ -68,6 +69,8 @@ def init_state(
     model: TrainedModel, config: TrainConfig, broken: Broken, wrapped: nn.Module | None = None
 ) -> TrainState:
     """The state before the first step. `wrapped`: what `parallelize` returned for the model."""
+    if next(model.parameters()).device.type == "cpu":
+        keep_freed_memory()
     average = start_average(model) if config.average is not None else None
     return TrainState(model, build_optimizer(config.optimizer, model), average, broken, wrapped or model)
 

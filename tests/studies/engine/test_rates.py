@@ -15,9 +15,9 @@ from vitrail.core.files import write_json
 from vitrail.models.cost import multiply_adds
 from vitrail.recipes.paper import paper
 from vitrail.studies import MEDIUM, study
-from vitrail.studies.engine.execute import collect, execute, measured_file, missing, run_study
+from vitrail.studies.engine.execute import collect, execute, measured_file, missing, run_study, study_result
 from vitrail.studies.engine.launch import spread
-from vitrail.studies.engine.rates import chosen
+from vitrail.studies.engine.rates import at_the_edge, chosen
 from vitrail.studies.engine.results import Results
 from vitrail.studies.engine.runs import Reached, digest
 from vitrail.studies.engine.study import Study, study_runs
@@ -139,6 +139,20 @@ def test_a_rate_costs_one_seed(tmp_path: Path) -> None:
     assert [row.values["validation"] for row in chosen(results).rows] == [
         pytest.approx([level, level + 0.01, level + 0.02]) for level in (0.2, 0.4)
     ]
+
+
+def test_a_choice_at_the_edge_of_the_rates_is_said(tmp_path: Path) -> None:
+    """Both runs prefer b, the highest; with a c beyond it that is worse, only what is at the edge is counted."""
+    some = rated()
+    told = study_result(some, run_study(some, tmp_path / "all")).remarks
+    assert told == ("Of the rates the validation images chose the highest for 2 of 2 runs; none beyond was tried.",)
+    beyond = replace(some.runs[0], name="one, rate c", at={"of": "one", "rate": "c"})
+    more = replace(some, runs=(*some.runs, replace(beyond, config=replace(beyond.config, level=0.9))))
+    assert "the highest for 1 of 2 runs" in at_the_edge(run_study(more, tmp_path / "all"))
+    below = replace(some.runs[2], name="two, rate c", at={"of": "two", "rate": "c"})
+    inner = replace(more, runs=(*more.runs, replace(below, config=replace(below.config, level=0.95))))
+    assert at_the_edge(run_study(inner, tmp_path / "all")) == ""
+    assert study_result(rated(all_rates=True), run_study(rated(all_rates=True), tmp_path / "all")).remarks == ()
 
 
 def test_before_a_rate_is_chosen_its_other_seeds_are_counted_and_not_made(tmp_path: Path) -> None:

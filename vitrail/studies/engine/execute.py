@@ -29,7 +29,7 @@ from vitrail.records.study import (
     StudyRunState,
     StudyValue,
 )
-from vitrail.studies.engine.rates import needed
+from vitrail.studies.engine.rates import at_the_edge, needed
 from vitrail.studies.engine.results import Results, Row, measured_file, pooled, read_measured
 from vitrail.studies.engine.runs import FewShot, Measure, Reached, Run, StudyRun, Tuned, digest
 from vitrail.studies.engine.study import Study, study_runs
@@ -161,7 +161,7 @@ def study_result(study: Study, results: Results) -> StudyResult:
         finding=_finding(study, results),
         complete=results.complete,
         paper=study.paper,
-        remarks=study.remarks,
+        remarks=_remarks(study, results),
         measures=[
             StudyMeasure(name=name, noise=results.noise_of(name), share=results.is_share(name))
             for name in results.measure_names
@@ -172,6 +172,12 @@ def study_result(study: Study, results: Results) -> StudyResult:
         figures=study.figures(results),
         cost=_cost(results),
     )
+
+
+def _remarks(study: Study, results: Results) -> tuple[str, ...]:
+    """What is unlike the paper, and which rates were chosen."""
+    edge = "" if study.all_rates or not results.complete else at_the_edge(results)
+    return (*study.remarks, edge) if edge else study.remarks
 
 
 def _finding(study: Study, results: Results) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from vitrail.studies.engine.results import Results, Row, mean_curve
 from vitrail.studies.engine.runs import Run, StudyRun
@@ -25,6 +26,26 @@ def chosen(results: Results) -> Results:
         groups.setdefault(str(row.run.at.get("of", row.run.name)), []).append(row)
     best = [(name, _best(rows)) for name, rows in groups.items()]
     return replace(results, rows=[replace(row, run=replace(row.run, name=name)) for name, row in best])
+
+
+def at_the_edge(results: Results) -> str:
+    """How often the chosen rate is the highest or the lowest that was tried, in a sentence; "" where it never is.
+
+    What is beyond it is not ruled out: a difference of two runs may be one of their rates.
+    """
+    tried: dict[str, list[Any]] = {}
+    for row in results.rows:
+        if "of" in row.run.at:
+            tried.setdefault(str(row.run.at["of"]), []).append(row.run.at["rate"])
+    picked = {row.run.name: row.run.at["rate"] for row in chosen(results).rows if row.run.name in tried}
+    ends = {
+        "highest": sum(rate == max(tried[name]) for name, rate in picked.items()),
+        "lowest": sum(rate == min(tried[name]) for name, rate in picked.items()),
+    }
+    if not any(ends.values()):
+        return ""
+    said = " and ".join(f"the {end} for {times}" for end, times in ends.items() if times)
+    return f"Of the rates the validation images chose {said} of {len(picked)} runs; none beyond was tried."
 
 
 def _best(rows: Sequence[Row]) -> Row:
