@@ -40,7 +40,7 @@ def test_an_entry_is_taken_whole_and_has_its_row(tmp_path: Path) -> None:
     assert entry.name == "cifar10-80-2026-11-29-ccccccc.json"
     assert read_json(entry) == read_json(made / "speedrun.json")
     assert add(made, tmp_path / "docs") == entry, "once more changes nothing"
-    slower = run(tmp_path / "b", *GOOD, commit="d" * 40, seconds=2000.0, changes=("steps: 1 → 2",))
+    slower = run(tmp_path / "b", *GOOD, commit="d" * 40, seconds=2000.0, compiled="layers", changes=("steps: 1 → 2",))
     add(slower, tmp_path / "docs")
     text = tables(tmp_path / "docs")
     rows = [line for line in text.splitlines() if "speedruns/" in line]
@@ -49,6 +49,7 @@ def test_an_entry_is_taken_whole_and_has_its_row(tmp_path: Path) -> None:
     assert "| a processor, 2 cores, float32, torch 2.13.0 | ccccccc | 2026-11-29 |" in rows[0]
     assert rows[1].startswith("| `cifar10-80` | no |")
     assert "`cifar10-speedrun`, but steps: 1 → 2" in rows[1]
+    assert "torch 2.13.0, compiled: layers | ddddddd |" in rows[1]
     (tmp_path / "docs/speedrun.md").write_text("a\n<!-- leaderboard -->\nold\n<!-- end of leaderboard -->\nb\n")
     assert page(tmp_path / "docs") == f"a\n<!-- leaderboard -->\n\n{text}<!-- end of leaderboard -->\nb\n"
 

@@ -69,6 +69,8 @@ def _row(file: Path, made: SpeedrunResult) -> list[str]:
     first = made.attempts[0]
     recipe = f"`{made.track.recipe}`" + (f", but {'; '.join(made.changes)}" if made.changes else "")
     machine = f"{first.processor}, {first.cores} cores, {first.precision}, torch {first.torch}"
+    if first.compiled not in (None, "nothing"):
+        machine += f", compiled: {first.compiled}"
     return [
         f"`{made.track.name}`",
         "yes" if made.reached else "no",
