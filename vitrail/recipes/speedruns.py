@@ -1,4 +1,4 @@
-"""The tracks of `vitrail speedrun`: data, device, bar, limit, recipe. The only list of them. None was run yet."""
+"""The tracks of `vitrail speedrun`: data, device, bar, limit, recipe. The only list of them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
