@@ -112,7 +112,7 @@ def test_the_finding_says_where_transformers_overtake(made: tuple[Study, Path]) 
     assert "From 400 images ViTs are 5.0 points worse" in said
     assert "from 6,000 images 6.7 points better" in said
     assert "from 400 to 6,000 images it moves by 11.7 points towards ViTs" in said
-    assert "The curves cross at 1,300 images (95 % interval 1,200 to 1,400)" in said  # 400 · 2^(5 / 3) are 1,270
+    assert "ViTs overtake at 1,300 images (95 % interval 1,200 to 1,400)" in said  # 400 · 2^(5 / 3) are 1,270
 
 
 @pytest.mark.parametrize("names", [[], ["R8x0.5, 6,000 images"], ["ViT-64/4, 400 images"]])

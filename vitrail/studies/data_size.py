@@ -16,7 +16,7 @@ from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
 from vitrail.recipes.pretraining import IMAGES
 from vitrail.studies import setups
-from vitrail.studies.engine.crossing import Crossing, crossing, crossing_words
+from vitrail.studies.engine.crossing import Crossing, crossing, overtaking
 from vitrail.studies.engine.findings import differs, middle, unfinished
 from vitrail.studies.engine.rates import at_rates, chosen
 from vitrail.studies.engine.results import Results, Row
@@ -150,11 +150,11 @@ def finding(results: Results) -> str:
     assert first is not None
     assert last is not None
     assert change is not None
-    where = crossing_words(_crossing(results, sizes, measure), [float(size) for size in sizes], "images")
+    where = overtaking("ViTs", _crossing(results, sizes, measure), [float(size) for size in sizes], "images")
     return (
         f"From {sizes[0]:,} images ViTs are {differs(first, 'better', 'worse')} than ResNets in {measure} accuracy"
         f"{between}, from {sizes[-1]:,} images {differs(last, 'better', 'worse')}; from {start:,} to {sizes[-1]:,} "
-        f"images it moves by {differs(change, 'towards ViTs', 'towards ResNets')}. The curves {where}."
+        f"images it moves by {differs(change, 'towards ViTs', 'towards ResNets')}. {where}."
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vitrail.core.estimate import Estimate
-from vitrail.studies.engine.crossing import crossing, crossing_words
+from vitrail.studies.engine.crossing import crossing, overtaking
 
 PLACES = (500.0, 2000.0, 8000.0, 32000.0, 128000.0, 500000.0)
 
@@ -25,7 +25,9 @@ def test_a_line_crosses_where_it_does() -> None:
     assert found is not None
     assert found.place == pytest.approx(20_000)
     assert found.interval == pytest.approx((20_000, 20_000), rel=1e-3)
-    assert crossing_words(found, PLACES, "images").startswith("cross at 20,000 images (95 % interval 20,000 to 20,000)")
+    assert overtaking("ViTs", found, PLACES, "images").startswith(
+        "ViTs overtake at 20,000 images (95 % interval 20,000 to 20,000)"
+    )
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
@@ -43,18 +45,18 @@ def test_curves_that_do_not_cross_are_said_not_to() -> None:
     assert below is not None
     assert above is not None
     assert (below.place, below.share_beyond, above.place) == (inf, 1.0, -inf)
-    assert crossing_words(below, PLACES, "images") == "do not cross between 500 and 500,000 images"
-    assert crossing_words(above, PLACES, "images") == "have crossed before 500 images"
+    assert overtaking("ViTs", below, PLACES, "images") == "ViTs do not overtake between 500 and 500,000 images"
+    assert overtaking("ViTs", above, PLACES, "images") == "ViTs are not behind from 500 images on"
 
 
 def test_what_may_be_chance_has_an_open_end() -> None:
     found = crossing(PLACES, differences(line(400_000), 0.02))
     assert found is not None
     assert found.interval[1] == inf
-    assert crossing_words(found, PLACES, "images").endswith("to beyond 500,000)")
+    assert overtaking("ViTs", found, PLACES, "images").endswith("to beyond 500,000)")
     assert 0.02 < found.share_beyond < 0.6
 
 
 def test_without_intervals_nothing_is_said_of_the_place() -> None:
     assert crossing(PLACES[:2], [Estimate(-0.1), Estimate(0.1)]) is None
-    assert "noise is not known" in crossing_words(None, PLACES, "images")
+    assert "noise is not known" in overtaking("ViTs", None, PLACES, "images")

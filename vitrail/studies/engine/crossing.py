@@ -1,4 +1,4 @@
-"""Where two curves cross, from their differences at some places, with an interval."""
+"""Where one curve overtakes another, from their differences at some places, with an interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,10 +58,10 @@ def _place(at: np.ndarray, values: np.ndarray) -> float:
     return float(np.exp(at[last] + share * (at[last + 1] - at[last])))
 
 
-def crossing_words(found: Crossing | None, places: Sequence[float], unit: str) -> str:
-    """ "cross at 12,000 images (95 % interval 4,000 to beyond 500,000)"."""
+def overtaking(who: str, found: Crossing | None, places: Sequence[float], unit: str) -> str:
+    """ "ViTs overtake at 12,000 images (95 % interval 4,000 to beyond 500,000)"."""
     if found is None:
-        return "cross somewhere or not at all: the noise is not known"
+        return f"{who} overtake somewhere or not at all: the noise is not known"
     first, last = f"{min(places):,.0f}", f"{max(places):,.0f}"
 
     def said(place: float) -> str:
@@ -70,12 +70,12 @@ def crossing_words(found: Crossing | None, places: Sequence[float], unit: str) -
     low, high = found.interval
     within = f"95 % interval {said(low)} to {said(high)}"
     if low == inf:
-        return f"do not cross between {first} and {last} {unit}"
+        return f"{who} do not overtake between {first} and {last} {unit}"
     if high == -inf:
-        return f"have crossed before {first} {unit}"
+        return f"{who} are not behind from {first} {unit} on"
     if found.place == inf:
-        return f"do not cross between {first} and {last} {unit}, or do so by chance ({within})"
-    return f"cross at {said(found.place)} {unit} ({within})"
+        return f"{who} do not overtake between {first} and {last} {unit}, or do so by chance ({within})"
+    return f"{who} overtake at {said(found.place)} {unit} ({within})"
 
 
 def round_to_two(place: float) -> int:
