@@ -152,6 +152,8 @@ def test_a_choice_at_the_edge_of_the_rates_is_said(tmp_path: Path) -> None:
     below = replace(some.runs[2], name="two, rate c", at={"of": "two", "rate": "c"})
     inner = replace(more, runs=(*more.runs, replace(below, config=replace(below.config, level=0.95))))
     assert at_the_edge(run_study(inner, tmp_path / "all")) == ""
+    single = replace(some, runs=some.runs[:1])  # a part of the study, in which nothing was chosen
+    assert at_the_edge(run_study(single, tmp_path / "all")) == ""
     assert study_result(rated(all_rates=True), run_study(rated(all_rates=True), tmp_path / "all")).remarks == ()
 
 

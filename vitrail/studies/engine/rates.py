@@ -37,7 +37,7 @@ def at_the_edge(results: Results) -> str:
     for row in results.rows:
         if "of" in row.run.at:
             tried.setdefault(str(row.run.at["of"]), []).append(row.run.at["rate"])
-    picked = {row.run.name: row.run.at["rate"] for row in chosen(results).rows if row.run.name in tried}
+    picked = {row.run.name: row.run.at["rate"] for row in chosen(results).rows if len(tried.get(row.run.name, ())) > 1}
     ends = {
         "highest": sum(rate == max(tried[name]) for name, rate in picked.items()),
         "lowest": sum(rate == min(tried[name]) for name, rate in picked.items()),
