@@ -63,7 +63,7 @@ ROOMS = {
     "report": [{"blocks", "folder"}, {"page", "charts"}, {"sections"}, {"pages"}, {"index"}, {"__init__"}],
     "studies": [
         {"engine"},
-        {"setups"},
+        {"setups", "table6"},
         {
             "position",
             "head",

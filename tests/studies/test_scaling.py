@@ -1,6 +1,7 @@
 """The scaling study: its compute axis is Table 6's, and it finds again what it was given."""
 
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from vitrail.studies.engine.execute import collect
 from vitrail.studies.engine.plan import CLASSES
 from vitrail.studies.engine.results import measured_file
 from vitrail.studies.engine.study import Study, study_runs
-from vitrail.studies.scaling import paper_laws, paper_ratios, places, scaling, table6
+from vitrail.studies.scaling import HIGH_RATE, places, scaling
+from vitrail.studies.setups import MEDIUM_RATES
+from vitrail.studies.table6 import FAMILIES, paper_laws, paper_ratios, table6
 
 # Rows where the count is not Table 6's within 1 %: 55 exaFLOPs of B/32 would be 56.3; R50x1 has 50 for 50.7; 859 of
 # R50+L/16 is not half of its own 1,668 (which is right within 0.2 %).
@@ -109,7 +112,7 @@ def fill(study: Study, out: Path, floor: float) -> None:
 @pytest.mark.parametrize("floor", [0.0, 0.2])
 def test_the_finding_and_the_figure_have_a_floor_where_the_runs_do(floor: float, tmp_path: Path) -> None:
     whole = scaling("medium")
-    study = replace(whole, runs=whole.runs[::2])  # one rate
+    study = replace(whole, runs=tuple(run for run in whole.runs if run.at["rate"] == MEDIUM_RATES[0]))
     fill(study, tmp_path, floor)
     results = collect(study, tmp_path)
     said = study.finding(results)
@@ -143,8 +146,17 @@ def test_figures_hold_runs_laws_and_the_paper_s(made: tuple[Study, Path]) -> Non
     assert sum(len(line.points) for line in theirs.lines if not line.joined) == 18
 
 
+def test_the_three_smaller_models_of_a_family_have_a_higher_rate_besides() -> None:
+    rates: dict[str, list[list[float]]] = {family: [] for family in FAMILIES}
+    for _, runs in groupby(scaling("medium").runs, key=lambda run: run.at["of"]):
+        tried = list(runs)
+        rates[str(tried[0].at["family"])].append([run.config.optimizer.lr for run in tried])
+    smaller, larger = [*MEDIUM_RATES, HIGH_RATE], list(MEDIUM_RATES)
+    assert rates == {family: [smaller, smaller, smaller, larger, larger] for family in FAMILIES}
+
+
 def test_every_scale_can_be_planned(tmp_path: Path) -> None:
-    for scale in ("smoke", "small", "paper"):
+    for scale in ("smoke", "small", "medium", "paper"):
         study = scaling(scale)
         study.check()
         results = collect(study, tmp_path)
