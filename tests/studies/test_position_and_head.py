@@ -92,13 +92,15 @@ def test_the_command_lists_shows_tables_and_gives_commands(capsys: pytest.Captur
     assert all("--steps 20000 --only head-" in line for line in lines)
 
 
-def test_one_run_as_json_says_its_folder(
+def test_one_run_as_json_says_its_folder_and_is_compiled_where_that_is_asked_for(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vitrail.studies.engine.execute.execute_only", lambda *_: None)
+    machines: list[Machine] = []
+    monkeypatch.setattr("vitrail.studies.engine.execute.execute_only", lambda *given: machines.append(given[-1]))
     with pytest.raises(SystemExit) as ended:
-        main(["study", "head", "--out", str(tmp_path), "--only", "one", "--json"])
+        main(["study", "head", "--out", str(tmp_path), "--only", "one", "--json", "--compile", "True"])
     assert ended.value.code == 0
+    assert [machine.compile for machine in machines] == [True]
     assert json.loads(capsys.readouterr().out) == {"folder": str(tmp_path / "runs" / "one")}
 
 

@@ -10,6 +10,7 @@ from vitrail.core.errors import BadInput
 from vitrail.core.text import table
 
 if TYPE_CHECKING:
+    from vitrail.core.device import Machine
     from vitrail.studies.engine.results import Results
     from vitrail.studies.engine.study import Study
 
@@ -28,11 +29,16 @@ class Options(Common):
     merge: tuple[Path, ...] = ()  # the --out of other machines: what is finished there is taken, and not made again
     jobs: int = 1  # runs at a time, each with its share of the cores
     cluster: Literal["ray"] | None = None  # a run a task on the cluster that RAY_ADDRESS names
+    compile: bool | None = None  # torch.compile of the layers in training; None: on CUDA
     plan: bool = False  # only show what would run, and its cost
     commands: bool = False  # only show a shell command a run
     only: str | None = None  # only this run, by the name of its folder, as --commands says it
     list: bool = False  # the studies there are
     paper: str | None = None  # only show one of the paper's tables; "all" for their names
+
+    def machine(self) -> "Machine":
+        """Where to run."""
+        return replace(super().machine(), compile=self.compile)
 
 
 def run(args: list[str]) -> int:
