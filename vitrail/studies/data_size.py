@@ -155,7 +155,23 @@ def finding(results: Results) -> str:
         f"From {sizes[0]:,} images ViTs are {differs(first, 'better', 'worse')} than ResNets in {measure} accuracy"
         f"{between}, from {sizes[-1]:,} images {differs(last, 'better', 'worse')}; from {start:,} to {sizes[-1]:,} "
         f"images it moves by {differs(change, 'towards ViTs', 'towards ResNets')}. {where}."
+        f"{_hybrids(results, sizes, measure)}"
     )
+
+
+def _hybrids(results: Results, sizes: Sequence[int], measure: str) -> str:
+    """What hybrids are beside either family, on the mean of all sizes; nothing where there are none."""
+    if not any(row.run.at["family"] == "hybrid" for row in results.rows):
+        return ""
+    said = []
+    for other in ("ViT", "ResNet"):
+        weights: Counter[str] = Counter()
+        for size in sizes:
+            weights.update(_gap(results, size, 1.0 / len(sizes), ("hybrid", other)))
+        gap = results.contrast(weights, measure)
+        assert gap is not None
+        said.append(f"{differs(gap, 'better', 'worse')} than {other}s")
+    return f" On the mean of the sizes hybrids are {' and '.join(said)}."
 
 
 def _crossing(results: Results, sizes: Sequence[int], measure: str) -> Crossing | None:
@@ -163,10 +179,12 @@ def _crossing(results: Results, sizes: Sequence[int], measure: str) -> Crossing 
     return crossing([float(size) for size in sizes], [gap for gap in gaps if gap is not None])
 
 
-def _gap(results: Results, images: int, weight: float) -> dict[str, float]:
-    """Weights of the runs in (mean of the ViTs less mean of the ResNets) of a size; ValueError where a family lacks."""
+def _gap(
+    results: Results, images: int, weight: float, families: tuple[str, str] = ("ViT", "ResNet")
+) -> dict[str, float]:
+    """Weights of the runs in (mean of the first family less the second's) of a size; ValueError where one lacks."""
     rows = [row for row in results.rows if _images(row) == images]
-    signs = {"ViT": 1.0, "ResNet": -1.0}
+    signs = {families[0]: 1.0, families[1]: -1.0}
     sizes = Counter(family for row in rows if (family := str(row.run.at["family"])) in signs)
     if set(sizes) != set(signs):
         raise ValueError(f"{images} images have runs of {', '.join(sizes)} alone")
