@@ -200,5 +200,5 @@ def test_a_mimetic_start_has_the_products_of_the_paper() -> None:
             whole = torch.linalg.svdvals(0.7 * (torch.randn(192, 192) / sqrt(192) + torch.eye(192)))
             assert values[:64].numpy() == pytest.approx(whole[:64].numpy(), rel=0.1)
             assert product.diagonal().mean() > 0.3 * 0.7
-    with pytest.raises(BadInput, match="mimetic"):
+    with pytest.raises(BadInput, match="--model.mimetic False"):
         replace(config, axial=True).check()

@@ -127,7 +127,10 @@ class ViTConfig:
         if not 0 <= self.dropout < 1:
             raise BadInput(f"dropout is {self.dropout}, expected 0 up to below 1")
         if self.axial and self.mimetic:
-            raise BadInput("a mimetic start is for attention over all tokens, not along rows and columns")
+            raise BadInput(
+                "a mimetic start is for attention over all tokens, not along rows and columns; leave it out: "
+                "--model.mimetic False"
+            )
         if self.axial and (isinstance(self.position, Relative) or self.drop_path):
             raise BadInput("axial attention has no relative positions of the whole sequence, and no stochastic depth")
         if not 0 <= self.drop_path < 1:
