@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.models.small import POOLS, POSITIONS, lively, vit
 from vitrail.cli import main
 from vitrail.core.errors import BadInput
-from vitrail.models import attention, resnet
+from vitrail.models import attention, convolution, resnet
 from vitrail.models.build import Model, ModelConfig, build
 from vitrail.models.cost import (
     inference_activations,
@@ -222,6 +222,12 @@ def images_for(config: ModelConfig, count: int) -> Tensor:
     return torch.randn(count, 3, *config.resolution)
 
 
+@pytest.fixture
+def plain_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of CUDA, which the formulas are of."""
+    monkeypatch.setattr(convolution, "_special", lambda x: False)
+
+
 def kept(model: Model, images: Tensor) -> int:
     """Bytes of all that autograd keeps of a forward pass, but parameters."""
     ours = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -295,6 +301,7 @@ def test_masks_of_dropout_take_a_byte_a_number(monkeypatch: pytest.MonkeyPatch) 
         assert training_activations(config) == pytest.approx(kept_for_each(lively(config)), rel=0.002)
 
 
+@pytest.mark.usefixtures("plain_convolutions")
 @pytest.mark.parametrize(
     "name", [f"{name}, larger" for name in ("class token", "ResNet, pre", "ResNet, post", "hybrid")]
 )

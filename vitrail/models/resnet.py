@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from vitrail.core.errors import BadInput
 from vitrail.models.axial_resnet import GROUPS, AxialPair
+from vitrail.models.convolution import GroupNorm, channels_last, convolve
 from vitrail.models.initialise import lecun_normal_, uninitialised
 from vitrail.models.output import ModelOutput
 
@@ -103,20 +104,19 @@ class StandardisedConv(nn.Conv2d):
 
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d h w"]:
         weight = standardise(self.weight, self.eps, self.on_variance)
-        if self.same and self.stride[0] > 1:
-            return F.conv2d(pad_same(x, self.kernel_size[0], self.stride[0]), weight, None, self.stride)
-        # One column needs no stride across it; with one, oneDNN's bfloat16 gradient of the weights reads memory that
-        # nothing wrote (PyTorch 2.13, AVX512): NaN now and then.
-        stride = (self.stride[0], 1) if x.shape[-1] == 1 else self.stride
-        return F.conv2d(x, weight, None, stride, self.padding)
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        if self.same and stride > 1:
+            return convolve(pad_same(x, kernel, stride), weight, stride, 0)
+        return convolve(x, weight, stride, kernel // 2)
 
 
 def standardise(weight: Float[Tensor, "o i p q"], eps: float, on_variance: bool) -> Float[Tensor, "o i p q"]:
     """(w - mean) / (deviation + eps), or / sqrt(variance + eps); always in float32, variance biased."""
     w = weight.float()
+    if on_variance:  # what a layer norm does, in one kernel
+        return F.layer_norm(w.flatten(1), (w[0].numel(),), eps=eps).view_as(w).to(weight.dtype)
     variance, mean = torch.var_mean(w, dim=(1, 2, 3), keepdim=True, correction=0)
-    scale = (variance + eps).rsqrt() if on_variance else 1 / (variance.sqrt() + eps)
-    return ((w - mean) * scale).to(weight.dtype)
+    return ((w - mean) / (variance.sqrt() + eps)).to(weight.dtype)
 
 
 def pad_same(x: Float[Tensor, "b c y x"], kernel: int, stride: int) -> Float[Tensor, "b c h w"]:
@@ -141,15 +141,15 @@ class Unit(nn.Module):
         super().__init__()
         out, pre = 4 * middle, stages.order == "pre"
         self.pre = pre
-        self.norm1 = nn.GroupNorm(GROUPS, channels if pre else middle, stages.eps)
+        self.norm1 = GroupNorm(GROUPS, channels if pre else middle, stages.eps)
         self.conv1 = StandardisedConv(channels, middle, 1, 1, stages)
-        self.norm2 = nn.GroupNorm(GROUPS, middle, stages.eps)
+        self.norm2 = GroupNorm(GROUPS, middle, stages.eps)
         self.conv2: nn.Module = (
             AxialPair(middle, *axial, stride, stages.eps)
             if axial
             else StandardisedConv(middle, middle, 3, stride, stages)
         )
-        self.norm3 = nn.GroupNorm(GROUPS, middle if pre else out, stages.eps)
+        self.norm3 = GroupNorm(GROUPS, middle if pre else out, stages.eps)
         self.conv3 = StandardisedConv(middle, out, 1, 1, stages)
         self.downsample = Projection(channels, out, stride, stages) if stride > 1 or channels != out else None
         if not pre:
@@ -178,7 +178,7 @@ class Projection(nn.Module):
     def __init__(self, channels: int, out: int, stride: int, stages: Stages):
         super().__init__()
         self.conv = StandardisedConv(channels, out, 1, stride, stages)
-        self.norm = nn.GroupNorm(GROUPS, out, stages.eps) if stages.order == "post" else nn.Identity()
+        self.norm = GroupNorm(GROUPS, out, stages.eps) if stages.order == "post" else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d h w"]:
         return self.norm(self.conv(x))
@@ -195,10 +195,10 @@ class Root(nn.Module):
         super().__init__()
         self.post = stages.order == "post"
         self.conv = StandardisedConv(3, stages.width, 7, 2, stages)
-        self.norm = nn.GroupNorm(GROUPS, stages.width, stages.eps) if self.post else nn.Identity()
+        self.norm = GroupNorm(GROUPS, stages.width, stages.eps) if self.post else nn.Identity()
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d h w"]:
-        x = self.norm(self.conv(images))
+        x = self.norm(self.conv(channels_last(images)))
         if self.post:
             return F.max_pool2d(pad_same(x.relu(), 3, 2), 3, 2)
         return F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2)
@@ -248,7 +248,7 @@ class ResNet(nn.Module):
         self.config = config
         self.stem, self.stages = trunk(config.stages, config.axial_heads, config.resolution)
         pre, channels = config.stages.order == "pre", config.stages.channels
-        self.norm = nn.GroupNorm(GROUPS, channels, config.stages.eps) if pre else nn.Identity()
+        self.norm = GroupNorm(GROUPS, channels, config.stages.eps) if pre else nn.Identity()
         self.head = ConvClassifier(channels, config.num_classes, config.head_bias) if config.num_classes else None
 
     def forward(self, images: Float[Tensor, "b c y x"], attention: bool | Collection[int] = False) -> ModelOutput:

@@ -60,7 +60,7 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
     "smoke": ("One rate for each, few-shot accuracy, seconds of training: what is seen is the machinery.",),
     "small": ("One rate for each, few-shot accuracy in place of fine-tuning.", setups.SMALL_REMARK),
     "medium": (
-        "All of Tiny-ImageNet at 32 pixels, 2,000 updates, two seeds, few-shot accuracy on CIFAR-10 in place of "
+        "All of Tiny-ImageNet at 32 pixels, 1,500 updates, two seeds, few-shot accuracy on CIFAR-10 in place of "
         "fine-tuning; for each model and optimiser the rate is chosen of two by the validation images.",
     ),
     "paper": ("SGD falls to a tenth at the shares of the run at which BiT's does: the paper does not say when.",),

@@ -167,8 +167,8 @@ def all_tiny_imagenet() -> Pretrain:
 
 
 def medium_run(model: ModelConfig) -> Pretrain:
-    """The same for 2,000 updates: what studies of several models give each of them at scale medium."""
-    return replace(all_tiny_imagenet(), model=model, steps=2000, schedule=Cosine(warmup=200))
+    """The same for 1,500 updates: what studies of several models give each of them at scale medium."""
+    return replace(all_tiny_imagenet(), model=model, steps=1500, schedule=Cosine(warmup=150))
 
 
 def tiny_imagenet(model: ModelConfig = vit(8, 128, 4, 32)) -> Pretrain:

@@ -93,7 +93,7 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
     "smoke": ("One rate for all shapes, seconds of training, few test images: what is seen is the machinery.",),
     "small": ("One learning rate for all shapes.", setups.SMALL_REMARK),
     "medium": (
-        "All of Tiny-ImageNet at 32 pixels, 2,000 updates, two seeds; for each shape the rate is chosen of two by its "
+        "All of Tiny-ImageNet at 32 pixels, 1,500 updates, two seeds; for each shape the rate is chosen of two by its "
         "validation images, the target is CIFAR-10.",
         "Up to about 10 times the compute of the base; of smaller patches there is one size.",
     ),

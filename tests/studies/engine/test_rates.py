@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.studies.stand_in import command, rated
+from tests.studies.stand_in import Level, command, rated
 from vitrail.core.config import to_json
 from vitrail.core.device import Machine
 from vitrail.core.errors import BadInput
@@ -19,7 +19,7 @@ from vitrail.studies.engine.execute import collect, execute, measured_file, miss
 from vitrail.studies.engine.launch import spread
 from vitrail.studies.engine.rates import at_the_edge, chosen
 from vitrail.studies.engine.results import Results
-from vitrail.studies.engine.runs import Reached, digest
+from vitrail.studies.engine.runs import Reached, Run, digest
 from vitrail.studies.engine.study import Study, study_runs
 
 
@@ -167,6 +167,34 @@ def test_before_a_rate_is_chosen_its_other_seeds_are_counted_and_not_made(tmp_pa
     execute(some, study_runs(some, tmp_path)[1], Machine("cpu"))
     left = [(plan.run.name, plan.config.seed) for plan in missing(some, tmp_path)]
     assert left == [("two, rate a", 0), ("two, rate b", 0), ("one, rate b", 1)]
+
+
+def growing() -> Study:
+    """Three sizes at three rates each; by all of them the second size would prefer rate 3, and the third rate 2."""
+    levels = {"one": (0.3, 0.2, 0.25), "two": (0.4, 0.45, 0.35), "three": (0.6, 0.5, 0.55)}
+    runs, smaller = [], {"two": "one", "three": "two"}
+    for of in levels:
+        grown = {"smaller": smaller[of]} if of in smaller else {}
+        for rate, level in enumerate(levels[of], start=1):
+            runs.append(Run(f"{of}, rate {rate}", Level(level), {"of": of, "rate": rate, **grown}))
+    return replace(rated(seeds=1), runs=tuple(runs))
+
+
+def test_a_larger_model_is_not_tried_above_the_rate_of_the_smaller_one(tmp_path: Path) -> None:
+    """One prefers 2, so two has no 3; two prefers 1 then, so three has nothing else; and each waits for the smaller."""
+    some = growing()
+    ready = ["one, rate 1", "one, rate 2", "one, rate 3", "two, rate 1", "three, rate 1"]
+    assert [plan.run.name for plan in missing(some, tmp_path / "here")] == ready
+    assert len(missing(some, tmp_path / "here", counted=True)) == 9
+    execute(some, study_runs(some, tmp_path / "here")[6], Machine("cpu"))  # three alone: it has no choice yet
+    assert not collect(some, tmp_path / "here").complete
+    results = run_study(some, tmp_path / "here")
+    spread(some, tmp_path / "there", command, jobs=2)
+    assert set(begun(some, tmp_path / "there")) == {(name, 0) for name in [*ready, "two, rate 2"]}
+    assert begun(some, tmp_path / "here") == begun(some, tmp_path / "there")
+    assert results.complete
+    assert [row.run.at["rate"] for row in chosen(results).rows] == [2, 1, 1]
+    assert len(run_study(some.part(["three, rate 1", "three, rate 2"]), tmp_path / "part").rows) == 3
 
 
 def test_a_rate_that_fails_is_not_chosen(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ def plan(
         for run in study.runs:
             mine = [place for place in places if place.run is run and place.folder in wanted]
             todo = [place for place in mine if place.folder not in finished]
-            rows.append({**_row(mine[0], machine, threads), "seeds": len(mine), "todo": len(todo)})
+            if mine:
+                rows.append({**_row(mine[0], machine, threads), "seeds": len(mine), "todo": len(todo)})
             bar.advance(run.name)
     total = {
         key: sum(row[key] * row["todo"] for row in rows if row[key] is not None) for key in ("total_flops", "seconds")

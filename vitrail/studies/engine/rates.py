@@ -61,9 +61,11 @@ def _validation(plans: Sequence[StudyRun]) -> float:
 
 
 def needed(study: Study, plans: Sequence[StudyRun], *, counted: bool = False) -> list[StudyRun]:
-    """All runs but later seeds of rates that were not chosen: a rate costs one seed, unless the study is of rates.
+    """All runs but those that the choice of a rate spares, unless the study is of rates.
 
-    Where nothing is chosen yet, later seeds are not needed yet; `counted`: those of the first rate stand for them.
+    Later seeds of rates that were not chosen: a rate costs one seed. And rates above the one that was chosen for the
+    model that a run names by `at["smaller"]`, an earlier one of the study: the best rate does not grow with a model.
+    Where nothing is chosen yet, these are not needed yet; `counted`: all rates, and later seeds of the first.
     """
     if study.all_rates:
         return list(plans)
@@ -71,20 +73,34 @@ def needed(study: Study, plans: Sequence[StudyRun], *, counted: bool = False) ->
     for plan in plans:
         if _first(plan):
             groups.setdefault(str(plan.run.at.get("of", plan.run.name)), []).append(plan)
-    picked = [_chosen(group, counted) for group in groups.values()]
-    later = {id(plan.run) for plan in picked if plan is not None}
-    return [plan for plan in plans if _first(plan) or id(plan.run) in later]
+    picked: dict[Any, StudyRun | None] = {}
+    first, later = set[int](), set[int]()
+    for name, group in groups.items():
+        smaller = group[0].run.at.get("smaller")
+        waiting = smaller in picked and picked[smaller] is None
+        tried = _not_above(group, picked.get(smaller)) if not waiting or counted else group[:1]
+        picked[name] = None if waiting else _chosen(tried)
+        first |= {id(plan) for plan in tried}
+        if (repeated := picked[name] or (tried[0] if counted else None)) is not None:
+            later.add(id(repeated.run))
+    return [plan for plan in plans if id(plan) in first or (not _first(plan) and id(plan.run) in later)]
+
+
+def _not_above(group: list[StudyRun], smaller: StudyRun | None) -> list[StudyRun]:
+    if smaller is None:
+        return group
+    return [plan for plan in group if plan.run.at["rate"] <= smaller.run.at["rate"]] or group[:1]
 
 
 def _first(plan: StudyRun) -> bool:
     return bool(plan.config.seed == plan.run.config.seed)
 
 
-def _chosen(group: Sequence[StudyRun], counted: bool) -> StudyRun | None:
+def _chosen(group: Sequence[StudyRun]) -> StudyRun | None:
     """Of the first seeds of a run at its rates; None while one of them is neither finished nor failed."""
     finished = [plan for plan in group if plan.finished]
     if len(group) == 1:
         return group[0]
     if not finished or any(not plan.finished and not plan.failure.is_file() for plan in group):
-        return group[0] if counted else None
+        return None
     return max(finished, key=lambda plan: _validation([plan]))
