@@ -1,8 +1,8 @@
 """The cost of the stages of a ResNet from their config alone: parameters, multiply-adds, and bytes of activations.
 
 `kept` is what the backward pass needs, `peak` the most that is alive in the forward pass, both in bytes for an image,
-`b` for a number. A processor in bfloat16 keeps the columns of its products, too (models/convolution.py): an R50x1 of 224
-pixels 0.94 times as much as is said here, of 64 pixels and 16 images 1.33 times, an R41x2 of 32 pixels 1.65 times.
+`b` for a number. A processor in bfloat16 keeps the columns of its products, too (models/convolution.py): an R50x1 of
+224 pixels 0.94 times what is said here, of 64 pixels and 16 images 1.33 times, an R41x2 of 32 pixels 1.65 times.
 """
 
 from typing import NamedTuple
