@@ -89,7 +89,8 @@ def needed(study: Study, plans: Sequence[StudyRun], *, counted: bool = False) ->
 def _not_above(group: list[StudyRun], smaller: StudyRun | None) -> list[StudyRun]:
     if smaller is None:
         return group
-    return [plan for plan in group if plan.run.at["rate"] <= smaller.run.at["rate"]] or group[:1]
+    most = float(smaller.run.at["rate"])
+    return [plan for plan in group if float(plan.run.at["rate"]) <= most] or group[:1]
 
 
 def _first(plan: StudyRun) -> bool:
