@@ -127,6 +127,15 @@ def test_another_file_than_the_known_one_is_refused_and_removed(server: Server, 
     assert [p.name for p in tmp_path.iterdir()] == [".set.lock"]
 
 
+@pytest.fixture(params=["this Python", "before 3.11.4"])
+def any_python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one whose tarfile has no filters."""
+    if request.param != "this Python":
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+        monkeypatch.delattr(tarfile.TarFile, "extractall")
+
+
+@pytest.mark.usefixtures("any_python")
 @pytest.mark.parametrize("name", ["../out.txt", "/tmp/vitrail-absolute.txt"])
 def test_nothing_is_unpacked_outside(server: Server, tmp_path: Path, name: str) -> None:
     server.files = {"x.tar.gz": tar_of({"fine.txt": b"1", name: b"evil"})}
@@ -134,6 +143,28 @@ def test_nothing_is_unpacked_outside(server: Server, tmp_path: Path, name: str) 
         fetch((server.archive("x.tar.gz"),), tmp_path / "set")
     assert not (tmp_path / "out.txt").exists()
     assert not Path("/tmp/vitrail-absolute.txt").exists()
+
+
+@pytest.mark.usefixtures("any_python")
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_what_is_no_file_is_not_unpacked(server: Server, tmp_path: Path, kind: bytes) -> None:
+    """A link to what lies outside, through which a later member would be written."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        member = tarfile.TarInfo("link")
+        member.type, member.linkname = kind, "../../outside"
+        tar.addfile(member)
+    server.files = {"x.tar.gz": packed.getvalue()}
+    with pytest.raises(BadInput, match="x.tar.gz cannot be unpacked: .*link"):
+        fetch((server.archive("x.tar.gz"),), tmp_path / "set")
+
+
+@pytest.mark.usefixtures("any_python")
+def test_folders_of_a_tar_are_made(server: Server, tmp_path: Path) -> None:
+    server.files = {"x.tar.gz": tar_of({"a/b/c.txt": b"1", "a/d.txt": b"2"})}
+    fetch((server.archive("x.tar.gz"),), tmp_path / "set")
+    assert (tmp_path / "set/a/b/c.txt").read_bytes() == b"1"
+    assert (tmp_path / "set/a/d.txt").read_bytes() == b"2"
 
 
 def _nothing() -> Any:

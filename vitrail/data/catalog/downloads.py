@@ -104,7 +104,7 @@ def _unpack(file: Path, name: str, folder: Path) -> None:
     try:
         if name.endswith((".tar.gz", ".tgz", ".tar")):
             with tarfile.open(file) as tar:
-                tar.extractall(folder, filter="data")  # refuses links and names that lead outside
+                _unpack_tar(tar, folder)
         elif name.endswith(".zip"):
             with zipfile.ZipFile(file) as archive:
                 archive.extractall(folder)  # drops what leads outside of a name
@@ -112,3 +112,17 @@ def _unpack(file: Path, name: str, folder: Path) -> None:
             shutil.copyfile(file, folder / name)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as problem:
         raise BadInput(f"{name} cannot be unpacked: {problem}") from None
+
+
+def _unpack_tar(tar: tarfile.TarFile, folder: Path) -> None:
+    """Refuses links and names that lead outside; Python has no filter for it before 3.11.4 (Debian 12 has 3.11.2)."""
+    if hasattr(tarfile, "data_filter"):
+        tar.extractall(folder, filter="data")
+        return
+    for member in tar:
+        if not (member.isfile() or member.isdir()):
+            raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
+        member.name = member.name.lstrip("/")
+        if not (folder / member.name).resolve().is_relative_to(folder.resolve()):
+            raise tarfile.TarError(f"{member.name!r} would be outside of the folder")
+        tar.extract(member, folder, set_attrs=False)
