@@ -254,7 +254,7 @@ def collect(study: Study, out: Path) -> Results:
     """Reads what lies in the folders of the runs; what is missing is missing, and what is not to be made has no row."""
     plans = study_runs(study, out)
     wanted = {plan.folder for plan in needed(study, plans)}
-    plans = [plan for plan in plans if plan.folder in wanted or plan.begun]
+    plans = [plan for plan in plans if plan.folder in wanted or plan.finished]
     of = {id(run): [plan for plan in plans if plan.run is run] for run in study.runs}
     rows = [_row(study, run, of[id(run)]) for run in study.runs if of[id(run)]]
     results = Results(study.scale, study.measures, rows)

@@ -63,9 +63,10 @@ def _validation(plans: Sequence[StudyRun]) -> float:
 def needed(study: Study, plans: Sequence[StudyRun], *, counted: bool = False) -> list[StudyRun]:
     """All runs but those that the choice of a rate spares, unless the study is of rates.
 
-    Later seeds of rates that were not chosen: a rate costs one seed. And rates above the one that was chosen for the
-    model that a run names by `at["smaller"]`, an earlier one of the study: the best rate does not grow with a model.
-    Where nothing is chosen yet, these are not needed yet; `counted`: all rates, and later seeds of the first.
+    Later seeds of rates that were not chosen: a rate costs one seed. And where a run names a smaller model by
+    `at["smaller"]`, an earlier run of the study: rates other than the one that was chosen for it and the next lower
+    one, as the best rate falls slowly with the size. Until it is chosen these are not needed yet; `counted`: two of
+    them are, and later seeds of the first rate.
     """
     if study.all_rates:
         return list(plans)
@@ -74,23 +75,27 @@ def needed(study: Study, plans: Sequence[StudyRun], *, counted: bool = False) ->
         if _first(plan):
             groups.setdefault(str(plan.run.at.get("of", plan.run.name)), []).append(plan)
     picked: dict[Any, StudyRun | None] = {}
-    first, later = set[int](), set[int]()
+    first, later, undecided = set[int](), set[int](), set[Any]()
     for name, group in groups.items():
         smaller = group[0].run.at.get("smaller")
-        waiting = smaller in picked and picked[smaller] is None
-        tried = _not_above(group, picked.get(smaller)) if not waiting or counted else group[:1]
-        picked[name] = None if waiting else _chosen(tried)
+        waiting = smaller in undecided
+        tried = (group[:2] if counted else []) if waiting else _near(group, picked.get(smaller))
+        picked[name] = _chosen(tried)
+        if waiting or not all(_ended(plan) for plan in tried):
+            undecided.add(name)
         first |= {id(plan) for plan in tried}
         if (repeated := picked[name] or (tried[0] if counted else None)) is not None:
             later.add(id(repeated.run))
     return [plan for plan in plans if id(plan) in first or (not _first(plan) and id(plan.run) in later)]
 
 
-def _not_above(group: list[StudyRun], smaller: StudyRun | None) -> list[StudyRun]:
+def _near(group: list[StudyRun], smaller: StudyRun | None) -> list[StudyRun]:
+    """The plans at the rate that was chosen for the smaller model and at the next lower one; all if there is none."""
     if smaller is None:
         return group
     most = float(smaller.run.at["rate"])
-    return [plan for plan in group if float(plan.run.at["rate"]) <= most] or group[:1]
+    by_rate = sorted(group, key=lambda plan: float(plan.run.at["rate"]))
+    return [plan for plan in by_rate if float(plan.run.at["rate"]) <= most][-2:] or by_rate[:1]
 
 
 def _first(plan: StudyRun) -> bool:
@@ -102,6 +107,10 @@ def _chosen(group: Sequence[StudyRun]) -> StudyRun | None:
     finished = [plan for plan in group if plan.finished]
     if len(group) == 1:
         return group[0]
-    if not finished or any(not plan.finished and not plan.failure.is_file() for plan in group):
+    if not finished or not all(_ended(plan) for plan in group):
         return None
     return max(finished, key=lambda plan: _validation([plan]))
+
+
+def _ended(plan: StudyRun) -> bool:
+    return plan.finished or plan.failure.is_file()
