@@ -30,6 +30,7 @@ CHOSEN = (
     "Rates: the validation images of the first seed choose one, of which the other seeds are made; until then they are "
     "counted at the first rate."
 )
+NEAR = "Rates: a larger model is tried at the one that is chosen for the next smaller of its family and the next lower."
 
 
 def plan(
@@ -67,7 +68,7 @@ def plan(
     notes = sights_text(study, seen) if study.measures else []
     power = {"sights": [asdict(sight) for sight in seen], "said": notes}
     if len(wanted) < len(places):
-        notes = [CHOSEN, *notes]
+        notes = [NEAR if any("smaller" in run.at for run in study.runs) else CHOSEN, *notes]
     about = {"study": study.name, "scale": study.scale, "jobs": jobs, "threads": threads}
     return {**about, "rows": rows, "total": total, "power": power}
 
