@@ -66,9 +66,9 @@ def plan(
     total["gpus"] = {name: sum(row["gpus"][name] * row["todo"] for row in rows if row["gpus"]) for name in GPUS}
     seen = sights(study, out) if out is not None else []
     notes = sights_text(study, seen) if study.measures else []
-    power = {"sights": [asdict(sight) for sight in seen], "said": notes}
     if len(wanted) < len(places):
         notes = [NEAR if any("smaller" in run.at for run in study.runs) else CHOSEN, *notes]
+    power = {"sights": [asdict(sight) for sight in seen], "said": notes}
     about = {"study": study.name, "scale": study.scale, "jobs": jobs, "threads": threads}
     return {**about, "rows": rows, "total": total, "power": power}
 
