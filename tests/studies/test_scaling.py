@@ -18,7 +18,7 @@ from vitrail.studies.engine.execute import collect
 from vitrail.studies.engine.plan import CLASSES
 from vitrail.studies.engine.results import measured_file
 from vitrail.studies.engine.study import Study, study_runs
-from vitrail.studies.scaling import HIGH_RATE, places, scaling
+from vitrail.studies.scaling import RATES, places, scaling
 from vitrail.studies.setups import MEDIUM_RATES
 from vitrail.studies.table6 import FAMILIES, paper_laws, paper_ratios, table6
 
@@ -146,13 +146,17 @@ def test_figures_hold_runs_laws_and_the_paper_s(made: tuple[Study, Path]) -> Non
     assert sum(len(line.points) for line in theirs.lines if not line.joined) == 18
 
 
-def test_the_three_smaller_models_of_a_family_have_a_higher_rate_besides() -> None:
-    rates: dict[str, list[list[float]]] = {family: [] for family in FAMILIES}
-    for _, runs in groupby(scaling("medium").runs, key=lambda run: run.at["of"]):
+def test_each_model_but_the_smallest_names_the_next_smaller_of_its_family() -> None:
+    """And all have four rates, the lowest two those of the other studies."""
+    sizes: dict[str, list[tuple[Any, Any]]] = {family: [] for family in FAMILIES}
+    for name, runs in groupby(scaling("medium").runs, key=lambda run: run.at["of"]):
         tried = list(runs)
-        rates[str(tried[0].at["family"])].append([run.config.optimizer.lr for run in tried])
-    smaller, larger = [*MEDIUM_RATES, HIGH_RATE], list(MEDIUM_RATES)
-    assert rates == {family: [smaller, smaller, smaller, larger, larger] for family in FAMILIES}
+        assert [run.config.optimizer.lr for run in tried] == [run.at["rate"] for run in tried] == list(RATES)
+        (smaller,) = {run.at.get("smaller") for run in tried}
+        sizes[str(tried[0].at["family"])].append((name, smaller))
+    assert RATES[:2] == MEDIUM_RATES
+    for named in sizes.values():
+        assert [smaller for _, smaller in named] == [None, *(name for name, _ in named[:-1])]
 
 
 def test_every_scale_can_be_planned(tmp_path: Path) -> None:
