@@ -1,5 +1,6 @@
 """What Linux says of the memory of this process. getrusage's peak would include what a parent held when it began."""
 
+import ctypes
 from pathlib import Path
 
 
@@ -13,7 +14,12 @@ def resident(field: str = "VmHWM") -> int:
 
 
 def forget_peak() -> bool:
-    """From now on the most is of what comes (proc(5)); False where a process may not, or is not on Linux."""
+    """From now on the most is of what comes (proc(5)); False where a process may not, or is not on Linux.
+
+    What glibc holds of freed memory is given back first: an array that is put there would not be seen.
+    """
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
