@@ -17,9 +17,9 @@ from vitrail.models.cost import multiply_adds
 from vitrail.recipes import finetuning, pretraining
 from vitrail.recipes.paper import paper
 from vitrail.studies import setups
-from vitrail.studies.engine.findings import middle, percent, unfinished
+from vitrail.studies.engine.findings import differs, middle, percent, unfinished
 from vitrail.studies.engine.floor import LEAST, laws_alike, shows_floor
-from vitrail.studies.engine.power_law import PowerLaw, ratio_at_equal
+from vitrail.studies.engine.power_law import PowerLaw, gap_at_equal, ratio_at_equal
 from vitrail.studies.engine.rates import at_rates, chosen
 from vitrail.studies.engine.results import Results, Row
 from vitrail.studies.engine.runs import Measure, Run, Scale, Tuned
@@ -30,7 +30,7 @@ TASKS = ("paper-imagenet", "paper-cifar10", "paper-cifar100", "paper-pets", "pap
 UNITS = (("exaFLOPs", 1e18), ("petaFLOPs", 1e15), ("teraFLOPs", 1e12))
 NOTE = "Curves: error = a · compute^b, fitted to the points of a family."
 FLOORED = "Curves: error = floor + a · compute^b, fitted to the points of a family."
-RATES = (*setups.MEDIUM_RATES, 6e-3, 1.8e-2)  # at scale medium; of a larger model two, near that of the smaller one
+RATES = (2.5e-4, *setups.MEDIUM_RATES, 6e-3, 1.8e-2)  # at medium; of a larger model two, near that of the smaller one
 CURVE = 40  # places at which a fitted law is drawn
 
 # Table 6 but for R200x3 and the long R152x2, whose rates Table 3 does not have.
@@ -154,14 +154,17 @@ def _compute(row: Row) -> float:
 
 
 def finding(results: Results) -> str:
-    """Compute at equal accuracy, and how fast the error falls, and where to."""
+    """Compute at equal accuracy, accuracy at equal compute where that decides more; how fast the error falls, where to.
+
+    Laws that hardly fall leave the ratio of compute open, however far apart they lie.
+    """
     if not results.complete:
         return unfinished(results)
     results = chosen(results)
     measure = _main(results)
     laws = laws_of(places(results, measure))
     first = laws.get("ViT")
-    parts = []
+    parts, gaps = [], []
     for family, law in laws.items():
         if family == "ViT" or first is None:
             continue
@@ -171,11 +174,15 @@ def finding(results: Results) -> str:
             if ratio is not None
             else f"{family}s and ViTs reach no accuracy in common"
         )
+        gap = gap_at_equal(law, first)
+        if gap is not None and not _within_a_decade(ratio):
+            gaps.append(f"{family}s are {differs(gap[1], 'better', 'worse')} at {_amount(gap[0])}")
     slopes = [f"{family} {_power(law)}" for family, law in laws.items()]
     comparison = "; ".join(parts) or "Too few runs for a comparison of families"
+    at_equal_compute = f" With the same compute {'; '.join(gaps)}." if gaps else ""
     return (
-        f"For the same {measure} accuracy {comparison}. The error falls with a power of compute: {', '.join(slopes)}."
-        f"{_floors(laws)}"
+        f"For the same {measure} accuracy {comparison}.{at_equal_compute} The error falls with a power of compute: "
+        f"{', '.join(slopes)}.{_floors(laws)}"
     )
 
 
@@ -193,6 +200,20 @@ def _floors(laws: Mapping[str, PowerLaw]) -> str:
 
 def _main(results: Results) -> str:
     return "average" if any(isinstance(measure, Tuned) for measure in results.measures) else middle(results)
+
+
+def _within_a_decade(ratio: Estimate | None) -> bool:
+    return ratio is not None and ratio.interval is not None and ratio.interval[1] < 10 * ratio.interval[0]
+
+
+def _amount(flops: float) -> str:
+    """ "30 teraFLOPs"."""
+    unit, one = _unit_of(flops)
+    return f"{flops / one:.2g} {unit}"
+
+
+def _unit_of(flops: float) -> tuple[str, float]:
+    return next(unit for unit in UNITS if flops >= unit[1] or unit is UNITS[-1])
 
 
 def times(ratio: Estimate) -> str:
@@ -220,7 +241,7 @@ def figures(results: Results) -> Sequence[Figure]:
         families = places(results, measure)
         if families:
             most = max(max(some.compute) for some in families.values())
-            unit, one = next((name, size) for name, size in UNITS if most >= size or size == UNITS[-1][1])
+            unit, one = _unit_of(most)
             points = {
                 family: [
                     point(x / one, y, name) for x, y, name in zip(some.compute, some.accuracy, some.names, strict=True)

@@ -109,6 +109,21 @@ def ratio_at_equal(first: PowerLaw, second: PowerLaw) -> Estimate | None:
         return Estimate(float(np.exp(ratio)), (float(np.exp(bounds[0])), float(np.exp(bounds[1]))))
 
 
+def gap_at_equal(first: PowerLaw, second: PowerLaw) -> tuple[float, Estimate] | None:
+    """An x, and by how much the y of `second` is above that of `first` there.
+
+    At the middle, in logarithms, of the x that both span, where laws are known best; None where there is none.
+    """
+    low, high = max(first.span[0], second.span[0]), min(first.span[1], second.span[1])
+    if low > high:
+        return None
+    x = float(np.sqrt(low * high))
+    gap = second.at(x).value - first.at(x).value
+    count = min(len(first.redraws), len(second.redraws))
+    drawn = _at(second.redraws[:count], x) - _at(first.redraws[:count], x)
+    return x, Estimate(gap, interval_of(gap, drawn, min(first.freedom, second.freedom)))
+
+
 def _at(laws: Float64[np.ndarray, "r 3"], x: float) -> Float64[np.ndarray, " r"]:
     return laws[:, 2] + np.exp(laws[:, 0] + laws[:, 1] * np.log(x))
 
