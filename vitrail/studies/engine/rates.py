@@ -1,7 +1,7 @@
 """Several learning rates for a run of a study, of which the validation images of its first seed choose one."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vitrail.studies.engine.results import Results, Row, mean_curve
@@ -66,31 +66,57 @@ def needed(study: Study, plans: Sequence[StudyRun], *, counted: bool = False) ->
     Later seeds of rates that were not chosen: a rate costs one seed. And where a run names a smaller model by
     `at["smaller"]`, an earlier run of the study: rates other than the one that was chosen for it and the next lower
     one, as the best rate falls slowly with the size. Until it is chosen these are not needed yet; `counted`: two of
-    them are, and later seeds of the first rate.
+    them are, near the best so far, and later seeds of a rate that may be chosen.
     """
     if study.all_rates:
         return list(plans)
-    groups: dict[str, list[StudyRun]] = {}
+    at_rates: dict[str, list[StudyRun]] = {}
     for plan in plans:
         if _first(plan):
-            groups.setdefault(str(plan.run.at.get("of", plan.run.name)), []).append(plan)
-    picked: dict[Any, StudyRun | None] = {}
-    first, later, undecided = set[int](), set[int](), set[Any]()
-    for name, group in groups.items():
-        smaller = group[0].run.at.get("smaller")
-        waiting = smaller in undecided
-        tried = (group[:2] if counted else []) if waiting else _near(group, picked.get(smaller))
-        picked[name] = _chosen(tried)
-        if waiting or not all(_ended(plan) for plan in tried):
-            undecided.add(name)
-        first |= {id(plan) for plan in tried}
-        if (repeated := picked[name] or (tried[0] if counted else None)) is not None:
-            later.add(id(repeated.run))
+            at_rates.setdefault(str(plan.run.at.get("of", plan.run.name)), []).append(plan)
+    searches: dict[Any, Search] = {}
+    for name, group in at_rates.items():
+        searches[name] = _search(group, searches.get(group[0].run.at.get("smaller")), counted=counted)
+    first = {id(plan) for search in searches.values() for plan in search.tried}
+    later = {id(run) for search in searches.values() for run in search.repeated(counted=counted)}
     return [plan for plan in plans if id(plan) in first or (not _first(plan) and id(plan.run) in later)]
 
 
-def _near(group: list[StudyRun], smaller: StudyRun | None) -> list[StudyRun]:
-    """The plans at the rate that was chosen for the smaller model and at the next lower one; all if there is none."""
+@dataclass(frozen=True)
+class Search:
+    """The first seeds of one run at the rates that are tried; `ended`: one can be chosen of them."""
+
+    tried: Sequence[StudyRun]
+    ended: bool
+
+    @property
+    def best(self) -> StudyRun | None:
+        """By validation accuracy, of those that have finished; one alone is the best before it has."""
+        if len(self.tried) == 1:
+            return self.tried[0]
+        finished = [plan for plan in self.tried if plan.finished]
+        return max(finished, key=lambda plan: _validation([plan]), default=None)
+
+    def repeated(self, *, counted: bool) -> Iterator[Run]:
+        """What later seeds are made of: the chosen rate; `counted`: before there is one, any."""
+        if self.best is not None and (self.ended or len(self.tried) == 1):
+            yield self.best.run
+        elif counted:
+            yield self.tried[0].run
+
+
+def _search(group: Sequence[StudyRun], smaller: Search | None, *, counted: bool) -> Search:
+    """The rates of a run to try, by the search of the next smaller model if there is one."""
+    waits = smaller is not None and not smaller.ended
+    if waits and not counted:
+        return Search((), ended=False)
+    guess = None if smaller is None else smaller.best
+    tried = group[:2] if waits and guess is None else _near(group, guess)
+    return Search(tried, ended=not waits and all(plan.finished or plan.failure.is_file() for plan in tried))
+
+
+def _near(group: Sequence[StudyRun], smaller: StudyRun | None) -> Sequence[StudyRun]:
+    """The plans at the rate of the smaller model and at the next lower one; all if there is none."""
     if smaller is None:
         return group
     most = float(smaller.run.at["rate"])
@@ -100,17 +126,3 @@ def _near(group: list[StudyRun], smaller: StudyRun | None) -> list[StudyRun]:
 
 def _first(plan: StudyRun) -> bool:
     return bool(plan.config.seed == plan.run.config.seed)
-
-
-def _chosen(group: Sequence[StudyRun]) -> StudyRun | None:
-    """Of the first seeds of a run at its rates; None while one of them is neither finished nor failed."""
-    finished = [plan for plan in group if plan.finished]
-    if len(group) == 1:
-        return group[0]
-    if not finished or not all(_ended(plan) for plan in group):
-        return None
-    return max(finished, key=lambda plan: _validation([plan]))
-
-
-def _ended(plan: StudyRun) -> bool:
-    return plan.finished or plan.failure.is_file()
