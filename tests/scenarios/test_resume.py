@@ -28,7 +28,7 @@ from vitrail.train.schedule import Cosine
 from vitrail.train.step import TrainState
 from vitrail.weights.tensors import read_safetensors
 
-STEPS = 240
+STEPS = 120
 
 
 def config(objective: Objective = Labels()) -> Pretrain:

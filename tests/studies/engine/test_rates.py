@@ -198,6 +198,7 @@ def test_a_larger_model_is_tried_at_the_rate_of_the_smaller_one_and_the_next_low
     assert begun(some, here) == begun(some, there)
     assert results.complete
     assert [row.run.at["rate"] for row in chosen(results).rows] == [3, 2, 2]
+    assert study_result(some, results).remarks[0].startswith("2 of 9 runs were not made")
     assert len(run_study(some.part(["three, rate 1", "three, rate 2"]), tmp_path / "part").rows) == 3
 
 

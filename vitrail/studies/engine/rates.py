@@ -48,6 +48,14 @@ def at_the_edge(results: Results) -> str:
     return f"Of the rates the validation images chose {said} of {len(picked)} runs; none beyond was tried."
 
 
+def spared(study: Study, results: Results) -> str:
+    """How many runs the choice of rates spared (`needed`), in a sentence; "" where it spared none."""
+    left = len(study.runs) - len(results.rows)
+    if not left:
+        return ""
+    return f"{left} of {len(study.runs)} runs were not made: their rates are far from that of the next smaller model."
+
+
 def _best(rows: Sequence[Row]) -> Row:
     finished = [{plan.config.seed: plan for plan in row.plans if plan.finished} for row in rows]
     common = set.intersection(*(set(plans) for plans in finished if plans)) if any(finished) else set[int]()
