@@ -18,7 +18,7 @@ from vitrail.recipes.paper import paper
 from vitrail.studies import MEDIUM, study
 from vitrail.studies.engine.execute import collect, execute, measured_file, missing, run_study, study_result
 from vitrail.studies.engine.launch import spread
-from vitrail.studies.engine.rates import at_the_edge, chosen
+from vitrail.studies.engine.rates import at_the_edge, chosen, still_gaining
 from vitrail.studies.engine.results import Results
 from vitrail.studies.engine.runs import Reached, Run, digest
 from vitrail.studies.engine.study import Study, study_runs
@@ -156,6 +156,21 @@ def test_a_choice_at_the_edge_of_the_rates_is_said(tmp_path: Path) -> None:
     single = replace(some, runs=some.runs[:1])  # a part of the study, in which nothing was chosen
     assert at_the_edge(run_study(single, tmp_path / "all")) == ""
     assert study_result(rated(all_rates=True), run_study(rated(all_rates=True), tmp_path / "all")).remarks == ()
+
+
+def test_runs_that_were_best_at_their_end_are_counted(tmp_path: Path) -> None:
+    """Of two runs one, by the rate that is chosen of each; the other fell from 90 to 88 %."""
+    some = rated()
+    assert still_gaining(run_study(some, tmp_path)) == ""  # one validation is no curve
+    after = {"one, rate b": (0.9, 0.88), "two, rate b": (0.9, 0.95)}
+    for plan in study_runs(some, tmp_path):
+        if plan.finished and plan.run.name in after:
+            rows = [{"kind": "validation", "step": 2 + n, "accuracy": it} for n, it in enumerate(after[plan.run.name])]
+            with open(plan.folder / "metrics.jsonl", "a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+    said = still_gaining(collect(some, tmp_path))
+    assert said.startswith("Validation accuracy was highest at the end in 1 of 2 runs")
+    assert said in study_result(some, collect(some, tmp_path)).remarks
 
 
 def test_before_a_rate_is_chosen_its_other_seeds_are_counted_and_not_made(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from vitrail.records.study import (
     StudyRunState,
     StudyValue,
 )
-from vitrail.studies.engine.rates import at_the_edge, needed, spared
+from vitrail.studies.engine.rates import at_the_edge, needed, spared, still_gaining
 from vitrail.studies.engine.results import Results, Row, measured_file, pooled, read_measured
 from vitrail.studies.engine.runs import FewShot, Measure, Reached, Run, StudyRun, Tuned, digest
 from vitrail.studies.engine.study import Study, study_runs
@@ -175,10 +175,11 @@ def study_result(study: Study, results: Results) -> StudyResult:
 
 
 def _remarks(study: Study, results: Results) -> tuple[str, ...]:
-    """What is unlike the paper, and which rates were tried and chosen."""
-    if study.all_rates or not results.complete:
+    """What is unlike the paper; and of rates and steps what was tried, and what is not ruled out."""
+    if not results.complete:
         return study.remarks
-    return (*study.remarks, *filter(None, (spared(study, results), at_the_edge(results))))
+    rates = () if study.all_rates else (spared(study, results), at_the_edge(results))
+    return (*study.remarks, *filter(None, (*rates, still_gaining(results))))
 
 
 def _finding(study: Study, results: Results) -> str:

@@ -48,6 +48,19 @@ def at_the_edge(results: Results) -> str:
     return f"Of the rates the validation images chose {said} of {len(picked)} runs; none beyond was tried."
 
 
+def still_gaining(results: Results) -> str:
+    """How many runs, at the rate that was chosen, were best at their last step, in a sentence; "" where none was.
+
+    What more steps would bring is not ruled out for these, and they had not begun to overfit.
+    """
+    curves = [[accuracy for _, accuracy in results.curve(row)] for row in chosen(results).rows]
+    curves = [curve for curve in curves if len(curve) > 1]
+    gaining = sum(curve[-1] == max(curve) for curve in curves)
+    if not gaining:
+        return ""
+    return f"Validation accuracy was highest at the end in {gaining} of {len(curves)} runs: these did not overfit yet."
+
+
 def spared(study: Study, results: Results) -> str:
     """How many runs the choice of rates spared (`needed`), in a sentence; "" where it spared none."""
     left = len(study.runs) - len(results.rows)
