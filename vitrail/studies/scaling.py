@@ -86,8 +86,8 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
     ),
     "medium": (
         "All of Tiny-ImageNet at 32 pixels, 1,500 updates of 128 images (1.9 epochs), five sizes a family over nearly "
-        "two decades of compute. The rate of the smallest is one of five, of each larger one that of the next smaller or a "
-        "third of it, chosen by its validation images; the target is CIFAR-10.",
+        "two decades of compute. The rate of the smallest is one of five, of each larger one that of the next smaller "
+        "or a third of it, chosen by its validation images; the target is CIFAR-10.",
         "192,000 images are few: with few images ResNets are ahead in the paper, too (its Figure 4).",
     ),
     "paper": ("R200x3 and R152x2 of 14 epochs are missing: Table 3 does not say their rates.",),
