@@ -18,10 +18,11 @@ def forget_peak() -> bool:
 
     What glibc holds of freed memory is given back first: an array that is put there would not be seen.
     """
-    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
-        trim(0)
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        with open("/proc/self/clear_refs", "w") as file:
+            if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+                trim(0)
+            file.write("5")
     except OSError:
         return False
     return True

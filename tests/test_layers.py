@@ -64,6 +64,7 @@ ROOMS = {
     "studies": [
         {"engine"},
         {"setups", "table6"},
+        {"over_compute"},
         {
             "position",
             "head",

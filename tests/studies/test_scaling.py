@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vitrail.core.estimate import Estimate
 from vitrail.core.files import write_json
 from vitrail.models.cost import multiply_adds, training_flops
 from vitrail.models.variants import variant
@@ -18,7 +19,8 @@ from vitrail.studies.engine.execute import collect
 from vitrail.studies.engine.plan import CLASSES
 from vitrail.studies.engine.results import measured_file
 from vitrail.studies.engine.study import Study, study_runs
-from vitrail.studies.scaling import RATES, places, scaling
+from vitrail.studies.over_compute import Place, frontier, laws_of, places
+from vitrail.studies.scaling import LONGER, RATES, SMALLEST, scaling
 from vitrail.studies.setups import MEDIUM_RATES
 from vitrail.studies.table6 import FAMILIES, paper_laws, paper_ratios, table6
 
@@ -87,7 +89,7 @@ def test_the_finding_is_what_the_runs_say(made: tuple[Study, Path]) -> None:
     study, out = made
     results = collect(study, out)
     found = places(results, "5-shot")
-    assert [len(found[family].names) for family in ("ViT", "ResNet")] == [3, 3]
+    assert [len(found[family]) for family in ("ViT", "ResNet")] == [3, 3]
     said = study.finding(results)
     times = float(said.split("ResNets take ")[1].split(" times")[0])
     assert times == pytest.approx(2.5, rel=0.25)
@@ -96,16 +98,28 @@ def test_the_finding_is_what_the_runs_say(made: tuple[Study, Path]) -> None:
 
 
 def fill(
-    study: Study, out: Path, floor: float, *, exponent: float = -0.3, others: float = 2.5, noise: float = 0.003
+    study: Study,
+    out: Path,
+    floor: float,
+    *,
+    exponent: float = -0.3,
+    others: float = 2.5,
+    noise: float = 0.003,
+    by_updates: float = 0.0,
 ) -> None:
-    """Accuracies by law of the runs of a study; ResNets and hybrids take `others` times the compute."""
+    """Accuracies by law of the runs of a study; ResNets and hybrids take `others` times the compute.
+
+    `by_updates`: an exponent of the updates besides that of the compute.
+    """
     rng = np.random.default_rng(0)
     for plan in study_runs(study, out):
         model = replace(plan.config.model, num_classes=200)
         flops = 6.0 * multiply_adds(model, padding=False) * plan.config.steps * plan.config.batch
         times = 1.0 if plan.run.at["family"] == "ViT" else others
         error = (floor + (0.8 - floor) * (flops / times / 5e12) ** exponent) * np.exp(noise * rng.normal())
-        write_json(plan.folder / "result.json", {"total_flops": training_flops(model) * 256_000, "seconds": 1.0})
+        error *= (plan.config.steps / 1500) ** by_updates
+        images = plan.config.steps * plan.config.batch
+        write_json(plan.folder / "result.json", {"total_flops": training_flops(model) * images, "seconds": 1.0})
         for measure in study.measures:
             about = {"measure": {}, "values": dict.fromkeys(measure.names, 1 - error), "count": 10_000, "seconds": 1.0}
             write_json(measured_file(plan, measure), about)
@@ -123,7 +137,7 @@ def test_the_finding_and_the_figure_have_a_floor_where_the_runs_do(floor: float,
     ours = study.figures(results)[0]
     curve = next(line for line in ours.lines if line.name == "ViT" and not line.dots).points
     if not floor:
-        assert said.endswith(" No floor is seen.")
+        assert " No floor is seen." in said
         assert "floor" not in ours.note
         return
     assert "It falls towards a floor: ViT " in said
@@ -138,9 +152,10 @@ def test_the_finding_and_the_figure_have_a_floor_where_the_runs_do(floor: float,
 
 
 def test_where_errors_hardly_fall_accuracy_at_equal_compute_is_said(tmp_path: Path) -> None:
-    """20 times the compute are 2.4 points at an exponent of -0.01, a ratio that nothing can tell."""
+    """20 times the compute are 2.4 points at an exponent of -0.01, a ratio that sizes alone cannot tell."""
     whole = scaling("medium")
-    study = replace(whole, runs=tuple(run for run in whole.runs if run.at["rate"] == MEDIUM_RATES[0]))
+    sizes = (run for run in whole.runs if run.at["rate"] == MEDIUM_RATES[0] and "shorter" not in run.at)
+    study = replace(whole, runs=tuple(sizes))
     fill(study, tmp_path, 0.0)
     assert "With the same compute" not in study.finding(collect(study, tmp_path))
     fill(study, tmp_path, 0.0, exponent=-0.01, others=20.0, noise=0.01)
@@ -163,16 +178,50 @@ def test_figures_hold_runs_laws_and_the_paper_s(made: tuple[Study, Path]) -> Non
 
 
 def test_each_model_but_the_smallest_names_the_next_smaller_of_its_family() -> None:
-    """And all have the same rates, two of them those of the other studies."""
+    """And all have the same rates, two of them those of the other studies; longer runs name the short one."""
     sizes: dict[str, list[tuple[Any, Any]]] = {family: [] for family in FAMILIES}
+    longer = []
     for name, runs in groupby(scaling("medium").runs, key=lambda run: run.at["of"]):
         tried = list(runs)
         assert [run.config.optimizer.lr for run in tried] == [run.at["rate"] for run in tried] == list(RATES)
-        (smaller,) = {run.at.get("smaller") for run in tried}
-        sizes[str(tried[0].at["family"])].append((name, smaller))
+        ((smaller, shorter),) = {(run.at.get("smaller"), run.at.get("shorter")) for run in tried}
+        if shorter is None:
+            sizes[str(tried[0].at["family"])].append((name, smaller))
+        else:
+            longer.append((name, shorter, tried[0].config.steps, tried[0].config.schedule.warmup))
     assert RATES[1:3] == MEDIUM_RATES
     for named in sizes.values():
         assert [smaller for _, smaller in named] == [None, *(name for name, _ in named[:-1])]
+    small = [name for named in sizes.values() for name, _ in named[:SMALLEST]]
+    wanted = [(f"{name}, {steps} updates", name, steps, steps // 10) for steps in LONGER for name in small]
+    assert longer == wanted
+
+
+def test_laws_go_through_what_no_cheaper_run_beats() -> None:
+    """Of a law with a penalty of 5 % on every second run, all of these but the first lie above cheaper ones."""
+    compute = np.geomspace(1e12, 1e14, 11)
+    errors = 0.8 * (compute / 1e12) ** -0.05 * np.where(np.arange(11) % 2, 1.05, 1.0)
+    some = [Place(float(compute[i]), Estimate(1 - float(errors[i])), str(i), 1.0) for i in range(11)]
+    assert [place.name for place in frontier(some)] == ["0", "2", "4", "6", "8", "10"]
+    (law,) = laws_of({"ViT": frontier(some)}).values()
+    assert law.exponent.value == pytest.approx(-0.05, abs=1e-6)
+
+
+def test_what_updates_and_what_sizes_buy_is_told_apart(tmp_path: Path) -> None:
+    """Errors that fall with updates^-0.1 and with size^-0.02, and a law through the best of each compute."""
+    whole = scaling("medium")
+    study = replace(whole, runs=tuple(run for run in whole.runs if run.at["rate"] == MEDIUM_RATES[0]))
+    fill(study, tmp_path, 0.0, exponent=-0.02, noise=0.002, by_updates=-0.08)
+    said = study.finding(collect(study, tmp_path))
+    by_updates, by_size = said.split("by the powers ViT −")[1], said.split("at as many updates ViT −")[1]
+    assert float(by_updates.split(" ")[0]) == pytest.approx(0.1, abs=0.01)
+    assert float(by_size.split(" ")[0]) == pytest.approx(0.02, abs=0.01)
+    assert "no cheaper one of it beats" in study.figures(collect(study, tmp_path))[0].note
+
+
+def test_sizes_alone_say_nothing_of_updates(made: tuple[Study, Path]) -> None:
+    study, out = made
+    assert "more updates" not in study.finding(collect(study, out))
 
 
 def test_every_scale_can_be_planned(tmp_path: Path) -> None:

@@ -166,9 +166,9 @@ def all_tiny_imagenet() -> Pretrain:
     return replace(run, evaluate_every=500, save_every=1000)
 
 
-def medium_run(model: ModelConfig) -> Pretrain:
+def medium_run(model: ModelConfig, steps: int = 1500) -> Pretrain:
     """The same for 1,500 updates: what studies of several models give each of them at scale medium."""
-    return replace(all_tiny_imagenet(), model=model, steps=1500, schedule=Cosine(warmup=150))
+    return replace(all_tiny_imagenet(), model=model, steps=steps, schedule=Cosine(warmup=steps // 10))
 
 
 def tiny_imagenet(model: ModelConfig = vit(8, 128, 4, 32)) -> Pretrain:

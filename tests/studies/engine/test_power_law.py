@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vitrail.core.errors import BadInput
-from vitrail.studies.engine.power_law import gap_at_equal, power_law, ratio_at_equal
+from vitrail.studies.engine.power_law import exponents, gap_at_equal, power_law, ratio_at_equal
 
 X = np.geomspace(1.0, 100.0, 6)
 
@@ -83,6 +83,24 @@ def test_95_percent_of_the_intervals_hold_the_gap_where_laws_are_flat() -> None:
 
 def test_laws_without_x_in_common_have_no_gap() -> None:
     assert gap_at_equal(power_law(X, X**-0.1), power_law(1000 * X, X**-0.1)) is None
+
+
+def test_two_exponents_are_told_apart_and_95_percent_of_their_intervals_hold_them() -> None:
+    """Eleven points as of the study of scaling: five sizes, the smallest three with two and four times the images."""
+    rng = np.random.default_rng(4)
+    size = np.array([1, 3, 7, 23, 52, 1, 3, 7, 1, 3, 7], dtype=float)
+    images = np.array([1] * 5 + [2] * 3 + [4] * 3, dtype=float)
+    exact = 0.7 * size**-0.02 * images**-0.1
+    assert [found.value for found in exponents([size, images], exact)] == pytest.approx([-0.02, -0.1])
+    held = 0
+    for _ in range(400):
+        (first, second) = exponents([size, images], exact * np.exp(0.02 * rng.normal(size=11)))
+        assert first.interval is not None
+        assert second.interval is not None
+        held += (first.interval[0] <= -0.02 <= first.interval[1]) + (second.interval[0] <= -0.1 <= second.interval[1])
+    assert 0.93 <= held / 800 <= 0.97
+    with pytest.raises(BadInput, match="2 exponents cannot be told from 5 points"):
+        exponents([size[:5], images[:5]], exact[:5])
 
 
 def test_an_interval_is_wider_with_more_noise() -> None:

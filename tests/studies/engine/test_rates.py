@@ -18,7 +18,7 @@ from vitrail.recipes.paper import paper
 from vitrail.studies import MEDIUM, study
 from vitrail.studies.engine.execute import collect, execute, measured_file, missing, run_study, study_result
 from vitrail.studies.engine.launch import spread
-from vitrail.studies.engine.rates import at_the_edge, chosen, still_gaining
+from vitrail.studies.engine.rates import chosen
 from vitrail.studies.engine.results import Results
 from vitrail.studies.engine.runs import Reached, Run, digest
 from vitrail.studies.engine.study import Study, study_runs
@@ -115,7 +115,7 @@ def test_what_the_studies_must_see_is_the_paper_s() -> None:
 
 
 def test_sizes_of_the_medium_scaling_grow_over_nearly_two_decades() -> None:
-    runs = study("scaling", "medium").runs
+    runs = [run for run in study("scaling", "medium").runs if "shorter" not in run.at]
     for family in ("ViT", "ResNet", "hybrid"):
         models = {run.at["of"]: run.config.model for run in runs if run.at["family"] == family}
         cost = [multiply_adds(replace(model, num_classes=200)) for model in models.values()]
@@ -140,37 +140,6 @@ def test_a_rate_costs_one_seed(tmp_path: Path) -> None:
     assert [row.values["validation"] for row in chosen(results).rows] == [
         pytest.approx([level, level + 0.01, level + 0.02]) for level in (0.2, 0.4)
     ]
-
-
-def test_a_choice_at_the_edge_of_the_rates_is_said(tmp_path: Path) -> None:
-    """Both runs prefer b, the highest; with a c beyond it that is worse, only what is at the edge is counted."""
-    some = rated()
-    told = study_result(some, run_study(some, tmp_path / "all")).remarks
-    assert told == ("Of the rates the validation images chose the highest for 2 of 2 runs; none beyond was tried.",)
-    beyond = replace(some.runs[0], name="one, rate c", at={"of": "one", "rate": "c"})
-    more = replace(some, runs=(*some.runs, replace(beyond, config=replace(beyond.config, level=0.9))))
-    assert "the highest for 1 of 2 runs" in at_the_edge(run_study(more, tmp_path / "all"))
-    below = replace(some.runs[2], name="two, rate c", at={"of": "two", "rate": "c"})
-    inner = replace(more, runs=(*more.runs, replace(below, config=replace(below.config, level=0.95))))
-    assert at_the_edge(run_study(inner, tmp_path / "all")) == ""
-    single = replace(some, runs=some.runs[:1])  # a part of the study, in which nothing was chosen
-    assert at_the_edge(run_study(single, tmp_path / "all")) == ""
-    assert study_result(rated(all_rates=True), run_study(rated(all_rates=True), tmp_path / "all")).remarks == ()
-
-
-def test_runs_that_were_best_at_their_end_are_counted(tmp_path: Path) -> None:
-    """Of two runs one, by the rate that is chosen of each; the other fell from 90 to 88 %."""
-    some = rated()
-    assert still_gaining(run_study(some, tmp_path)) == ""  # one validation is no curve
-    after = {"one, rate b": (0.9, 0.88), "two, rate b": (0.9, 0.95)}
-    for plan in study_runs(some, tmp_path):
-        if plan.finished and plan.run.name in after:
-            rows = [{"kind": "validation", "step": 2 + n, "accuracy": it} for n, it in enumerate(after[plan.run.name])]
-            with open(plan.folder / "metrics.jsonl", "a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
-    said = still_gaining(collect(some, tmp_path))
-    assert said.startswith("Validation accuracy was highest at the end in 1 of 2 runs")
-    assert said in study_result(some, collect(some, tmp_path)).remarks
 
 
 def test_before_a_rate_is_chosen_its_other_seeds_are_counted_and_not_made(tmp_path: Path) -> None:
@@ -215,6 +184,31 @@ def test_a_larger_model_is_tried_at_the_rate_of_the_smaller_one_and_the_next_low
     assert [row.run.at["rate"] for row in chosen(results).rows] == [3, 2, 2]
     assert study_result(some, results).remarks[0].startswith("2 of 9 runs were not made")
     assert len(run_study(some.part(["three, rate 1", "three, rate 2"]), tmp_path / "part").rows) == 3
+
+
+def test_a_longer_run_is_made_at_the_rate_of_the_shorter_one_alone(tmp_path: Path) -> None:
+    """Whatever validation images would prefer after more steps; it waits for the shorter one's choice."""
+    levels = {"one": (0.3, 0.25, 0.2), "long": (0.4, 0.5, 0.45)}
+    runs = tuple(
+        Run(
+            f"{of}, rate {rate}", Level(level), {"of": of, "rate": rate, **({"shorter": "one"} if of == "long" else {})}
+        )
+        for of in levels
+        for rate, level in enumerate(levels[of], start=1)
+    )
+    some = replace(rated(seeds=2), runs=runs)
+    assert [plan.run.name for plan in missing(some, tmp_path)] == ["one, rate 1", "one, rate 2", "one, rate 3"]
+    assert len(missing(some, tmp_path, counted=True)) == 3 + 1 + 2  # and a second seed of each
+    results = run_study(some, tmp_path)
+    assert begun(some, tmp_path) == [
+        *((f"one, rate {n}", 0) for n in (1, 2, 3)),
+        ("long, rate 3", 0),
+        ("one, rate 3", 1),
+        ("long, rate 3", 1),
+    ]
+    said = study_result(some, results).remarks
+    assert "2 of 6 runs were not made: their rates are far from that of the shorter run." in said
+    assert results.complete
 
 
 def test_where_the_smaller_model_failed_all_rates_are_tried(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ from vitrail.records.study import (
     StudyRunState,
     StudyValue,
 )
-from vitrail.studies.engine.rates import at_the_edge, needed, spared, still_gaining
+from vitrail.studies.engine.rates import needed
+from vitrail.studies.engine.remarks import remarks
 from vitrail.studies.engine.results import Results, Row, measured_file, pooled, read_measured
 from vitrail.studies.engine.runs import FewShot, Measure, Reached, Run, StudyRun, Tuned, digest
 from vitrail.studies.engine.study import Study, study_runs
@@ -161,7 +162,7 @@ def study_result(study: Study, results: Results) -> StudyResult:
         finding=_finding(study, results),
         complete=results.complete,
         paper=study.paper,
-        remarks=_remarks(study, results),
+        remarks=remarks(study, results),
         measures=[
             StudyMeasure(name=name, noise=results.noise_of(name), share=results.is_share(name))
             for name in results.measure_names
@@ -172,14 +173,6 @@ def study_result(study: Study, results: Results) -> StudyResult:
         figures=study.figures(results),
         cost=_cost(results),
     )
-
-
-def _remarks(study: Study, results: Results) -> tuple[str, ...]:
-    """What is unlike the paper; and of rates and steps what was tried, and what is not ruled out."""
-    if not results.complete:
-        return study.remarks
-    rates = () if study.all_rates else (spared(study, results), at_the_edge(results))
-    return (*study.remarks, *filter(None, (*rates, still_gaining(results))))
 
 
 def _finding(study: Study, results: Results) -> str:

@@ -30,7 +30,10 @@ CHOSEN = (
     "Rates: the validation images of the first seed choose one, of which the other seeds are made; until then they are "
     "counted at the first rate."
 )
-NEAR = "Rates: a larger model is tried at the one that is chosen for the next smaller of its family and the next lower."
+NEAR = (
+    "Rates: a larger model is tried at the one that is chosen for the next smaller of its family and the next lower, a "
+    "longer run at that of the shorter one."
+)
 
 
 def plan(

@@ -124,6 +124,25 @@ def gap_at_equal(first: PowerLaw, second: PowerLaw) -> tuple[float, Estimate] | 
     return x, Estimate(gap, interval_of(gap, drawn, min(first.freedom, second.freedom)))
 
 
+def exponents(factors: Sequence[Numbers], y: Numbers) -> list[Estimate]:
+    """The exponents b of y = a · x1^b1 · x2^b2 ..., by least squares in logarithms, with Student's intervals.
+
+    Raises:
+        BadInput: too few points, factors that do not vary by themselves, or a number that is not above zero.
+    """
+    columns = [np.ones(len(y)), *(logarithms(x, y)[0] for x in factors)]
+    design, log_y = np.stack(columns, axis=1), np.log(np.asarray(y, dtype=np.float64))
+    freedom = len(y) - len(columns)
+    if freedom < 1 or np.linalg.matrix_rank(design) < len(columns):
+        raise BadInput(f"{len(factors)} exponents cannot be told from {len(y)} points")
+    inverse = np.linalg.inv(design.T @ design)
+    found = inverse @ design.T @ log_y
+    variance = float(((log_y - design @ found) ** 2).sum()) / freedom
+    half = student.ppf(0.975, freedom) * np.sqrt(variance * np.diag(inverse))
+    pairs = zip(found[1:].tolist(), half[1:].tolist(), strict=True)
+    return [Estimate(value, (value - width, value + width)) for value, width in pairs]
+
+
 def _at(laws: Float64[np.ndarray, "r 3"], x: float) -> Float64[np.ndarray, " r"]:
     return laws[:, 2] + np.exp(laws[:, 0] + laws[:, 1] * np.log(x))
 
