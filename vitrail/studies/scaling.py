@@ -86,8 +86,8 @@ REMARKS: dict[Scale, tuple[str, ...]] = {
     "medium": (
         "All of Tiny-ImageNet at 32 pixels, 1,500 updates of 128 images (1.9 epochs) for five sizes a family over "
         "nearly two decades of compute, 3,000 and 6,000 for the three smallest besides. The rate of the smallest is "
-        "one of five, of each larger one that of the next smaller or a third of it, chosen by its validation images; of a "
-        "longer run it is that of the short one. The target is CIFAR-10.",
+        "one of five, of each larger one that of the next smaller or a third of it, chosen by its validation images; "
+        "of a longer run it is that of the short one. The target is CIFAR-10.",
         "768,000 images at most are few: with few images ResNets are ahead in the paper, too (its Figure 4).",
     ),
     "paper": ("R200x3 and R152x2 of 14 epochs are missing: Table 3 does not say their rates.",),

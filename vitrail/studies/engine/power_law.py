@@ -130,10 +130,12 @@ def exponents(factors: Sequence[Numbers], y: Numbers) -> list[Estimate]:
     Raises:
         BadInput: too few points, factors that do not vary by themselves, or a number that is not above zero.
     """
-    columns = [np.ones(len(y)), *(logarithms(x, y)[0] for x in factors)]
-    design, log_y = np.stack(columns, axis=1), np.log(np.asarray(y, dtype=np.float64))
-    freedom = len(y) - len(columns)
-    if freedom < 1 or np.linalg.matrix_rank(design) < len(columns):
+    if min(map(min, (*factors, y)), default=0.0) <= 0:
+        raise BadInput("exponents need numbers above zero")
+    log_y, *columns = (np.log(np.asarray(one, dtype=np.float64)) for one in (y, *factors))
+    design = np.stack([np.ones(len(y)), *columns], axis=1)
+    freedom = len(y) - design.shape[1]
+    if freedom < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
         raise BadInput(f"{len(factors)} exponents cannot be told from {len(y)} points")
     inverse = np.linalg.inv(design.T @ design)
     found = inverse @ design.T @ log_y
