@@ -7,7 +7,8 @@ A step takes uint8 images to the updated weights: normalise, forward, softmax lo
 timm runs eager and compiled, with and without channels-last input, all with its fused attention and a fused AdamW; the
 fastest of them is the peer. Of ours the faster of eager and compiled is taken, too; on CUDA both sides are compiled.
 Prints, for each model, the median over rounds of (our images/s / timm's), its range, the share of the measured
-matrix-product peak, and on CUDA the peak memory of both. On a CPU B/16 at 384 pixels and S/14 run where they are named;
+matrix-product peak, and on CUDA the peak memory of both. On a CPU B/16 at 384 pixels, S/14 and R50x1 (timm's BiT) run
+where they are named;
 `--attention` takes that kernel in place of the one that vitrail measures to be the fastest. Without a CUDA device,
 `--device cuda` says what it would run.
 
@@ -23,7 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from stand_in import torchvision_without_operators
@@ -35,7 +36,7 @@ from vitrail.core.device import Machine, choose_device, choose_precision, descri
 from vitrail.data.loader.batch import Batch, Broken
 from vitrail.data.transforms.pipeline import Preprocess
 from vitrail.models import attention_kernel
-from vitrail.models.build import build
+from vitrail.models.build import ModelConfig, build
 from vitrail.models.cost import training_flops
 from vitrail.models.variants import variant
 from vitrail.models.vit import ViTConfig
@@ -56,14 +57,15 @@ class Case(NamedTuple):
 
 #            model   pixels batch
 CPU = (Case("Ti/16", 224, 32), Case("S/16", 224, 16), Case("Ti/4", 32, 128))
-LONG = (Case("B/16", 384, 4), Case("S/14", 224, 16))  # 577 and 257 tokens: fine-tuning as in the paper, and DINOv2
+# 577 and 257 tokens, fine-tuning as in the paper and DINOv2; and the ResNet that the paper compares with
+LONG = (Case("B/16", 384, 4), Case("S/14", 224, 16), Case("R50x1", 224, 16))
 CUDA = (Case("S/16", 224, 256), Case("B/16", 224, 128), Case("L/16", 224, 64))
 WANTED = {"cpu": (1.15, 1.4), "cuda": (1.15, 1.15)}  # ratio of each model, and of their geometric mean
 WANTED_OF_PEAK = {"B/16": 0.45, "L/16": 0.5}  # on CUDA: model FLOPs over the measured peak of bf16 products
 
 
 def our_step(
-    config: ViTConfig, case: Case, device: torch.device, dtype: torch.dtype, compiled: bool
+    config: ModelConfig, case: Case, device: torch.device, dtype: torch.dtype, compiled: bool
 ) -> Callable[[], None]:
     """One call is one update of vitrail's own engine."""
     torch.manual_seed(0)
@@ -88,20 +90,12 @@ def images_and_labels(case: Case, device: torch.device) -> tuple[torch.Tensor, t
 
 
 def their_step(
-    config: ViTConfig, case: Case, device: torch.device, dtype: torch.dtype, compiled: bool, channels_last: bool
+    config: ModelConfig, case: Case, device: torch.device, dtype: torch.dtype, compiled: bool, channels_last: bool
 ) -> Callable[[], None]:
     """One update of timm's model as its own training script does it."""
     timm = import_timm()
     torch.manual_seed(0)
-    built = timm.create_model(
-        "vit_base_patch16_224",
-        img_size=case.resolution,
-        patch_size=config.patch,
-        embed_dim=config.width,
-        depth=config.depth,
-        num_heads=config.heads,
-        num_classes=1000,
-    ).to(device)
+    built = their_model(timm, config, case).to(device)
     if channels_last:
         built = built.to(memory_format=torch.channels_last)
     groups = timm.optim.param_groups_weight_decay(built, 0.05)
@@ -123,6 +117,21 @@ def their_step(
         optimizer.step()
 
     return step
+
+
+def their_model(timm: Any, config: ModelConfig, case: Case) -> nn.Module:
+    if not isinstance(config, ViTConfig):
+        return cast(nn.Module, timm.create_model("resnetv2_50x1_bit", num_classes=1000))
+    built = timm.create_model(
+        "vit_base_patch16_224",
+        img_size=case.resolution,
+        patch_size=config.patch,
+        embed_dim=config.width,
+        depth=config.depth,
+        num_heads=config.heads,
+        num_classes=1000,
+    )
+    return cast(nn.Module, built)
 
 
 def import_timm() -> Any:
@@ -193,8 +202,8 @@ def peak_alone(make: Callable[[], Callable[[], None]], device: torch.device) -> 
 
 def compare(case: Case, device: torch.device, dtype: torch.dtype, rounds: int, least: float) -> dict[str, Any]:
     """One row of the table."""
-    config = replace(variant(case.name), resolution=(case.resolution, case.resolution), num_classes=1000, gelu="exact")
-    assert isinstance(config, ViTConfig)
+    config = replace(variant(case.name), resolution=(case.resolution, case.resolution), num_classes=1000)
+    config = replace(config, gelu="exact") if isinstance(config, ViTConfig) else config
     memory = peak_alone(lambda: our_step(config, case, device, dtype, True), device)
     peer_memory = peak_alone(lambda: their_step(config, case, device, dtype, True, False), device)
     kinds = (True,) if device.type == "cuda" else (False, True)
