@@ -61,7 +61,7 @@ def test_findings_and_figures_are_of_the_rate_that_validation_images_prefer(name
     best = chosen(results)
     lowest = lowest_rates(made)
     assert [row.run.name for row in best.rows] == list(lowest)
-    assert len(made.runs) == {"head": 4, "scaling": 5}.get(name, 2) * len(best.rows)
+    assert len(made.runs) == {"head": 4, "scaling": 5, "optimizer": 3}.get(name, 2) * len(best.rows)
     for row in best.rows:
         assert "rate" not in row.run.name
         assert row.run.at["rate"] == lowest[row.run.name]
@@ -103,7 +103,7 @@ def test_studies_share_runs_at_medium() -> None:
     """What one study has made another does not make again."""
     made = {name: {digest(run.config) for run in study(name, "medium").runs} for name in MEDIUM}
     assert len(made["head"] & made["position"]) == 2
-    assert len(made["optimizer"] & made["scaling"]) == 4
+    assert len(made["optimizer"] & made["scaling"]) == 6
     assert len(made["shape"] & made["scaling"]) == 4
 
 
