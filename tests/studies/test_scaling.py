@@ -209,7 +209,7 @@ def test_laws_go_through_what_no_cheaper_run_beats() -> None:
 
 
 def test_95_percent_of_the_ratios_hold_it_where_laws_go_through_a_frontier() -> None:
-    """60 draws of a grid as of scale medium; of 150 with errors of 0.5, 1, 2 % in 97, 99, 98 of 100."""
+    """40 draws of a grid as of scale medium; of 150 with errors of 0.5, 1, 2 % in 97, 99, 98 of 100."""
     rng = np.random.default_rng(5)
     size = np.array([6.4, 19.7, 44.7, 144, 335, *[6.4, 19.7, 44.7] * 2])
     updates = np.array([1.0] * 5 + [2.0] * 3 + [4.0] * 3)
@@ -221,14 +221,14 @@ def test_95_percent_of_the_ratios_hold_it_where_laws_go_through_a_frontier() -> 
         return sorted(some, key=lambda place: place.compute)
 
     held = 0
-    for _ in range(60):
+    for _ in range(40):
         laws = laws_of({"ViT": frontier(drawn(1.0)), "ResNet": frontier(drawn(2.5))})
         found = ratio_at_equal(laws["ViT"], laws["ResNet"])
         assert found is not None
         assert found.interval is not None
         assert found.interval[1] < 10 * found.interval[0]  # the decade that sizes alone did not reach
         held += found.interval[0] <= 2.5 <= found.interval[1]
-    assert held >= 55
+    assert held >= 36
 
 
 def test_what_updates_and_what_sizes_buy_is_told_apart(tmp_path: Path) -> None:
