@@ -21,7 +21,7 @@ from vitrail.studies.engine.power_law import ratio_at_equal
 from vitrail.studies.engine.results import measured_file
 from vitrail.studies.engine.study import Study, study_runs
 from vitrail.studies.over_compute import Place, frontier, laws_of, places
-from vitrail.studies.scaling import LONGER, RATES, SMALLEST, scaling
+from vitrail.studies.scaling import LONGER, RATES, scaling
 from vitrail.studies.setups import MEDIUM_RATES
 from vitrail.studies.table6 import FAMILIES, paper_laws, paper_ratios, table6
 
@@ -193,9 +193,12 @@ def test_each_model_but_the_smallest_names_the_next_smaller_of_its_family() -> N
     assert RATES[1:3] == MEDIUM_RATES
     for named in sizes.values():
         assert [smaller for _, smaller in named] == [None, *(name for name, _ in named[:-1])]
-    small = [name for named in sizes.values() for name, _ in named[:SMALLEST]]
-    wanted = [(f"{name}, {steps} updates", name, steps, steps // 10) for steps in LONGER for name in small]
-    assert longer == wanted
+    assert longer == [
+        (f"{name}, {steps} updates", name, steps, steps // 10)
+        for steps, count in LONGER.items()
+        for named in sizes.values()
+        for name, _ in named[:count]
+    ]
 
 
 def test_laws_go_through_what_no_cheaper_run_beats() -> None:

@@ -17,6 +17,7 @@ from vitrail.studies.table6 import FAMILIES
 
 UNITS = (("exaFLOPs", 1e18), ("petaFLOPs", 1e15), ("teraFLOPs", 1e12))
 CURVE = 40  # places at which a fitted law is drawn
+LETTER = 0.016  # of the width of the picture that a letter of a name takes
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ def over_compute(
     laws: Mapping[str, PowerLaw],
     scale: float,
     *,
-    fitted: str = "the points of a family",
+    note: str = "fitted to the points of a family.",
 ) -> Lines:
-    """The picture. `points`: of each family, in `unit`, of `scale` FLOPs each; `fitted`: what the laws go through."""
+    """The picture. `points`: of each family, in `unit`, of `scale` FLOPs each; `note`: what the laws go through."""
     lines = []
     points = _named_apart(points)
     for colour, family in enumerate(FAMILIES):
@@ -103,7 +104,7 @@ def over_compute(
             curve = [Point(float(x) / scale, 1 - law.at(float(x)).value) for x in xs]
             lines.append(Line(family, curve, dots=False, colour=colour))
     floored = any(law.floor is not None for law in laws.values())
-    note = f"Curves: error = {'floor + ' if floored else ''}a · compute^b, fitted to {fitted}."
+    note = f"Curves: error = {'floor + ' if floored else ''}a · compute^b, {note}"
     return Lines(title, f"compute of pre-training, {unit}", label, lines, log_x=True, note=note)
 
 
@@ -115,8 +116,11 @@ def _named_apart(points: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]
     span_y = (max(heights) - min(heights)) or 1.0
     labelled: list[Point] = []
     for p in everything:
-        room = np.log(everything[-1].x / p.x) / span_x > 0.1
-        apart = all(np.log(p.x / other.x) / span_x > 0.16 or abs(p.y - other.y) / span_y > 0.07 for other in labelled)
-        if room and apart:
+        room = np.log(everything[-1].x / p.x) / span_x > LETTER * len(p.name)
+        apart = all(
+            np.log(p.x / other.x) / span_x > LETTER * len(other.name) + 0.03 or abs(p.y - other.y) / span_y > 0.07
+            for other in labelled
+        )
+        if p.name and room and apart:
             labelled.append(p)
     return {family: [p if p in labelled else replace(p, name="") for p in some] for family, some in points.items()}
