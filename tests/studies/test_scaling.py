@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vitrail.core.estimate import Estimate
+from vitrail.core.figures import Point
 from vitrail.core.files import write_json
 from vitrail.models.cost import multiply_adds, training_flops
 from vitrail.models.variants import variant
@@ -20,7 +21,7 @@ from vitrail.studies.engine.plan import CLASSES
 from vitrail.studies.engine.power_law import ratio_at_equal
 from vitrail.studies.engine.results import measured_file
 from vitrail.studies.engine.study import Study, study_runs
-from vitrail.studies.over_compute import Place, frontier, laws_of, places
+from vitrail.studies.over_compute import Place, frontier, laws_of, over_compute, places
 from vitrail.studies.scaling import LONGER, RATES, scaling
 from vitrail.studies.setups import MEDIUM_RATES
 from vitrail.studies.table6 import FAMILIES, paper_laws, paper_ratios, table6
@@ -176,6 +177,18 @@ def test_figures_hold_runs_laws_and_the_paper_s(made: tuple[Study, Path]) -> Non
     ours, theirs = study.figures(collect(study, out))
     assert [len(line.points) for line in ours.lines] == [3, 40, 3, 40]
     assert sum(len(line.points) for line in theirs.lines if not line.joined) == 18
+
+
+def test_a_name_lies_over_no_point() -> None:
+    """The first name would lie over the second point; the last has no room; the third has neither in its way."""
+    some = [
+        Point(1.0, 0.3, name="a long name"),
+        Point(1.3, 0.31),
+        Point(2.0, 0.5, name="third"),
+        Point(100.0, 0.6, name="last"),
+    ]
+    (line,) = over_compute("title", "FLOPs", "accuracy", {"ViT": some}, {}, 1.0).lines
+    assert [point.name for point in line.points] == ["", "", "third", ""]
 
 
 def test_each_model_but_the_smallest_names_the_next_smaller_of_its_family() -> None:

@@ -115,12 +115,15 @@ def _named_apart(points: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]
     heights = [p.y for p in everything]
     span_y = (max(heights) - min(heights)) or 1.0
     labelled: list[Point] = []
+
+    def reaches(p: Point, other: Point, below: float) -> bool:
+        """Whether the name at p, right of it and a little above, lies over a point right of it."""
+        height = (other.y - p.y) / span_y
+        return bool(np.log(other.x / p.x) / span_x < LETTER * len(p.name) + 0.03 and -below < height < 0.07)
+
     for p in everything:
         room = np.log(everything[-1].x / p.x) / span_x > LETTER * len(p.name)
-        apart = all(
-            np.log(p.x / other.x) / span_x > LETTER * len(other.name) + 0.03 or abs(p.y - other.y) / span_y > 0.07
-            for other in labelled
-        )
-        if p.name and room and apart:
+        free = not any(reaches(p, other, 0.01) for other in everything if other.x > p.x)
+        if p.name and room and free and not any(reaches(other, p, 0.07) for other in labelled):
             labelled.append(p)
     return {family: [p if p in labelled else replace(p, name="") for p in some] for family, some in points.items()}

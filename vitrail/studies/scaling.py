@@ -29,9 +29,7 @@ from vitrail.studies.table6 import FAMILIES, paper_laws, paper_ratios, table6
 
 TASKS = ("paper-imagenet", "paper-cifar10", "paper-cifar100", "paper-pets", "paper-flowers")
 RATES = (2.5e-4, *setups.MEDIUM_RATES, 6e-3, 1.8e-2)  # at medium; of a larger model two, near that of the smaller one
-GRID = (
-    "fitted to the runs of a family that no cheaper one of it beats: those with names and, where there is one, updates."
-)
+GRID = "fitted to the runs of a family that no cheaper one of it beats. After a name: its updates, if not 1,500."
 LONGER = {3000: 3, 6000: 3, 12000: 1}  # updates besides 1,500, and of how many of each family: the smallest cost least
 
 # Table 6 but for R200x3 and the long R152x2, whose rates Table 3 does not have.
