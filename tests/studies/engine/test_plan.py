@@ -48,16 +48,18 @@ def test_the_sum_is_of_what_is_still_to_do(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_of_models_that_grow_two_rates_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And all five of the smallest of each of the three families."""
+    """All five of the smallest of each of the three families, and one of a longer run."""
     monkeypatch.setattr(planning, "forecast", quick)
     made = study("scaling", "medium")
     runs = (replace(run, config=replace(run.config, train="scattered-digits@seen-train")) for run in made.runs)
     found = planning.plan(replace(made, runs=tuple(runs), measures=()), tmp_path, Machine("cpu"))
     counted: dict[str, int] = {}
     for row in found["rows"]:
-        model = row["name"].split(",")[0]
+        model = row["name"].split(", rate")[0]
         counted[model] = counted.get(model, 0) + row["todo"]
     smallest = ("ViT-64/4", "R8x0.5", "R5x0.5+64/4")
+    longer = {model: counted.pop(model) for model in list(counted) if "updates" in model}
+    assert list(longer.values()) == [1] * 21
     assert len(counted) == 15
     assert all(count == (5 if model in smallest else 2) for model, count in counted.items())
     assert planning.NEAR in planning.plan_text(found)
