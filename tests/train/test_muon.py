@@ -264,6 +264,7 @@ def in_parts(rank: int, processes: int, folder: str) -> None:
     whole = {name: p.full_tensor().detach() for name, p in model.named_parameters()}  # type: ignore[attr-defined]
     if rank == 0:
         torch.save(whole, f"{folder}/weights.pt")
+    distributed.barrier()  # gloo aborts one that leaves while the other is at work: seen once in many runs
     distributed.destroy_process_group()
 
 
