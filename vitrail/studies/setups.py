@@ -167,7 +167,7 @@ def all_tiny_imagenet() -> Pretrain:
 
 
 def medium_run(model: ModelConfig, steps: int = 1500) -> Pretrain:
-    """The same for 1,500 updates: what studies of several models give each of them at scale medium."""
+    """The same for fewer updates or more: what studies of several models give each of them at scale medium."""
     return replace(all_tiny_imagenet(), model=model, steps=steps, schedule=Cosine(warmup=steps // 10))
 
 
